@@ -1,0 +1,104 @@
+"""Identifiers: `NewType`s over `str`, validated where they enter.
+
+spec: appendices/#identifier-grammar
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from homeserver.matrix.errors import InvalidParam
+
+UserId = NewType("UserId", str)
+"""`@localpart:server`"""
+RoomId = NewType("RoomId", str)
+"""`!opaque:server`, or from room version 12 `!` and the create event's hash."""
+EventId = NewType("EventId", str)
+RoomAlias = NewType("RoomAlias", str)
+DeviceId = NewType("DeviceId", str)
+ServerName = NewType("ServerName", str)
+
+MAX_ID_BYTES = 255
+
+# spec: appendices/#server-name
+_SERVER_NAME = re.compile(
+    r"(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(?::\d{1,5})?", re.ASCII
+)
+# spec: appendices/#user-identifiers: the grammar for new users
+_LOCALPART = re.compile(r"[a-z0-9._=/+-]+", re.ASCII)
+
+
+def is_server_name(value: str) -> bool:
+    """`host[:port]` with host a DNS name, an IPv4 literal or a bracketed IPv6 literal; case-sensitive."""
+    return len(value) <= 230 and _SERVER_NAME.fullmatch(value) is not None
+
+
+def is_user_id(value: str) -> bool:
+    """Historical grammar: any localpart without `:` and NUL, even empty. spec: appendices/#historical-user-ids"""
+    return _is_sigil_id(value, "@")
+
+
+def is_new_localpart(value: str) -> bool:
+    """Whether a localpart may be given to a new user: `[a-z0-9._=/+-]+`."""
+    return _LOCALPART.fullmatch(value) is not None
+
+
+def is_room_alias(value: str) -> bool:
+    return _is_sigil_id(value, "#") and value[1] != ":"
+
+
+def is_room_id(value: str) -> bool:
+    """`!opaque:server` of versions 1-11 or `!hash` of version 12. spec: appendices/#room-ids"""
+    if not value.startswith("!") or len(value) < 2 or "\0" in value or _too_long(value):
+        return False
+    opaque, colon, server = value[1:].partition(":")
+    return bool(opaque) and (not colon or is_server_name(server))
+
+
+def is_event_id(value: str) -> bool:
+    return value.startswith("$") and len(value) > 1 and "\0" not in value and not _too_long(value)
+
+
+def domain_of(value: str) -> ServerName:
+    """The server part of a user id, alias or (old) room id: what follows the first colon; empty if there is none."""
+    return ServerName(value.partition(":")[2])
+
+
+def localpart_of(value: str) -> str:
+    """What stands between the sigil and the first colon."""
+    return value[1:].partition(":")[0]
+
+
+def user_id(value: str, where: str = "user_id") -> UserId:
+    """Validate at the edge. Raises `InvalidParam` naming `where`."""
+    if not is_user_id(value):
+        raise InvalidParam(f"{where}: not a user ID")
+    return UserId(value)
+
+
+def room_id(value: str, where: str = "room_id") -> RoomId:
+    """Validate at the edge. Raises `InvalidParam` naming `where`."""
+    if not is_room_id(value):
+        raise InvalidParam(f"{where}: not a room ID")
+    return RoomId(value)
+
+
+def room_alias(value: str, where: str = "room_alias") -> RoomAlias:
+    """Validate at the edge. Raises `InvalidParam` naming `where`."""
+    if not is_room_alias(value):
+        raise InvalidParam(f"{where}: not a room alias")
+    return RoomAlias(value)
+
+
+def _is_sigil_id(value: str, sigil: str) -> bool:
+    if not value.startswith(sigil) or "\0" in value or _too_long(value):
+        return False
+    _, colon, server = value.partition(":")
+    return bool(colon) and is_server_name(server)
+
+
+def _too_long(value: str) -> bool:
+    if len(value) > MAX_ID_BYTES:
+        return True
+    return not value.isascii() and len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES
