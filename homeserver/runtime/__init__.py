@@ -1,0 +1,1 @@
+"""What a running process needs: time and chance, logging, supervision, metrics."""
