@@ -1,0 +1,1 @@
+"""Layer 2: PostgreSQL, and nothing of Matrix."""

