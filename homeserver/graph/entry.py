@@ -1,0 +1,44 @@
+"""An event as a log entry: one event that becomes part of a room, and what it does to the room."""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeserver.events.event import StateKey
+from homeserver.graph.refs import EventRef, StateRef
+from homeserver.graph.stored import Stored
+from homeserver.log.entries import Entry
+
+
+class StateChange(msgspec.Struct, frozen=True):
+    """One key of the room's current state takes another value; `ref` None: the key is no longer set."""
+
+    key: StateKey
+    key_nid: int
+    ref: EventRef | None
+    user_nid: int | None = None
+    """Of m.room.member: whose membership it is."""
+    membership: int | None = None
+    """Of m.room.member: JOIN … BAN; None if the content is no membership."""
+    local: bool = False
+    """Of m.room.member: whether the user is one of ours."""
+
+
+class EventEntry(Entry, frozen=True):
+    """What the sink writes and what projections apply."""
+
+    stored: Stored
+    base: tuple[EventRef, ...]
+    """The room's extremities this was built on; compared under the lock. Empty for a new room."""
+    extremities: tuple[EventRef, ...]
+    """The room's extremities with it."""
+    room_state: StateRef
+    """The room's current state with it."""
+    prev: tuple[EventRef, ...] = ()
+    auth: tuple[EventRef, ...] = ()
+    changes: tuple[StateChange, ...] = ()
+    """What it changes in the room's current state: its own key, or more when branches meet."""
+    key_nid: int | None = None
+    replaces: EventRef | None = None
+    redacts: Stored | None = None
+    """The event that this redaction takes effect on, if it may and is here."""

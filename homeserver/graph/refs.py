@@ -1,0 +1,45 @@
+"""Events are numbered when they are written; until then others point at them through a reference."""
+
+from __future__ import annotations
+
+from homeserver.matrix.ids import EventId
+
+JOIN, INVITE, KNOCK, LEAVE, BAN = 1, 2, 3, 4, 5
+MEMBERSHIPS = {"join": JOIN, "invite": INVITE, "knock": KNOCK, "leave": LEAVE, "ban": BAN}
+MEMBERSHIP_NAMES = {number: name for name, number in MEMBERSHIPS.items()}
+
+REJECTED, SOFT_FAILED, OUTLIER = 1, 2, 4
+HIDDEN = REJECTED | SOFT_FAILED | OUTLIER
+"""Flags of events that are never shown to clients."""
+
+
+class EventRef:
+    """Points at an event. `nid` is 0 until the event is written, and again if writing it failed."""
+
+    __slots__ = ("depth", "event_id", "nid")
+
+    def __init__(self, event_id: EventId, nid: int, depth: int) -> None:
+        self.event_id = event_id
+        self.nid = nid
+        self.depth = depth
+
+    def __repr__(self) -> str:
+        return f"<{self.event_id} #{self.nid}>"
+
+
+class StateRef:
+    """Points at a state: after the state event `event`, or a numbered one. `height` is the length of its delta chain."""
+
+    __slots__ = ("_event", "_nid", "height")
+
+    def __init__(self, height: int, *, nid: int = 0, event: EventRef | None = None) -> None:
+        self.height = height
+        self._nid = nid
+        self._event = event
+
+    @property
+    def nid(self) -> int:
+        return self._nid if self._event is None else self._event.nid
+
+
+EMPTY_STATE = StateRef(0)

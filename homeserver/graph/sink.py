@@ -1,0 +1,130 @@
+"""The sink of events: writes a batch with its state, heads, current state and memberships, one statement per table.
+
+Before that, under the lock on the log's head, it compares the room each event was built on with the room as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from homeserver.graph import write_store as store
+from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.events import EventCache
+from homeserver.graph.refs import EventRef, StateRef
+from homeserver.log.entries import Append, Conflict, Position, Refused, Written
+from homeserver.storage.tx import Pipeline, Tx
+
+_Heads = dict[int, tuple[EventRef | int, ...]]
+
+
+class _Feed(msgspec.Struct, array_like=True):
+    """What another process needs beside the event itself."""
+
+    extremities: list[tuple[int, str, int]]
+    state_nid: int
+    height: int
+    changes: list[tuple[str, str, int, int, str, int, int | None, int | None, bool]]
+    redacts: int
+
+
+class EventSink:
+    """One per process."""
+
+    kind = "event"
+    entry_type = EventEntry
+
+    def __init__(self, events: EventCache) -> None:
+        self._events = events
+
+    def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
+        """Refuse what was built on extremities that are no longer the room's."""
+        events = [entry for append in appends for entry in append.entries if isinstance(entry, EventEntry)]
+        rooms = sorted({entry.stored.room_nid for entry in events if entry.base})
+        found = store.find_extremities(batch, rooms) if rooms else None
+
+        def moved_on(refused: Refused) -> Refused:
+            heads: _Heads = {room: tuple(nids) for room, nids in found.result} if found else {}
+            conflicts: Refused = {}
+            for number, append in enumerate(appends):
+                moved = None if number in refused else _advance(heads, append)
+                if moved is not None:
+                    heads.update(moved)
+                    continue
+                conflicts.setdefault(number, refused.get(number) or Conflict("the room has moved on"))
+                for entry in append.entries:
+                    if isinstance(entry, EventEntry):
+                        entry.stored.ref.nid = 0
+            return conflicts
+
+        return moved_on
+
+    def write(self, batch: Pipeline, written: Sequence[Written[EventEntry]]) -> None:
+        for position, entry in written:
+            entry.stored.ref.nid = position
+        store.insert_events(batch, written)
+        store.write_rooms(batch, written)
+        with_state = [item for item in written if item.entry.changes]
+        if with_state:
+            store.write_state(batch, with_state)
+        redactions = [item for item in written if item.entry.redacts is not None]
+        if redactions:
+            store.apply_redactions(batch, redactions)
+
+    def encode(self, entry: EventEntry) -> bytes:
+        return msgspec.msgpack.encode(
+            _Feed(
+                [(r.nid, r.event_id, r.depth) for r in entry.extremities],
+                entry.room_state.nid,
+                entry.room_state.height,
+                [_flat(change) for change in entry.changes],
+                entry.redacts.nid if entry.redacts else 0,
+            )
+        )
+
+    async def decode(self, tx: Tx, rows: Sequence[tuple[Position, bytes]]) -> list[Written[EventEntry]]:
+        feeds = [(position, msgspec.msgpack.decode(payload, type=_Feed)) for position, payload in rows]
+        needed = [position for position, _ in feeds] + [feed.redacts for _, feed in feeds if feed.redacts]
+        stored = await self._events.load_in(tx, needed)
+        result: list[Written[EventEntry]] = []
+        for position, feed in feeds:
+            if position not in stored:
+                continue
+            entry = EventEntry(
+                stored=stored[position],
+                base=(),
+                extremities=tuple(EventRef(i, n, d) for n, i, d in feed.extremities),  # type: ignore[arg-type]  # a NewType
+                room_state=StateRef(feed.height, nid=feed.state_nid),
+                changes=tuple(_unflat(change) for change in feed.changes),
+                redacts=stored.get(feed.redacts),
+            )
+            result.append(Written(position, entry))
+        return result
+
+
+def _advance(heads: _Heads, append: Append) -> _Heads | None:
+    """The heads after an append; None if it does not fit on them."""
+    moved: _Heads = {}
+    for entry in append.entries:
+        if not isinstance(entry, EventEntry):
+            continue
+        room = entry.stored.room_nid
+        head = moved.get(room, heads.get(room, ()))
+        # References of this batch have no number yet: they are the same object or they do not fit.
+        if {ref.nid or ref for ref in entry.base} != set(head):
+            return None
+        moved[room] = tuple(ref.nid or ref for ref in entry.extremities)
+    return moved
+
+
+def _flat(change: StateChange) -> tuple[str, str, int, int, str, int, int | None, int | None, bool]:
+    ref = change.ref
+    nid, event_id, depth = (ref.nid, ref.event_id, ref.depth) if ref else (0, "", 0)
+    return (*change.key, change.key_nid, nid, event_id, depth, change.user_nid, change.membership, change.local)
+
+
+def _unflat(flat: tuple[str, str, int, int, str, int, int | None, int | None, bool]) -> StateChange:
+    kind, state_key, key_nid, nid, event_id, depth, user_nid, membership, local = flat
+    ref = EventRef(event_id, nid, depth) if nid else None  # type: ignore[arg-type]  # a NewType
+    return StateChange((kind, state_key), key_nid, ref, user_nid, membership, local)

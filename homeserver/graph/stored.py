@@ -1,0 +1,148 @@
+"""An event as it is read: the event, the server's notes on it, and its client form for a reader.
+
+spec: client-server-api/#room-event-format (FILT-06, FILT-07)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from homeserver.events.client_format import client_event_bytes
+from homeserver.events.event import Event
+from homeserver.events.redaction import redact_event
+from homeserver.graph.refs import HIDDEN, MEMBERSHIP_NAMES, EventRef, StateRef
+from homeserver.matrix import json
+
+
+class SentBy(NamedTuple):
+    """The client transaction that sent an event: shown to that device alone."""
+
+    user_nid: int
+    device_id: str
+    txn_id: str
+
+
+class Replaced(NamedTuple):
+    """The state event that another one replaced."""
+
+    event_id: str
+    sender: str
+    content: bytes
+
+
+class Reader(NamedTuple):
+    """For whom an event is rendered."""
+
+    user_nid: int
+    device_id: str | None
+
+
+class Stored:
+    """One per event and process, shared by the cache and the recent log; changes only by becoming redacted."""
+
+    __slots__ = (
+        "_client",
+        "_rendered",
+        "event",
+        "flags",
+        "redaction",
+        "ref",
+        "replaced",
+        "room_nid",
+        "sender_nid",
+        "sent_by",
+        "state_before",
+    )
+
+    def __init__(
+        self,
+        event: Event,
+        ref: EventRef,
+        *,
+        room_nid: int,
+        sender_nid: int,
+        state_before: StateRef,
+        flags: int = 0,
+        replaced: Replaced | None = None,
+        redaction: Stored | None = None,
+        sent_by: SentBy | None = None,
+    ) -> None:
+        self.event = event
+        self.ref = ref
+        self.room_nid = room_nid
+        self.sender_nid = sender_nid
+        self.state_before = state_before
+        self.flags = flags
+        self.replaced = replaced
+        self.redaction = redaction
+        self.sent_by = sent_by
+        self._client: bytes | None = None
+        self._rendered: tuple[tuple[int, int], bytes] | None = None
+
+    @property
+    def nid(self) -> int:
+        """Position in the log; 0 until written, negative if backfilled."""
+        return self.ref.nid
+
+    @property
+    def state_after_nid(self) -> int:
+        """The state with this event in it."""
+        accepted_state = self.event.state_key is not None and not self.flags & HIDDEN
+        return self.ref.nid if accepted_state else self.state_before.nid
+
+    @property
+    def hidden(self) -> bool:
+        """Rejected, soft failed or an outlier: never shown to clients."""
+        return bool(self.flags & HIDDEN)
+
+    @property
+    def client(self) -> bytes:
+        """Client form without `room_id` and `unsigned`."""
+        if self._client is None:
+            self._client = client_event_bytes(self.event)
+        return self._client
+
+    @property
+    def size(self) -> int:
+        """Bytes this takes in memory, roughly."""
+        return 2 * len(self.event.pdu) + 1000
+
+    def redact(self, redaction: Stored) -> None:
+        """The redaction takes effect: from now on only the stripped form is served. spec: client-server-api/#redactions"""
+        self.event = redact_event(self.event)
+        self.redaction = redaction
+        self._client = self._rendered = None
+
+    def render(self, reader: Reader, membership: int, now_ms: int, *, extra: bytes = b"") -> bytes:
+        """Client form for a reader, without `room_id`.
+
+        `membership`: the reader's at the event (JOIN … BAN; 0 counts as leave). `extra`: further members of `unsigned`,
+        each with a leading comma.
+        """
+        own = self.sent_by is not None and self.sent_by[:2] == (reader.user_nid, reader.device_id)
+        if own or extra:
+            return self._spliced(self._unsigned(membership, now_ms, own) + extra)
+        key = (membership, now_ms)
+        if self._rendered is None or self._rendered[0] != key:
+            self._rendered = (key, self._spliced(self._unsigned(membership, now_ms, False)))
+        return self._rendered[1]
+
+    def _spliced(self, unsigned: bytes) -> bytes:
+        return b'%b,"unsigned":{%b}}' % (self.client[:-1], unsigned)
+
+    def _unsigned(self, membership: int, now_ms: int, own: bool) -> bytes:
+        name = MEMBERSHIP_NAMES.get(membership, "leave")
+        parts = [b'"age":%d,"membership":"%b"' % (max(0, now_ms - self.event.origin_server_ts), name.encode())]
+        if own and self.sent_by is not None:
+            parts.append(b'"transaction_id":' + json.dumps(self.sent_by.txn_id))
+        if self.replaced is not None:
+            parts.append(
+                b'"prev_content":%b,"prev_sender":%b,"replaces_state":%b'
+                % (self.replaced.content, json.dumps(self.replaced.sender), json.dumps(self.replaced.event_id))
+            )
+        if self.redaction is not None:
+            because = self.redaction
+            parts.append(
+                b'"redacted_because":%b,"room_id":%b}' % (because.client[:-1], json.dumps(because.event.room_id))
+            )
+        return b",".join(parts)

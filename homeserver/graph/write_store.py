@@ -1,0 +1,161 @@
+"""SQL that writes events. Every function writes a whole batch with one statement per table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.events.event import Event
+from homeserver.events.redaction import redact_event
+from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.log.entries import Written
+from homeserver.storage.tx import Later, Pipeline
+
+Batch = Sequence[Written[EventEntry]]
+
+
+def find_extremities(batch: Pipeline, room_nids: list[int]) -> Later[list[tuple[int, list[int]]]]:
+    """(room_nid, its forward extremities) of rooms that exist."""
+    return batch.all("SELECT room_nid, extremities FROM rooms WHERE room_nid = ANY(%(nids)s::bigint[])", nids=room_nids)
+
+
+def insert_events(batch: Pipeline, written: Batch) -> None:
+    # Arrays of arrays must be rectangular in SQL, so prev and auth travel as literals.
+    batch.execute(
+        """
+        INSERT INTO events (event_nid, room_nid, sender_nid, state_nid, origin_server_ts, replaces, key_nid, flags,
+                            event_id, prev, auth, pdu)
+        SELECT nid, room, sender, state, ts, nullif(replaces, 0), nullif(key, 0), flags, id,
+               prev::bigint[], auth::bigint[], pdu
+        FROM unnest(%(nids)s::bigint[], %(rooms)s::bigint[], %(senders)s::bigint[], %(states)s::bigint[],
+                    %(ts)s::bigint[], %(replaces)s::bigint[], %(keys)s::int[], %(flags)s::smallint[], %(ids)s::text[],
+                    %(prev)s::text[], %(auth)s::text[], %(pdus)s::bytea[])
+             AS row (nid, room, sender, state, ts, replaces, key, flags, id, prev, auth, pdu)
+        """,
+        nids=[position for position, _ in written],
+        rooms=[e.stored.room_nid for _, e in written],
+        senders=[e.stored.sender_nid for _, e in written],
+        states=[e.stored.state_before.nid for _, e in written],
+        ts=[e.stored.event.origin_server_ts for _, e in written],
+        replaces=[e.replaces.nid if e.replaces else 0 for _, e in written],
+        keys=[e.key_nid or 0 for _, e in written],
+        flags=[e.stored.flags for _, e in written],
+        ids=[e.stored.event.event_id for _, e in written],
+        prev=["{" + ",".join(str(r.nid) for r in e.prev) + "}" for _, e in written],
+        auth=["{" + ",".join(str(r.nid) for r in e.auth) + "}" for _, e in written],
+        pdus=[e.stored.event.pdu for _, e in written],
+    )
+
+
+def write_rooms(batch: Pipeline, written: Batch) -> None:
+    """Insert new rooms, move the heads of the others."""
+    last = {entry.stored.room_nid: entry for _, entry in written}
+    new = {e.stored.room_nid: e.stored.event for _, e in written if not e.base}
+    if new:
+        _insert_rooms(batch, new)
+    batch.execute(
+        """
+        UPDATE rooms SET extremities = row.extremities::bigint[], depth = row.depth, state_nid = row.state,
+                         state_height = row.height
+        FROM unnest(%(nids)s::bigint[], %(extremities)s::text[], %(depths)s::bigint[], %(states)s::bigint[],
+                    %(heights)s::int[]) AS row (nid, extremities, depth, state, height)
+        WHERE rooms.room_nid = row.nid
+        """,
+        nids=list(last),
+        extremities=["{" + ",".join(str(r.nid) for r in e.extremities) + "}" for e in last.values()],
+        depths=[max(r.depth for r in e.extremities) for e in last.values()],
+        states=[e.room_state.nid for e in last.values()],
+        heights=[e.room_state.height for e in last.values()],
+    )
+
+
+def _insert_rooms(batch: Pipeline, new: dict[int, Event]) -> None:
+    batch.execute(
+        """
+        INSERT INTO rooms (room_nid, room_id, version, extremities, depth, state_nid, state_height)
+        SELECT nid, id, version, '{}', 0, 0, 0 FROM unnest(%(nids)s::bigint[], %(ids)s::text[], %(versions)s::text[])
+            AS row (nid, id, version)
+        """,
+        nids=list(new),
+        ids=[event.room_id for event in new.values()],
+        versions=[event.room_version.id for event in new.values()],
+    )
+
+
+def write_state(batch: Pipeline, written: Batch) -> None:
+    """The state after each state event, and what it makes of the current state and of memberships."""
+    batch.execute(
+        """
+        INSERT INTO state (state_nid, parent, room_nid, height, keys, events)
+        SELECT nid, parent, room, height, ARRAY[key], ARRAY[nid]
+        FROM unnest(%(nids)s::bigint[], %(parents)s::bigint[], %(rooms)s::bigint[], %(heights)s::int[], %(keys)s::int[])
+             AS row (nid, parent, room, height, key)
+        """,
+        nids=[position for position, _ in written],
+        parents=[e.stored.state_before.nid for _, e in written],
+        rooms=[e.stored.room_nid for _, e in written],
+        heights=[e.stored.state_before.height + 1 for _, e in written],
+        keys=[e.key_nid for _, e in written],
+    )
+    _upsert_current_state(batch, written)
+    local = [(position, e, c) for position, e in written for c in e.changes if c.local and c.membership and c.ref]
+    if local:
+        _insert_memberships(batch, local)
+
+
+def _upsert_current_state(batch: Pipeline, written: Batch) -> None:
+    last = {(e.stored.room_nid, c.key_nid): c for _, e in written for c in e.changes}
+    unset = [(room, key) for (room, key), change in last.items() if change.ref is None]
+    rows = [(room, change) for (room, _), change in last.items() if change.ref is not None]
+    if unset:
+        batch.execute(
+            """
+            DELETE FROM current_state c USING unnest(%(rooms)s::bigint[], %(keys)s::int[]) AS row (room, key)
+            WHERE c.room_nid = row.room AND c.key_nid = row.key
+            """,
+            rooms=[room for room, _ in unset],
+            keys=[key for _, key in unset],
+        )
+    batch.execute(
+        """
+        INSERT INTO current_state (room_nid, key_nid, event_nid, user_nid, membership)
+        SELECT room, key, event, nullif(usr, 0), nullif(membership, 0)
+        FROM unnest(%(rooms)s::bigint[], %(keys)s::int[], %(events)s::bigint[], %(users)s::bigint[],
+                    %(memberships)s::smallint[]) AS row (room, key, event, usr, membership)
+        ON CONFLICT (room_nid, key_nid) DO UPDATE
+            SET event_nid = excluded.event_nid, user_nid = excluded.user_nid, membership = excluded.membership
+        """,
+        rooms=[room for room, _ in rows],
+        keys=[change.key_nid for _, change in rows],
+        events=[change.ref.nid if change.ref else 0 for _, change in rows],
+        users=[change.user_nid or 0 for _, change in rows],
+        memberships=[change.membership or 0 for _, change in rows],
+    )
+
+
+def _insert_memberships(batch: Pipeline, rows: list[tuple[int, EventEntry, StateChange]]) -> None:
+    batch.execute(
+        """
+        INSERT INTO memberships (user_nid, event_nid, room_nid, membership)
+        SELECT * FROM unnest(%(users)s::bigint[], %(events)s::bigint[], %(rooms)s::bigint[], %(memberships)s::smallint[])
+        ON CONFLICT DO NOTHING
+        """,
+        users=[change.user_nid for _, _, change in rows],
+        events=[position for position, _, _ in rows],
+        rooms=[entry.stored.room_nid for _, entry, _ in rows],
+        memberships=[change.membership for _, _, change in rows],
+    )
+
+
+def apply_redactions(batch: Pipeline, written: Batch) -> None:
+    """Replace what was redacted by its stripped form. Irreversible. spec: client-server-api/#redactions"""
+    last = {entry.redacts: position for position, entry in written if entry.redacts is not None}
+    batch.execute(
+        """
+        UPDATE events SET pdu = row.pdu, redacted_by = row.redaction
+        FROM unnest(%(targets)s::bigint[], %(pdus)s::bytea[], %(redactions)s::bigint[]) AS row (target, pdu, redaction)
+        WHERE event_nid = row.target AND redacted_by IS NULL
+        """,
+        targets=[target.nid for target in last],
+        pdus=[redact_event(target.event).pdu for target in last],
+        redactions=list(last.values()),
+    )

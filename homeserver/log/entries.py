@@ -1,0 +1,118 @@
+"""What can be appended to the log, and how each kind is stored.
+
+A feature declares its entry (a frozen msgspec Struct) and a `Sink` beside the table it owns; the log knows neither.
+Every entry takes exactly one position; positions are gapless and become visible in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from homeserver.storage.tx import Pipeline, Tx
+
+Position = int
+"""A place in the log; 0 is before everything."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """Base of everything that takes a position. Subclasses hold what a reader in another process needs to know."""
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Written(NamedTuple, Generic[E]):
+    """An entry that is committed (or, inside a sink's `write`, about to be) at its position."""
+
+    position: Position
+    entry: E
+
+
+class Sink(Protocol[E]):
+    """Where one kind of entry is stored. One per entry type, owned by the feature that owns the table."""
+
+    kind: str
+    """Name in the feed; never reuse one with another meaning."""
+    entry_type: type[E]
+
+    def write(self, batch: Pipeline, written: Sequence[Written[E]]) -> None:
+        """Add the statements that store all entries of one batch: a bounded number, never one per entry."""
+        ...
+
+    def encode(self, entry: E) -> bytes:
+        """The payload for other processes; empty if `decode` reads it from its table."""
+        ...
+
+    async def decode(self, tx: Tx, rows: Sequence[tuple[Position, bytes]]) -> list[Written[E]]:
+        """Entries again from feed rows of this kind, in the same order; at most one query."""
+        ...
+
+
+class StructSink(Generic[E]):
+    """A sink whose entries travel whole in the feed. Subclass and override `write`; by default nothing else is stored."""
+
+    kind: str
+    entry_type: type[E]
+
+    def write(self, batch: Pipeline, written: Sequence[Written[E]]) -> None:
+        return None
+
+    def encode(self, entry: E) -> bytes:
+        return msgspec.msgpack.encode(entry)
+
+    async def decode(self, tx: Tx, rows: Sequence[tuple[Position, bytes]]) -> list[Written[E]]:
+        decoder = msgspec.msgpack.Decoder(self.entry_type)
+        return [Written(position, decoder.decode(payload)) for position, payload in rows]
+
+
+Refused = dict[int, Exception]
+"""Number of an append in its batch -> why it must not be written."""
+
+
+class Checked(Protocol):
+    """A sink that must look before a batch is written, under the lock on the head."""
+
+    def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
+        """Add at most one query; when it has run, the function returned is called with what is refused already
+        and tells which further appends must not be written (usually with `Conflict`)."""
+        ...
+
+
+class OnceKey(NamedTuple):
+    """Identity of a request that may be retried. spec: client-server-api/#transaction-identifiers"""
+
+    user_nid: int
+    device_id: str
+    scope: str
+    """The endpoint and everything in its path but the transaction id."""
+    txn_id: str
+
+
+Alongside = Callable[[Pipeline, Sequence[Written[Any]]], None]
+"""Adds further statements to the same transaction, given the append's entries with their positions."""
+
+
+@dataclass(slots=True, eq=False)
+class Append:
+    """What one caller wants written, all or nothing."""
+
+    entries: Sequence[Entry]
+    once: OnceKey | None = None
+    alongside: Alongside | None = None
+    positions: range = field(default=range(0), init=False)
+
+
+class Conflict(Exception):
+    """What the append was built on has changed; build it again."""
+
+
+class Repeated(Exception):
+    """The request was already carried out. `position` is that of its last entry then; 0 if it wrote none."""
+
+    def __init__(self, position: Position) -> None:
+        super().__init__(f"already written at {position}")
+        self.position = position

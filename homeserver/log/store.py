@@ -1,0 +1,60 @@
+"""SQL of the log: the head, and the feed by which other processes learn what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Later, Pipeline, Tx
+
+CHANNEL = "atrium_log"
+"""NOTIFY channel: a hint that the head has moved. Never needed for correctness."""
+KEEP_FEED = 100_000
+"""Positions a process may lag before it drops its projections and starts anew."""
+TRIM_EVERY = 10_000
+
+
+def lock_head(batch: Pipeline) -> Later[tuple[Position] | None]:
+    """Become the only writer until the transaction ends."""
+    return batch.one("SELECT position FROM log_head FOR UPDATE")
+
+
+async def read_head(tx: Tx) -> Position:
+    row = await tx.one("SELECT position FROM log_head")
+    assert row is not None
+    return int(row[0])
+
+
+def advance_head(batch: Pipeline, position: Position) -> None:
+    """Move the head, and tell whoever listens when the transaction commits."""
+    batch.execute("UPDATE log_head SET position = %(position)s", position=position)
+    batch.all("SELECT pg_notify('atrium_log', %(position)s::text)", position=str(position))
+
+
+def insert_feed(batch: Pipeline, rows: Sequence[tuple[Position, str, bytes]]) -> None:
+    batch.execute(
+        """
+        INSERT INTO log_feed (position, kind, payload)
+        SELECT * FROM unnest(%(positions)s::bigint[], %(kinds)s::text[], %(payloads)s::bytea[])
+        """,
+        positions=[r[0] for r in rows],
+        kinds=[r[1] for r in rows],
+        payloads=[r[2] for r in rows],
+    )
+
+
+async def read_feed(tx: Tx, after: Position, upto: Position, limit: int) -> list[tuple[Position, str, bytes]]:
+    """Feed rows in (after, upto], in order, at most `limit`."""
+    return await tx.all(
+        """
+        SELECT position, kind, payload FROM log_feed
+        WHERE position > %(after)s AND position <= %(upto)s ORDER BY position LIMIT %(limit)s
+        """,
+        after=after,
+        upto=upto,
+        limit=limit,
+    )
+
+
+def trim_feed(batch: Pipeline, before: Position) -> None:
+    batch.execute("DELETE FROM log_feed WHERE position < %(before)s", before=before)

@@ -1,0 +1,182 @@
+"""Group commit: concurrent appends of a process are written together, in one transaction.
+
+The row `log_head` is both the lock and the counter: it is locked first, everything that depends on the present is checked
+under that lock, and positions are given out only to what passed. So positions are gapless and become visible in order,
+over all processes, and whoever has seen position P has seen everything up to P.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import defaultdict, deque
+from typing import Any
+
+import structlog
+
+from homeserver.log import once as once_keys
+from homeserver.log import store
+from homeserver.log.entries import Alongside, Append, Entry, OnceKey, Position, Refused, Repeated, Written
+from homeserver.log.tail import Tail
+from homeserver.matrix.errors import Unavailable
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline, Tx
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH = 512
+"""Appends written in one transaction."""
+MAX_WAITING = 20_000
+"""Appends that may wait; beyond it callers are told to come back."""
+
+_Waiting = tuple[Append, "asyncio.Future[range]"]
+
+
+class LogWriter:
+    """The only way to write to the log in this process. `run` must be running for `append` to return."""
+
+    def __init__(self, db: Database, tail: Tail, clock: Clock) -> None:
+        self._db = db
+        self._tail = tail
+        self._clock = clock
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._trimmed_at: Position = 0
+
+    def add(self, append: Append) -> asyncio.Future[range]:
+        """Queue an append at once, without waiting: what is added first is written first.
+
+        The future gives the positions of its entries; raises `Repeated`, `Conflict`, or what the database said.
+        """
+        if self._closed or len(self._waiting) >= MAX_WAITING:
+            raise Unavailable("The server is too busy to write now, try again")
+        future: asyncio.Future[range] = asyncio.get_running_loop().create_future()
+        self._waiting.append((append, future))
+        self._wake.set()
+        return future
+
+    async def append(
+        self, *entries: Entry, once: OnceKey | None = None, alongside: Alongside | None = None
+    ) -> range:
+        """Write entries all or nothing and wait until they are committed and seen by this process's projections."""
+        return await self.add(Append(entries, once, alongside))
+
+    async def run(self) -> None:
+        """Write batches until cancelled, or until `close` and everything that waits is written."""
+        while not self._closed or self._waiting:
+            if not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            count = min(len(self._waiting), MAX_BATCH)
+            await self._write([self._waiting.popleft() for _ in range(count)])
+
+    def close(self) -> None:
+        """Take no more; `run` returns when the rest is written."""
+        self._closed = True
+        self._wake.set()
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        """Write one batch; if it fails as a whole, each append alone, so that one cannot spoil the others."""
+        try:
+            refused, written = await self._transaction([append for append, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                _resolve(batch[0][1], error)
+                return
+            log.warning("log.batch_split", appends=len(batch), error=repr(error))
+            for one in batch:
+                await self._write([one])
+            return
+        await self._tail.publish(written)
+        for index, (append, future) in enumerate(batch):
+            _resolve(future, refused.get(index) or append.positions)
+
+    async def _transaction(self, appends: list[Append]) -> tuple[Refused, list[Written[Any]]]:
+        """Two flights: look, under the lock; then write and commit."""
+        async with self._db.transaction() as tx:
+            head, refused = await self._check(tx, appends)
+            accepted = [append for index, append in enumerate(appends) if index not in refused]
+            written = _number(head, accepted)
+            if accepted:
+                async with tx.pipeline(commit=True) as batch:
+                    self._write_rows(batch, accepted, written)
+        return refused, written
+
+    async def _check(self, tx: Tx, appends: list[Append]) -> tuple[Position, Refused]:
+        """Lock the head; find what was already written or was built on something that has changed."""
+        keys = [once_keys.key_of(append.once) if append.once else None for append in appends]
+        async with tx.pipeline() as batch:
+            head = store.lock_head(batch)
+            used = once_keys.find_written(batch, [key for key in keys if key]) if any(keys) else None
+            checks = [sink.check(batch, appends) for sink in self._tail.checked_sinks]
+        assert head.result is not None
+        refused = _repeated(keys, dict(used.result) if used else {})
+        for check in checks:
+            refused |= check(refused)
+        return head.result[0], refused
+
+    def _write_rows(self, batch: Pipeline, accepted: list[Append], written: list[Written[Any]]) -> None:
+        by_type: dict[type[Entry], list[Written[Any]]] = defaultdict(list)
+        for item in written:
+            by_type[type(item.entry)].append(item)
+        for entry_type, items in by_type.items():
+            self._tail.sink_for(entry_type).write(batch, items)
+        once = [(a.once, a.positions[-1] if a.positions else 0) for a in accepted if a.once]
+        if once:
+            once_keys.insert_keys(batch, once, self._clock.now_ms())
+        for append in accepted:
+            if append.alongside:
+                append.alongside(batch, [Written(p, e) for p, e in zip(append.positions, append.entries, strict=True)])
+        if written:
+            self._advance(batch, written)
+
+    def _advance(self, batch: Pipeline, written: list[Written[Any]]) -> None:
+        head = written[-1].position
+        feed: list[tuple[Position, str, bytes]] = []
+        for position, entry in written:
+            sink = self._tail.sink_for(type(entry))
+            feed.append((position, sink.kind, sink.encode(entry)))
+        store.insert_feed(batch, feed)
+        store.advance_head(batch, head)
+        if head - self._trimmed_at > store.TRIM_EVERY:
+            self._trimmed_at = head
+            store.trim_feed(batch, head - store.KEEP_FEED)
+
+
+def _repeated(keys: list[uuid.UUID | None], used: dict[uuid.UUID, Position]) -> Refused:
+    refused: Refused = {}
+    seen: set[uuid.UUID] = set()
+    for index, key in enumerate(keys):
+        if key is None:
+            continue
+        if key in used or key in seen:
+            refused[index] = Repeated(used.get(key, 0))
+        seen.add(key)
+    return refused
+
+
+def _number(head: Position, accepted: list[Append]) -> list[Written[Any]]:
+    written: list[Written[Any]] = []
+    for append in accepted:
+        first = head + 1
+        for entry in append.entries:
+            head += 1
+            written.append(Written(head, entry))
+        append.positions = range(first, head + 1)
+    return written
+
+
+def _resolve(future: asyncio.Future[range], outcome: range | Exception) -> None:
+    if future.done():  # the caller has gone
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
