@@ -1,0 +1,211 @@
+"""A homeserver in a process of its own, for tests that look at it from outside: real sockets, real signals.
+
+    with HomeserverProcess(tmp_path / "data") as server:
+        server.start()
+        ...            # server.base_url
+        server.kill9() # as the kernel would
+        server.start() # same data, same port
+
+Started as `atrium serve --dev`; `ATRIUM_TEST_COMMAND` names another program instead, with `{port}` and `{data}` to be
+filled in, so that the same test can be tried on another homeserver.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from tests.support import reaper
+
+_READY_PATH = "/_matrix/client/versions"
+
+
+class HomeserverFailed(Exception):
+    """The server ended, or did not answer in time; the text holds the end of its output."""
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on, below those the kernel gives to outgoing connections.
+
+    A server that is killed and started again must find its port free, so it may not be one that a client's own
+    connection could take in between.
+    """
+    for candidate in itertools.islice(_candidates(), 2000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", candidate))
+            return candidate
+    raise OSError("no free port between 20000 and 32000")
+
+
+def _candidates() -> Any:
+    start = int.from_bytes(os.urandom(2))
+    return (20000 + (start + step) % 12000 for step in itertools.count())
+
+
+class HomeserverProcess:
+    """One homeserver on loopback: start, wait until it answers, kill it, start it again on the same data.
+
+    Everything blocks; from a coroutine that has other things to do meanwhile, call through `asyncio.to_thread`.
+    """
+
+    def __init__(self, data: Path, *, port: int | None = None, processes: int = 1) -> None:
+        self.data = data
+        self.port = port or free_port()
+        self.processes = processes
+        self.output = data.parent / f"{data.name}.output"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach it, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; with several processes, the one above them. It leads the process group."""
+        assert self._process is not None, "the server was never started"
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the started process still lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def worker_pids(self) -> list[int]:
+        """The processes below the one that was started, without the database's."""
+        below = psutil.Process(self.pid).children(recursive=True)
+        return [process.pid for process in below if "postgres" not in process.name()]
+
+    def command(self) -> list[str]:
+        """What is started."""
+        template = os.environ.get("ATRIUM_TEST_COMMAND")
+        if template:
+            return [part.format(port=self.port, data=self.data) for part in shlex.split(template)]
+        atrium = Path(sys.executable).with_name("atrium")
+        arguments = ["--port", str(self.port), "--data", str(self.data), "--processes", str(self.processes)]
+        return [str(atrium), "serve", "--dev", *arguments]
+
+    def start(self, timeout: float = 60.0) -> Self:
+        """Starts it and returns when it answers.
+
+        Raises:
+            HomeserverFailed: it ended, or `timeout` seconds passed.
+        """
+        assert not self.running, "already running"
+        self.data.mkdir(parents=True, exist_ok=True)
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        self._tell_reaper(self._process.pid)
+        self.wait_ready(timeout)
+        return self
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Returns when the server answers `GET /_matrix/client/versions` with 200; raises HomeserverFailed else."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise HomeserverFailed(f"the server ended while starting:\n{self.last_output()}")
+            if self._answers():
+                return
+            time.sleep(0.02)
+        raise HomeserverFailed(f"no answer after {timeout:g} s:\n{self.last_output()}")
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", _READY_PATH)
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def kill9(self) -> None:
+        """SIGKILL to all processes of the server at once. The embedded database goes on, as it would in life."""
+        reaper.kill_group(self.pid)
+        self._ended()
+
+    def kill9_with_database(self) -> None:
+        """As if the power failed, but for what the kernel holds: the server and its database get SIGKILL."""
+        databases = reaper.embedded_databases(self.data)
+        self.kill9()
+        for database in databases:
+            reaper.kill_tree(database)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                database.wait(10)
+
+    def terminate(self, timeout: float = 15.0) -> int:
+        """SIGTERM to the first process, as an init system does, and its exit status.
+
+        Raises:
+            HomeserverFailed: it still ran after `timeout` seconds; it is killed then.
+        """
+        assert self._process is not None, "the server was never started"
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill9()
+            raise HomeserverFailed(f"still running {timeout:g} s after SIGTERM:\n{self.last_output()}") from None
+        return self._ended()
+
+    def restart(self, timeout: float = 60.0) -> Self:
+        """Starts it again on the same data and port; ended in order before, if it runs."""
+        if self.running:
+            self.terminate()
+        return self.start(timeout)
+
+    def _ended(self) -> int:
+        assert self._process is not None
+        status = self._process.wait(10)
+        self._tell_reaper(0)
+        return status
+
+    def last_output(self, lines: int = 60) -> str:
+        """The end of what the server printed."""
+        if not self.output.exists():
+            return ""
+        return "\n".join(self.output.read_text(errors="replace").splitlines()[-lines:])
+
+    def close(self) -> None:
+        """Ends everything that was started here, the database included. Safe to call twice."""
+        try:
+            if self.running:
+                self.terminate()
+        finally:
+            if self._process is not None:
+                reaper.kill_group(self._process.pid)
+            reaper.stop_databases(self.data)
+            if self._reaper is not None and self._reaper.stdin is not None:
+                self._reaper.stdin.close()
+                self._reaper.wait(20)
+                self._reaper = None
+
+    def _tell_reaper(self, group: int) -> None:
+        if self._reaper is None:
+            program = [sys.executable, str(Path(reaper.__file__)), str(self.data)]
+            self._reaper = subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True)
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.write(b"%d\n" % group)
+        self._reaper.stdin.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
