@@ -1,0 +1,157 @@
+"""Canonical JSON: the one spelling of a document that is hashed and signed.
+
+spec: appendices/#canonical-json (CHECKLIST CRY-01, API-22, EVT-05)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import canonicaljson
+import msgspec
+
+from homeserver.matrix.errors import BadJson
+
+MAX_INTEGER: Final = 2**53 - 1
+"""spec: appendices/#canonical-json: integers lie within ±(2^53-1)."""
+MAX_DEPTH: Final = 500
+"""How deeply a document may be nested: half of the interpreter's stack. The specification names no limit."""
+
+_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+def encode(value: Any) -> bytes:
+    """The canonical encoding of decoded JSON: keys sorted by code point, no white space, UTF-8.
+
+    Floats, which canonical JSON does not have but room versions 1 to 5 must hash all the same, are written as
+    Python's `json` writes them: that is what every other server of such a room computed.
+
+    Raises:
+        ValueError: what JSON cannot express (NaN, lone surrogates, keys that are no strings) or nested too deeply.
+    """
+    if _has_float(value):
+        return _encode_with_floats(value)
+    return encode_strict(value)
+
+
+def encode_strict(value: Any) -> bytes:
+    """As `encode`, for what is known to contain no float (checked by `check_strict`, or made here): 3 times as fast."""
+    try:
+        return _sorted(value)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def check_strict(value: Any, *, where: str = "") -> None:
+    """Check that a decoded value can be written in canonical JSON, as room versions from 6 on demand.
+
+    Raises:
+        BadJson: a float, an integer beyond ±(2^53-1), a lone surrogate, or nesting deeper than `MAX_DEPTH`.
+            The message names the place, as `where.key[index]`.
+    """
+    # spec: rooms/v6/#canonical-json
+    if _is_strict(value):
+        return
+    problem, path = _find_mistake(value)
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    place = (where + place if where else place.removeprefix(".")) or "value"
+    raise BadJson(f"{_printable(place)}: {problem}")
+
+
+def _is_strict(value: Any) -> bool:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            return False
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                below += item
+                below += item.values()
+            elif kind is list or kind is tuple:
+                below += item
+            elif not (_is_text(item) if kind is str else _is_strict_scalar(item)):
+                return False
+        level = below
+    return True
+
+
+def _is_strict_scalar(item: Any) -> bool:
+    kind = type(item)
+    return item is None or kind is bool or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER)
+
+
+def _is_text(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _find_mistake(value: Any) -> tuple[str, tuple[str | int, ...]]:
+    """The first mistake level by level, and the way to it. Slow: only for what `_is_strict` refused."""
+    level: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    for _ in range(MAX_DEPTH):
+        below: list[tuple[tuple[str | int, ...], Any]] = []
+        for path, item in level:
+            if isinstance(item, Mapping):
+                for key, inner in item.items():
+                    if not _is_text(key):
+                        return "a key with a lone surrogate", path
+                    below.append(((*path, key), inner))
+            elif isinstance(item, list | tuple):
+                below.extend(((*path, index), inner) for index, inner in enumerate(item))
+            elif problem := _mistake_of(item):
+                return problem, path
+        level = below
+    return f"nested deeper than {MAX_DEPTH} levels", level[0][0][:3] if level else ()
+
+
+def _mistake_of(item: Any) -> str | None:
+    if item is None or isinstance(item, bool):
+        return None
+    if isinstance(item, str):
+        return None if _is_text(item) else "not text: it contains a lone surrogate"
+    if isinstance(item, int):
+        return None if -MAX_INTEGER <= item <= MAX_INTEGER else "an integer beyond ±(2^53-1)"
+    if isinstance(item, float):
+        return "a number that is not an integer"
+    return "not a JSON value"
+
+
+def _printable(place: str) -> str:
+    """A place that can be put into an answer whatever keys lead to it."""
+    return (place if len(place) <= 200 else place[:200] + "…").encode("utf-8", "replace").decode("utf-8")
+
+
+def _has_float(value: Any) -> bool:
+    level = [value]
+    while level:
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                below += item.values()
+            elif kind is list or kind is tuple:
+                below += item
+            elif kind is float:
+                return True
+        level = below
+    return False
+
+
+def _encode_with_floats(value: Any) -> bytes:
+    try:
+        return canonicaljson.encode_canonical_json(value)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except TypeError as error:
+        raise ValueError(str(error)) from None
