@@ -1,0 +1,83 @@
+"""Hears what other processes announce: one LISTEN connection per process.
+
+A notification is a hint. While the connection is being replaced some are lost, so the listener also yields an empty
+payload whenever it (re)connects: "look for yourself".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, LiteralString
+
+import psycopg
+import structlog
+
+_BOUND = 1000
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def listen(dsn: str, channel: LiteralString) -> AsyncIterator[str]:
+    """Yield the payload of every notification on `channel`, for ever; an empty one after each (re)connect.
+
+    At most the newest thousand wait to be fetched: who falls behind that far should look for itself anyway.
+    """
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            async with contextlib.aclosing(_listen_once(dsn, channel)) as payloads:
+                async for payload in payloads:
+                    pause = _FIRST_PAUSE
+                    yield payload
+        except psycopg.OperationalError as error:
+            _log.warning("database_listener_lost", channel=channel, error=str(error).strip(), again_in=pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _listen_once(dsn: str, channel: LiteralString) -> AsyncGenerator[str]:
+    connection = await psycopg.AsyncConnection.connect(
+        dsn, autocommit=True, client_encoding="utf8", application_name="atrium-listen", connect_timeout=10
+    )
+    loop = asyncio.get_running_loop()
+    ear = _Ear(connection.pgconn)
+    descriptor = connection.pgconn.socket
+    try:
+        connection.add_notify_handler(lambda notification: ear.waiting.append(notification.payload))
+        await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        loop.add_reader(descriptor, ear.readable)
+        yield ""
+        while True:
+            await ear.something.wait()
+            ear.something.clear()
+            while ear.waiting:
+                yield ear.waiting.popleft()
+            if ear.error is not None:
+                raise ear.error
+    finally:
+        loop.remove_reader(descriptor)
+        await connection.close()
+
+
+class _Ear:
+    """Collects what arrives on the connection."""
+
+    def __init__(self, pg: Any) -> None:
+        self._pg = pg
+        self.waiting: collections.deque[str] = collections.deque(maxlen=_BOUND)
+        self.something = asyncio.Event()
+        self.error: psycopg.OperationalError | None = None
+
+    def readable(self) -> None:
+        try:
+            self._pg.consume_input()
+            while (notification := self._pg.notifies()) is not None:
+                self.waiting.append(notification.extra.decode())
+        except psycopg.OperationalError as error:
+            self.error = error
+            asyncio.get_running_loop().remove_reader(self._pg.socket)
+        self.something.set()

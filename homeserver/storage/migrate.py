@@ -1,0 +1,147 @@
+"""Brings a database's schema to the one this version needs: numbered SQL files, applied once each, in order.
+
+The files are `migrations/NNNN-name.sql` with `-- depends:` headers; yoyo applies them and keeps the record. A landed
+file is never edited: what must change is a new file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from homeserver.storage.errors import SchemaMismatch, StorageError
+
+if TYPE_CHECKING:
+    from yoyo.migrations import MigrationList
+
+FOLDER = Path(__file__).parent / "migrations"
+OLDEST_SERVER = 150000  # PostgreSQL 15, as `server_version_num`
+
+_RECORD = "_yoyo_migration"
+_LOCK = 0x617472_69756D  # "atrium": one migration at a time in a database, whoever runs it
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """What a database lacks (`pending`, in order) and what it has that this version does not know (`unknown`)."""
+
+    pending: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def current(self) -> bool:
+        return not self.pending and not self.unknown
+
+
+def inspect(dsn: str, *, folder: Path = FOLDER) -> SchemaState:
+    """Compare the database's record with our files; one short query, so every start can ask.
+
+    Raises:
+        StorageError: the database cannot be reached, or is too old.
+    """
+    with _connect(dsn) as connection:
+        return _compare(connection, folder)
+
+
+def require_current(dsn: str, *, folder: Path = FOLDER) -> None:
+    """Refuse to run on another schema than ours.
+
+    Raises:
+        SchemaMismatch: with the command that puts it right.
+    """
+    state = inspect(dsn, folder=folder)
+    if state.unknown:
+        raise SchemaMismatch(
+            f"The database was migrated by a newer Atrium (it knows {state.unknown[-1]}); install that version"
+        )
+    if state.pending:
+        raise SchemaMismatch(
+            f"The database lacks {len(state.pending)} migrations (the first is {state.pending[0]}); "
+            "run: atrium migrate"
+        )
+
+
+def apply(
+    dsn: str, *, folder: Path = FOLDER, on_each: Callable[[str], None] = lambda _: None
+) -> tuple[str, ...]:
+    """Apply what is missing, telling `on_each` the name of each before it runs; returns the names.
+
+    Several processes may call it at once: one works, the others wait and find nothing to do.
+
+    Raises:
+        SchemaMismatch: the schema is newer than ours.
+        StorageError: the database cannot be reached, or a migration failed (it then left nothing behind).
+    """
+    with _connect(dsn) as connection:
+        if _compare(connection, folder).current:
+            return ()
+        connection.execute("SET lock_timeout = 0")
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        state = _compare(connection, folder)
+        if state.unknown:
+            raise SchemaMismatch(
+                f"The database was migrated by a newer Atrium (it knows {state.unknown[-1]}); install that version"
+            )
+        _apply_files(dsn, folder, on_each)
+        return state.pending
+
+
+@contextlib.contextmanager
+def _connect(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    try:
+        connection = psycopg.connect(
+            dsn, autocommit=True, connect_timeout=10, application_name="atrium-migrate"
+        )
+    except psycopg.OperationalError as error:
+        raise StorageError(f"The database cannot be reached: {str(error).strip()}") from error
+    with contextlib.closing(connection):
+        if connection.info.server_version < OLDEST_SERVER:
+            version = connection.info.server_version // 10000
+            raise StorageError(f"The database is PostgreSQL {version}; Atrium needs 15 or newer")
+        yield connection
+
+
+def _compare(connection: psycopg.Connection[Any], folder: Path) -> SchemaState:
+    ours = [file.stem for file in sorted(folder.glob("*.sql")) if not file.name.endswith(".rollback.sql")]
+    exists = connection.execute("SELECT to_regclass(%s)", (_RECORD,)).fetchone()
+    applied: set[str] = set()
+    if exists is not None and exists[0] is not None:
+        applied = {name for (name,) in connection.execute(f"SELECT migration_id FROM {_RECORD}")}  # noqa: S608  # ours
+    return SchemaState(
+        pending=tuple(name for name in ours if name not in applied),
+        unknown=tuple(sorted(applied - set(ours))),
+    )
+
+
+def _apply_files(dsn: str, folder: Path, on_each: Callable[[str], None]) -> None:
+    from yoyo import read_migrations  # here: a start with nothing to do must not pay for it
+    from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+    from yoyo.connections import parse_uri
+
+    class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo is untyped
+        """yoyo's, except that it connects as we do: any connection string libpq understands."""
+
+        def connect(self, _: object) -> psycopg.Connection[Any]:
+            return psycopg.connect(
+                dsn, autocommit=True, connect_timeout=10, application_name="atrium-migrate"
+            )
+
+    backend = Backend(parse_uri("postgresql+psycopg://"), _RECORD)
+    try:
+        backend.init_database()
+        backend.break_lock()  # ours is the advisory lock; a row left by a killed process would only delay us
+        files: MigrationList = backend.to_apply(read_migrations(str(folder)))
+        with backend.lock():
+            for file in files:
+                on_each(file.id)
+                try:
+                    backend.apply_one(file)
+                except psycopg.Error as error:
+                    raise StorageError(f"Migration {file.id} failed: {str(error).strip()}") from error
+    finally:
+        backend.connection.close()
