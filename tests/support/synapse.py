@@ -39,7 +39,13 @@ _RATE_LIMITS: dict[str, Any] = {
     "rc_invites": {"per_room": _NO_LIMIT, "per_user": _NO_LIMIT, "per_issuer": _NO_LIMIT},
     "rc_third_party_invite": _NO_LIMIT,
     "rc_media_create": _NO_LIMIT,
-    "rc_federation": {"window_size": 1000, "sleep_limit": 100_000, "sleep_delay": 1, "reject_limit": 100_000, "concurrent": 100},
+    "rc_federation": {
+        "window_size": 1000,
+        "sleep_limit": 100_000,
+        "sleep_delay": 1,
+        "reject_limit": 100_000,
+        "concurrent": 100,
+    },
     "rc_key_requests": _NO_LIMIT,
     "rc_presence": {"per_user": _NO_LIMIT},
     "rc_delayed_event_mgmt": _NO_LIMIT,
@@ -185,7 +191,11 @@ def _database(directory: Path, postgres: str | None) -> dict[str, Any]:
 
 
 def _logging(directory: Path) -> dict[str, Any]:
-    handler = {"class": "logging.FileHandler", "filename": str(directory / "homeserver.log"), "formatter": "plain"}
+    handler = {
+        "class": "logging.FileHandler",
+        "filename": str(directory / "homeserver.log"),
+        "formatter": "plain",
+    }
     return {
         "version": 1,
         "disable_existing_loggers": False,

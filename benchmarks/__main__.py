@@ -1,0 +1,142 @@
+"""`python -m benchmarks`: start the servers, measure them in turns, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.procfs import Watched
+from benchmarks.report import Report, machine, write_into
+from benchmarks.runner import Outcome, Plan, run, tell
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.servers import atrium, synapse
+from benchmarks.servers.server import Options, Server, Start
+from benchmarks.stage import Stage
+from benchmarks.wire import Target
+from tests.support.synapse import DEFAULT_ENVIRONMENT
+
+SERVERS: dict[str, Start] = {"atrium": atrium.start, "synapse": synapse.start}
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer 0 when everything that was asked for was measured, 1 otherwise."""
+    asked = parser().parse_args(arguments)
+    names = [scenario.name for scenario in SCENARIOS]
+    chosen = asked.only.split(",") if asked.only else names
+    if unknown := sorted(set(chosen) - set(names)):
+        raise SystemExit(f"no such scenario: {', '.join(unknown)}; there are: {', '.join(names)}")
+    plan = Plan([scenario for scenario in SCENARIOS if scenario.name in chosen], asked.rounds, asked.seconds)
+    with ExitStack() as stack:
+        servers = list(start_servers(asked, stack))
+        stages = [
+            Stage(
+                server.label, Target.parse(server.url), server.watched, asked.scale, asked.registration_token
+            )
+            for server in servers
+        ]
+        memory = [
+            f"{server.label}: {server.about}; {_megabytes(server)} MB after start" for server in servers
+        ]
+        outcome = uvloop.run(run(plan, stages, tell))
+        memory = [
+            f"{line}, {_megabytes(server)} MB at the end"
+            for line, server in zip(memory, servers, strict=True)
+        ]
+    report = Report(
+        outcome.figures, {scenario.name: scenario.title for scenario in SCENARIOS}, about(asked, memory)
+    )
+    publish(report, outcome, asked)
+    return 1 if outcome.failures else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument(
+        "--servers", default="atrium,synapse", help=f"which to start, of {', '.join(SERVERS)}"
+    )
+    options.add_argument("--url", help="measure a homeserver that runs already, instead of starting any")
+    options.add_argument(
+        "--pid", type=int, action="append", default=[], help="a process of it (with its children)"
+    )
+    options.add_argument(
+        "--pg-pid", type=int, action="append", default=[], help="the PostgreSQL master it uses"
+    )
+    options.add_argument("--registration-token", help="if it registers nobody without one")
+    options.add_argument(
+        "--rounds", type=int, default=3, help="how often each scenario is measured, in turns (3)"
+    )
+    options.add_argument("--seconds", type=float, default=5, help="how long each time (5)")
+    options.add_argument(
+        "--scale", type=float, default=1, help="stretches rooms and members (1); 0.1 for a quick try"
+    )
+    options.add_argument("--processes", type=int, default=1, help="processes of Atrium (1)")
+    options.add_argument(
+        "--only", help="scenarios, with commas between: " + ", ".join(one.name for one in SCENARIOS)
+    )
+    options.add_argument("--json", type=Path, help="write the figures there as well")
+    options.add_argument(
+        "--write", action="store_true", help=f"put the table into {PAGE.parent.name}/{PAGE.name}"
+    )
+    options.add_argument(
+        "--synapse-environment",
+        type=Path,
+        default=DEFAULT_ENVIRONMENT,
+        help="its virtual environment, made on demand",
+    )
+    return options
+
+
+def start_servers(asked: argparse.Namespace, stack: ExitStack) -> list[Server]:
+    """The servers to measure; those that are started here end with `stack`."""
+    if asked.url:
+        watched = Watched(tuple(asked.pid), tuple(asked.pg_pid))
+        return [Server("server", asked.url, watched, f"at {asked.url}")]
+    chosen = asked.servers.split(",")
+    if unknown := sorted(set(chosen) - set(SERVERS)):
+        raise SystemExit(f"no such server: {', '.join(unknown)}; there are: {', '.join(SERVERS)}")
+    directory = Path(
+        stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True))
+    )
+    if os.geteuid() == 0:
+        directory.chmod(0o755)  # the database runs as another user and must pass
+    options = Options(directory, asked.synapse_environment.absolute(), asked.processes)
+    servers = []
+    for name in chosen:
+        tell(f"starting {name}")
+        servers.append(stack.enter_context(SERVERS[name](options)))
+    return servers
+
+
+def about(asked: argparse.Namespace, servers: Sequence[str]) -> list[str]:
+    """What has to be known to read the figures."""
+    how = f"{asked.rounds} rounds of {asked.seconds:g} s, scale {asked.scale:g}; servers and load on the same {machine()}"
+    return [how, *servers]
+
+
+def publish(report: Report, outcome: Outcome, asked: argparse.Namespace) -> None:
+    """Print the table; write it where it was asked for."""
+    print(report.markdown())
+    if asked.json:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
+        asked.json.write_text(report.json())
+    for failure in outcome.failures:
+        tell(f"NOT MEASURED: {failure}")
+    if asked.write and not outcome.failures:
+        write_into(PAGE, report.markdown())
+
+
+def _megabytes(server: Server) -> int:
+    return round(server.watched.usage().resident_bytes / 1e6)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

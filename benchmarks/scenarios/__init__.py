@@ -1,0 +1,29 @@
+"""All scenarios, in the order of the report. One file per kind of request."""
+
+from __future__ import annotations
+
+from benchmarks.scenario import Scenario
+from benchmarks.scenarios.e2ee import ChangeDevice, QueryKeys, UploadOneTimeKeys
+from benchmarks.scenarios.fanout import CalmFanOut, FanOut
+from benchmarks.scenarios.paging import Paging
+from benchmarks.scenarios.register import Register
+from benchmarks.scenarios.rooms import CreateRoom, Join
+from benchmarks.scenarios.send import SendToManyRooms, SendToOneRoom
+from benchmarks.scenarios.sync import BusySync, IdleSync, InitialSync
+
+SCENARIOS: tuple[type[Scenario], ...] = (
+    Register,
+    CreateRoom,
+    Join,
+    SendToOneRoom,
+    SendToManyRooms,
+    FanOut,
+    CalmFanOut,
+    InitialSync,
+    IdleSync,
+    BusySync,
+    Paging,
+    UploadOneTimeKeys,
+    QueryKeys,
+    ChangeDevice,
+)
