@@ -1,0 +1,95 @@
+"""From the bytes of a body to the type a handler declares, with an error that names the place of a mistake.
+
+spec: client-server-api/#common-error-codes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from homeserver.matrix.errors import BadJson, InvalidParam, MatrixError, MissingParam, NotJson
+from homeserver.web import limits
+
+Decode = Callable[[bytes], Any]
+
+_OPENING = (b"{", b"[")
+
+
+def json_decoder(kind: Any) -> Decode:
+    """A function from a body's bytes to `kind`.
+
+    It raises `NotJson` (no JSON, no UTF-8), `MissingParam`, `InvalidParam` (a value outside its enumeration or
+    range) or `BadJson` (any other wrong shape, nesting beyond `limits.MAX_DEPTH`), each with the JSON path.
+    """
+    decode = msgspec.json.Decoder(kind).decode
+
+    def read(raw: bytes) -> Any:
+        try:
+            value = decode(raw)
+        except msgspec.ValidationError as error:
+            raise explain(str(error)) from None
+        except RecursionError:
+            raise _too_deep() from None
+        except ValueError as error:  # DecodeError, UnicodeDecodeError, an integer of too many digits
+            raise NotJson(f"Content not JSON: {_reason(error)}") from None
+        if raw.count(_OPENING[0]) + raw.count(_OPENING[1]) > limits.MAX_DEPTH:
+            check_depth(msgspec.json.decode(raw))
+        return value
+
+    return read
+
+
+def accepts_nothing(kind: Any) -> bool:
+    """Whether `{}` is a valid value: then an empty body is, too. spec: API Standards (CHECKLIST API-05)"""
+    if kind is dict or getattr(kind, "__origin__", None) is dict:
+        return False
+    try:
+        msgspec.json.decode(b"{}", type=kind)
+    except (msgspec.ValidationError, TypeError):
+        return False
+    return True
+
+
+def check_depth(value: Any) -> None:
+    """Level by level rather than recursively. Raises `BadJson` beyond `limits.MAX_DEPTH`."""
+    level = [value]
+    for _ in range(limits.MAX_DEPTH + 1):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent if type(parent) is list else ())
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def explain(message: str) -> MatrixError:
+    """The sentence of msgspec, which ends in the place (`… - at `$.rooms[0]``), under the errcode that fits."""
+    what, _, where = message.partition(" - at ")
+    place = where.strip("`").removeprefix("$.") or "the body"
+    if what.startswith("Object missing required field"):
+        field = what.split("`")[1]
+        full = f"{place}.{field}" if where else field
+        return MissingParam(f"Missing required key: {full}")
+    if what.startswith(("Invalid enum value", "Invalid value")) or _is_range(what):
+        return InvalidParam(f"{place}: {what}")
+    return BadJson(f"{place}: {what}")
+
+
+def _is_range(what: str) -> bool:
+    return any(sign in what for sign in (" >= ", " <= ", " > ", " < ", "of length", "matching regex"))
+
+
+def _reason(error: Exception) -> str:
+    # Positions help, content does not belong into answers and logs.
+    text = str(error)
+    return text if isinstance(error, msgspec.DecodeError) and len(text) < 200 else "not valid UTF-8 JSON"
+
+
+def _too_deep() -> BadJson:
+    return BadJson(f"The body nests more than {limits.MAX_DEPTH} levels deep")

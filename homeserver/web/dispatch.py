@@ -1,0 +1,206 @@
+"""The way of one request: route, authenticate, limit, read, call, answer.
+
+Owns the order of these steps. Written for speed: a request whose token is cached and whose body has arrived awaits
+nothing but its handler.
+
+spec: client-server-api/#using-access-tokens
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from typing_extensions import override
+
+from homeserver.matrix.errors import MatrixError, MissingToken, Unavailable
+from homeserver.web.admission import access_token, admit
+from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
+from homeserver.web.binding import Bound, Reads
+from homeserver.web.errors import reply_to
+from homeserver.web.observe import Observer
+from homeserver.web.rate_limit import RateLimiter
+from homeserver.web.request import RequestInfo
+from homeserver.web.response import Reply, Streamed, render
+from homeserver.web.router import Router
+from homeserver.web.stream import ClientGone, Patience, check_declared_length, read_body
+from homeserver.web.wire import Wire
+
+CLIENT_CLOSED = 499
+"""What the log and metrics say of a request whose client went away; nobody is there to receive it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What dispatching needs; shared by all listeners."""
+
+    authenticator: Authenticator | None
+    server_authenticator: ServerAuthenticator | None
+    limiter: RateLimiter
+    observer: Observer
+    wire: Wire
+    patience: Patience
+
+
+class Sent(web.StreamResponse):
+    """Tells aiohttp that the answer is on its way already, and whether the connection stays open."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+
+    @override
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to do."""
+
+    @override
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to do."""
+
+
+KEPT = Sent(keep_alive=True)
+CLOSED = Sent(keep_alive=False)
+
+
+class Dispatcher:
+    """Answers the requests of one listener."""
+
+    def __init__(
+        self, router: Router, parts: Parts, waiting: dict[object, tuple[RequestInfo, asyncio.Task[Any]]]
+    ) -> None:
+        self._router = router
+        self._parts = parts
+        self._wire = parts.wire
+        self._waiting = waiting
+
+    async def answer(self, info: RequestInfo) -> Sent:
+        """Everything from the header to the last byte of the answer. Never raises but for cancellation."""
+        http, observer = info.http, self._parts.observer
+        keep_alive = http.keep_alive and not info.closing.is_set()
+        observer.begins(info)
+        status, sent = CLIENT_CLOSED, 0
+        try:
+            if info.method == "OPTIONS":
+                info.operation = "preflight"
+                status, sent = 204, await self._wire.preflight(http, keep_alive=keep_alive)
+                return KEPT if keep_alive else CLOSED
+            result = await self._result(info)
+            keep_alive = keep_alive and not info.closing.is_set()
+            if isinstance(result, Streamed):
+                status, sent = await self._stream(info, result, keep_alive=keep_alive)
+            else:
+                status, sent = result.status, await self._send(info, result, keep_alive=keep_alive)
+        except ClientGone:
+            return CLOSED
+        except _Broken:
+            status = 500
+            return CLOSED
+        finally:
+            observer.ends(info, status, sent)
+        return KEPT if keep_alive else CLOSED
+
+    async def _result(self, info: RequestInfo) -> Reply | Streamed:
+        try:
+            return render(await self._call(info))
+        except (ClientGone, asyncio.CancelledError):
+            if info.disconnected:
+                raise ClientGone from None
+            raise
+        except Exception as error:  # noqa: BLE001  # the one place where an exception becomes a response
+            return self._refusal(info, error)
+
+    async def _call(self, info: RequestInfo) -> Any:
+        route, info.path_values = self._router.find(info.method, info.path)
+        bound = route.bound
+        endpoint = bound.endpoint
+        info.operation, info.template = endpoint.operation_id, route.template
+        if endpoint.auth is not Auth.NONE and endpoint.auth is not Auth.SERVER:
+            await self._authenticate(bound, info)
+        if endpoint.limit is not None and endpoint.auth is not Auth.SERVER:
+            self._limit(endpoint.limit, info)
+        if bound.reads is Reads.ALL:
+            info.body = await read_body(info.http, endpoint.max_body, self._parts.patience)
+        elif bound.reads is Reads.STREAM:
+            check_declared_length(info.http, endpoint.max_body)
+        if endpoint.auth is Auth.SERVER:
+            await self._authenticate_server(bound, info)
+        arguments = [take(info) for take in bound.takes]
+        if not endpoint.cancel_on_disconnect:
+            return await bound.handler(*arguments)
+        return await self._cancellable(bound, arguments, info)
+
+    async def _cancellable(self, bound: Bound, arguments: list[Any], info: RequestInfo) -> Any:
+        connection, task = info.http.protocol, asyncio.current_task()
+        assert task is not None
+        self._waiting[connection] = (info, task)
+        try:
+            return await bound.handler(*arguments)
+        finally:
+            del self._waiting[connection]
+
+    async def _authenticate(self, bound: Bound, info: RequestInfo) -> None:
+        token = access_token(info)
+        if token is None:
+            if bound.endpoint.auth is Auth.OPTIONAL:
+                return
+            raise MissingToken("Missing access token")
+        authenticator = self._parts.authenticator
+        if authenticator is None:
+            raise Unavailable("This listener knows no users")
+        requester = authenticator.cached(token, info)
+        if requester is None:
+            requester = await authenticator.authenticate(token, info)
+        info.requester = requester  # before it is refused: the line of the request says whom it was
+        info.requester = admit(bound.endpoint, requester)
+
+    async def _authenticate_server(self, bound: Bound, info: RequestInfo) -> None:
+        authenticator = self._parts.server_authenticator
+        if authenticator is None:
+            raise Unavailable("This listener knows no servers")
+        info.origin = await authenticator.authenticate(info, info.body)
+        if bound.endpoint.limit is not None:
+            self._parts.limiter.hit(bound.endpoint.limit, info.origin.server_name)
+
+    def _limit(self, name: str, info: RequestInfo) -> None:
+        requester = info.requester
+        if requester is None:
+            self._parts.limiter.hit(name, info.ip)
+        elif requester.rate_limited:
+            self._parts.limiter.hit(name, requester.user_id)
+
+    async def _send(self, info: RequestInfo, reply: Reply, *, keep_alive: bool) -> int:
+        try:
+            return await self._wire.send(info.http, reply, keep_alive=keep_alive)
+        except ValueError as error:  # a header that would split the answer
+            return await self._wire.send(info.http, self._refusal(info, error), keep_alive=keep_alive)
+
+    async def _stream(self, info: RequestInfo, answer: Streamed, *, keep_alive: bool) -> tuple[int, int]:
+        try:
+            first = await anext(answer.pieces, b"")
+        except Exception as error:  # noqa: BLE001  # as in _result: nothing was sent yet
+            reply = self._refusal(info, error)
+            return reply.status, await self._send(info, reply, keep_alive=keep_alive)
+        try:
+            return answer.status, await self._wire.stream(info.http, answer, first, keep_alive=keep_alive)
+        except ClientGone:
+            raise
+        except Exception as error:
+            # Too late for another answer: breaking the connection off is how the client learns of it.
+            self._refusal(info, error)
+            if info.http.transport is not None:
+                info.http.transport.abort()
+            raise _Broken from error
+        finally:
+            if (close := getattr(answer.pieces, "aclose", None)) is not None:
+                await close()
+
+    @staticmethod
+    def _refusal(info: RequestInfo, error: BaseException) -> Reply:
+        info.errcode = error.errcode if isinstance(error, MatrixError) else "M_UNKNOWN"
+        return reply_to(error, info.request_id, info.operation)
+
+
+class _Broken(Exception):
+    """An answer that failed half-way."""

@@ -1,0 +1,43 @@
+"""The one place where an exception becomes a response.
+
+spec: client-server-api/#standard-error-response
+"""
+
+from __future__ import annotations
+
+import msgspec
+import psycopg
+import structlog
+
+from homeserver.matrix.errors import InvalidParam, MatrixError, ServerFault
+from homeserver.web.response import JSON, Reply
+from homeserver.web.stream import BodyTimeout
+
+_log = structlog.get_logger("atrium.web")
+_encode = msgspec.json.Encoder().encode
+
+
+def reply_to(error: BaseException, request_id: str, operation: str) -> Reply:
+    """The answer to a request that ended with this exception.
+
+    What was not raised as an answer is logged here, once, with its traceback; the client is told the request id and
+    nothing else.
+    """
+    if not isinstance(error, MatrixError):
+        error = _unforeseen(error, request_id, operation)
+    headers = dict(error.headers)
+    if error.http_status >= 500:
+        headers["X-Request-Id"] = request_id
+    if isinstance(error, BodyTimeout):
+        headers["Connection"] = "close"
+    return Reply(error.http_status, _encode(error.to_json()), JSON, headers)
+
+
+def _unforeseen(error: BaseException, request_id: str, operation: str) -> MatrixError:
+    if isinstance(error, psycopg.DataError):
+        # A value that the edge let through and no column can hold (U+0000, a number beyond bigint): the request's
+        # fault, but ours that it came so far, hence the log line.
+        _log.warning("value_refused_by_database", request_id=request_id, operation=operation, exc_info=error)
+        return InvalidParam("A value in this request cannot be stored")
+    _log.error("request_failed", request_id=request_id, operation=operation, exc_info=error)
+    return ServerFault(f"Internal server error (request {request_id})")

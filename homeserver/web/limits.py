@@ -1,0 +1,51 @@
+"""Every bound of an HTTP exchange, by name.
+
+Owns the numbers only; `server.py`, `body.py` and `response.py` enforce them.
+
+spec: client-server-api/#size-limits
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+JSON_BODY: Final = MIB
+"""What an endpoint accepts unless it declares `max_body`: sixteen times the largest event."""
+
+LARGE_JSON_BODY: Final = 12 * MIB
+"""Key backups, large imports, and a federation transaction of 50 events and 100 EDUs."""
+
+MAX_DEPTH: Final = 100
+"""Nesting of a JSON body: what every encoder and checker behind the edge can walk without running out of stack."""
+
+MAX_INTEGER: Final = 2**53 - 1
+"""The largest whole number in a query or path, as in canonical JSON. spec: appendices/#canonical-json"""
+
+MAX_SEGMENTS: Final = 32
+"""Segments of a path; the longest route has eleven."""
+
+MAX_QUERY_FIELDS: Final = 256
+"""Fields of a query string or form; only `via`, `server_name` and the like repeat."""
+
+MAX_REQUEST_LINE: Final = 16 * KIB
+"""Bytes of method, path and query: a filter in a query string may have some kilobytes."""
+
+MAX_HEADER_FIELD: Final = 16 * KIB
+"""Bytes of one header field: an `X-Matrix` or single sign-on header is long."""
+
+MAX_HEADERS: Final = 100
+
+MAX_FORWARDED_HOPS: Final = 32
+"""Addresses of one `X-Forwarded-For` that are looked at."""
+
+GZIP_FROM: Final = KIB
+"""Bytes of an answer from which compressing pays."""
+
+GZIP_IN_THREAD_FROM: Final = 128 * KIB
+"""Bytes of an answer from which compressing would hold up the event loop for more than about a millisecond."""
+
+STREAM_CHUNK: Final = 64 * KIB
+"""Bytes collected from a streamed answer before they are sent."""

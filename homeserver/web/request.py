@@ -1,0 +1,156 @@
+"""One request as the plumbing and, where it asks for it, a handler sees it.
+
+Owns `RequestInfo`: lazily read query, headers and client address. Parsed values reach handlers as arguments, not
+through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+from homeserver.matrix.errors import InvalidParam
+from homeserver.web import limits
+from homeserver.web.proxies import TrustedProxies
+from homeserver.web.requester import Origin, Requester
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+class RequestInfo:
+    """What is known of a request besides its declared parameters. Annotate a parameter `info: RequestInfo` to get it."""
+
+    __slots__ = (
+        "method",
+        "uri",
+        "path",
+        "path_values",
+        "request_id",
+        "closing",
+        "requester",
+        "origin",
+        "body",
+        "http",
+        "operation",
+        "template",
+        "started",
+        "db_queries",
+        "errcode",
+        "disconnected",
+        "_proxies",
+        "_query",
+        "_client",
+    )
+
+    def __init__(
+        self, http: web.BaseRequest, request_id: str, closing: asyncio.Event, proxies: TrustedProxies
+    ) -> None:
+        self.http = http
+        """aiohttp's request: for `BodyStream` and the server only."""
+        self.method: str = http.method
+        self.uri: str = origin_form(http.raw_path)
+        """Path and query exactly as sent: what a federation signature covers."""
+        self.path: str = self.uri.partition("?")[0]
+        """Still percent-encoded."""
+        self.path_values: Mapping[str, str] = {}
+        """The template's parameters by name, percent-decoded once."""
+        self.request_id = request_id
+        self.closing = closing
+        """Set when the server shuts down: a long poll waits for it too and then answers at once."""
+        self.requester: Requester | None = None
+        self.origin: Origin | None = None
+        self.body: bytes = b""
+        """The body as sent; empty until it was read, and for endpoints that take a `BodyStream`."""
+        self.operation = "unrecognized"
+        """The operation id once the route is known: a label of bounded cardinality."""
+        self.template = ""
+        """The route's template once it is known."""
+        self.started = 0.0
+        """Monotonic seconds."""
+        self.db_queries = 0
+        self.errcode: str | None = None
+        self.disconnected = False
+        """The client went away while the handler ran."""
+        self._proxies = proxies
+        self._query: dict[str, list[str]] | None = None
+        self._client: tuple[str, str] | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Case-insensitive; of a repeated header the first."""
+        return self.http.headers
+
+    @property
+    def user_agent(self) -> str:
+        """At most 512 characters; empty if not sent."""
+        return self.http.headers.get("User-Agent", "")[:512]
+
+    @property
+    def ip(self) -> str:
+        """The client's address, as told by trusted proxies; empty on a Unix socket without one."""
+        return self._resolved()[0]
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https` as the client sees it, as told by trusted proxies."""
+        return self._resolved()[1]
+
+    @property
+    def query(self) -> Mapping[str, list[str]]:
+        """The decoded query. Raises `InvalidParam` where it is not UTF-8 or has too many fields."""
+        if self._query is None:
+            self._query = parse_query(self.uri.partition("?")[2])
+        return self._query
+
+    def query_value(self, name: str) -> str | None:
+        """The first value of a query parameter."""
+        values = self.query.get(name)
+        return values[0] if values else None
+
+    def _resolved(self) -> tuple[str, str]:
+        if self._client is None:
+            self._client = self._proxies.client_of(self.http)
+        return self._client
+
+
+def origin_form(target: str) -> str:
+    """Path and query of a request target, which a proxy may send with scheme and authority."""
+    if target.startswith("/"):
+        return target
+    scheme, mark, rest = target.partition("://")
+    if mark and scheme.lower() in {"http", "https"}:
+        slash = rest.find("/")
+        return rest[slash:] if slash >= 0 else "/"
+    return "/" + target
+
+
+def parse_query(text: str) -> dict[str, list[str]]:
+    """`a=1&b=2&a=3` as `{"a": ["1", "3"], "b": ["2"]}`; also the body of an HTML form."""
+    fields: dict[str, list[str]] = {}
+    if not text:
+        return fields
+    pairs = text.split("&", limits.MAX_QUERY_FIELDS)
+    if len(pairs) > limits.MAX_QUERY_FIELDS:
+        raise InvalidParam(f"The query has more than {limits.MAX_QUERY_FIELDS} fields")
+    for pair in pairs:
+        if pair:
+            name, _, value = pair.partition("=")
+            decoded = _decode(value, name)
+            fields.setdefault(_decode(name, "query"), []).append(decoded)
+    return fields
+
+
+def _decode(text: str, where: str) -> str:
+    try:
+        if "%" in text or "+" in text:
+            text = unquote_plus(text, errors="strict")
+        if not text.isascii():
+            text.encode()
+    except UnicodeError:
+        raise InvalidParam(f"{ascii(where)[1:-1]}: not UTF-8") from None
+    if "\0" in text:
+        raise InvalidParam(f"{ascii(where)[1:-1]}: contains U+0000")
+    return text

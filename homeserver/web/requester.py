@@ -1,0 +1,39 @@
+"""The proofs a handler receives: who asks. Import them from `homeserver.web.auth`.
+
+Apart from it because `RequestInfo` carries them and the protocols in `auth.py` speak of `RequestInfo`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeserver.matrix.ids import DeviceId, ServerName, UserId
+
+
+class Requester(msgspec.Struct, frozen=True, kw_only=True):
+    """A local user who was authenticated for this request."""
+
+    user_id: UserId
+    user_nid: int
+    device_id: DeviceId | None = None
+    """None only for an appservice that named no device."""
+    token_nid: int | None = None
+    """The access token's row; None for an appservice."""
+    is_guest: bool = False
+    is_admin: bool = False
+    appservice_id: str | None = None
+    """Set when an appservice acts, also when it acts as one of its users."""
+    suspended: bool = False
+    locked: bool = False
+    rate_limited: bool = True
+    """False for appservices and users that the administrator exempted."""
+
+
+class AdminRequester(Requester, frozen=True, kw_only=True):
+    """Proof that the requester is a server administrator: only `Auth.ADMIN` gives it."""
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Another homeserver whose signature over this request was checked."""
+
+    server_name: ServerName

@@ -1,0 +1,148 @@
+"""Reading a request's body: bounded in bytes and in time.
+
+Owns `read_body` (whole) and `BodyStream` (in pieces, for uploads). What the bytes mean is `body.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import ClientPayloadError, web_protocol
+
+from homeserver.matrix.errors import BadJson, MatrixError, TooLarge
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader, web
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long we wait for a client that is slow to send or to take."""
+
+    stall: float = 30.0
+    """Seconds without a byte, in either direction."""
+    body: float = 60.0
+    """Seconds for a whole JSON body, and for the first part of a streamed one."""
+    min_rate: int = 1024
+    """Bytes per second that a streamed body must reach on average once `body` has passed."""
+
+
+class BodyTimeout(MatrixError):
+    """The body did not arrive in time."""
+
+    status = 408
+    errcode = "M_UNKNOWN"
+
+
+class ClientGone(Exception):
+    """The connection broke while we read; nobody is there to be answered."""
+
+
+class BodyStream:
+    """A body that is taken in pieces: `async for piece in stream`.
+
+    Raises `TooLarge` while iterating once it exceeds the endpoint's `max_body`; `BodyTimeout` when it stalls.
+    """
+
+    __slots__ = ("_http", "_limit", "_patience", "content_type", "declared_length", "received")
+
+    def __init__(self, http: web.BaseRequest, limit: int, patience: Patience) -> None:
+        self._http = http
+        self._limit = limit
+        self._patience = patience
+        self.declared_length: int | None = http.content_length
+        """What `Content-Length` says, if anything; already checked against the limit."""
+        self.content_type: str = http.headers.get("Content-Type", "")
+        """As sent, with parameters; empty if not sent."""
+        self.received = 0
+        """Bytes so far."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        payload = self._http.content
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await _say_continue(self._http)
+        while piece := await _read_some(payload, self._patience.stall):
+            self.received += len(piece)
+            if self.received > self._limit:
+                raise too_large(self._limit)
+            elapsed = loop.time() - begun
+            if elapsed > self._patience.body and self.received < elapsed * self._patience.min_rate:
+                raise BodyTimeout("The body arrives too slowly")
+            yield piece
+
+
+def check_declared_length(http: web.BaseRequest, limit: int) -> None:
+    """Refuse by `Content-Length`, before a byte is read. Raises `TooLarge`."""
+    length = http.content_length
+    if length is not None and length > limit:
+        raise too_large(limit)
+
+
+async def read_body(http: web.BaseRequest, limit: int, patience: Patience) -> bytes:
+    """The whole body, decompressed. Raises `TooLarge`, `BodyTimeout`, `ClientGone`."""
+    payload = http.content
+    if payload.at_eof():
+        return b""
+    check_declared_length(http, limit)
+    await _say_continue(http)
+    if payload.is_eof():  # small bodies arrive together with their header
+        whole = _take(payload)
+        if payload.at_eof():
+            if len(whole) > limit:
+                raise too_large(limit)
+            return whole
+        pieces = [whole]
+    else:
+        pieces = []
+    size = sum(map(len, pieces))
+    try:
+        async with asyncio.timeout(patience.body):
+            while piece := await _read_some(payload, patience.stall):
+                size += len(piece)
+                if size > limit:
+                    raise too_large(limit)
+                pieces.append(piece)
+    except TimeoutError:
+        raise BodyTimeout("The body did not arrive in time") from None
+    return b"".join(pieces)
+
+
+def too_large(limit: int) -> TooLarge:
+    """The refusal, with the limit in words."""
+    return TooLarge(f"The body is larger than the {limit} bytes accepted here")
+
+
+def _take(payload: StreamReader) -> bytes:
+    try:
+        return payload.read_nowait()
+    except (web_protocol.RequestPayloadError, ClientPayloadError) as error:
+        raise _broken(error) from error
+    except ConnectionError as error:
+        raise ClientGone from error
+
+
+async def _read_some(payload: StreamReader, stall: float) -> bytes:
+    try:
+        async with asyncio.timeout(stall):
+            return await payload.readany()
+    except TimeoutError:
+        raise BodyTimeout("The body did not arrive in time") from None
+    except (web_protocol.RequestPayloadError, ClientPayloadError) as error:
+        raise _broken(error) from error
+    except ConnectionError as error:
+        raise ClientGone from error
+
+
+def _broken(error: Exception) -> Exception:
+    # aiohttp says so both of a body that ends too early and of one whose encoding is broken.
+    return BadJson(f"The body could not be read: {type(error).__name__}", status=400)
+
+
+async def _say_continue(http: web.BaseRequest) -> None:
+    if http.headers.get("Expect", "").lower() == "100-continue":
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        http.writer.output_size = 0
