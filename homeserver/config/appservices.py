@@ -1,0 +1,12 @@
+"""Bridges and bots that run beside the server."""
+
+from __future__ import annotations
+
+from homeserver.config.base import ReadableFile, Section
+
+
+class AppserviceSection(Section):
+    """Bridges and bots that run beside the server."""
+
+    registration_files: tuple[ReadableFile, ...] = ()
+    """One registration file (YAML) each, as the bridge's own documentation says how to make it."""

@@ -1,0 +1,35 @@
+"""Where the server keeps everything."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from homeserver.config.base import Duration, Section
+
+
+def _is_postgres(url: str) -> str:
+    if "://" in url and not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("PostgreSQL is expected: postgresql://user:password@host:5432/atrium")
+    return url
+
+
+class DatabaseSection(Section):
+    """PostgreSQL: the embedded one, or yours."""
+
+    url: Annotated[str, AfterValidator(_is_postgres)] | None = Field(
+        default=None,
+        examples=["postgresql://atrium:password@db.example.com/atrium?sslmode=verify-full"],
+        repr=False,
+    )
+    """Your own PostgreSQL, 15 or newer. Leave it out, and Atrium runs the one it carries, under data_dir."""
+
+    pool_size: int = Field(default=10, ge=2, le=200)
+    """Connections of each process at most."""
+
+    statement_timeout: Duration = Field(default=30.0, ge=1)
+    """A statement that takes longer is given up."""
+
+    lock_timeout: Duration = Field(default=10.0, ge=1)
+    """A statement that waits longer for another one is given up."""

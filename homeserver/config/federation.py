@@ -1,0 +1,42 @@
+"""Speaking with other homeservers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from homeserver.config.base import Duration, Section
+
+
+class KeyServer(Section):
+    """A server that vouches for the keys of others."""
+
+    server_name: str
+    """Its server name."""
+
+    verify_keys: dict[str, str] = Field(default_factory=dict)
+    """Its own keys, by id (ed25519:abc), in unpadded base64. Without them, its answer is believed as TLS vouches for it."""
+
+
+class FederationSection(Section):
+    """Speaking with other homeservers."""
+
+    enabled: bool = True
+    """False keeps everything on this server."""
+
+    key_servers: tuple[KeyServer, ...] = ()
+    """Whom to ask for the keys of servers that cannot be reached. None: only the servers themselves are asked."""
+
+    allow: tuple[str, ...] | None = None
+    """If given, only these servers (names, with * and ?) are spoken with."""
+
+    deny: tuple[str, ...] = ()
+    """These servers are never spoken with."""
+
+    verify_certificates: bool = True
+    """False accepts any certificate: for tests only."""
+
+    retry_longest: Duration = Field(default=86400.0, ge=60)
+    """The longest pause before a server that did not answer is tried again."""
+
+    profile_lookup: bool = True
+    """Whether other servers may ask for the names and pictures of people here."""

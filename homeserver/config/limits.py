@@ -1,0 +1,38 @@
+"""The largest, the most, the longest."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from homeserver.config.base import Duration, Section, Size
+
+
+class LimitsSection(Section):
+    """The largest, the most, the longest. The defaults suit almost everybody."""
+
+    max_body: Size = Field(default=1 << 20, ge=64 << 10)
+    """The largest request, apart from uploads and other servers' transactions."""
+
+    max_federation_body: Size = Field(default=12 << 20, ge=1 << 20)
+    """The largest request of another server."""
+
+    sync_timeout: Duration = Field(default=90.0, ge=0)
+    """The longest a client may wait for news in one request."""
+
+    sync_timeline: int = Field(default=100, ge=1, le=1000)
+    """The most events of a room in one sync, whatever the client's filter says."""
+
+    page: int = Field(default=1000, ge=1, le=10_000)
+    """The most events in one page of history."""
+
+    waiting_syncs: int = Field(default=20_000, ge=10)
+    """The most requests of a process that may wait for news."""
+
+    devices_per_user: int = Field(default=200, ge=1)
+    """The most devices of a person; the one unused longest makes room."""
+
+    projection_memory: Size = Field(default=128 << 20, ge=8 << 20)
+    """Memory of a process for rooms and recent events."""
+
+    shutdown: Duration = Field(default=8.0, ge=0.1, le=60)
+    """How long requests under way may take when the server is asked to stop."""

@@ -1,0 +1,68 @@
+"""Where the server listens, and what may be asked there."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from homeserver.config.base import AnyPath, ReadableFile, Section
+
+Resource = Literal["client", "federation", "media", "admin", "metrics", "health"]
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(
+            f"an address or network is expected, such as 127.0.0.1 or 10.0.0.0/8: {error}"
+        ) from None
+    return value
+
+
+Network = Annotated[str, AfterValidator(_network)]
+
+
+class TlsFiles(Section):
+    """A certificate and its key; the files are read again on SIGHUP."""
+
+    certificate: ReadableFile
+    """PEM; the server's certificate first, then the intermediate ones."""
+
+    private_key: ReadableFile
+    """PEM, without a passphrase."""
+
+
+class Listener(Section):
+    """One address and port."""
+
+    address: str = "127.0.0.1"
+    """127.0.0.1 (this machine only), 0.0.0.0 (everywhere, IPv4), :: (everywhere), or one address."""
+
+    port: int = Field(default=8008, ge=0, le=65535)
+    """0 lets the system choose."""
+
+    unix_socket: AnyPath | None = None
+    """A Unix socket instead of address and port, for a proxy on the same machine."""
+
+    tls: TlsFiles | None = None
+    """Without it the listener speaks plain HTTP: for this machine only, or behind a proxy that speaks TLS."""
+
+    resources: frozenset[Resource] = Field(
+        default=frozenset({"client", "federation", "media", "admin", "health"}), min_length=1
+    )
+    """What may be asked here: client, federation, media, admin, metrics, health; all on one port if you like."""
+
+    trusted_proxies: tuple[Network, ...] = ("127.0.0.1", "::1")
+    """Whose X-Forwarded-For is believed: addresses or networks."""
+
+    @model_validator(mode="after")
+    def _address_is_one(self) -> Self:
+        try:
+            ipaddress.ip_address(self.address)
+        except ValueError:
+            if self.address != "localhost":
+                raise ValueError("address: an IP address is expected, such as 127.0.0.1 or 0.0.0.0") from None
+        return self

@@ -1,0 +1,123 @@
+"""The whole configuration, and what must hold between its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from pydantic import Field, PrivateAttr
+
+from homeserver.config.appservices import AppserviceSection
+from homeserver.config.auth import AuthSection
+from homeserver.config.base import Section
+from homeserver.config.database import DatabaseSection
+from homeserver.config.federation import FederationSection
+from homeserver.config.limits import LimitsSection
+from homeserver.config.listeners import Listener
+from homeserver.config.mail import MailSection
+from homeserver.config.media import MediaSection
+from homeserver.config.observability import LogSection, MetricsSection
+from homeserver.config.outbound import OutboundSection
+from homeserver.config.presence import PresenceSection
+from homeserver.config.rate_limits import RateLimitSection
+from homeserver.config.registration import RegistrationSection
+from homeserver.config.rooms import RoomsSection
+from homeserver.config.server import ServerSection
+
+
+class Config(Section):
+    """Everything an administrator decides."""
+
+    server: ServerSection
+    """Who this server is."""
+
+    listeners: tuple[Listener, ...] = Field(default=(Listener(),), min_length=1)
+    """Where the server listens, and what may be asked there."""
+
+    database: DatabaseSection = DatabaseSection()
+    """Where the server keeps everything."""
+
+    registration: RegistrationSection = RegistrationSection()
+    """Who may make an account."""
+
+    auth: AuthSection = AuthSection()
+    """Passwords, sessions and tokens."""
+
+    rate_limits: RateLimitSection = RateLimitSection()
+    """How often somebody may do something."""
+
+    rooms: RoomsSection = RoomsSection()
+    """Rooms and the directories."""
+
+    federation: FederationSection = FederationSection()
+    """Speaking with other homeservers."""
+
+    outbound: OutboundSection = OutboundSection()
+    """What this server may reach."""
+
+    media: MediaSection = MediaSection()
+    """Files people share."""
+
+    presence: PresenceSection = PresenceSection()
+    """Who is there."""
+
+    mail: MailSection | None = None
+    """How mail is sent; without it, none is."""
+
+    appservices: AppserviceSection = AppserviceSection()
+    """Bridges and bots that run beside the server."""
+
+    log: LogSection = LogSection()
+    """What is written to standard error."""
+
+    metrics: MetricsSection = MetricsSection()
+    """Figures for Prometheus."""
+
+    limits: LimitsSection = LimitsSection()
+    """The largest, the most, the longest."""
+
+    _development: bool = PrivateAttr(default=False)
+
+    @property
+    def development(self) -> bool:
+        """Whether this is `atrium serve --dev`: open to everybody on this machine."""
+        return self._development
+
+    def for_development(self) -> Self:
+        """The same, marked as made by --dev. No file can say so."""
+        copy = self.model_copy()
+        copy._development = True  # noqa: SLF001  # our own class
+        return copy
+
+    def with_database(self, dsn: str) -> Self:
+        """The same on another database: how the embedded one becomes known to those who connect."""
+        return self.model_copy(update={"database": self.database.model_copy(update={"url": dsn})})
+
+    def with_processes(self, count: int) -> Self:
+        """The same with another number of processes."""
+        return self.model_copy(update={"server": self.server.model_copy(update={"processes": count})})
+
+    def with_listeners(self, listeners: tuple[Listener, ...]) -> Self:
+        """The same, listening elsewhere: how a port that the system chose becomes known."""
+        return self.model_copy(update={"listeners": listeners})
+
+
+def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What does not fit together, as (path, sentence); looks only at the sections that are there."""
+    registration: RegistrationSection | None = sections.get("registration")
+    listeners: tuple[Listener, ...] = sections.get("listeners", ())
+    if registration is not None and registration.enabled and "mail" in sections and sections["mail"] is None:
+        for number, flow in enumerate(registration.flows):
+            if "email" in flow:
+                yield (
+                    f"registration.flows.{number}",
+                    "says email, but there is no mail section to send it with",
+                )
+    seen: dict[tuple[str, int], int] = {}
+    for number, listener in enumerate(listeners):
+        place = (listener.address, listener.port)
+        if listener.unix_socket is None and listener.port and place in seen:
+            yield f"listeners.{number}", f"listens at the same place as listeners.{seen[place]}"
+        seen.setdefault(place, number)
+    if listeners and not any("client" in listener.resources for listener in listeners):
+        yield "listeners", "none of them carries client: nobody could log in"
