@@ -1,4 +1,8 @@
-"""`Event`: one immutable node of a room's graph. Bytes first; what the server needs often is parsed once, the rest when asked.
+"""`Event`: one immutable node of a room's graph. Bytes first: nothing is decoded before somebody asks for it.
+
+A sync, a state resolution or a backfill handles tens of thousands of events and looks inside few of them. So an event
+is made from its bytes and the names the database knows anyway; the header is decoded on the first look at it, the
+content on the first look at that.
 
 spec: server-server-api/#pdus, rooms/ (event format of each version)
 """
@@ -6,28 +10,33 @@ spec: server-server-api/#pdus, rooms/ (event format of each version)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, final
+
+import msgspec
+from typing_extensions import override
 
 from homeserver.events.room_version import RoomVersion
+from homeserver.matrix import json
 from homeserver.matrix.ids import EventId, RoomId, UserId
 
 StateKey = tuple[str, str]
 """(type, state_key): the key of room state."""
 
 
+@final
 class Event:
     """An event as this server knows it. Never mutated; `with_…` style changes build a new one.
 
-    Built by `parse.parse_event` (from bytes that came from outside or from storage) and `builder.build_event` (new ones),
-    never by hand elsewhere.
+    Built by `parse.parse_event` (from bytes that came from outside), `parse.event_from_storage` (from our own) and
+    `builder.build_event` (new ones), never by hand elsewhere.
     """
 
     __slots__ = (
         "pdu",
-        "fields",
         "event_id",
         "room_id",
         "room_version",
+        # decoded together on the first look at one of them
         "type",
         "state_key",
         "sender",
@@ -35,14 +44,15 @@ class Event:
         "depth",
         "prev_event_ids",
         "auth_event_ids",
-        "content",
         "key",
+        "content_json",
+        # decoded each on the first look at it
+        "content",
+        "fields",
     )
 
     pdu: bytes
     """Canonical JSON of the whole federation form, hashes and signatures included, without `unsigned`."""
-    fields: Mapping[str, Any]
-    """The same, decoded. Read-only by contract."""
     event_id: EventId
     room_id: RoomId
     """For a version 12 create event: derived from its own id."""
@@ -57,31 +67,63 @@ class Event:
     prev_event_ids: tuple[EventId, ...]
     auth_event_ids: tuple[EventId, ...]
     """As written in the event (for version 12 without the create event, which is implied)."""
-    content: Mapping[str, Any]
     key: StateKey | None
     """(type, state_key) for state events, else None."""
+    content_json: bytes
+    """The content's own canonical bytes."""
+    content: Mapping[str, Any]
+    """Read-only by contract."""
+    fields: Mapping[str, Any]
+    """All of `pdu`, decoded. Read-only by contract."""
 
     def __init__(
-        self, *, pdu: bytes, fields: Mapping[str, Any], event_id: EventId, room_id: RoomId, room_version: RoomVersion
+        self,
+        *,
+        pdu: bytes,
+        event_id: EventId,
+        room_id: RoomId,
+        room_version: RoomVersion,
+        fields: Mapping[str, Any] | None = None,
     ) -> None:
         self.pdu = pdu
-        self.fields = fields
         self.event_id = event_id
         self.room_id = room_id
         self.room_version = room_version
-        self.type = fields["type"]
-        self.state_key = fields.get("state_key")
-        self.sender = fields["sender"]
-        self.origin_server_ts = fields["origin_server_ts"]
-        self.depth = fields["depth"]
-        self.content = fields["content"]
-        prev, auth = fields["prev_events"], fields["auth_events"]
-        if room_version.hash_ids:
-            self.prev_event_ids, self.auth_event_ids = tuple(prev), tuple(auth)
-        else:  # [[event_id, {"sha256": …}], …]
-            self.prev_event_ids = tuple(p[0] for p in prev)
-            self.auth_event_ids = tuple(a[0] for a in auth)
-        self.key = None if self.state_key is None else (self.type, self.state_key)
+        if fields is not None:
+            self.fields = fields
+            self.content = fields["content"]
+
+    if (
+        not TYPE_CHECKING
+    ):  # Python calls this for slots that are still empty; the type checker sees the annotations
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _HEADER:
+                self._decode_header()
+            elif name == "content":
+                self.content = json.loads(self.content_json)
+            elif name == "fields":
+                self.fields = json.loads(self.pdu)
+            else:
+                raise AttributeError(name)
+            return getattr(self, name)
+
+    def _decode_header(self) -> None:
+        header: _Header | _HeaderV1
+        if self.room_version.hash_ids:
+            header = plain = _decode(self.pdu)
+            self.prev_event_ids, self.auth_event_ids = plain.prev_events, plain.auth_events
+        else:
+            header = pairs = _decode_v1(self.pdu)
+            self.prev_event_ids = tuple(ref[0] for ref in pairs.prev_events)
+            self.auth_event_ids = tuple(ref[0] for ref in pairs.auth_events)
+        self.type = header.type
+        self.state_key = header.state_key
+        self.sender = header.sender
+        self.origin_server_ts = header.origin_server_ts
+        self.depth = header.depth
+        self.content_json = bytes(header.content)
+        self.key = None if header.state_key is None else (header.type, header.state_key)
 
     @property
     def is_state(self) -> bool:
@@ -104,11 +146,53 @@ class Event:
         value = source.get("redacts")
         return EventId(value) if isinstance(value, str) else None
 
+    @override
     def __repr__(self) -> str:
-        return f"<Event {self.event_id} {self.type}{'' if self.state_key is None else f' [{self.state_key}]'}>"
+        return (
+            f"<Event {self.event_id} {self.type}{'' if self.state_key is None else f' [{self.state_key}]'}>"
+        )
 
+    @override
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Event) and other.event_id == self.event_id
 
+    @override
     def __hash__(self) -> int:
         return hash(self.event_id)
+
+
+class _Common(msgspec.Struct, gc=False):
+    type: str
+    sender: UserId
+    origin_server_ts: int
+    depth: int
+    content: msgspec.Raw
+    state_key: str | None = None
+
+
+class _Header(_Common, gc=False, kw_only=True):
+    prev_events: tuple[EventId, ...]
+    auth_events: tuple[EventId, ...]
+
+
+class _HeaderV1(_Common, gc=False, kw_only=True):
+    prev_events: list[tuple[EventId, msgspec.Raw]]  # with {"sha256": reference hash}
+    auth_events: list[tuple[EventId, msgspec.Raw]]
+
+
+_decode = msgspec.json.Decoder(_Header).decode
+_decode_v1 = msgspec.json.Decoder(_HeaderV1).decode
+
+_HEADER: Final = frozenset(
+    {
+        "type",
+        "state_key",
+        "sender",
+        "origin_server_ts",
+        "depth",
+        "prev_event_ids",
+        "auth_event_ids",
+        "key",
+        "content_json",
+    }
+)

@@ -5,6 +5,7 @@ spec: appendices/#canonical-json (CHECKLIST CRY-01, API-22, EVT-05)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ MAX_INTEGER: Final = 2**53 - 1
 """spec: appendices/#canonical-json: integers lie within ±(2^53-1)."""
 MAX_DEPTH: Final = 500
 """How deeply a document may be nested: half of the interpreter's stack. The specification names no limit."""
+
+_STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKETS: Final = re.compile(rb"[][{}]")
 
 _sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -45,27 +49,39 @@ def encode_strict(value: Any) -> bytes:
         raise ValueError(str(error)) from None
 
 
-def check_strict(value: Any, *, where: str = "") -> None:
+def check_strict(value: Any, *, where: str = "", max_depth: int = MAX_DEPTH) -> None:
     """Check that a decoded value can be written in canonical JSON, as room versions from 6 on demand.
 
     Raises:
-        BadJson: a float, an integer beyond ±(2^53-1), a lone surrogate, or nesting deeper than `MAX_DEPTH`.
+        BadJson: a float, an integer beyond ±(2^53-1), a lone surrogate, or nesting deeper than `max_depth`.
             The message names the place, as `where.key[index]`.
     """
     # spec: rooms/v6/#canonical-json
-    if _is_strict(value):
+    if _is_strict(value, max_depth):
         return
-    problem, path = _find_mistake(value)
+    problem, path = _find_mistake(value, max_depth)
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     place = (where + place if where else place.removeprefix(".")) or "value"
     raise BadJson(f"{_printable(place)}: {problem}")
 
 
-def _is_strict(value: Any) -> bool:
+def nested_deeper(text: bytes, limit: int) -> bool:
+    """Whether JSON text is nested deeper than `limit`; nearly always one look at how many brackets it has."""
+    if text.count(b"{") + text.count(b"[") <= limit:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", text)):
+        depth += 1 if bracket in b"{[" else -1
+        if depth > limit:
+            return True
+    return False
+
+
+def _is_strict(value: Any, max_depth: int) -> bool:
     level, depth = [value], 0
     while level:
         depth += 1
-        if depth > MAX_DEPTH:
+        if depth > max_depth:
             return False
         below: list[Any] = []
         for item in level:
@@ -96,10 +112,10 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _find_mistake(value: Any) -> tuple[str, tuple[str | int, ...]]:
+def _find_mistake(value: Any, max_depth: int) -> tuple[str, tuple[str | int, ...]]:
     """The first mistake level by level, and the way to it. Slow: only for what `_is_strict` refused."""
     level: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
-    for _ in range(MAX_DEPTH):
+    for _ in range(max_depth):
         below: list[tuple[tuple[str | int, ...], Any]] = []
         for path, item in level:
             if isinstance(item, Mapping):
@@ -112,7 +128,7 @@ def _find_mistake(value: Any) -> tuple[str, tuple[str | int, ...]]:
             elif problem := _mistake_of(item):
                 return problem, path
         level = below
-    return f"nested deeper than {MAX_DEPTH} levels", level[0][0][:3] if level else ()
+    return f"nested deeper than {max_depth} levels", level[0][0][:3] if level else ()
 
 
 def _mistake_of(item: Any) -> str | None:

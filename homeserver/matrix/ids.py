@@ -50,14 +50,19 @@ def is_room_alias(value: str) -> bool:
 
 def is_room_id(value: str) -> bool:
     """`!opaque:server` of versions 1-11 or `!hash` of version 12. spec: appendices/#room-ids"""
-    if not value.startswith("!") or len(value) < 2 or "\0" in value or _too_long(value):
+    if not value.startswith("!") or len(value) < 2 or "\0" in value or too_long(value):
         return False
     opaque, colon, server = value[1:].partition(":")
     return bool(opaque) and (not colon or is_server_name(server))
 
 
 def is_event_id(value: str) -> bool:
-    return value.startswith("$") and len(value) > 1 and "\0" not in value and not _too_long(value)
+    return value.startswith("$") and len(value) > 1 and "\0" not in value and not too_long(value)
+
+
+def is_event_id_with_domain(value: str) -> bool:
+    """`$opaque:server`, as room versions 1 and 2 write it."""
+    return _is_sigil_id(value, "$") and value[1] != ":"
 
 
 def domain_of(value: str) -> ServerName:
@@ -68,6 +73,13 @@ def domain_of(value: str) -> ServerName:
 def localpart_of(value: str) -> str:
     """What stands between the sigil and the first colon."""
     return value[1:].partition(":")[0]
+
+
+def too_long(value: str) -> bool:
+    """Whether an identifier, event type or state key has more than 255 bytes. spec: client-server-api/#size-limits"""
+    if len(value) > MAX_ID_BYTES:
+        return True
+    return not value.isascii() and len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES
 
 
 def user_id(value: str, where: str = "user_id") -> UserId:
@@ -92,13 +104,7 @@ def room_alias(value: str, where: str = "room_alias") -> RoomAlias:
 
 
 def _is_sigil_id(value: str, sigil: str) -> bool:
-    if not value.startswith(sigil) or "\0" in value or _too_long(value):
+    if not value.startswith(sigil) or "\0" in value or too_long(value):
         return False
     _, colon, server = value.partition(":")
     return bool(colon) and is_server_name(server)
-
-
-def _too_long(value: str) -> bool:
-    if len(value) > MAX_ID_BYTES:
-        return True
-    return not value.isascii() and len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES

@@ -77,7 +77,11 @@ class PowerLevels:
 
     @classmethod
     def from_content(
-        cls, content: Mapping[str, Any] | None, version: RoomVersion, *, creators: frozenset[str] = frozenset()
+        cls,
+        content: Mapping[str, Any] | None,
+        version: RoomVersion,
+        *,
+        creators: frozenset[str] = frozenset(),
     ) -> PowerLevels:
         """The levels of a room.
 

@@ -1,0 +1,85 @@
+"""Events as clients see them: spliced out of the stored bytes, the content never decoded.
+
+The form here is that of `/sync` room sections; `with_room_id` adds what other endpoints show too, `with_unsigned` what
+depends on the reader. spec: client-server-api/#room-event-format (CHECKLIST FILT-06, FILT-08, FILT-10, RED-05)
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeserver.events.event import Event
+from homeserver.matrix import json
+from homeserver.matrix.ids import EventId, RoomId, UserId
+
+
+class _ClientEvent(msgspec.Struct, gc=False, omit_defaults=True):
+    content: msgspec.Raw
+    event_id: EventId
+    origin_server_ts: int
+    sender: UserId
+    type: str
+    state_key: str | msgspec.UnsetType = msgspec.UNSET
+    redacts: EventId | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Stripped(msgspec.Struct, gc=False):
+    content: msgspec.Raw
+    sender: UserId
+    state_key: str
+    type: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def client_event_bytes(event: Event) -> bytes:
+    """The client form without `room_id` and `unsigned`; nothing of the federation form shines through."""
+    content = event.content_json
+    redacts: EventId | msgspec.UnsetType = msgspec.UNSET
+    if event.type == "m.room.redaction":
+        content, redacts = _redaction(event)
+    return _encode(
+        _ClientEvent(
+            msgspec.Raw(content),
+            event.event_id,
+            event.origin_server_ts,
+            event.sender,
+            event.type,
+            msgspec.UNSET if event.state_key is None else event.state_key,
+            redacts,
+        )
+    )
+
+
+def stripped(event: Event) -> bytes:
+    """Stripped state: `content`, `sender`, `state_key`, `type` alone. Of a state event.
+
+    spec: client-server-api/#stripped-state
+    """
+    return _encode(
+        _Stripped(msgspec.Raw(event.content_json), event.sender, event.state_key or "", event.type)
+    )
+
+
+def with_room_id(event_json: bytes, room_id: RoomId) -> bytes:
+    """A client form with its `room_id`: everywhere but inside the room sections of `/sync`."""
+    return json.object_with(event_json, b'"room_id":' + _encode(room_id))
+
+
+def with_unsigned(event_json: bytes, unsigned: bytes) -> bytes:
+    """A client (or federation) form with `unsigned`, which is a JSON object itself."""
+    return json.object_with(event_json, b'"unsigned":' + unsigned)
+
+
+def _redaction(event: Event) -> tuple[bytes, EventId | msgspec.UnsetType]:
+    """Content and top-level `redacts`: clients find the target in both places, whatever the version.
+
+    spec: rooms/v11/#moving-the-redacts-property-of-mroomredaction-events
+    """
+    target = event.redacts
+    if target is None:
+        return event.content_json, msgspec.UNSET
+    if event.room_version.redacts_in_content:
+        return event.content_json, target
+    return json.dumps({**event.content, "redacts": target}), target
