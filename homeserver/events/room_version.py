@@ -104,7 +104,9 @@ V7 = replace(V6, id="7", knock=True)
 V8 = replace(V7, id="8", restricted_join=True, redaction=RedactionAlgorithm.V8)
 V9 = replace(V8, id="9", redaction=RedactionAlgorithm.V9)
 V10 = replace(V9, id="10", string_power_levels=False, knock_restricted_join=True)
-V11 = replace(V10, id="11", creator_in_content=False, redacts_in_content=True, redaction=RedactionAlgorithm.V11)
+V11 = replace(
+    V10, id="11", creator_in_content=False, redacts_in_content=True, redaction=RedactionAlgorithm.V11
+)
 V12 = replace(
     V11,
     id="12",
