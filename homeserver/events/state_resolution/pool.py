@@ -1,0 +1,95 @@
+"""What a resolution knows and what it asks for: the sans-I/O seam between the algorithms and whoever has the events.
+
+The algorithms are generators that yield a request and find the answer in the `Pool` when they are resumed. They never wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from homeserver.events.auth_rules.auth_events import create_id_of
+from homeserver.events.event import Event, StateKey
+from homeserver.events.room_version import RoomVersion
+from homeserver.matrix.ids import EventId
+
+StateMap = Mapping[StateKey, EventId]
+
+BATCH: Final = 1000
+"""Most events asked for at once."""
+
+
+class MissingEvents(LookupError):
+    """Events that were asked for were not supplied: a state or an auth chain names events the server does not have."""
+
+    def __init__(self, event_ids: tuple[EventId, ...]) -> None:
+        super().__init__(f"{len(event_ids)} events were not supplied, the first is {event_ids[0]}")
+        self.event_ids = event_ids
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsEvents:
+    """These events, at most `BATCH`, are needed to go on. More may be supplied; all of these must be."""
+
+    event_ids: tuple[EventId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsAuthDifference:
+    """The auth difference of several states is needed: events in the auth chain of some, but not of all of them.
+
+    A state's auth chain is its events and all their auth events, recursively. State *i* is `unconflicted` and
+    `conflicted[i]`. With `subgraph` (version 12), every event on a path of auth events between two events in `conflicted` is
+    needed too. The answer may contain conflicted events; they take part anyway.
+    """
+
+    unconflicted: StateMap
+    conflicted: tuple[frozenset[EventId], ...]
+    subgraph: bool
+
+
+Request = NeedsEvents | NeedsAuthDifference
+
+T = TypeVar("T")
+Steps = Generator[Request, None, T]
+"""A computation that yields requests and returns a `T`."""
+
+
+class Pool:
+    """The events at hand. Grows as requests are answered; owned by one `Resolution`."""
+
+    __slots__ = ("asks_auth_difference", "auth_difference", "events", "rejected", "version")
+
+    def __init__(
+        self, version: RoomVersion, rejected: Container[EventId], *, asks_auth_difference: bool
+    ) -> None:
+        self.version = version
+        self.rejected = rejected
+        self.asks_auth_difference = asks_auth_difference
+        self.events: dict[EventId, Event] = {}
+        self.auth_difference: frozenset[EventId] | None = None
+
+    def load(self, event_ids: Iterable[EventId]) -> Steps[None]:
+        """Make sure all these are at hand, asking in batches. Raises `MissingEvents` if an answer falls short."""
+        wanted = [event_id for event_id in dict.fromkeys(event_ids) if event_id not in self.events]
+        for start in range(0, len(wanted), BATCH):
+            batch = tuple(
+                event_id for event_id in wanted[start : start + BATCH] if event_id not in self.events
+            )
+            if batch:
+                yield NeedsEvents(batch)
+            missing = tuple(event_id for event_id in batch if event_id not in self.events)
+            if missing:
+                raise MissingEvents(missing)
+
+    def auth_ids(self, event: Event) -> tuple[EventId, ...]:
+        """What authorises the event: its auth events and, in version 12, the create event its room ID stands for."""
+        if self.version.room_id_is_create_hash and event.type != "m.room.create":
+            return (*event.auth_event_ids, create_id_of(event))
+        return event.auth_event_ids
+
+    def auth_state(self, event: Event) -> dict[StateKey, Event]:
+        """The event's auth events by their key, rejected ones included; they must be at hand."""
+        found = (self.events[event_id] for event_id in self.auth_ids(event))
+        return {auth_event.key: auth_event for auth_event in found if auth_event.key is not None}
