@@ -3,17 +3,25 @@
 One PostgreSQL serves the whole run, also with `pytest -n`: the first process starts it and tells the workers where.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from itertools import count
 from typing import Any
 
 import pytest
 
+from homeserver.storage import migrate
 from tests.support import postgres as support_postgres
+from tests.support import server as support_server
 from tests.support.postgres import Postgres
+from tests.support.process import HomeserverProcess
+from tests.support.server import Server
+
+StartServer = Callable[..., Awaitable[Server]]
 
 _resources = ExitStack()
 _started: list[Postgres] = []
+_numbers = count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,11 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--slow") and not config.getoption("-m"):
-        skip = pytest.mark.skip(reason="slow: run with --slow")
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(skip)
+    if config.getoption("--slow") or config.getoption("-m"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with --slow")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(skip)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -44,6 +53,9 @@ def _postgres() -> Postgres:
     return _started[0]
 
 
+# ------------------------------------------------------------------------------------------------------- databases
+
+
 @pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> Postgres:
     """The PostgreSQL of this run."""
@@ -52,6 +64,68 @@ def postgres(request: pytest.FixtureRequest) -> Postgres:
 
 
 @pytest.fixture(scope="session")
-def worker_name(request: pytest.FixtureRequest) -> str:
+def worker(request: pytest.FixtureRequest) -> str:
     """`gw0`, `gw1`, … under `pytest -n`; `main` else. Part of the name of every database a test makes."""
     return str(getattr(request.config, "workerinput", {}).get("workerid", "main"))
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: Postgres, worker: str) -> str:
+    """The name of a database with our schema and nothing in it, to be copied; nobody is connected to it."""
+    name = f"template_{worker}"
+    migrate.apply(postgres.create(name))
+    return name
+
+
+@pytest.fixture
+def database(postgres: Postgres, worker: str, migrated_template: str) -> Iterator[str]:
+    """The connection string of a fresh database with our schema, dropped after the test."""
+    name = f"test_{worker}_{next(_numbers)}"
+    yield postgres.create(name, template=migrated_template)
+    postgres.drop(name)
+
+
+# --------------------------------------------------------------------------------------------------------- servers
+
+
+@pytest.fixture(scope="session")
+async def server(
+    postgres: Postgres, worker: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """The real homeserver in this process; all tests of the worker share it, each with users and rooms of its own."""
+    dsn = postgres.create(f"shared_{worker}", template=migrated_template)
+    async with support_server.run(dsn, tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+async def start_server(
+    postgres: Postgres, worker: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[StartServer]:
+    """Starts further homeservers, each on a fresh database: `await start_server(registration={"guests": True})`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**sections: Any) -> Server:
+            name = f"server_{worker}_{next(_numbers)}"
+            dsn = postgres.create(name, template=migrated_template)
+            stack.callback(postgres.drop, name)
+            folder = tmp_path_factory.mktemp(name)
+            return await stack.enter_async_context(support_server.run(dsn, folder, **sections))
+
+        yield start
+
+
+@pytest.fixture
+async def fresh_server(start_server: StartServer) -> Server:
+    """A homeserver nobody has used before, for tests that count or list what all users share."""
+    return await start_server()
+
+
+@pytest.fixture(scope="session")
+async def two_servers_processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """One homeserver in two processes behind one port, as `atrium serve --processes 2` starts it."""
+    with HomeserverProcess(tmp_path_factory.mktemp("two") / "data", processes=2) as process:
+        process.start()
+        running = support_server.of_process(process)
+        yield running
+        await running.close()

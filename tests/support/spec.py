@@ -87,6 +87,10 @@ class Operation:
         """The fields a body of that status must have, as its schema says at its top level."""
         return list((self._json_content(status).get("schema") or {}).get("required") or ())
 
+    def properties(self, status: int | str) -> list[str]:
+        """The fields a body of that status may have at its top level, as far as its schema names them plainly."""
+        return list((self._json_content(status).get("schema") or {}).get("properties") or ())
+
     def _json_content(self, status: int | str) -> dict[str, Any]:
         part = self.document.get("requestBody") if status == "request" else self.responses.get(str(status))
         return dict(((part or {}).get("content") or {}).get(JSON) or {})
