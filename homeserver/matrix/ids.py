@@ -27,11 +27,20 @@ _SERVER_NAME = re.compile(
 )
 # spec: appendices/#user-identifiers: the grammar for new users
 _LOCALPART = re.compile(r"[a-z0-9._=/+-]+", re.ASCII)
+_NOT_IN_LOCALPART = re.compile(rb"[^a-z0-9._/+-]")
+# spec: appendices/#common-namespaced-identifier-grammar
+_NAMESPACED = re.compile(r"[a-z][a-z0-9_.-]{0,254}", re.ASCII)
+# spec: appendices/#opaque-identifiers
+_OPAQUE = re.compile(r"[0-9A-Za-z._~-]{1,255}", re.ASCII)
+# spec: rooms/#room-version-grammar
+_ROOM_VERSION = re.compile(r"[a-z0-9.-]{1,32}", re.ASCII)
+# spec: client-server-api/#requesting-validation: client secrets and session ids
+_SECRET = re.compile(r"[0-9a-zA-Z.=_-]{1,255}", re.ASCII)
 
 
 def is_server_name(value: str) -> bool:
     """`host[:port]` with host a DNS name, an IPv4 literal or a bracketed IPv6 literal; case-sensitive."""
-    return len(value) <= 230 and _SERVER_NAME.fullmatch(value) is not None
+    return len(value) <= MAX_ID_BYTES and _SERVER_NAME.fullmatch(value) is not None
 
 
 def is_user_id(value: str) -> bool:
@@ -44,8 +53,39 @@ def is_new_localpart(value: str) -> bool:
     return _LOCALPART.fullmatch(value) is not None
 
 
+def map_to_localpart(name: str, *, keep_case: bool = False) -> str:
+    """A localpart for a name from elsewhere (single sign-on, a directory, a bridge), never the same for two names
+    unless they differ in case alone.
+
+    Bytes outside the grammar become `=xx`; capitals become small, or with `keep_case` `_` and small (`_` then `__`).
+    spec: appendices/#mapping-from-other-character-sets
+    """
+    name = re.sub("[A-Z_]", lambda m: "_" + m[0].lower(), name) if keep_case else name.lower()
+    escaped = _NOT_IN_LOCALPART.sub(lambda m: b"=%02x" % m[0][0], name.encode("utf-8"))
+    return escaped.decode("ascii")
+
+
+def is_namespaced(value: str) -> bool:
+    """The grammar of names that anybody may add to: `m.…` is the specification's, others begin with a domain."""
+    return _NAMESPACED.fullmatch(value) is not None
+
+
+def is_opaque(value: str) -> bool:
+    return _OPAQUE.fullmatch(value) is not None
+
+
+def is_client_secret(value: str) -> bool:
+    """The grammar of `client_secret` and `sid` in the validation of e-mail addresses and phone numbers."""
+    return _SECRET.fullmatch(value) is not None
+
+
 def is_room_alias(value: str) -> bool:
     return _is_sigil_id(value, "#") and value[1] != ":"
+
+
+def is_room_version(value: str) -> bool:
+    """Whether it could name a room version, known or not. spec: rooms/#room-version-grammar"""
+    return _ROOM_VERSION.fullmatch(value) is not None
 
 
 def is_room_id(value: str) -> bool:
