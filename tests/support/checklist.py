@@ -18,7 +18,9 @@ _SOURCE = re.compile(r"^(?:CS|SS|AS|PG|IS|RV|APP|MSC|op:|V:|data |schemas/|endpo
 _LONGEST = 160
 
 # Tests of the tests' own tools cite the rules these tools check; that says nothing about the server.
-_ABOUT_TOOLS = frozenset(f"tests/contract/test_{name}.py" for name in ("spec", "client", "conformance"))
+_ABOUT_TOOLS = frozenset(
+    f"tests/contract/test_{name}.py" for name in ("spec", "client", "conformance", "proxy")
+)
 _TEST_FILES = ("test_*.py", "*.test.*js", "*.test.ts")
 
 
