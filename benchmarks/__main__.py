@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer 0 when everything that was asked for was measured, 1 otherwise."""
     asked = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     names = [scenario.name for scenario in SCENARIOS]
     chosen = asked.only.split(",") if asked.only else names
     if unknown := sorted(set(chosen) - set(names)):

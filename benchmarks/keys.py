@@ -14,6 +14,8 @@ from nacl.signing import SigningKey
 
 from benchmarks.people import Person
 
+ALGORITHMS = ("m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2")
+
 
 class DeviceKeys:
     """The long-term keys of one device, and as many one-time keys as are wanted."""
@@ -21,6 +23,9 @@ class DeviceKeys:
     def __init__(self, person: Person) -> None:
         self._person = person
         self._signing = SigningKey(os.urandom(32))
+        self._curve25519 = os.urandom(32)
+        self._algorithms: tuple[str, ...] = ALGORITHMS
+        self._changes = 0
         self._made = 0
 
     def identity(self) -> dict[str, Any]:
@@ -30,13 +35,19 @@ class DeviceKeys:
             {
                 "user_id": self._person.user_id,
                 "device_id": device,
-                "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
+                "algorithms": list(self._algorithms),
                 "keys": {
-                    f"curve25519:{device}": unpadded(os.urandom(32)),
+                    f"curve25519:{device}": unpadded(self._curve25519),
                     f"ed25519:{device}": unpadded(bytes(self._signing.verify_key)),
                 },
             }
         )
+
+    def changed_identity(self) -> dict[str, Any]:
+        """The same keys with another list of algorithms, as after an update of the client."""
+        self._changes += 1
+        self._algorithms = (*ALGORITHMS, f"org.example.algorithm.{self._changes}")
+        return self.identity()
 
     def one_time_keys(self, number: int) -> dict[str, Any]:
         """The `one_time_keys` object of /keys/upload with `number` new keys."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from typing_extensions import override
@@ -8,6 +9,7 @@ from typing_extensions import override
 from benchmarks.keys import DeviceKeys
 from benchmarks.meter import Meter
 from benchmarks.people import Person
+from benchmarks.reader import Reader
 from benchmarks.scenario import Scenario, keep_busy, work_off
 from benchmarks.stage import SETUP_CONCURRENCY, at_most
 from benchmarks.wire import RequestFailed, Response
@@ -70,16 +72,18 @@ class QueryKeys(Scenario):
 
 
 class ChangeDevice(Scenario):
-    """Somebody with 50 devices in 500 encrypted rooms adds a device; the operation is the upload of its keys."""
+    """Somebody with 50 devices in 500 encrypted rooms changes what a device can do; the operation is the upload of its keys.
+
+    Afterwards a friend who shares the rooms is asked whether the change was noticed.
+    """
 
     name = "change-device"
-    title = "A new device's keys, 50 devices, 500 rooms"
-    operation = "upload"
+    title = "Change one of 50 devices, in 500 rooms"
+    operation = "change"
 
     @override
     async def prepare(self) -> None:
         owner, friend = await self.stage.people(2, "traveller")
-        self.owner = owner
 
         async def furnish(number: int) -> None:
             host, guest = owner.another_connection(), friend.another_connection()
@@ -91,23 +95,24 @@ class ChangeDevice(Scenario):
                 person.connection.close()
 
         await at_most(SETUP_CONCURRENCY, (furnish(number) for number in range(self.stage.scaled(500))))
-        for _ in range(self.stage.scaled(50)):
-            device = await owner.log_in_again()
-            await device.call("POST", "/keys/upload", {"device_keys": DeviceKeys(device).identity()})
-            device.connection.close()
+        self.owner = owner
+        self.onlooker = await Reader.begin(friend)
+        self.devices = [await owner.log_in_again() for _ in range(self.stage.scaled(50, least=4))]
+        self.keys = [DeviceKeys(device) for device in self.devices]
+        for device, keys in zip(self.devices, self.keys, strict=True):
+            await device.call("POST", "/keys/upload", {"device_keys": keys.identity()})
 
     @override
     async def measure(self, meter: Meter) -> None:
-        while meter.wants_more:
-            devices = [await self.owner.log_in_again() for _ in range(10)]
-            bodies = [{"device_keys": DeviceKeys(device).identity()} for device in devices]
-            requests = [
-                device.request("POST", "/keys/upload", body)
-                for device, body in zip(devices, bodies, strict=True)
-            ]
-            pairs = zip(devices, requests, strict=True)
-            await work_off(
-                meter, [[partial(device.connection.succeed, request) for device, request in pairs]]
-            )
-            for device in devices:
-                await device.log_out()
+        await self.onlooker.catch_up()
+        pairs = list(zip(self.devices, self.keys, strict=True))
+        await keep_busy(meter, [partial(self._change, itertools.cycle(pairs[lane::4])) for lane in range(4)])
+        news = (await self.onlooker.read()).json()
+        if self.owner.user_id not in news.get("device_lists", {}).get("changed", []):
+            raise RequestFailed("a change of a device that those who share a room are not told of")
+
+    async def _change(self, pairs: Iterator[tuple[Person, DeviceKeys]]) -> Response:
+        device, keys = next(pairs)
+        return await device.connection.succeed(
+            device.request("POST", "/keys/upload", {"device_keys": keys.changed_identity()})
+        )

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing_extensions import override
 
 from benchmarks.meter import Meter
-from benchmarks.people import TEXT, Person, next_batch
+from benchmarks.people import TEXT, Person
+from benchmarks.reader import Reader
 from benchmarks.scenario import Scenario
 from benchmarks.worlds import crowd
 
@@ -77,9 +78,9 @@ class FanOut(Scenario):
     async def prepare(self) -> None:
         world = await self.stage.world(crowd)
         self.room = world.room
-        self.listeners = [member.another_connection() for member in world.members[:LISTENERS]]
+        ears = [member.another_connection() for member in world.members[:LISTENERS]]
+        self.listeners = await asyncio.gather(*(Reader.begin(ear, FILTER) for ear in ears))
         self.senders = [member.another_connection() for member in world.members[-SENDERS:]]
-        self.filters = await asyncio.gather(*(listener.use_filter(FILTER) for listener in self.listeners))
 
     @override
     async def measure(self, meter: Meter) -> None:
@@ -109,22 +110,17 @@ class FanOut(Scenario):
 
     @asynccontextmanager
     async def _listening(self, post: Post) -> AsyncIterator[None]:
-        tokens = [
-            next_batch(await listener.sync(filter_id=filter_id))
-            for listener, filter_id in zip(self.listeners, self.filters, strict=True)
-        ]
+        for listener in self.listeners:
+            await listener.catch_up()
         async with asyncio.TaskGroup() as group:
-            everyone = zip(self.listeners, self.filters, tokens, strict=True)
-            tasks = [group.create_task(self._listen(*one, post)) for one in everyone]
+            tasks = [group.create_task(self._listen(listener, post)) for listener in self.listeners]
             yield
             for task in tasks:
                 task.cancel()
 
-    async def _listen(self, listener: Person, filter_id: str, since: str, post: Post) -> None:
+    async def _listen(self, listener: Reader, post: Post) -> None:
         while True:
-            response = await listener.sync(since=since, filter_id=filter_id, timeout=30_000)
-            since = next_batch(response)
-            post.arrived(response.body)
+            post.arrived((await listener.read(timeout=30_000)).body)
 
 
 class CalmFanOut(FanOut):

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 
 from typing_extensions import override
 
 from benchmarks.meter import Meter
-from benchmarks.people import Person, next_batch
+from benchmarks.people import Person
+from benchmarks.reader import ELEMENT_FILTER, Reader
 from benchmarks.scenario import Scenario, keep_busy, work_off
 from benchmarks.wire import RequestFailed, Response
 from benchmarks.worlds import crowd, many_rooms
 
-FILTER = {"room": {"timeline": {"limit": 20}, "state": {"lazy_load_members": True}}}
-"""What Element asks for: 20 events a room, members as they are needed."""
+BURST = 10
 
 
 class InitialSync(Scenario):
@@ -25,19 +26,19 @@ class InitialSync(Scenario):
     @override
     async def prepare(self) -> None:
         self.world = await self.stage.world(many_rooms)
-        self.filters = [await member.use_filter(FILTER) for member in self.world.members]
+        self.filter_id = await self.world.members[0].use_filter(ELEMENT_FILTER)
 
     @override
     async def measure(self, meter: Meter) -> None:
-        member, filter_id = self.world.members[0], self.filters[0]
+        member = self.world.members[0]
         while meter.wants_more:
             devices = [await member.log_in_again() for _ in range(2 if meter.open_seconds == 0 else 8)]
-            await work_off(meter, [[partial(self._sync, device, filter_id) for device in devices]])
+            await work_off(meter, [[partial(self._sync, device) for device in devices]])
             for device in devices:
                 await device.log_out()
 
-    async def _sync(self, device: Person, filter_id: str) -> Response:
-        response = await device.sync(filter_id=filter_id)
+    async def _sync(self, device: Person) -> Response:
+        response = await device.sync(filter_id=self.filter_id)
         rooms = response.body.count(b'"prev_batch"')
         if rooms < len(self.world.rooms):
             raise RequestFailed(f"an initial sync with {rooms} of {len(self.world.rooms)} rooms")
@@ -53,23 +54,24 @@ class IdleSync(Scenario):
 
     @override
     async def prepare(self) -> None:
-        self.world = await self.stage.world(many_rooms)
-        self.filters = [await member.use_filter(FILTER) for member in self.world.members]
+        world = await self.stage.world(many_rooms)
+        self.readers = [await Reader.begin(member) for member in world.members]
 
     @override
     async def measure(self, meter: Meter) -> None:
-        workers = []
-        for member, filter_id in zip(self.world.members, self.filters, strict=True):
-            since = next_batch(await member.sync(filter_id=filter_id))
-            since = next_batch(
-                await member.sync(filter_id=filter_id, since=since)
-            )  # one's own presence has passed
-            workers.append(partial(member.sync, since=since, filter_id=filter_id))
-        await keep_busy(meter, workers)
+        for reader in self.readers:
+            await reader.catch_up()
+        await keep_busy(meter, [partial(self._read, reader) for reader in self.readers])
+
+    async def _read(self, reader: Reader) -> Response:
+        return await reader.peek()
 
 
 class BusySync(Scenario):
-    """/sync after 10 messages in a room of 200, by 50 of its members, each once per burst; the sending is not measured."""
+    """/sync after 10 messages in a room of 200, by 50 of its members, 5 at a time; the sending is not measured.
+
+    Several devices of a member read the same: as many times as it takes to keep the server busy for a while.
+    """
 
     name = "busy-sync"
     title = "Busy incremental sync, 10 new messages"
@@ -78,36 +80,30 @@ class BusySync(Scenario):
     @override
     async def prepare(self) -> None:
         self.world = await self.stage.world(crowd)
-        self.readers = self.world.members[:50]
-        self.filters = await asyncio.gather(*(reader.use_filter(FILTER) for reader in self.readers))
-        first = await asyncio.gather(*map(self._first, self.readers, self.filters))
-        self.tokens = dict(zip((reader.user_id for reader in self.readers), first, strict=True))
+        self.readers = [await Reader.begin(member) for member in self.world.members[:50]]
 
     @override
     async def measure(self, meter: Meter) -> None:
-        for reader, filter_id in zip(
-            self.readers, self.filters, strict=True
-        ):  # what happened since the last round
-            await self._catch_up(reader, filter_id)
         speaker = self.world.members[-1]
-        everybody = list(zip(self.readers, self.filters, strict=True))
+        devices = 2
         while meter.wants_more:
-            for number in range(10):
+            for reader in self.readers:
+                await reader.catch_up()
+            for number in range(BURST):
                 await speaker.say(self.world.room, f"Burst, message {number}")
-            lanes = [everybody[lane::5] for lane in range(5)]
-            await work_off(meter, [[partial(self._read, *reader) for reader in lane] for lane in lanes])
+            before = meter.open_seconds
+            await work_off(meter, [self._lane(self.readers[lane::5], devices) for lane in range(5)])
+            if meter.open_seconds - before < meter.seconds / 4:  # a quick server: read more of each burst
+                devices = min(devices * 4, 128)
 
-    async def _first(self, reader: Person, filter_id: str) -> str:
-        return next_batch(await reader.sync(filter_id=filter_id))
+    def _lane(self, readers: list[Reader], devices: int) -> list[partial[Coroutine[Any, Any, Response]]]:
+        # The timeout does not matter when there is news. It differs, lest the second device gets the answer that
+        # Synapse has kept from the first.
+        return [partial(self._read, reader, timeout) for timeout in range(devices) for reader in readers]
 
-    async def _catch_up(self, reader: Person, filter_id: str) -> Response:
-        response = await reader.sync(since=self.tokens[reader.user_id], filter_id=filter_id)
-        self.tokens[reader.user_id] = next_batch(response)
-        return response
-
-    async def _read(self, reader: Person, filter_id: str) -> Response:
-        response = await self._catch_up(reader, filter_id)
+    async def _read(self, reader: Reader, timeout: int) -> Response:
+        response = await reader.peek(timeout=timeout)
         messages = response.body.count(b"Burst, message ")
-        if messages != 10:
-            raise RequestFailed(f"{messages} of 10 messages in an incremental sync")
+        if messages != BURST:
+            raise RequestFailed(f"{messages} of {BURST} messages in an incremental sync")
         return response

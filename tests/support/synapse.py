@@ -21,6 +21,8 @@ from typing import Any
 
 import yaml
 
+from homeserver.storage.system_user import child_setup
+
 VERSION = "1.163.2"
 REQUIREMENTS = (f"matrix-synapse=={VERSION}", "psycopg2-binary")
 DEFAULT_ENVIRONMENT = Path(__file__).resolve().parents[2] / ".cache" / "interop" / "synapse-venv"
@@ -109,6 +111,7 @@ class Synapse:
                 stdout=output,
                 stderr=output,
                 cwd=directory,
+                preexec_fn=child_setup(None),  # ends with us, however we end
             )
         server = cls(directory, settings, process)
         server._wait_until_ready()
