@@ -26,7 +26,7 @@ Network = Annotated[str, AfterValidator(_network)]
 
 
 class TlsFiles(Section):
-    """A certificate and its key; the files are read again on SIGHUP."""
+    """A certificate and its key."""
 
     certificate: ReadableFile
     """PEM; the server's certificate first, then the intermediate ones."""

@@ -29,20 +29,21 @@ _HEAD = """\
 """
 
 
-def render_sample(server_name: str = "example.com") -> str:
+def render_sample(server_name: str = "example.com", data_dir: str = "") -> str:
     """The whole file as text; loads as it is, with every other option at its default."""
     lines = [_HEAD]
+    given = {"name": server_name} | ({"data_dir": data_dir} if data_dir else {})
     for name, field in Config.model_fields.items():
         lines += ["", *_comment(_docstrings(Config).get(name, ""), "")]
-        lines += _section(name, field, server_name)
+        lines += _section(name, field, given)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(name: str, field: FieldInfo, server_name: str) -> Iterator[str]:
+def _section(name: str, field: FieldInfo, given: dict[str, Any]) -> Iterator[str]:
     model = _model_of(field.annotation)
     if name == "server":
         yield "server:"
-        yield from _options(model, "  ", given={"name": server_name})
+        yield from _options(model, "  ", given=given)
     elif name == "listeners":
         yield "#listeners:"
         yield from _options(model, "    ", first="  - ")

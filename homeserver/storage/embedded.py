@@ -35,6 +35,8 @@ ROLE = DATABASE = "atrium"
 _START_LIMIT = 120.0  # seconds; recovery after a power cut reads all of the write-ahead log
 _STOP_LIMIT = 7.0  # of the ten that a whole shutdown may take
 _LOG_LIMIT = 10 << 20
+_NOBODY = 2147483646  # a process number that Linux never gives
+_LINGERING = "pre-existing shared memory block"
 _SOCKET_PATH_LIMIT = 100  # sun_path has 108 bytes, ".s.PGSQL.5432" takes 14 with its slash
 
 _SETTINGS = """\
@@ -84,7 +86,7 @@ class EmbeddedPostgres:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
         self._data = self.directory / "postgres"
-        self._log = self.directory / "postgres.log"
+        self.log = self.directory / "postgres.log"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -120,8 +122,18 @@ class EmbeddedPostgres:
             self._prepare()
             self._launch()
         except BaseException:
-            self._disown()
+            self.stop()
             raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the PostgreSQL we started still runs; it may be starting or stopping."""
+        return self._process is not None and self._process.poll() is None
+
+    def revive(self) -> None:
+        """Start it again after it died, without waiting for it: connections are refused until it has recovered."""
+        self._prepare()
+        self._spawn()
 
     def stop(self) -> None:
         """Stop PostgreSQL in good order, within seconds; harmless when it does not run or is not ours."""
@@ -130,6 +142,8 @@ class EmbeddedPostgres:
         if (running := self._running()) is not None:
             self._terminate(running)
         self._process = None
+        if (sockets := self._sockets()) != self._data:
+            shutil.rmtree(sockets, ignore_errors=True)
         self._disown()
 
     @contextlib.contextmanager
@@ -259,6 +273,22 @@ class EmbeddedPostgres:
             system_user.chown_tree(self._data, self._user)
         self._data.chmod(0o700)
 
+    def _outdate_locks(self, sockets: Path) -> None:
+        """Let PostgreSQL see that locks of an earlier life are stale; called when no postmaster runs.
+
+        In a copied or restarted container the process number in `postmaster.pid` may belong to anybody now, and
+        PostgreSQL would refuse to start. The file itself must stay: by its other lines PostgreSQL finds out whether a
+        child of a killed postmaster is still at work on the files.
+        """
+        for path in (sockets / ".s.PGSQL.5432", sockets / ".s.PGSQL.5432.lock"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self._data / "postmaster.pid").read_text().splitlines(keepends=True)
+            if lines and lines[0].strip().isdigit():
+                (self._data / "postmaster.pid").write_text("".join([f"{_NOBODY}\n", *lines[1:]]))
+            else:
+                (self._data / "postmaster.pid").unlink()  # cut off while it was written
+
     def _check_version(self) -> None:
         try:
             found = (self._data / "PG_VERSION").read_text().strip()
@@ -307,11 +337,27 @@ class EmbeddedPostgres:
             raise StorageError(f"PostgreSQL could not {purpose} in {self.directory}: {words}")
 
     def _launch(self) -> None:
-        if self._log.exists() and self._log.stat().st_size > _LOG_LIMIT:
-            self._log.rename(self._log.with_suffix(".log.1"))
-        with self._log.open("ab") as log:
+        deadline = time.monotonic() + _STOP_LIMIT  # noqa: TID251  # waits for processes, not for a clock
+        while True:
+            before = self._spawn()
+            try:
+                return self._await_ready(lambda: self.alive)
+            except StorageError as error:
+                with self.log.open("rb") as log:
+                    log.seek(before)
+                    words = log.read().decode(errors="replace").strip()[-2000:]
+                # Children of a killed postmaster finish their statement before they notice.
+                if _LINGERING not in words or time.monotonic() > deadline:  # noqa: TID251  # likewise
+                    raise StorageError(f"{error}. PostgreSQL says: {words or 'nothing'}") from None
+            time.sleep(0.1)
+
+    def _spawn(self) -> int:
+        """Start the process; returns where in the log its words begin."""
+        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+            self.log.rename(self.log.with_suffix(".log.1"))
+        with self.log.open("ab") as log:
             before = log.tell()
-            self._process = process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [str(find_programs() / "postgres"), "-D", str(self._data)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -321,13 +367,7 @@ class EmbeddedPostgres:
                 start_new_session=True,  # Ctrl-C in the terminal is for us; the database stops last
                 preexec_fn=system_user.child_setup(self._user),  # noqa: PLW1509  # one thread so early
             )
-        try:
-            self._await_ready(lambda: process.poll() is None)
-        except StorageError as error:
-            with self._log.open("rb") as log:
-                log.seek(before)
-                words = log.read().decode(errors="replace").strip()[-2000:]
-            raise StorageError(f"{error}. PostgreSQL says: {words or 'nothing'}") from None
+        return before
 
     def _await_ready(self, alive: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_LIMIT  # noqa: TID251  # waits for a process, not for a clock

@@ -1,0 +1,26 @@
+"""The tree of commands, and how a mistake is told to a person."""
+
+from __future__ import annotations
+
+import typer
+
+from homeserver.cli.config import config_app
+from homeserver.cli.doctor import doctor
+from homeserver.cli.init import init
+from homeserver.cli.migrate import migrate
+from homeserver.cli.serve import serve
+from homeserver.cli.user import user_app
+
+app = typer.Typer(
+    name="atrium",
+    help="Atrium, a Matrix homeserver.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(init)
+app.command()(migrate)
+app.command()(doctor)
+app.add_typer(user_app, name="user", help="Accounts.")
+app.add_typer(config_app, name="config", help="The configuration file.")

@@ -1,0 +1,52 @@
+"""`atrium init`: write a configuration file and a signing key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from homeserver.cli.common import DEFAULT_CONFIG, ConfigOption, fail, in_words
+from homeserver.config import load
+from homeserver.config.server import check_server_name
+
+
+def init(
+    server_name: Annotated[
+        str,
+        typer.Option(
+            help="The part after the colon in user ids; it can never be changed.", prompt="Server name"
+        ),
+    ],
+    config: ConfigOption = DEFAULT_CONFIG,
+    data: Annotated[
+        str, typer.Option(help="Where everything is kept; a relative path starts at the configuration file.")
+    ] = "data",
+) -> None:
+    """Write a configuration file, with every option and its default, and the server's signing key."""
+    from homeserver.config.sample import render_sample
+    from homeserver.runtime.clock import Entropy
+    from homeserver.runtime.signing_key import load_or_create
+
+    try:
+        check_server_name(server_name)
+    except ValueError as error:
+        fail(f"--server-name: {error}", status=2)
+    try:
+        config.parent.mkdir(parents=True, exist_ok=True)
+        # It may hold passwords one day: for its owner alone from the start.
+        descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        fail(f"{config} exists already; it was left as it is")
+    except OSError as error:
+        fail(f"{config} cannot be written: {error.strerror}")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(render_sample(server_name, data))
+    with in_words():
+        made = load(config, {})
+        key = load_or_create(made.server.signing_key, Entropy())
+    sys.stdout.write(
+        f"Wrote {config} and {made.server.signing_key} ({key.key_id}). Keep a copy of the key.\n"
+    )
