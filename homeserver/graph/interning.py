@@ -163,6 +163,11 @@ class Interning:
                 self._remember(row)
         return {nid: self._rooms[nid] for nid in nids if nid in self._rooms}
 
+    async def new_room_nid(self) -> int:
+        """A number for a room that is being created."""
+        async with self._db.transaction() as tx:
+            return int(await tx.value("SELECT nextval('room_nids')"))
+
     def add_room(self, name: RoomName) -> None:
         """A room that was just written."""
         self._rooms[name.nid] = name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
+from homeserver.events.event import Event
 from homeserver.matrix.ids import EventId
 
 JOIN, INVITE, KNOCK, LEAVE, BAN = 1, 2, 3, 4, 5
@@ -16,13 +19,16 @@ HIDDEN = REJECTED | SOFT_FAILED | OUTLIER
 class EventRef:
     """Points at an event. `nid` is 0 until the event is written, and again if writing it failed."""
 
-    __slots__ = ("depth", "event_id", "nid")
+    __slots__ = ("depth", "event", "event_id", "nid")
 
-    def __init__(self, event_id: EventId, nid: int, depth: int) -> None:
+    def __init__(self, event_id: EventId, nid: int, depth: int, event: Event | None = None) -> None:
+        self.event = event
+        """Only in rooms of versions 1 and 2, and only if it was built here: later events name it with its hash."""
         self.event_id = event_id
         self.nid = nid
         self.depth = depth
 
+    @override
     def __repr__(self) -> str:
         return f"<{self.event_id} #{self.nid}>"
 

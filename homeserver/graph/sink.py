@@ -53,9 +53,7 @@ class EventSink:
                     heads.update(moved)
                     continue
                 conflicts.setdefault(number, refused.get(number) or Conflict("the room has moved on"))
-                for entry in append.entries:
-                    if isinstance(entry, EventEntry):
-                        entry.stored.ref.nid = 0
+                self.undo([append])
             return conflicts
 
         return moved_on
@@ -71,6 +69,13 @@ class EventSink:
         redactions = [item for item in written if item.entry.redacts is not None]
         if redactions:
             store.apply_redactions(batch, redactions)
+
+    def undo(self, appends: Sequence[Append]) -> None:
+        """These events have no place in the log: whatever was built on them cannot be written either."""
+        for append in appends:
+            for entry in append.entries:
+                if isinstance(entry, EventEntry):
+                    entry.stored.ref.nid = 0
 
     def encode(self, entry: EventEntry) -> bytes:
         return msgspec.msgpack.encode(

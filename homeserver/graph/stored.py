@@ -41,6 +41,7 @@ class Stored:
     """One per event and process, shared by the cache and the recent log; changes only by becoming redacted."""
 
     __slots__ = (
+        "__weakref__",
         "_client",
         "_rendered",
         "event",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -73,12 +73,17 @@ Refused = dict[int, Exception]
 """Number of an append in its batch -> why it must not be written."""
 
 
+@runtime_checkable
 class Checked(Protocol):
     """A sink that must look before a batch is written, under the lock on the head."""
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Add at most one query; when it has run, the function returned is called with what is refused already
         and tells which further appends must not be written (usually with `Conflict`)."""
+        ...
+
+    def undo(self, appends: Sequence[Append]) -> None:
+        """The transaction failed: take back what `write` noted on the entries."""
         ...
 
 

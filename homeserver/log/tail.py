@@ -48,7 +48,7 @@ class Tail:
         self._db = db
         self._sinks = {sink.entry_type: sink for sink in sinks}
         self._by_kind = {sink.kind: sink for sink in sinks}
-        self.checked_sinks: list[Checked] = [sink for sink in sinks if hasattr(sink, "check")]
+        self.checked_sinks: list[Checked] = [sink for sink in sinks if isinstance(sink, Checked)]
         self._projections: list[Projection] = []
         self._handlers: dict[type[Entry], list[Callable[[Position, Any], None]]] = defaultdict(list)
         self._after_batch: list[Callable[[Sequence[Written[Any]]], None]] = []
@@ -84,7 +84,7 @@ class Tail:
     def since(self, position: Position) -> Iterator[Written[Any]]:
         """Entries in (position, self.position], in order; only for position >= floor."""
         newest_first = islice(reversed(self._recent), max(0, self.position - position))
-        return reversed(list(newest_first))  # type: ignore[call-overload,no-any-return]  # a list is reversible
+        return reversed(list(newest_first))
 
     async def fresh(self) -> None:
         """Wait until everything committed before this call, by any process, is seen here."""

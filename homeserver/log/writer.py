@@ -87,6 +87,8 @@ class LogWriter:
                 future.cancel()
             raise
         except Exception as error:
+            for sink in self._tail.checked_sinks:
+                sink.undo([append for append, _ in batch])
             if len(batch) == 1:
                 _resolve(batch[0][1], error)
                 return

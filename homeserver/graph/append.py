@@ -1,0 +1,288 @@
+"""Writing events: plan on the head, select auth events, check the rules, hash, sign, append; again if the room has moved on.
+
+spec: server-server-api/#auth-events-selection, client-server-api/#room-events
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from homeserver.events import auth_rules
+from homeserver.events.auth_selection import auth_keys_for
+from homeserver.events.builder import EventDraft, Reference, build_event, next_depth, reference_to
+from homeserver.events.event import Event, StateKey
+from homeserver.events.room_version import RoomVersion
+from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.events import EventCache
+from homeserver.graph.head import Head, NotReady, known_numbers
+from homeserver.graph.interning import Interning, RoomName
+from homeserver.graph.refs import EMPTY_STATE, MEMBERSHIPS, EventRef, StateRef
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.graph.stored import Replaced, SentBy, Stored
+from homeserver.log.entries import Alongside, Append, Conflict, Entry, OnceKey
+from homeserver.log.tail import Tail
+from homeserver.log.writer import LogWriter
+from homeserver.matrix import json
+from homeserver.matrix.errors import Forbidden, Unavailable
+from homeserver.matrix.ids import RoomId, ServerName, UserId, domain_of
+from homeserver.matrix.signing import SigningKey
+from homeserver.runtime.clock import Clock
+
+MAX_TRIES = 60
+"""Rebuilds after conflicts, and loads, before the caller is told to come back."""
+CREATE: StateKey = ("m.room.create", "")
+
+
+class Identity(NamedTuple):
+    """Who signs."""
+
+    server_name: ServerName
+    key: SigningKey
+
+
+class Send(NamedTuple):
+    """What a plan wants written: an event, and what a redaction takes effect on."""
+
+    draft: EventDraft
+    redacts: Stored | None = None
+    origin_server_ts: int | None = None
+    """Unix ms; None: now."""
+
+
+Plan = Callable[[Head], Sequence[Send]]
+"""Decides on the head what is to be written; nothing for nothing. May raise a MatrixError, or `NotReady`."""
+
+
+class GraphWriter:
+    """The only way for local events into rooms. One per process."""
+
+    def __init__(
+        self,
+        log: LogWriter,
+        tail: Tail,
+        rooms: Rooms,
+        events: EventCache,
+        interning: Interning,
+        identity: Identity,
+        clock: Clock,
+    ) -> None:
+        self._log = log
+        self._tail = tail
+        self._rooms = rooms
+        self._events = events
+        self._interning = interning
+        self._identity = identity
+        self._clock = clock
+
+    async def append(
+        self,
+        room_nid: int,
+        plan: Plan,
+        *,
+        once: OnceKey | None = None,
+        beside: Sequence[Entry] = (),
+        alongside: Alongside | None = None,
+    ) -> list[Stored]:
+        """Write what the plan says, all or nothing, each event on top of the one before.
+
+        `beside`: other log entries of the same append. Returns the events, committed.
+        Raises `Forbidden` if the auth rules say no, `Repeated` if `once` was used, whatever the plan raises.
+        """
+        for _ in range(MAX_TRIES):
+            room = await self._rooms.get(room_nid)
+            try:
+                entries = self._build(room, plan, once)
+            except NotReady as need:
+                await self._fetch(need)
+                continue
+            if not entries and not beside:
+                return []
+            try:
+                await self._log.add(Append([*entries, *beside], once, alongside))
+            except Conflict:
+                room.drop_flying()
+                await self._tail.fresh()
+                continue
+            except Exception:
+                room.drop_flying()
+                raise
+            return [entry.stored for entry in entries]
+        raise Unavailable("The room is too busy, try again")
+
+    async def create(
+        self,
+        version: RoomVersion,
+        room_id: RoomId | None,
+        create: EventDraft,
+        plan: Plan,
+        *,
+        beside: Callable[[RoomName], Sequence[Entry]] = lambda _: (),
+        alongside: Callable[[RoomName], Alongside] | None = None,
+    ) -> tuple[RoomName, list[Stored]]:
+        """Write a new room: its create event, then what the plan says on top of it, in one append.
+
+        `room_id` is None in versions where it follows from the create event. Raises as `append`.
+        """
+        room_nid = await self._interning.new_room_nid()
+        now = self._clock.now_ms()
+        event = self._sign(create, version, room_id, (), (), now)
+        name = RoomName(room_nid, event.room_id, version)
+        for _ in range(MAX_TRIES):
+            room = Room(name, 0)
+            try:
+                known_numbers(self._interning, [create.sender], [CREATE])
+                auth_rules.check(event, {}, version)
+                room.fly(self._entry(room, event, (), None, None, None))
+                entries = [*room.flying, *self._build(room, plan, None)]
+            except NotReady as need:
+                await self._fetch(need)
+                continue
+            except auth_rules.Rejected as no:
+                raise Forbidden(f"{no.reason} (rule {no.rule})") from no
+            self._rooms.add(room)
+            try:
+                append = Append([*entries, *beside(name)], None, alongside(name) if alongside else None)
+                await self._log.add(append)
+            except BaseException:
+                self._rooms.forget(room_nid)
+                raise
+            self._interning.add_room(name)
+            return name, [entry.stored for entry in entries]
+        raise Unavailable("The server is too busy, try again")
+
+    # --- building, without waiting ---------------------------------------------------------------------------------
+
+    def _build(self, room: Room, plan: Plan, once: OnceKey | None) -> list[EventEntry]:
+        """Build all events of a plan on the room's head and let them fly; or none."""
+        built: list[EventEntry] = []
+        head = Head(room, self._events)
+        mark = room.mark()
+        try:
+            for send in plan(head):
+                entry = self._build_one(room, head, send, once)
+                room.fly(entry)
+                built.append(entry)
+        except auth_rules.Rejected as no:
+            room.back_to(mark)
+            raise Forbidden(f"{no.reason} (rule {no.rule})") from no
+        except BaseException:
+            room.back_to(mark)
+            raise
+        return built
+
+    def _build_one(self, room: Room, head: Head, send: Send, once: OnceKey | None) -> EventEntry:
+        draft, version = send.draft, room.name.version
+        users, keys = [draft.sender], []
+        if draft.state_key is not None:
+            keys.append((draft.type, draft.state_key))
+            if draft.type == "m.room.member":
+                users.append(UserId(draft.state_key))
+        known_numbers(self._interning, users, keys)
+        wanted = auth_keys_for(draft.type, draft.state_key, draft.sender, draft.content, version)
+        state = head.state({*wanted, CREATE, *((keys[0],) if keys else ())})
+        auth = [state[key] for key in wanted if key in state]
+        now = send.origin_server_ts if send.origin_server_ts is not None else self._clock.now_ms()
+        event = self._sign(draft, version, room.name.room_id, room.head_extremities, auth, now)
+        auth_rules.check(event, state, version)
+        before = head.stored(keys[0]) if keys else None
+        sent_by = SentBy(once.user_nid, once.device_id, once.txn_id) if once else None
+        return self._entry(room, event, tuple(self._ref(head, key) for key in wanted if key in state), before, send.redacts, sent_by)
+
+    def _ref(self, head: Head, key: StateKey) -> EventRef:
+        stored = head.stored(key)
+        assert stored is not None
+        return stored.ref
+
+    def _sign(
+        self,
+        draft: EventDraft,
+        version: RoomVersion,
+        room_id: RoomId | None,
+        prev: Sequence[EventRef],
+        auth: Sequence[Event],
+        now: int,
+    ) -> Event:
+        return build_event(
+            draft,
+            room_id=room_id,
+            room_version=version,
+            prev=self._links(prev, version),
+            auth=[reference_to(event) for event in auth],
+            depth=next_depth((ref.depth for ref in prev), version),
+            origin_server_ts=now,
+            server_name=self._identity.server_name,
+            signing_key=self._identity.key,
+        )
+
+    def _links(self, refs: Sequence[EventRef], version: RoomVersion) -> list[Reference]:
+        if version.hash_ids:
+            return [ref.event_id for ref in refs]
+        # Versions 1 and 2 name events with their hashes, so the events themselves must be at hand.
+        missing = [ref.nid for ref in refs if ref.event is None and self._events.get(ref.nid) is None]
+        if missing:
+            raise NotReady(events=missing)
+        return [reference_to(ref.event or self._events.get(ref.nid).event) for ref in refs]  # type: ignore[union-attr]  # loaded
+
+    def _entry(
+        self,
+        room: Room,
+        event: Event,
+        auth: tuple[EventRef, ...],
+        before: Stored | None,
+        redacts: Stored | None,
+        sent_by: SentBy | None,
+    ) -> EventEntry:
+        base, state = room.head_extremities, room.head_state
+        ref = EventRef(event.event_id, 0, event.depth, None if room.name.version.hash_ids else event)
+        sender_nid = self._interning.known_user_nid(event.sender)
+        assert sender_nid is not None
+        stored = Stored(
+            event,
+            ref,
+            room_nid=room.name.nid,
+            sender_nid=sender_nid,
+            state_before=state,
+            replaced=_replaced(before),
+            sent_by=sent_by,
+        )
+        changes = self._changes(event, ref)
+        return EventEntry(
+            stored=stored,
+            base=base,
+            extremities=(ref,),
+            room_state=StateRef(state.height + 1, event=ref) if changes else state,
+            prev=base,
+            auth=auth,
+            changes=changes,
+            key_nid=changes[0].key_nid if changes else None,
+            replaces=before.ref if before else None,
+            redacts=redacts,
+        )
+
+    def _changes(self, event: Event, ref: EventRef) -> tuple[StateChange, ...]:
+        if event.key is None:
+            return ()
+        key_nid = self._interning.known_key_nid(event.key)
+        assert key_nid is not None
+        if event.type != "m.room.member":
+            return (StateChange(event.key, key_nid, ref),)
+        user_id = UserId(event.key[1])
+        user_nid = self._interning.known_user_nid(user_id)
+        local = domain_of(user_id) == self._identity.server_name
+        return (StateChange(event.key, key_nid, ref, user_nid, MEMBERSHIPS.get(event.membership or ""), local),)
+
+    async def _fetch(self, need: NotReady) -> None:
+        if need.events:
+            await self._events.load(need.events)
+        if need.users:
+            await self._interning.user_nids(need.users)
+        if need.keys:
+            await self._interning.key_nids(need.keys)
+
+
+def _replaced(before: Stored | None) -> Replaced | None:
+    if before is None:
+        return None
+    return Replaced(before.event.event_id, before.event.sender, json.dumps(before.event.content))

@@ -1,0 +1,154 @@
+"""Loading events, with a cache of bounded size. An event is parsed at most once while it stays in the cache."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Any, LiteralString
+from weakref import WeakValueDictionary
+
+from homeserver.events.parse import event_from_storage
+from homeserver.graph.interning import Interning, RoomName
+from homeserver.graph.refs import EventRef, StateRef
+from homeserver.graph.stored import Replaced, SentBy, Stored
+from homeserver.matrix import json
+from homeserver.matrix.ids import EventId
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Tx
+
+CACHE_BYTES = 64 * 2**20
+AT_ONCE = 5_000
+"""Events loaded with one query."""
+
+_SELECT: LiteralString = """
+    SELECT e.event_nid, e.room_nid, e.event_id, e.sender_nid, e.state_nid, e.flags, e.pdu, e.redacted_by,
+           p.event_id, p.pdu, o.user_nid, o.device_id, o.txn_id
+    FROM events e
+    LEFT JOIN events p ON p.event_nid = e.replaces
+    LEFT JOIN once o ON o.position = e.event_nid
+"""
+
+
+class EventCache:
+    """One per process: events by number. What is redacted later is told to it by the room projection."""
+
+    def __init__(self, db: Database, interning: Interning, *, limit: int = CACHE_BYTES) -> None:
+        self._db = db
+        self._interning = interning
+        self._limit = limit
+        self._size = 0
+        self._events: OrderedDict[int, Stored] = OrderedDict()
+        # Whatever anyone still holds (the recent log above all) is found again, so an event is one object per process
+        # and becomes redacted everywhere at once.
+        self._held: WeakValueDictionary[int, Stored] = WeakValueDictionary()
+
+    def get(self, nid: int) -> Stored | None:
+        """From memory alone."""
+        stored = self._events.get(nid)
+        if stored is not None:
+            self._events.move_to_end(nid)
+            return stored
+        return self._held.get(nid)
+
+    def add(self, stored: Stored) -> None:
+        """An event that was just written or read; the least recently used ones make room."""
+        if stored.nid in self._events:
+            return
+        self._events[stored.nid] = stored
+        self._held[stored.nid] = stored
+        self._size += stored.size
+        while self._size > self._limit:
+            _, oldest = self._events.popitem(last=False)
+            self._size -= oldest.size
+
+    async def load(self, nids: Collection[int]) -> dict[int, Stored]:
+        """Events by number; those that exist. One query for all that are not in memory (per 5 000)."""
+        found, missing = self._split(nids)
+        if missing:
+            async with self._db.read() as tx:
+                found.update(await self._read(tx, missing))
+        return found
+
+    async def load_in(self, tx: Tx, nids: Collection[int]) -> dict[int, Stored]:
+        """The same on a connection at hand."""
+        found, missing = self._split(nids)
+        if missing:
+            found.update(await self._read(tx, missing))
+        return found
+
+    async def one(self, nid: int) -> Stored | None:
+        return (await self.load([nid])).get(nid)
+
+    async def by_id(self, event_id: EventId) -> Stored | None:
+        """None for an event this server does not have."""
+        found = await self.numbers([event_id])
+        return await self.one(found[event_id]) if event_id in found else None
+
+    async def numbers(self, event_ids: Collection[EventId]) -> dict[EventId, int]:
+        """Numbers of the events that are here."""
+        async with self._db.read() as tx:
+            rows = await tx.all(
+                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])", ids=list(event_ids)
+            )
+        return dict(rows)
+
+    def _split(self, nids: Collection[int]) -> tuple[dict[int, Stored], list[int]]:
+        found: dict[int, Stored] = {}
+        missing: list[int] = []
+        for nid in nids:
+            stored = self.get(nid)
+            if stored is None:
+                missing.append(nid)
+            else:
+                found[nid] = stored
+        return found, missing
+
+    async def _read(self, tx: Tx, nids: list[int]) -> dict[int, Stored]:
+        found: dict[int, Stored] = {}
+        for start in range(0, len(nids), AT_ONCE):
+            rows = await tx.all(
+                _SELECT + " WHERE e.event_nid = ANY(%(nids)s::bigint[])", nids=nids[start : start + AT_ONCE]
+            )
+            for stored in await self._build(tx, rows):
+                found[stored.nid] = stored
+        return found
+
+    async def _build(self, tx: Tx, rows: list[tuple[Any, ...]]) -> list[Stored]:
+        """Events of rows, redactions attached, added to the cache."""
+        names = await self._interning.rooms({row[1] for row in rows})
+        redactions: dict[int, Stored] = {}
+        redacting = {row[7] for row in rows if row[7] is not None}
+        if redacting:
+            redactions = await self.load_in(tx, redacting)
+        built: list[Stored] = []
+        for row in rows:
+            stored = self.get(row[0]) or _stored(row, names[row[1]], redactions)
+            self.add(stored)
+            built.append(stored)
+        return built
+
+    def clear(self) -> None:
+        """Redactions may have been missed: read everything anew."""
+        self._events.clear()
+        self._held.clear()
+        self._size = 0
+
+
+def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored]) -> Stored:
+    nid, room_nid, event_id, sender, state, flags, pdu, redacted_by, before_id, before_pdu, user, device, txn = row
+    event = event_from_storage(pdu, event_id, name.room_id, name.version)
+    replaced = None
+    if before_id is not None:
+        fields = json.loads(before_pdu)
+        replaced = Replaced(before_id, fields["sender"], json.dumps(fields["content"]))
+    return Stored(
+        event,
+        EventRef(event_id, nid, event.depth),
+        room_nid=room_nid,
+        sender_nid=sender,
+        state_before=StateRef(0, nid=state),
+        flags=flags,
+        replaced=replaced,
+        redaction=redactions.get(redacted_by) if redacted_by else None,
+        sent_by=SentBy(user, device, txn) if user is not None else None,
+    )

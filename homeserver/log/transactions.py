@@ -1,0 +1,65 @@
+"""Requests with a transaction id, carried out once: also when the retry comes while the first is under way.
+
+spec: client-server-api/#transaction-identifiers (API-09, API-10)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from homeserver.log import once as store
+from homeserver.log.entries import OnceKey, Position, Repeated
+from homeserver.matrix.errors import MatrixError
+from homeserver.storage.database import Database
+
+REMEMBERED = 10_000
+"""Finished requests a process remembers without asking the database."""
+
+
+class Transactions:
+    """One per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._running: dict[OnceKey, asyncio.Future[Position]] = {}
+        self._finished: OrderedDict[OnceKey, Position] = OrderedDict()
+
+    async def run(self, key: OnceKey, work: Callable[[], Awaitable[Position]]) -> Position:
+        """Carry out `work`, which must append with `once=key`, or find where it was written before.
+
+        Returns the position of the last entry written (0: none). Raises what `work` raises, unless the request had
+        already been carried out: then its first answer counts.
+        """
+        if key in self._finished:
+            return self._finished[key]
+        if key in self._running:
+            return await asyncio.shield(self._running[key])
+        future = self._running[key] = asyncio.get_running_loop().create_future()
+        try:
+            position = await self._carry_out(key, work)
+        except BaseException as error:
+            future.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            future.exception()  # nobody may be waiting
+            raise
+        finally:
+            del self._running[key]
+        future.set_result(position)
+        self._finished[key] = position
+        if len(self._finished) > REMEMBERED:
+            self._finished.popitem(last=False)
+        return position
+
+    async def _carry_out(self, key: OnceKey, work: Callable[[], Awaitable[Position]]) -> Position:
+        try:
+            return await work()
+        except Repeated as before:
+            return before.position
+        except MatrixError:
+            # What is refused now may have been allowed, and done, when it was asked first.
+            async with self._db.transaction() as tx, tx.pipeline() as batch:
+                used = store.find_written(batch, [store.key_of(key)])
+            if used.result:
+                return used.result[0][1]
+            raise

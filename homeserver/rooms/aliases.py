@@ -1,0 +1,101 @@
+"""Room aliases: names of rooms on this server.
+
+spec: client-server-api/#room-aliases (ROOM-10, ROOM-12)
+"""
+
+from __future__ import annotations
+
+from homeserver.events.auth_rules.power import can_send
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unknown
+from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, domain_of, is_room_alias, is_room_id
+from homeserver.rooms import store
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+
+
+class AliasTaken(Unknown):
+    """spec: setRoomAlias: 409 with M_UNKNOWN"""
+
+    status = 409
+
+
+class AliasService:
+    """Aliases of this server; those of others come with federation."""
+
+    def __init__(
+        self, db: Database, rooms: Rooms, events: EventCache, interning: Interning, server_name: ServerName
+    ) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._events = events
+        self._interning = interning
+        self.server_name = server_name
+
+    async def resolve(self, room_id_or_alias: str) -> RoomId:
+        """The room an id or alias names. Raises `InvalidParam`, `NotFound`."""
+        if is_room_id(room_id_or_alias):
+            return RoomId(room_id_or_alias)
+        if not is_room_alias(room_id_or_alias):
+            raise InvalidParam("roomIdOrAlias: neither a room ID nor an alias")
+        return await self.room_of(RoomAlias(room_id_or_alias))
+
+    async def room_of(self, alias: RoomAlias) -> RoomId:
+        """The room an alias points to. Raises `InvalidParam`, `NotFound`."""
+        self._check(alias)
+        async with self._db.read() as tx:
+            found = await store.find_alias(tx, alias)
+        if found is None:
+            raise NotFound("There is no such alias")
+        names = await self._interning.rooms([found[0]])
+        return names[found[0]].room_id
+
+    async def put(self, requester: Requester, alias: RoomAlias, room_id: RoomId) -> None:
+        """Give a room another name. Raises `InvalidParam`, `AliasTaken`, `NotFound`, `Forbidden`."""
+        self._check(alias)
+        if domain_of(alias) != self.server_name:
+            raise InvalidParam("roomAlias: not an alias of this server")
+        room = await self._rooms.by_id(room_id)
+        if room is None:
+            raise NotFound("There is no such room")
+        async with self._db.transaction() as tx:
+            if not await store.insert_alias(tx, alias, room.name.nid, requester.user_nid):
+                raise AliasTaken("The alias is taken")
+
+    async def delete(self, requester: Requester, alias: RoomAlias) -> None:
+        """Take a name away: one's own, or any of a room where one may set m.room.canonical_alias. Raises `NotFound`, `Forbidden`."""
+        self._check(alias)
+        async with self._db.read() as tx:
+            found = await store.find_alias(tx, alias)
+        if found is None:
+            raise NotFound("There is no such alias")
+        room_nid, creator_nid = found
+        room = await self._rooms.get(room_nid)
+        if creator_nid != requester.user_nid and not requester.is_admin and not await self._may_manage(requester, room):
+            raise Forbidden("You may not remove this alias")
+        async with self._db.transaction() as tx:
+            if not await store.delete_alias(tx, alias):
+                raise NotFound("There is no such alias")
+
+    async def aliases_of(self, room: Room) -> list[RoomAlias]:
+        """Aliases of this server that point to the room."""
+        async with self._db.read() as tx:
+            return await store.find_aliases(tx, room.name.nid)
+
+    async def _may_manage(self, requester: Requester, room: Room) -> bool:
+        keys = [("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.member", requester.user_id)]
+        loaded = await self._events.load([room.state[key] for key in keys if key in room.state])
+        state = {stored.event.key: stored.event for stored in loaded.values() if stored.event.key}
+        member = state.get(keys[2])
+        return (
+            member is not None
+            and member.membership == "join"
+            and can_send(state, requester.user_id, "m.room.canonical_alias", room.name.version, is_state=True)
+        )
+
+    def _check(self, alias: RoomAlias) -> None:
+        if not is_room_alias(alias):
+            raise InvalidParam("roomAlias: not a room alias")

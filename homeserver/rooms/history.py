@@ -1,0 +1,204 @@
+"""History: paging through a room's events, and what stood around one of them.
+
+spec: client-server-api/#get_matrixclientv3roomsroomidmessages, #event-context (ROOM-22, ROOM-23)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homeserver.events.client_format import with_room_id
+from homeserver.events.event import StateKey
+from homeserver.events.filtering import RoomEventFilter
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.states import StateStore
+from homeserver.graph.stored import Reader, Stored
+from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible
+from homeserver.log.entries import Position
+from homeserver.matrix.errors import NotFound
+from homeserver.matrix.ids import EventId, RoomId
+from homeserver.matrix.tokens import format_token
+from homeserver.rooms import store
+from homeserver.rooms.access import Access, RoomAccess
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+
+NEWEST: Position = 2**62
+OLDEST: Position = -(2**62)
+MAX_LIMIT = 500
+MAX_SCANNED = 2_000
+"""Events looked at for one page, however few of them the filter lets through."""
+
+
+class Page(NamedTuple):
+    """A page of `/messages`; events and state are JSON."""
+
+    chunk: list[bytes]
+    start: str
+    end: str | None
+    state: list[bytes]
+
+
+class Context(NamedTuple):
+    """What stands around an event; events are JSON."""
+
+    event: bytes
+    before: list[bytes]
+    after: list[bytes]
+    start: str
+    end: str
+    state: list[bytes]
+
+
+class HistoryService:
+    """Pages of what a user may see."""
+
+    def __init__(
+        self,
+        db: Database,
+        access: RoomAccess,
+        interning: Interning,
+        events: EventCache,
+        states: StateStore,
+        visibility: VisibilityFilter,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._access = access
+        self._interning = interning
+        self._events = events
+        self._states = states
+        self._visibility = visibility
+        self._clock = clock
+
+    async def messages(
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        *,
+        start: Position | None,
+        stop: Position | None,
+        backwards: bool,
+        limit: int,
+        wanted: RoomEventFilter,
+    ) -> Page:
+        """Events from a token on, in one direction, at most `limit`.
+
+        `start` None: from the newest (backwards) or oldest. `end` is None when there is nothing more. Raises `Forbidden`.
+        """
+        access = await self._access.of(requester, room_id)
+        origin = start if start is not None else (NEWEST if backwards else OLDEST)
+        if access.left_at is not None and backwards:
+            origin = min(origin, access.left_at)  # nothing newer than one's leave
+        limit = max(0, min(limit, MAX_LIMIT))
+        found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
+        shown = start if start is not None else await self._shown_start(access, found, backwards)
+        state = await self._lazy_members(access, found) if wanted.lazy_load_members else []
+        return Page(
+            [self._render(requester, room_id, item) for item in found],
+            format_token(shown),
+            None if end is None else format_token(end),
+            [self._render(requester, room_id, Visible(stored, 0)) for stored in state],
+        )
+
+    async def context(
+        self, requester: Requester, room_id: RoomId, event_id: EventId, limit: int, wanted: RoomEventFilter
+    ) -> Context:
+        """The event, and up to `limit` events around it together. Raises `NotFound`, `Forbidden`."""
+        access = await self._access.of(requester, room_id)
+        target = await self._events.by_id(event_id)
+        if target is None or target.room_nid != access.room.name.nid:
+            raise NotFound("There is no such event")
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        seen = await self._visibility.one(viewer, access.room, target)
+        if seen is None:
+            raise NotFound("There is no such event")
+        limit = max(0, min(limit, MAX_LIMIT))
+        before, start = await self._scan(requester, access, target.nid - 1, None, True, limit // 2, wanted)
+        after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
+        last = after[-1].stored if after else target
+        state = await self._state_at(access, last, [*before, seen, *after], wanted)
+        return Context(
+            self._render(requester, room_id, seen),
+            [self._render(requester, room_id, item) for item in before],
+            [self._render(requester, room_id, item) for item in after],
+            format_token(start if start is not None else (before[-1].stored.nid - 1 if before else target.nid - 1)),
+            format_token(end if end is not None else last.nid),
+            [self._render(requester, room_id, Visible(stored, 0)) for stored in state],
+        )
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    async def _scan(
+        self,
+        requester: Requester,
+        access: Access,
+        origin: Position,
+        stop: Position | None,
+        backwards: bool,
+        limit: int,
+        wanted: RoomEventFilter,
+    ) -> tuple[list[Visible], Position | None]:
+        """Visible events that the filter wants, and the position to go on from (None: the end)."""
+        room, viewer = access.room, Viewer(requester.user_id, requester.user_nid)
+        found: list[Visible] = []
+        scanned = 0
+        position = origin
+        while len(found) < limit and scanned < MAX_SCANNED:
+            size = min(MAX_SCANNED - scanned, limit - len(found) if not wanted.selective else 4 * limit)
+            async with self._db.read() as tx:
+                nids = await store.page(tx, room.name.nid, position, stop, backwards, size)
+            loaded = await self._events.load(nids)
+            page = [loaded[nid] for nid in nids if nid in loaded and wanted.matches(loaded[nid].event)]
+            for item in (await self._visibility.many(viewer, {room: page}))[room]:
+                found.append(item)
+                if len(found) == limit:
+                    return found, item.stored.nid - 1 if backwards else item.stored.nid
+            scanned += len(nids)
+            if len(nids) < size:
+                return found, None
+            position = nids[-1] - 1 if backwards else nids[-1]
+        return found, position
+
+    async def _shown_start(self, access: Access, found: Sequence[Visible], backwards: bool) -> Position:
+        if not found:
+            return access.room.last_event
+        first = found[0].stored.nid
+        return first if backwards else first - 1
+
+    async def _lazy_members(self, access: Access, found: Sequence[Visible]) -> list[Stored]:
+        """Membership of the senders as of the oldest event of the page (FILT-04)."""
+        if not found:
+            return []
+        oldest = min(found, key=lambda item: item.stored.nid).stored
+        keys: set[StateKey] = {("m.room.member", item.stored.event.sender) for item in found}
+        numbers = await self._interning.find_key_nids(keys)
+        values = await self._states.values([oldest.state_before.nid], list(numbers.values()))
+        nids = set(values[oldest.state_before.nid].values())
+        # Who came later than the oldest event is as they came.
+        missing = [key for key in keys if numbers.get(key) not in values[oldest.state_before.nid]]
+        nids |= {access.room.state[key] for key in missing if key in access.room.state}
+        return list((await self._events.load(nids)).values())
+
+    async def _state_at(
+        self, access: Access, last: Stored, shown: Sequence[Visible], wanted: RoomEventFilter
+    ) -> list[Stored]:
+        """State at the last event returned; of members only the senders' if they are lazy."""
+        state = await self._states.load(last.state_after_nid)
+        nids = set(state.values())
+        if wanted.lazy_load_members:
+            names = await self._interning.keys(state.keys())
+            senders = {item.stored.event.sender for item in shown}
+            nids = {
+                event
+                for key, event in state.items()
+                if names[key][0] != "m.room.member" or names[key][1] in senders
+            }
+        return [stored for stored in (await self._events.load(nids)).values() if wanted.matches(stored.event)]
+
+    def _render(self, requester: Requester, room_id: RoomId, item: Visible) -> bytes:
+        reader = Reader(requester.user_nid, requester.device_id)
+        return with_room_id(item.stored.render(reader, item.membership, self._clock.now_ms()), room_id)

@@ -1,0 +1,186 @@
+"""Membership: inviting, joining, knocking, leaving, kicking, banning, forgetting.
+
+spec: client-server-api/#room-membership (ROOM-13 to ROOM-17)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from homeserver.events.auth_rules.power import can_act
+from homeserver.events.builder import EventDraft
+from homeserver.graph.append import GraphWriter, Send
+from homeserver.graph.events import EventCache
+from homeserver.graph.head import Head
+from homeserver.graph.refs import BAN, LEAVE
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.log.writer import LogWriter
+from homeserver.matrix.errors import BadState, Forbidden, InviteBlocked, NotFound, Unknown
+from homeserver.matrix.ids import RoomId, UserId
+from homeserver.rooms.entries import ForgetEntry
+from homeserver.rooms.ports import InvitePolicy, Profiles
+from homeserver.rooms.restricted import RestrictedJoins
+from homeserver.rooms.sending import require_joined
+from homeserver.web.auth import Requester
+
+MEMBER = "m.room.member"
+
+
+class MembershipService:
+    """Policy of membership; transitions themselves are the auth rules' business."""
+
+    def __init__(
+        self,
+        graph: GraphWriter,
+        log: LogWriter,
+        rooms: Rooms,
+        events: EventCache,
+        profiles: Profiles,
+        invites: InvitePolicy,
+    ) -> None:
+        self._graph = graph
+        self._log = log
+        self._rooms = rooms
+        self._events = events
+        self._profiles = profiles
+        self._invites = invites
+        self._restricted = RestrictedJoins(rooms, events)
+
+    async def invite(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+        """Invite a user; inviting an invited user again succeeds without an event (ROOM-14).
+
+        Raises `Forbidden`, `InviteBlocked`.
+        """
+        room = await self._rooms.known(room_id)
+        if await self._invites.blocks(target, requester.user_id):
+            raise InviteBlocked(f"{target} does not want to be invited")
+
+        def plan(head: Head) -> Sequence[Send]:
+            require_joined(head, requester.user_id)
+            if head.membership(target) == "invite":
+                return []
+            return [_member(requester.user_id, target, "invite", reason)]
+
+        await self._graph.append(room.name.nid, plan)
+
+    async def join(self, requester: Requester, room_id: RoomId, content: Mapping[str, Any] | None = None) -> RoomId:
+        """Join a room this server is in; joining again does nothing. Raises `NotFound`, `Forbidden`."""
+        room = await self._rooms.by_id(room_id)
+        if room is None:
+            raise NotFound("No server known to be in that room")
+        user_id = requester.user_id
+        profile = await self._profiles.membership_fields(user_id)
+        extra = {key: value for key, value in (content or {}).items() if key not in ("third_party_signed", "via")}
+        if requester.is_guest:
+            await self._require_guest_access(room)
+        authoriser = await self._restricted.authoriser(room, user_id)
+
+        def plan(head: Head) -> Sequence[Send]:
+            if head.membership(user_id) == "join":
+                return []
+            fields: dict[str, Any] = {**extra, **profile}
+            if authoriser is not None and head.membership(user_id) != "invite":
+                fields["join_authorised_via_users_server"] = authoriser
+            return [_member(user_id, user_id, "join", **fields)]
+
+        await self._graph.append(room.name.nid, plan)
+        return room_id
+
+    async def knock(self, requester: Requester, room_id: RoomId, reason: str | None = None) -> RoomId:
+        """Ask to be let in; knocking again renews it. Raises `NotFound`, `Forbidden`."""
+        room = await self._rooms.by_id(room_id)
+        if room is None:
+            raise NotFound("No server known to be in that room")
+        profile = await self._profiles.membership_fields(requester.user_id)
+        await self._graph.append(
+            room.name.nid, lambda _: [_member(requester.user_id, requester.user_id, "knock", reason, **profile)]
+        )
+        return room_id
+
+    async def leave(self, requester: Requester, room_id: RoomId, reason: str | None = None) -> None:
+        """Leave, reject an invite or take back a knock; leaving twice does nothing. Raises `Forbidden`, `NotFound`."""
+        room = await self._rooms.by_id(room_id)
+        if room is None:
+            raise NotFound("You are not in this room")
+
+        def plan(head: Head) -> Sequence[Send]:
+            membership = head.membership(requester.user_id)
+            if membership == "leave":
+                return []
+            if membership is None:
+                raise Forbidden("You are not in this room")
+            return [_member(requester.user_id, requester.user_id, "leave", reason)]
+
+        await self._graph.append(room.name.nid, plan)
+
+    async def kick(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+        """Remove somebody, or take back their invite or knock. Raises `Forbidden`."""
+        room = await self._rooms.known(room_id)
+
+        def plan(head: Head) -> Sequence[Send]:
+            require_joined(head, requester.user_id)
+            if head.membership(target) not in ("join", "invite", "knock"):
+                raise Forbidden("The user is not in this room")
+            return [_member(requester.user_id, target, "leave", reason)]
+
+        await self._graph.append(room.name.nid, plan)
+
+    async def ban(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+        """Ban a user, here or not; banning again does nothing. Raises `Forbidden`."""
+        room = await self._rooms.known(room_id)
+
+        def plan(head: Head) -> Sequence[Send]:
+            require_joined(head, requester.user_id)
+            if head.membership(target) == "ban":
+                return []
+            return [_member(requester.user_id, target, "ban", reason)]
+
+        await self._graph.append(room.name.nid, plan)
+
+    async def unban(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+        """Let a banned user come back. Raises `BadState` if not banned (ROOM-16), `Forbidden`."""
+        room = await self._rooms.known(room_id)
+
+        def plan(head: Head) -> Sequence[Send]:
+            require_joined(head, requester.user_id)
+            if head.membership(target) != "ban":
+                levels = head.state([("m.room.create", ""), ("m.room.power_levels", "")])
+                if not can_act(levels, requester.user_id, "ban", head.name.version):
+                    raise Forbidden("You may not unban here")
+                raise BadState("The user is not banned")
+            return [_member(requester.user_id, target, "leave", reason)]
+
+        await self._graph.append(room.name.nid, plan)
+
+    async def forget(self, requester: Requester, room_id: RoomId) -> None:
+        """Hear no more of a room one has left. Raises `Unknown` (400) while still in it (ROOM-17)."""
+        room = await self._rooms.by_id(room_id)
+        member = room.members.get(requester.user_id) if room else None
+        if room is None or member is None:
+            raise Unknown("You have not been in this room")
+        if member.membership not in (LEAVE, BAN):
+            raise Unknown("Leave the room before forgetting it")
+        entry = ForgetEntry(requester.user_nid, room.name.nid, member.event_nid)
+        await self._log.append(entry)
+
+    def invitee(self, user_id: UserId | None) -> UserId:
+        """Whom an invite names. Raises `Forbidden` for addresses: there is no identity server to ask."""
+        if user_id is None:
+            raise Forbidden("Inviting by address needs an identity server, and this server has none; name a user_id")
+        return user_id
+
+    async def _require_guest_access(self, room: Room) -> None:
+        """spec: client-server-api/#guest-access: absent means forbidden (GUEST-02)"""
+        nid = room.state.get(("m.room.guest_access", ""))
+        event = await self._events.one(nid) if nid else None
+        if event is None or event.event.content.get("guest_access") != "can_join":
+            raise Forbidden("Guests may not join this room")
+
+
+def _member(sender: UserId, target: UserId, membership: str, reason: str | None = None, **fields: Any) -> Send:
+    content = {**fields, "membership": membership}
+    if reason is not None:
+        content["reason"] = reason
+    return Send(EventDraft(MEMBER, target, sender, content))

@@ -1,0 +1,132 @@
+"""Endpoints of creation and membership.
+
+spec: client-server-api/#creation, #room-membership
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from homeserver.matrix.ids import RoomId, UserId
+from homeserver.rooms.aliases import AliasService
+from homeserver.rooms.creation import CreateRoom, CreationService
+from homeserver.rooms.membership import MembershipService
+from homeserver.rooms.reading import ReadingService
+from homeserver.web.auth import Auth, Requester
+from homeserver.web.endpoint import Body, Path, Query, endpoint
+
+ROOM = "/_matrix/client/{v}/rooms/{roomId}"
+
+
+class RoomIdResponse(msgspec.Struct):
+    """Which room."""
+
+    room_id: RoomId
+
+
+class JoinedRooms(msgspec.Struct):
+    """Rooms the user is joined to."""
+
+    joined_rooms: list[RoomId]
+
+
+class Target(msgspec.Struct):
+    """Whom an act concerns, and why."""
+
+    user_id: UserId
+    reason: str | None = None
+
+
+class InviteTarget(msgspec.Struct):
+    """Somebody by user id, or by an address."""
+
+    user_id: UserId | None = None
+    reason: str | None = None
+    id_server: str | None = None
+    id_access_token: str | None = None
+    medium: str | None = None
+    address: str | None = None
+
+
+class Reason(msgspec.Struct):
+    """Why."""
+
+    reason: str | None = None
+
+
+class MembershipApi:
+    """Creating rooms, coming and going."""
+
+    def __init__(
+        self,
+        creation: CreationService,
+        membership: MembershipService,
+        aliases: AliasService,
+        reading: ReadingService,
+    ) -> None:
+        self._creation = creation
+        self._membership = membership
+        self._aliases = aliases
+        self._reading = reading
+
+    @endpoint("createRoom", "POST", "/_matrix/client/{v}/createRoom", auth=Auth.USER, limit="room")
+    async def create_room(self, requester: Requester, body: Body[CreateRoom]) -> RoomIdResponse:
+        return RoomIdResponse(await self._creation.create(requester, body))
+
+    @endpoint("joinRoom", "POST", "/_matrix/client/{v}/join/{roomIdOrAlias}", auth=Auth.GUEST_ALLOWED, limit="join")
+    async def join(
+        self,
+        requester: Requester,
+        room_id_or_alias: Path[str],
+        body: Body[dict[str, Any]],
+        via: Query[list[str]] = [],  # noqa: B006  # never changed
+        server_name: Query[list[str]] = [],  # noqa: B006  # the name of `via` before 1.14
+    ) -> RoomIdResponse:
+        room_id = await self._aliases.resolve(room_id_or_alias)
+        return RoomIdResponse(await self._membership.join(requester, room_id, body))
+
+    @endpoint("joinRoomById", "POST", ROOM + "/join", auth=Auth.GUEST_ALLOWED, limit="join")
+    async def join_by_id(self, requester: Requester, room_id: Path[RoomId], body: Body[dict[str, Any]]) -> RoomIdResponse:
+        return RoomIdResponse(await self._membership.join(requester, room_id, body))
+
+    @endpoint("knockRoom", "POST", "/_matrix/client/{v}/knock/{roomIdOrAlias}", auth=Auth.USER, limit="join")
+    async def knock(
+        self,
+        requester: Requester,
+        room_id_or_alias: Path[str],
+        body: Body[Reason],
+        via: Query[list[str]] = [],  # noqa: B006  # never changed
+        server_name: Query[list[str]] = [],  # noqa: B006  # the name of `via` before 1.14
+    ) -> RoomIdResponse:
+        room_id = await self._aliases.resolve(room_id_or_alias)
+        return RoomIdResponse(await self._membership.knock(requester, room_id, body.reason))
+
+    @endpoint("inviteUser", "POST", ROOM + "/invite", auth=Auth.USER, limit="invite")
+    async def invite(self, requester: Requester, room_id: Path[RoomId], body: Body[InviteTarget]) -> None:
+        await self._membership.invite(requester, room_id, self._membership.invitee(body.user_id), body.reason)
+
+    @endpoint("leaveRoom", "POST", ROOM + "/leave", auth=Auth.GUEST_ALLOWED, when_suspended=True)
+    async def leave(self, requester: Requester, room_id: Path[RoomId], body: Body[Reason]) -> None:
+        await self._membership.leave(requester, room_id, body.reason)
+
+    @endpoint("forgetRoom", "POST", ROOM + "/forget", auth=Auth.GUEST_ALLOWED, when_suspended=True)
+    async def forget(self, requester: Requester, room_id: Path[RoomId]) -> None:
+        await self._membership.forget(requester, room_id)
+
+    @endpoint("kick", "POST", ROOM + "/kick", auth=Auth.USER)
+    async def kick(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
+        await self._membership.kick(requester, room_id, body.user_id, body.reason)
+
+    @endpoint("ban", "POST", ROOM + "/ban", auth=Auth.USER)
+    async def ban(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
+        await self._membership.ban(requester, room_id, body.user_id, body.reason)
+
+    @endpoint("unban", "POST", ROOM + "/unban", auth=Auth.USER)
+    async def unban(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
+        await self._membership.unban(requester, room_id, body.user_id, body.reason)
+
+    @endpoint("getJoinedRooms", "GET", "/_matrix/client/{v}/joined_rooms", auth=Auth.GUEST_ALLOWED)
+    async def joined_rooms(self, requester: Requester) -> JoinedRooms:
+        return JoinedRooms(await self._reading.joined_rooms(requester))

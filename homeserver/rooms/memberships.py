@@ -1,0 +1,104 @@
+"""Projection: in which rooms each local user is, was, or is invited; for users who are about."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from homeserver.graph.entry import EventEntry
+from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Tail
+from homeserver.rooms import store
+from homeserver.rooms.entries import ForgetEntry
+from homeserver.storage.database import Database
+
+CACHE_USERS = 20_000
+
+
+class Own(NamedTuple):
+    """A user's current membership in a room."""
+
+    membership: int
+    position: Position
+    """Of the membership event."""
+    forgotten: bool
+
+
+class UserRooms:
+    """One user's rooms: room_nid -> membership."""
+
+    __slots__ = ("position", "rooms")
+
+    def __init__(self, position: Position, rooms: dict[int, Own]) -> None:
+        self.position = position
+        self.rooms = rooms
+
+    def with_membership(self, *memberships: int) -> list[int]:
+        """room_nids; forgotten rooms left out."""
+        return [nid for nid, own in self.rooms.items() if own.membership in memberships and not own.forgotten]
+
+
+class Memberships:
+    """One per process."""
+
+    def __init__(self, db: Database, tail: Tail) -> None:
+        self._db = db
+        self._tail = tail
+        self._users: OrderedDict[int, UserRooms] = OrderedDict()
+
+    def cached(self, user_nid: int) -> UserRooms | None:
+        """From memory alone."""
+        return self._users.get(user_nid)
+
+    async def of(self, user_nid: int) -> UserRooms:
+        """The user's rooms as of `tail.position` or later."""
+        found = self._users.get(user_nid)
+        if found is not None:
+            self._users.move_to_end(user_nid)
+            return found
+        while True:
+            async with self._db.snapshot() as tx:
+                position, rows = await store.read_memberships(tx, user_nid)
+            if position < self._tail.floor:
+                continue
+            loaded = UserRooms(position, {room: Own(m, at, bool(gone)) for room, m, at, gone in rows})
+            for written in self._tail.since(position) if position < self._tail.position else ():
+                self._apply_to(user_nid, loaded, written.position, written.entry)
+            self._users[user_nid] = loaded
+            if len(self._users) > CACHE_USERS:
+                self._users.popitem(last=False)
+            return loaded
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {EventEntry: self._event, ForgetEntry: self._forget}
+
+    def reset(self) -> None:
+        self._users.clear()
+
+    def _event(self, position: Position, entry: EventEntry) -> None:
+        for change in entry.changes:
+            user = self._users.get(change.user_nid) if change.local and change.user_nid is not None else None
+            if user is not None and change.user_nid is not None:
+                self._apply_to(change.user_nid, user, position, entry)
+
+    def _forget(self, position: Position, entry: ForgetEntry) -> None:
+        if entry.user_nid in self._users:
+            self._apply_to(entry.user_nid, self._users[entry.user_nid], position, entry)
+
+    def _apply_to(self, user_nid: int, user: UserRooms, position: Position, entry: Entry) -> None:
+        if position <= user.position:
+            return
+        user.position = position
+        if isinstance(entry, ForgetEntry):
+            own = user.rooms.get(entry.room_nid)
+            if entry.user_nid == user_nid and own is not None and own.position == entry.left_at:
+                user.rooms[entry.room_nid] = own._replace(forgotten=True)
+        elif isinstance(entry, EventEntry):
+            for change in entry.changes:
+                if change.user_nid != user_nid:
+                    continue
+                if change.ref is None or change.membership is None:
+                    user.rooms.pop(entry.stored.room_nid, None)
+                else:
+                    user.rooms[entry.stored.room_nid] = Own(change.membership, change.ref.nid, False)

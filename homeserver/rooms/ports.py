@@ -1,0 +1,30 @@
+"""What rooms need of others: declared here, fulfilled elsewhere, plugged in by `app.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from homeserver.matrix.ids import UserId
+
+
+class Profiles(Protocol):
+    """The profile feature."""
+
+    async def membership_fields(self, user_id: UserId) -> Mapping[str, str]:
+        """`displayname` and `avatar_url`, those that are set, for the user's own membership events."""
+        ...
+
+
+class Accounts(Protocol):
+    """The account feature."""
+
+    async def is_local_account(self, user_id: UserId) -> bool:
+        """Whether the user exists here and is not deactivated."""
+        ...
+
+
+class InvitePolicy(Protocol):
+    """Whether a user lets others invite them. spec: client-server-api/#invite-permission"""
+
+    async def blocks(self, invitee: UserId, inviter: UserId) -> bool: ...

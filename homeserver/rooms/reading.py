@@ -1,0 +1,170 @@
+"""Reading rooms: state, members, single events.
+
+spec: client-server-api/#getting-events-for-a-room (ROOM-18 to ROOM-21)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from homeserver.events.client_format import with_room_id
+from homeserver.events.event import StateKey
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.refs import JOIN, MEMBERSHIPS
+from homeserver.graph.stored import Reader, Stored
+from homeserver.graph.visibility import Viewer, VisibilityFilter
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.matrix.errors import Forbidden, NotFound
+from homeserver.matrix.ids import EventId, RoomId, UserId
+from homeserver.rooms.access import Access, RoomAccess
+from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+
+MEMBER = "m.room.member"
+
+
+class ReadingService:
+    """What clients may read of a room, as bytes ready to be sent."""
+
+    def __init__(
+        self,
+        db: Database,
+        access: RoomAccess,
+        memberships: Memberships,
+        interning: Interning,
+        events: EventCache,
+        visibility: VisibilityFilter,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._access = access
+        self._memberships = memberships
+        self._interning = interning
+        self._events = events
+        self._visibility = visibility
+        self._clock = clock
+
+    async def joined_rooms(self, requester: Requester) -> list[RoomId]:
+        """Rooms the user is joined to."""
+        user = await self._memberships.of(requester.user_nid)
+        names = await self._interning.rooms(user.with_membership(JOIN))
+        return [name.room_id for name in names.values()]
+
+    async def state(self, requester: Requester, room_id: RoomId) -> bytes:
+        """The whole state, as a JSON array of client events. Raises `Forbidden`."""
+        access = await self._access.of(requester, room_id)
+        nids = await self._state_nids(access, None)
+        return await self._array(requester, access, nids.values())
+
+    async def state_event(self, requester: Requester, room_id: RoomId, key: StateKey, *, whole: bool) -> bytes:
+        """One state event's content, or with `whole` the event. Raises `Forbidden`, `NotFound`."""
+        access = await self._access.of(requester, room_id)
+        nids = await self._state_nids(access, [key])
+        stored = await self._events.one(nids[key]) if key in nids else None
+        if stored is None:
+            raise NotFound("The room has no such state")
+        if not whole:
+            return json.dumps(stored.event.content)
+        return self._render(requester, access, stored)
+
+    async def members(
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        *,
+        at: Position | None,
+        membership: str | None,
+        not_membership: str | None,
+    ) -> bytes:
+        """Membership events as a JSON array; at a token, now, or as of the requester's leave. Raises `Forbidden`.
+
+        `membership` and `not_membership` combine as OR (ROOM-19).
+        """
+        access = await self._access.of(requester, room_id, peek=False)
+        if at is not None:
+            access = access._replace(left_at=await self._state_at(access, at))
+        nids = [nid for (kind, _), nid in (await self._state_nids(access, None)).items() if kind == MEMBER]
+        loaded = await self._events.load(nids)
+        wanted = [
+            nid for nid in nids if nid in loaded and _matches(loaded[nid].event.membership, membership, not_membership)
+        ]
+        return await self._array(requester, access, wanted)
+
+    async def joined_members(self, requester: Requester, room_id: RoomId) -> dict[UserId, dict[str, str | None]]:
+        """Joined users with `display_name` and `avatar_url`; current members only (ROOM-20). Raises `Forbidden`."""
+        access = await self._access.of(requester, room_id, peek=False)
+        if access.left_at is not None:
+            raise Forbidden("You are not in this room")
+        room = access.room
+        nids = {user: member.event_nid for user, member in room.members.items() if member.membership == JOIN}
+        loaded = await self._events.load(nids.values())
+        return {user: _profile(loaded[nid]) for user, nid in nids.items() if nid in loaded}
+
+    async def event(self, requester: Requester, room_id: RoomId, event_id: EventId) -> bytes:
+        """One event, if visible. Raises `NotFound` (also for what may not be seen), `Forbidden`."""
+        room = (await self._access.of(requester, room_id)).room
+        stored = await self._events.by_id(event_id)
+        if stored is None or stored.room_nid != room.name.nid:
+            raise NotFound("There is no such event")
+        seen = await self._visibility.one(Viewer(requester.user_id, requester.user_nid), room, stored)
+        if seen is None:
+            raise NotFound("There is no such event")
+        reader = Reader(requester.user_nid, requester.device_id)
+        return with_room_id(stored.render(reader, seen.membership, self._clock.now_ms()), room_id)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    async def _state_nids(self, access: Access, keys: Collection[StateKey] | None) -> dict[StateKey, int]:
+        """Numbers of the state events that may be read; all, or those of `keys` that are set."""
+        if access.left_at is None:
+            state = access.room.state
+            return dict(state) if keys is None else {key: state[key] for key in keys if key in state}
+        by_nid = await self._access.state(access)
+        if keys is not None:
+            numbers = await self._interning.find_key_nids(keys)
+            return {key: by_nid[nid] for key, nid in numbers.items() if nid in by_nid}
+        names = await self._interning.keys(by_nid.keys())
+        return {names[key]: event for key, event in by_nid.items()}
+
+    async def _state_at(self, access: Access, at: Position) -> int | None:
+        """The state of the room when the log was at `at`: that after the last event up to there."""
+        upto = at if access.left_at is None else min(at, access.left_at)
+        async with self._db.read() as tx:
+            nid = await tx.value(
+                """
+                SELECT event_nid FROM events WHERE room_nid = %(room)s AND event_nid <= %(at)s AND flags = 0
+                ORDER BY event_nid DESC LIMIT 1
+                """,
+                room=access.room.name.nid,
+                at=upto,
+            )
+        stored = await self._events.one(nid) if nid is not None else None
+        return stored.state_after_nid if stored else 0
+
+    async def _array(self, requester: Requester, access: Access, nids: Iterable[int]) -> bytes:
+        wanted = list(nids)
+        loaded = await self._events.load(wanted)
+        return b"[%b]" % b",".join(self._render(requester, access, loaded[nid]) for nid in wanted if nid in loaded)
+
+    def _render(self, requester: Requester, access: Access, stored: Stored) -> bytes:
+        reader = Reader(requester.user_nid, requester.device_id)
+        membership = access.room.membership(requester.user_id)
+        return with_room_id(stored.render(reader, membership, self._clock.now_ms()), access.room.name.room_id)
+
+
+def _matches(membership: str | None, wanted: str | None, unwanted: str | None) -> bool:
+    if membership not in MEMBERSHIPS:
+        return False
+    if wanted is None and unwanted is None:
+        return True
+    return membership == wanted or (unwanted is not None and membership != unwanted)
+
+
+def _profile(stored: Stored) -> dict[str, str | None]:
+    content = stored.event.content
+    fields = (("display_name", "displayname"), ("avatar_url", "avatar_url"))
+    return {name: content[key] for name, key in fields if isinstance(content.get(key), str)}

@@ -1,0 +1,167 @@
+"""Sending events: messages, state, redactions.
+
+spec: client-server-api/#sending-events-to-a-room, #redactions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from homeserver.events.auth_rules.power import can_act
+from homeserver.events.builder import EventDraft
+from homeserver.events.event import StateKey
+from homeserver.events.validation import check_client_event
+from homeserver.graph.append import GraphWriter, Send
+from homeserver.graph.events import EventCache
+from homeserver.graph.head import Head
+from homeserver.graph.interning import Interning
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.graph.stored import Stored
+from homeserver.log.entries import OnceKey, Position
+from homeserver.log.transactions import Transactions
+from homeserver.matrix.errors import Forbidden, NotFound, ServerFault
+from homeserver.matrix.ids import EventId, RoomId, UserId
+from homeserver.rooms.canonical_alias import AliasCheck
+from homeserver.web.auth import Requester
+
+Content = Mapping[str, Any]
+REDACTION = "m.room.redaction"
+
+
+class SendingService:
+    """Policy of sending; the graph does the rest."""
+
+    def __init__(
+        self,
+        graph: GraphWriter,
+        rooms: Rooms,
+        events: EventCache,
+        interning: Interning,
+        transactions: Transactions,
+        aliases: AliasCheck,
+    ) -> None:
+        self._graph = graph
+        self._rooms = rooms
+        self._events = events
+        self._interning = interning
+        self._transactions = transactions
+        self._aliases = aliases
+
+    async def send(
+        self, requester: Requester, room_id: RoomId, event_type: str, txn_id: str, content: Content
+    ) -> EventId:
+        """Send a message event, once per transaction id. Returns its id.
+
+        Raises `Forbidden` (not joined, or not allowed), `BadJson` (content), `TooLarge`.
+        """
+        if event_type == REDACTION:
+            return await self.redact(requester, room_id, content.get("redacts"), txn_id, content, scope="send")
+        room = await self._rooms.known(room_id)
+        check_client_event(event_type, None, content, room.name.version)
+        draft = EventDraft(event_type, None, requester.user_id, content)
+
+        def plan(head: Head) -> Sequence[Send]:
+            require_joined(head, requester.user_id)
+            return [Send(draft)]
+
+        return await self._once(requester, f"send/{room_id}/{event_type}", txn_id, self._writer(room, plan))
+
+    async def put_state(
+        self, requester: Requester, room_id: RoomId, key: StateKey, content: Content
+    ) -> EventId:
+        """Set one key of the room's state; the event already there if it says the same. Raises as `send`."""
+        room = await self._rooms.known(room_id)
+        check_client_event(key[0], key[1], content, room.name.version)
+        if key == ("m.room.canonical_alias", ""):
+            await self._aliases.check(room, content)
+        draft = EventDraft(key[0], key[1], requester.user_id, content)
+        same: list[Stored] = []
+
+        def plan(head: Head) -> Sequence[Send]:
+            require_joined_or_own(head, requester.user_id, key)
+            current = head.stored(key)
+            if current and current.event.sender == requester.user_id and current.event.content == content:
+                same.append(current)
+                return []
+            return [Send(draft)]
+
+        written = await self._graph.append(room.name.nid, plan)
+        return (written or same)[-1].event.event_id
+
+    async def redact(
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        event_id: object,
+        txn_id: str,
+        content: Content,
+        *,
+        scope: str = "redact",
+    ) -> EventId:
+        """Redact an event, once per transaction id. Returns the redaction's id.
+
+        Raises `NotFound` if the event is not in this room, `Forbidden` without the redact level for others' events.
+        """
+        room = await self._rooms.known(room_id)
+        version = room.name.version
+        target = await self._target(room, event_id)
+        target_id = target.event.event_id
+        reason = {key: value for key, value in content.items() if key != "redacts"}
+        draft = EventDraft(REDACTION, None, requester.user_id, reason, redacts=target_id)
+        check_client_event(REDACTION, None, draft.content, version)
+
+        def plan(head: Head) -> Sequence[Send]:
+            require_joined(head, requester.user_id)
+            if target.event.sender != requester.user_id:
+                require_redact_level(head, requester.user_id)
+            return [Send(draft, redacts=None if target.redaction else target)]
+
+        return await self._once(requester, f"{scope}/{room_id}/{target_id}", txn_id, self._writer(room, plan))
+
+    async def _target(self, room: Room, event_id: object) -> Stored:
+        found = await self._events.by_id(EventId(event_id)) if isinstance(event_id, str) else None
+        if found is None or found.room_nid != room.name.nid or found.hidden:
+            raise NotFound("There is no such event in this room")
+        return found
+
+    def _writer(
+        self, room: Room, plan: Callable[[Head], Sequence[Send]]
+    ) -> Callable[[OnceKey], Awaitable[list[Stored]]]:
+        return lambda once: self._graph.append(room.name.nid, plan, once=once)
+
+    async def _once(
+        self, requester: Requester, scope: str, txn_id: str, write: Callable[[OnceKey], Awaitable[list[Stored]]]
+    ) -> EventId:
+        key = OnceKey(requester.user_nid, requester.device_id or "", scope, txn_id)
+        written: list[Stored] = []
+
+        async def work() -> Position:
+            written.extend(await write(key))
+            return written[-1].nid
+
+        position = await self._transactions.run(key, work)
+        stored = written[-1] if written else await self._events.one(position)
+        if stored is None:
+            raise ServerFault("The event of this transaction is gone")
+        return stored.event.event_id
+
+
+def require_joined(head: Head, user_id: UserId) -> None:
+    """Raises `Forbidden` unless the user is in the room."""
+    if not head.is_joined(user_id):
+        raise Forbidden("You are not in this room")
+
+
+def require_joined_or_own(head: Head, user_id: UserId, key: StateKey) -> None:
+    """As `require_joined`; one's own membership may be set from outside (auth rules decide)."""
+    if key != ("m.room.member", user_id):
+        require_joined(head, user_id)
+
+
+def require_redact_level(head: Head, user_id: UserId) -> None:
+    """Raises `Forbidden` for a user below the room's redact level. spec: rooms/v3/#handling-redactions (RED-02)"""
+    state = head.state([("m.room.create", ""), ("m.room.power_levels", "")])
+    if not can_act(state, user_id, "redact", head.name.version):
+        raise Forbidden("You may redact only your own messages here")

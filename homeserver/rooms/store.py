@@ -1,0 +1,122 @@
+"""SQL of rooms beside the graph: aliases, publication, forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.log.entries import Position
+from homeserver.matrix.ids import RoomAlias
+from homeserver.storage.tx import Pipeline, Tx
+
+
+async def find_alias(tx: Tx, alias: RoomAlias) -> tuple[int, int] | None:
+    """(room_nid, creator's user_nid) of an alias."""
+    return await tx.one(
+        "SELECT room_nid, creator_nid FROM room_aliases WHERE alias = %(alias)s", alias=alias
+    )
+
+
+async def find_aliases(tx: Tx, room_nid: int) -> list[RoomAlias]:
+    """All aliases of a room, sorted."""
+    return await tx.column(
+        "SELECT alias FROM room_aliases WHERE room_nid = %(room)s ORDER BY alias LIMIT 1000", room=room_nid
+    )
+
+
+def add_alias(batch: Pipeline, alias: RoomAlias, room_nid: int, creator_nid: int) -> None:
+    """Fails with a unique violation if the alias is taken."""
+    batch.execute(
+        "INSERT INTO room_aliases (alias, room_nid, creator_nid) VALUES (%(alias)s, %(room)s, %(creator)s)",
+        alias=alias,
+        room=room_nid,
+        creator=creator_nid,
+    )
+
+
+async def insert_alias(tx: Tx, alias: RoomAlias, room_nid: int, creator_nid: int) -> bool:
+    """False if the alias is taken."""
+    count = await tx.execute(
+        """
+        INSERT INTO room_aliases (alias, room_nid, creator_nid) VALUES (%(alias)s, %(room)s, %(creator)s)
+        ON CONFLICT DO NOTHING
+        """,
+        alias=alias,
+        room=room_nid,
+        creator=creator_nid,
+    )
+    return count == 1
+
+
+async def delete_alias(tx: Tx, alias: RoomAlias) -> bool:
+    return await tx.execute("DELETE FROM room_aliases WHERE alias = %(alias)s", alias=alias) == 1
+
+
+def add_published(batch: Pipeline, room_nid: int) -> None:
+    batch.execute("INSERT INTO published_rooms (room_nid) VALUES (%(room)s) ON CONFLICT DO NOTHING", room=room_nid)
+
+
+def add_forgotten(batch: Pipeline, rows: Sequence[tuple[int, int, Position]]) -> None:
+    """(user_nid, room_nid, position of the membership event that is forgotten)."""
+    last = {(user, room): position for user, room, position in rows}
+    batch.execute(
+        """
+        INSERT INTO forgotten_rooms (user_nid, room_nid, position)
+        SELECT * FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[], %(positions)s::bigint[])
+        ON CONFLICT (user_nid, room_nid) DO UPDATE SET position = excluded.position
+        """,
+        users=[user for user, _ in last],
+        rooms=[room for _, room in last],
+        positions=list(last.values()),
+    )
+
+
+async def find_forgotten(tx: Tx, user_nid: int) -> dict[int, Position]:
+    """room_nid -> position of the membership event that was forgotten."""
+    return dict(await tx.all("SELECT room_nid, position FROM forgotten_rooms WHERE user_nid = %(user)s", user=user_nid))
+
+
+async def read_memberships(tx: Tx, user_nid: int) -> tuple[Position, list[tuple[int, int, Position, bool]]]:
+    """The log's position, and (room_nid, membership, position of its event, forgotten) of a user's rooms. `tx`: one snapshot."""
+    async with tx.pipeline() as batch:
+        head = batch.one("SELECT position FROM log_head")
+        rows = batch.all(
+            """
+            SELECT c.room_nid, c.membership, c.event_nid, f.position IS NOT NULL
+            FROM current_state c
+            LEFT JOIN forgotten_rooms f
+                ON f.user_nid = c.user_nid AND f.room_nid = c.room_nid AND f.position = c.event_nid
+            WHERE c.user_nid = %(user)s AND c.membership IS NOT NULL
+            """,
+            user=user_nid,
+        )
+    assert head.result is not None
+    return head.result[0], rows.result
+
+
+async def page(
+    tx: Tx, room_nid: int, position: Position, stop: Position | None, backwards: bool, limit: int
+) -> list[int]:
+    """Numbers of a room's events: at or before `position` newest first, or after it oldest first; not beyond `stop`."""
+    if backwards:
+        return await tx.column(
+            """
+            SELECT event_nid FROM events
+            WHERE room_nid = %(room)s AND event_nid <= %(position)s AND event_nid > %(stop)s AND flags = 0
+            ORDER BY event_nid DESC LIMIT %(limit)s
+            """,
+            room=room_nid,
+            position=position,
+            stop=stop if stop is not None else -(2**62),
+            limit=limit,
+        )
+    return await tx.column(
+        """
+        SELECT event_nid FROM events
+        WHERE room_nid = %(room)s AND event_nid > %(position)s AND event_nid <= %(stop)s AND flags = 0
+        ORDER BY event_nid LIMIT %(limit)s
+        """,
+        room=room_nid,
+        position=position,
+        stop=stop if stop is not None else 2**62,
+        limit=limit,
+    )
