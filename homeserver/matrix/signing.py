@@ -37,7 +37,7 @@ class SigningKey:
         """
         if len(seed) != SEED_BYTES:
             raise ValueError(f"an ed25519 seed has {SEED_BYTES} bytes, not {len(seed)}")
-        if not _VERSION.fullmatch(version):
+        if not is_key_version(version):
             raise ValueError("a key version consists of letters, digits and underscores")
         self.seed = seed
         self.version = version
@@ -62,6 +62,11 @@ class SigningKey:
     @override
     def __repr__(self) -> str:
         return f"<SigningKey {self.key_id}>"
+
+
+def is_key_version(value: str) -> bool:
+    """The grammar of what follows `ed25519:` in a server's key id. spec: appendices/#signing-details"""
+    return _VERSION.fullmatch(value) is not None
 
 
 def read_signing_keys(text: str) -> list[SigningKey]:
