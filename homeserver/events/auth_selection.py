@@ -46,7 +46,7 @@ def _for_member(state_key: str | None, content: Mapping[str, Any], version: Room
         token = _third_party_token(content)
         if token is not None:
             keys.append(("m.room.third_party_invite", token))
-    if version.restricted_join:
+    if membership == "join" and version.restricted_join:
         authoriser = content.get("join_authorised_via_users_server")
         if isinstance(authoriser, str):
             keys.append((_MEMBER, authoriser))
