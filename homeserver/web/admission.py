@@ -6,6 +6,7 @@ spec: client-server-api/#using-access-tokens
 from __future__ import annotations
 
 import msgspec
+from aiohttp import hdrs
 
 from homeserver.matrix.errors import Forbidden, GuestAccessForbidden, MissingToken, UserLocked, UserSuspended
 from homeserver.web.auth import AdminRequester, Auth, Requester
@@ -42,8 +43,10 @@ def access_token(info: RequestInfo) -> str | None:
 
     spec: client-server-api/#using-access-tokens (CHECKLIST API-13). Raises `MissingToken` for another scheme.
     """
-    header = info.http.headers.get("Authorization")
+    header = info.http.headers.get(hdrs.AUTHORIZATION)
     if header is not None:
+        if header.startswith("Bearer ") and (token := header[7:].strip()):
+            return token
         scheme, _, token = header.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:

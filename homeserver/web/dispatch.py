@@ -9,6 +9,7 @@ spec: client-server-api/#using-access-tokens
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ class Parts:
     observer: Observer
     wire: Wire
     patience: Patience
+    fresh: Callable[[], Awaitable[None]] | None = None
+    """Awaited before a request is looked at: with several processes, what others were told must be seen here."""
 
 
 class Sent(web.StreamResponse):
@@ -116,6 +119,8 @@ class Dispatcher:
         bound = route.bound
         endpoint = bound.endpoint
         info.operation, info.template = endpoint.operation_id, route.template
+        if self._parts.fresh is not None:
+            await self._parts.fresh()
         if endpoint.auth is not Auth.NONE and endpoint.auth is not Auth.SERVER:
             await self._authenticate(bound, info)
         if endpoint.limit is not None and endpoint.auth is not Auth.SERVER:

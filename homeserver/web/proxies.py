@@ -5,6 +5,7 @@ Owns `X-Forwarded-For` and `X-Forwarded-Proto`: read only when the connection co
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from homeserver.web import limits
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+_REMEMBERED = 4096
+"""Addresses whose standing is remembered: most requests come from few."""
 
 
 class TrustedProxies:
@@ -24,13 +28,12 @@ class TrustedProxies:
 
     def __init__(self, networks: Iterable[str] = (), *, unix: bool = True) -> None:
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in networks)
+        self._contains = functools.lru_cache(_REMEMBERED)(self._in_networks)
         self._unix = unix
 
     def client_of(self, http: web.BaseRequest) -> tuple[str, str]:
         """(address, scheme) of the client behind this request; the address is empty if nobody knows it."""
-        peer = http.transport.get_extra_info("peername") if http.transport else None
-        address = str(peer[0]) if isinstance(peer, tuple) else ""
-        scheme = "https" if http.transport and http.transport.get_extra_info("sslcontext") else "http"
+        address, scheme = http.remote or "", http.scheme
         if not self.trusts(address):
             return address, scheme
         told = http.headers.get("X-Forwarded-Proto", "").strip().lower()
@@ -55,7 +58,7 @@ class TrustedProxies:
                 return address
         return address
 
-    def _contains(self, address: str) -> bool:
+    def _in_networks(self, address: str) -> bool:
         ip = _parse(address)
         if ip is None:
             return False

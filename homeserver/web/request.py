@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
+from aiohttp import hdrs
+
 from homeserver.matrix.errors import InvalidParam
 from homeserver.web import limits
 from homeserver.web.proxies import TrustedProxies
@@ -28,7 +30,7 @@ class RequestInfo:
         "uri",
         "path",
         "path_values",
-        "request_id",
+        "_number",
         "closing",
         "requester",
         "origin",
@@ -46,7 +48,7 @@ class RequestInfo:
     )
 
     def __init__(
-        self, http: web.BaseRequest, request_id: str, closing: asyncio.Event, proxies: TrustedProxies
+        self, http: web.BaseRequest, number: tuple[str, int], closing: asyncio.Event, proxies: TrustedProxies
     ) -> None:
         self.http = http
         """aiohttp's request: for `BodyStream` and the server only."""
@@ -57,7 +59,7 @@ class RequestInfo:
         """Still percent-encoded."""
         self.path_values: Mapping[str, str] = {}
         """The template's parameters by name, percent-decoded once."""
-        self.request_id = request_id
+        self._number = number
         self.closing = closing
         """Set when the server shuts down: a long poll waits for it too and then answers at once."""
         self.requester: Requester | None = None
@@ -79,6 +81,11 @@ class RequestInfo:
         self._client: tuple[str, str] | None = None
 
     @property
+    def request_id(self) -> str:
+        """What log lines, and answers that say "our fault", call this request."""
+        return f"{self._number[0]}-{self._number[1]:x}"
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """Case-insensitive; of a repeated header the first."""
         return self.http.headers
@@ -86,7 +93,7 @@ class RequestInfo:
     @property
     def user_agent(self) -> str:
         """At most 512 characters; empty if not sent."""
-        return self.http.headers.get("User-Agent", "")[:512]
+        return self.http.headers.get(hdrs.USER_AGENT, "")[:512]
 
     @property
     def ip(self) -> str:
@@ -102,7 +109,7 @@ class RequestInfo:
     def query(self) -> Mapping[str, list[str]]:
         """The decoded query. Raises `InvalidParam` where it is not UTF-8 or has too many fields."""
         if self._query is None:
-            self._query = parse_query(self.uri.partition("?")[2])
+            self._query = parse_query(self.uri[len(self.path) + 1 :])
         return self._query
 
     def query_value(self, name: str) -> str | None:

@@ -100,8 +100,10 @@ class WebServer:
         dispatcher = Dispatcher(self._registry.router(listener.resources), self._parts, waiting)
         proxies = TrustedProxies(listener.trusted_proxies)
 
+        prefix, numbers = self._prefix, self._numbers
+
         async def handle(http: web.BaseRequest) -> Sent:
-            info = RequestInfo(http, f"{self._prefix}-{next(self._numbers):x}", self.closing, proxies)
+            info = RequestInfo(http, (prefix, next(numbers)), self.closing, proxies)
             return await dispatcher.answer(info)
 
         connections = _Connections(handle, waiting, keepalive=self._keepalive)

@@ -14,7 +14,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from aiohttp import HttpVersion10
+from aiohttp import HttpVersion10, hdrs
 
 from homeserver.runtime.clock import Clock
 from homeserver.web import cors, limits
@@ -30,7 +30,7 @@ _COMPRESSIBLE = (JSON, "text/", "application/javascript", "image/svg+xml")
 _FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BODILESS = frozenset({204, 304})
 _CORS = "".join(f"{name}: {value}\r\n" for name, value in cors.ON_EVERY_ANSWER)
-_PREFLIGHT = "".join(f"{name}: {value}\r\n" for name, value in cors.ON_PREFLIGHT)
+_PREFLIGHT = "".join(f"{name}: {value}\r\n" for name, value in cors.ON_PREFLIGHT).encode()
 
 
 class Wire:
@@ -51,15 +51,8 @@ class Wire:
 
     async def preflight(self, http: web.BaseRequest, *, keep_alive: bool) -> int:
         """Answer OPTIONS. Returns the bytes sent."""
-        head = (
-            self._head(204, None)
-            + _PREFLIGHT.encode()
-            + self._date_line()
-            + _connection(http, keep_alive)
-            + b"\r\n"
-        )
-        await self._finish(http, head)
-        return len(head)
+        end = self._end(http, keep_alive=keep_alive)
+        return await self._write(http, self._head(204, None) + _PREFLIGHT + end)
 
     async def send(self, http: web.BaseRequest, reply: Reply, *, keep_alive: bool) -> int:
         """Send a whole answer. Returns the bytes sent. Raises `ClientGone`, `ValueError` for a broken header."""
@@ -72,49 +65,47 @@ class Wire:
                 body = await self._gzip(body)
                 extra += b"Content-Encoding: gzip\r\n"
         head = self._head(reply.status, reply.content_type)
-        if reply.status not in _BODILESS:
-            head += b"Content-Length: %d\r\n" % len(body)
-        if http.method == "HEAD" or reply.status in _BODILESS:
-            body = b""
-        data = b"".join((head, extra, self._date_line(), _connection(http, keep_alive), b"\r\n", body))
-        await self._finish(http, data)
-        return len(data)
+        end = self._end(http, keep_alive=keep_alive)
+        if reply.status in _BODILESS:
+            data = b"".join((head, extra, end))
+        else:
+            shown = b"" if http.method == "HEAD" else body
+            data = b"%bContent-Length: %d\r\n%b%b%b" % (head, len(body), extra, end, shown)
+        return await self._write(http, data)
 
     async def stream(self, http: web.BaseRequest, answer: Streamed, first: bytes, *, keep_alive: bool) -> int:
         """Send an answer while it is made, beginning with the piece that was awaited already.
 
-        Returns the bytes of body sent. Raises `ClientGone`; and what the iterator raises: then the connection has to
-        be broken off, for the client could not tell a truncated body from a whole one.
+        Returns the bytes of body sent. Raises `ValueError` for a broken header, before anything was sent; `ClientGone`;
+        and what the iterator raises: then the connection has to be broken off, for the client could not tell a truncated
+        body from a whole one.
         """
-        gzip = (
-            zlib.compressobj(_LEVEL, wbits=_GZIP)
-            if answer.length is None
+        squeeze = (
+            answer.length is None
             and _compressible(answer.content_type, answer.headers)
             and _accepts_gzip(http)
-            else None
         )
         chunked = answer.length is None and http.version > HttpVersion10
         head = self._head(answer.status, answer.content_type) + _lines(answer.headers)
-        if gzip:
+        if squeeze:
             head += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
         if answer.length is not None:
             head += b"Content-Length: %d\r\n" % answer.length
         elif chunked:
             head += b"Transfer-Encoding: chunked\r\n"
-        await self._write(http, head + self._date_line() + _connection(http, keep_alive) + b"\r\n")
+        await self._write(http, head + self._end(http, keep_alive=keep_alive))
         if http.method == "HEAD":
             return 0
-        return await self._pieces(http, answer, first, gzip, chunked=chunked)
+        sent = await self._pieces(http, answer, first, gzip=squeeze, chunked=chunked)
+        if chunked:
+            await self._write(http, b"0\r\n\r\n")
+        return sent
 
     async def _pieces(
-        self,
-        http: web.BaseRequest,
-        answer: Streamed,
-        first: bytes,
-        gzip: zlib._Compress | None,
-        *,
-        chunked: bool,
+        self, http: web.BaseRequest, answer: Streamed, first: bytes, *, gzip: bool, chunked: bool
     ) -> int:
+        press = zlib.compressobj(_LEVEL, wbits=_GZIP) if gzip else None
+        loop = asyncio.get_running_loop()
         sent, waiting, size = 0, [first], len(first)
         async for piece in answer.pieces:
             waiting.append(piece)
@@ -122,18 +113,13 @@ class Wire:
             if size >= limits.STREAM_CHUNK:
                 data = b"".join(waiting)
                 waiting, size = [], 0
-                data = (
-                    await asyncio.get_running_loop().run_in_executor(self._threads, gzip.compress, data)
-                    if gzip
-                    else data
-                )
+                if press is not None:
+                    data = await loop.run_in_executor(self._threads, press.compress, data)
                 sent += await self._chunk(http, data, chunked=chunked)
         data = b"".join(waiting)
-        if gzip:
-            data = gzip.compress(data) + gzip.flush()
-        sent += await self._chunk(http, data, chunked=chunked)
-        await self._finish(http, b"0\r\n\r\n" if chunked else b"")
-        return sent
+        if press is not None:
+            data = press.compress(data) + press.flush()
+        return sent + await self._chunk(http, data, chunked=chunked)
 
     async def _chunk(self, http: web.BaseRequest, data: bytes, *, chunked: bool) -> int:
         if data:
@@ -143,20 +129,23 @@ class Wire:
     def _head(self, status: int, content_type: str | None) -> bytes:
         if content_type is JSON and status in self._json_heads:
             return self._json_heads[status]
-        phrase = HTTPStatus(status).phrase
         kind = f"Content-Type: {_safe(content_type)}\r\n" if content_type and status not in _BODILESS else ""
-        cache = "Cache-Control: no-store\r\n" if content_type is JSON and status != 200 else ""
-        head = f"HTTP/1.1 {status} {phrase}\r\nServer: {self._server}\r\n{kind}{cache}{_CORS}".encode()
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: {self._server}\r\n{kind}{_CORS}".encode()
         if content_type is JSON:
             self._json_heads[status] = head
         return head
 
-    def _date_line(self) -> bytes:
+    def _end(self, http: web.BaseRequest, *, keep_alive: bool) -> bytes:
+        """The last lines of a header, and the empty one."""
         second = self._clock.now_ms() // 1000
         if second != self._date_second:
             self._date_second = second
             self._date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
-        return self._date
+        if not keep_alive:
+            return self._date + b"Connection: close\r\n\r\n"
+        if http.version <= HttpVersion10:
+            return self._date + b"Connection: keep-alive\r\n\r\n"
+        return self._date + b"\r\n"
 
     async def _gzip(self, body: bytes) -> bytes:
         if len(body) < limits.GZIP_IN_THREAD_FROM:
@@ -164,19 +153,20 @@ class Wire:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: zlib.compress(body, _LEVEL, wbits=_GZIP))
 
-    async def _finish(self, http: web.BaseRequest, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._patience.stall):
-                await http.writer.write_eof(data)
-        except (ConnectionError, TimeoutError) as error:
-            raise ClientGone from error
-
-    async def _write(self, http: web.BaseRequest, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._patience.stall):
-                await http.writer.write(data)
-        except (ConnectionError, TimeoutError) as error:
-            raise ClientGone from error
+    async def _write(self, http: web.BaseRequest, data: bytes) -> int:
+        transport = http.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        transport.write(data)
+        if http.protocol.writing_paused:
+            # The client takes more slowly than we write. It has to take what the socket's buffers do not hold in time.
+            try:
+                async with asyncio.timeout(self._patience.stall):
+                    await http.writer.drain()
+            except (ConnectionError, TimeoutError) as error:
+                transport.abort()
+                raise ClientGone from error
+        return len(data)
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:
@@ -189,18 +179,12 @@ def _safe(text: str) -> str:
     return text
 
 
-def _connection(http: web.BaseRequest, keep_alive: bool) -> bytes:
-    if not keep_alive:
-        return b"Connection: close\r\n"
-    return b"Connection: keep-alive\r\n" if http.version <= HttpVersion10 else b""
-
-
 def _compressible(content_type: str, headers: Mapping[str, str] | None) -> bool:
     return content_type.startswith(_COMPRESSIBLE) and not (headers and "Content-Encoding" in headers)
 
 
 def _accepts_gzip(http: web.BaseRequest) -> bool:
-    for coding in http.headers.get("Accept-Encoding", "").lower().split(","):
+    for coding in http.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
         name, _, quality = coding.strip().partition(";")
         if name.strip() == "gzip":
             return quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
