@@ -1,0 +1,1 @@
+"""Accounts of this server: who exists, how one comes to exist, what state it is in, and how it ends."""

@@ -1,0 +1,23 @@
+"""What accounts need from features above them; each is plugged in by `app.py`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from homeserver.matrix.ids import UserId
+
+
+class LeaveAllRooms(Protocol):
+    """Fulfilled by rooms."""
+
+    async def leave_all_rooms(self, user_id: UserId) -> None:
+        """Leave every joined room and turn down every invite and knock. May be called again after a crash."""
+        ...
+
+
+class ForgetUser(Protocol):
+    """A feature that keeps data of a user that is no event: account data, filters, pushers."""
+
+    async def forget_user(self, user_nid: int) -> None:
+        """After a deactivation with `erase`. May be called again after a crash."""
+        ...

@@ -1,0 +1,1 @@
+"""Proving who one is: passwords, login, access and refresh tokens, user-interactive authentication."""

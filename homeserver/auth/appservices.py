@@ -1,0 +1,87 @@
+"""Application services as requesters: their own user, or with `?user_id=` one of those they watch over.
+
+spec: application-service-api/#identity-assertion
+"""
+
+from __future__ import annotations
+
+from homeserver.accounts import store as account_store
+from homeserver.accounts.types import Account
+from homeserver.auth.ports import Appservice, Appservices
+from homeserver.devices import store as device_store
+from homeserver.matrix.errors import Forbidden, UnknownDevice, UnknownToken
+from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+from homeserver.web.request import RequestInfo
+
+MAX_REMEMBERED = 20_000
+_Mask = tuple[str, str | None, str | None]
+
+
+class AppserviceSessions:
+    """Remembers whom each application service acts as."""
+
+    def __init__(self, db: Database, registry: Appservices) -> None:
+        self._db = db
+        self._registry = registry
+        self._masks: dict[_Mask, Requester] = {}
+        self._version = 0
+
+    def forget(self, user_nid: int | None) -> None:
+        """An account changed; None: anything may have. Rare enough to forget them all."""
+        del user_nid
+        self._version += 1
+        self._masks.clear()
+
+    def knows(self, token: str) -> bool:
+        return self._registry.by_token(token) is not None
+
+    def cached(self, token: str, info: RequestInfo) -> Requester | None:
+        """From memory alone; None: ask `authenticate`."""
+        appservice = self._registry.by_token(token)
+        return None if appservice is None else self._masks.get(_mask(appservice, info))
+
+    async def authenticate(self, token: str, info: RequestInfo) -> Requester:
+        """Raises `Forbidden` for a user it may not be or who is not registered, `UnknownDevice` for a device."""
+        appservice = self._registry.by_token(token)
+        if appservice is None:
+            raise UnknownToken("Unknown access token", soft_logout=False)
+        mask, version = _mask(appservice, info), self._version
+        _, user_id, device_id = mask
+        acts_as = UserId(user_id) if user_id is not None else appservice.sender
+        if not appservice.covers(acts_as):
+            raise Forbidden("Application service cannot act as this user")
+        account = await self._account(acts_as, device_id)
+        requester = Requester(
+            user_id=account.user_id,
+            user_nid=account.user_nid,
+            device_id=DeviceId(device_id) if device_id is not None else None,
+            is_admin=account.is_admin,
+            appservice_id=appservice.id,
+            suspended=account.suspended,
+            locked=account.locked,
+            rate_limited=appservice.rate_limited,
+        )
+        if version == self._version:
+            if len(self._masks) >= MAX_REMEMBERED:
+                del self._masks[next(iter(self._masks))]
+            self._masks[mask] = requester
+        return requester
+
+    async def _account(self, user_id: UserId, device_id: str | None) -> Account:
+        async with self._db.read() as tx:
+            account = await account_store.find_account(tx, user_id)
+            if account is None or account.deactivated:
+                raise Forbidden("Application service has not registered this user")
+            if (
+                device_id is not None
+                and await device_store.find_device(tx, account.user_nid, DeviceId(device_id)) is None
+            ):
+                raise UnknownDevice("This user has no such device")
+        return account
+
+
+def _mask(appservice: Appservice, info: RequestInfo) -> _Mask:
+    query = info.query_value
+    return appservice.id, query("user_id"), query("device_id") or query("org.matrix.msc3202.device_id")

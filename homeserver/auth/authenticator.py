@@ -1,0 +1,197 @@
+"""From an access token to the requester, without the database for whoever was here lately.
+
+Owns `Sessions`, the projection of tokens in use, and `TokenAuthenticator`, which web asks on every request.
+
+spec: client-server-api/#using-access-tokens, #soft-logout, application-service-api/#identity-assertion
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from homeserver.auth import store
+from homeserver.auth.appservices import AppserviceSessions
+from homeserver.auth.entries import SessionsChanged
+from homeserver.auth.last_seen import LastSeen, Seen
+from homeserver.auth.tokens import MAX_TOKEN, digest_of
+from homeserver.auth.types import TokenRow
+from homeserver.log.entries import Entry, Position
+from homeserver.matrix.errors import UnknownToken, UserDeactivated
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+from homeserver.web.request import RequestInfo
+
+MAX_SESSIONS = 50_000
+"""Tokens remembered; about a kilobyte each."""
+NOTE_EVERY_MS = 30_000
+"""How often a device that is seen all the time is noted as seen."""
+
+
+class Session:
+    """A token that was valid when it was looked up."""
+
+    __slots__ = ("requester", "expires_ms", "noted_ms")
+
+    def __init__(self, requester: Requester, expires_ms: int | None) -> None:
+        self.requester = requester
+        self.expires_ms = expires_ms
+        self.noted_ms = 0
+
+
+class Sessions:
+    """Tokens in use, by their hash: a projection of the log. The least recently noted go when it is full."""
+
+    def __init__(self, limit: int = MAX_SESSIONS) -> None:
+        self._limit = limit
+        self._by_digest: dict[bytes, Session] = {}
+        self._by_user: dict[int, set[bytes]] = {}
+        self._listeners: list[Callable[[int | None], None]] = []
+        self.version = 0
+        """Grows with every change: what was read before a change must not be remembered after it."""
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {SessionsChanged: self._changed}
+
+    def reset(self) -> None:
+        self.version += 1
+        self._by_digest.clear()
+        self._by_user.clear()
+        for tell in self._listeners:
+            tell(None)
+
+    def on_change(self, tell: Callable[[int | None], None]) -> None:
+        """Call with the user_nid of every change; None: of everyone. For what else is remembered of accounts."""
+        self._listeners.append(tell)
+
+    def get(self, digest: bytes) -> Session | None:
+        return self._by_digest.get(digest)
+
+    def add(self, digest: bytes, session: Session, version: int) -> None:
+        """Remember, unless anything changed since `version` was read."""
+        if version != self.version:
+            return
+        if len(self._by_digest) >= self._limit and digest not in self._by_digest:
+            self._drop(next(iter(self._by_digest)))
+        self._by_digest[digest] = session
+        self._by_user.setdefault(session.requester.user_nid, set()).add(digest)
+
+    def touch(self, digest: bytes, session: Session) -> None:
+        """It is in use: keep it longer than others."""
+        del self._by_digest[digest]
+        self._by_digest[digest] = session
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def _changed(self, _position: Position, entry: SessionsChanged) -> None:
+        self.version += 1
+        for digest in list(self._by_user.get(entry.user_nid, ())):
+            device_id = self._by_digest[digest].requester.device_id
+            if entry.device_id is None or entry.device_id == device_id:
+                self._drop(digest)
+        for tell in self._listeners:
+            tell(entry.user_nid)
+
+    def _drop(self, digest: bytes) -> None:
+        session = self._by_digest.pop(digest)
+        digests = self._by_user[session.requester.user_nid]
+        digests.discard(digest)
+        if not digests:
+            del self._by_user[session.requester.user_nid]
+
+
+class TokenAuthenticator:
+    """Fulfils `homeserver.web.auth.Authenticator`."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        sessions: Sessions,
+        last_seen: LastSeen,
+        appservices: AppserviceSessions,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._sessions = sessions
+        self._last_seen = last_seen
+        self._appservices = appservices
+
+    def cached(self, token: str, info: RequestInfo) -> Requester | None:
+        digest = digest_of(token)
+        session = self._sessions.get(digest)
+        if session is None:
+            return self._appservices.cached(token, info)
+        now_ms = self._clock.now_ms()
+        if session.expires_ms is not None and now_ms >= session.expires_ms:
+            return None
+        if now_ms - session.noted_ms >= NOTE_EVERY_MS:
+            self._sessions.touch(digest, session)
+            self._note(session, info, now_ms)
+        return session.requester
+
+    async def authenticate(self, token: str, info: RequestInfo) -> Requester:
+        """See `Authenticator.authenticate`."""
+        if self._appservices.knows(token):
+            return await self._appservices.authenticate(token, info)
+        if len(token) > MAX_TOKEN:
+            raise UnknownToken("Unknown access token", soft_logout=False)
+        digest = digest_of(token)
+        version = self._sessions.version
+        row = await self._find(digest)
+        now_ms = self._clock.now_ms()
+        if row.expires_ms is not None and now_ms >= row.expires_ms:
+            raise UnknownToken("This access token has expired", soft_logout=True)
+        if row.deactivated:
+            raise UserDeactivated("This account has been deactivated")
+        if row.fresh:
+            await self._first_use(digest, now_ms)
+        session = Session(_requester(row), row.expires_ms)
+        self._sessions.add(digest, session, version)
+        self._note(session, info, now_ms)
+        return session.requester
+
+    async def _find(self, digest: bytes) -> TokenRow:
+        async with self._db.read() as tx:
+            row = await store.find_access_token(tx, digest)
+        if row is None:
+            raise UnknownToken("Unknown access token", soft_logout=False)
+        return row
+
+    async def _first_use(self, digest: bytes, now_ms: int) -> None:
+        """The refresh token this one came from is of no more use. spec: #refreshing-access-tokens (AUTH-18)"""
+        async with self._db.transaction() as tx:
+            use = await store.find_use(tx, digest)
+            if use is not None and await store.lock_device(tx, use[0], use[1]):
+                # Another process may have been first, or a sibling's use may have ended this token.
+                use = await store.find_use(tx, digest)
+                if use is not None:
+                    async with tx.pipeline(commit=True) as batch:
+                        store.settle_first_use(batch, use, now_ms)
+                    return
+        await self._find(digest)
+
+    def _note(self, session: Session, info: RequestInfo, now_ms: int) -> None:
+        requester = session.requester
+        if requester.device_id is not None:
+            session.noted_ms = now_ms
+            self._last_seen.note(
+                requester.user_nid, requester.device_id, Seen(now_ms, info.ip, info.user_agent)
+            )
+
+
+def _requester(row: TokenRow) -> Requester:
+    return Requester(
+        user_id=row.user_id,
+        user_nid=row.user_nid,
+        device_id=row.device_id,
+        token_nid=row.token_nid,
+        is_guest=row.is_guest,
+        is_admin=row.is_admin,
+        suspended=row.suspended,
+        locked=row.locked,
+        rate_limited=row.rate_limited,
+    )

@@ -1,0 +1,70 @@
+"""When and from where each device was last seen, written in batches (CHECKLIST DEV-03).
+
+Owns what was noted since the last flush. A crash loses at most `FLUSH_SECONDS` of it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import structlog
+
+from homeserver.devices import store
+from homeserver.matrix.ids import DeviceId
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+
+_log = structlog.get_logger("atrium.auth")
+
+FLUSH_SECONDS = 60.0
+MAX_NOTED = 50_000
+"""Devices noted between two flushes; beyond, the oldest notes are lost."""
+WRITE_AT_ONCE = 2_000
+
+
+class Seen(NamedTuple):
+    """One sighting."""
+
+    at_ms: int
+    ip: str
+    agent: str
+
+
+class LastSeen:
+    """One per process; `run` must be running."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+        self._noted: dict[tuple[int, DeviceId], Seen] = {}
+
+    def note(self, user_nid: int, device_id: DeviceId, seen: Seen) -> None:
+        """Remember a sighting; no I/O."""
+        if len(self._noted) >= MAX_NOTED and (user_nid, device_id) not in self._noted:
+            del self._noted[next(iter(self._noted))]
+        self._noted[user_nid, device_id] = seen
+
+    def of(self, user_nid: int, device_id: DeviceId) -> Seen | None:
+        """What was noted here and is not written yet."""
+        return self._noted.get((user_nid, device_id))
+
+    async def run(self) -> None:
+        """Write what was noted every `FLUSH_SECONDS`, until cancelled."""
+        while True:
+            await self._clock.sleep(FLUSH_SECONDS)
+            try:
+                await self.flush()
+            except Exception as error:  # noqa: BLE001  # the next flush tries again
+                _log.warning("last_seen_not_written", error=repr(error))
+
+    async def flush(self) -> None:
+        """Write what was noted. Raises what the database says; the notes stay then."""
+        while self._noted:
+            batch = list(self._noted.items())[:WRITE_AT_ONCE]
+            async with self._db.transaction() as tx:
+                await store.update_last_seen(
+                    tx, [(nid, device, seen.at_ms, seen.ip, seen.agent) for (nid, device), seen in batch]
+                )
+            for key, seen in batch:
+                if self._noted.get(key) is seen:
+                    del self._noted[key]

@@ -1,0 +1,55 @@
+"""Sessions and tokens as values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from homeserver.matrix.ids import DeviceId, UserId
+
+
+class TokenRow(NamedTuple):
+    """An access token with what is known of its user."""
+
+    token_nid: int
+    user_nid: int
+    user_id: UserId
+    device_id: DeviceId
+    expires_ms: int | None
+    fresh: bool
+    """It was never used, and its use revokes the refresh token it came from."""
+    is_guest: bool
+    is_admin: bool
+    locked: bool
+    suspended: bool
+    deactivated: bool
+    rate_limited: bool
+
+
+class RefreshRow(NamedTuple):
+    """A refresh token."""
+
+    refresh_nid: int
+    user_nid: int
+    device_id: DeviceId
+    parent_nid: int | None
+    expires_ms: int | None
+    revoked: bool
+    locked: bool
+    """Of its user's account."""
+
+
+class Tokens(NamedTuple):
+    """What a session is given; the only place where tokens stand in clear."""
+
+    access_token: str
+    device_id: DeviceId
+    refresh_token: str | None = None
+    expires_in_ms: int | None = None
+
+
+class SessionRequest(NamedTuple):
+    """What a client asks for at login or registration."""
+
+    device_id: DeviceId | None = None
+    display_name: str | None = None
+    refreshable: bool = False

@@ -1,0 +1,1 @@
+"""The devices of a local user: listing, naming, ending."""

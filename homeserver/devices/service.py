@@ -1,0 +1,137 @@
+"""Devices of local users: listing, naming, ending. Whoever keeps something per device hears of it in the transaction.
+
+spec: client-server-api/#device-management
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from homeserver.auth.entries import SessionsChanged
+from homeserver.auth.last_seen import LastSeen
+from homeserver.auth.sessions import MAX_DISPLAY_NAME, check_device_id
+from homeserver.devices import store
+from homeserver.devices.types import Device, DeviceChange, DeviceListener, DeviceRow
+from homeserver.log.entries import Written
+from homeserver.log.writer import LogWriter
+from homeserver.matrix.errors import NotFound
+from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
+
+Also = Callable[[Pipeline], None]
+"""Adds statements to the transaction in which devices end."""
+
+
+class DeviceService:
+    """The devices of local users."""
+
+    def __init__(self, *, db: Database, log: LogWriter, clock: Clock, last_seen: LastSeen) -> None:
+        self._db = db
+        self._log = log
+        self._clock = clock
+        self._last_seen = last_seen
+        self._listeners: list[DeviceListener] = []
+
+    def listen(self, listener: DeviceListener) -> None:
+        """Plug in a feature that keeps something per device."""
+        self._listeners.append(listener)
+
+    async def list_of(self, user_nid: int) -> list[Device]:
+        async with self._db.read() as tx:
+            rows = await store.list_devices(tx, user_nid)
+        return [self._shown(user_nid, row) for row in rows]
+
+    async def get(self, user_nid: int, device_id: DeviceId) -> Device:
+        """Raises `NotFound`."""
+        return self._shown(user_nid, await self._row(user_nid, device_id))
+
+    async def connections(self, user_nid: int) -> list[tuple[Device, str | None]]:
+        """Devices with the user agent they were last seen with: for `whois`."""
+        async with self._db.read() as tx:
+            rows = await store.list_devices(tx, user_nid)
+        return [(self._shown(user_nid, row), self._agent(user_nid, row)) for row in rows]
+
+    async def rename(self, user_nid: int, user_id: UserId, device_id: DeviceId, name: str | None) -> None:
+        """None leaves the name as it is. Raises `NotFound`."""
+        row = await self._row(user_nid, device_id)
+        if name is None or name[:MAX_DISPLAY_NAME] == row.display_name:
+            return
+        change = DeviceChange(user_nid, user_id, (device_id,))
+        shown = name[:MAX_DISPLAY_NAME]
+
+        def write(batch: Pipeline, written: Sequence[Written[Any]]) -> None:
+            store.rename(batch, user_nid, device_id, shown)
+            for listener in self._listeners:
+                listener.on_devices_renamed(batch, change, written)
+
+        entries = [entry for listener in self._listeners for entry in listener.rename_entries(change)]
+        await self._log.append(*entries, alongside=write)
+
+    async def create(self, user_nid: int, device_id: DeviceId, name: str | None) -> bool:
+        """For appservices, which log nobody in (CHECKLIST DEV-02). False if it exists; then nothing happens."""
+        check_device_id(device_id)
+        async with self._db.transaction() as tx:
+            if await store.find_device(tx, user_nid, device_id) is not None:
+                return False
+            async with tx.pipeline(commit=True) as batch:
+                shown = name[:MAX_DISPLAY_NAME] if name else None
+                store.insert_device(batch, user_nid, device_id, shown, self._clock.now_ms())
+        return True
+
+    async def delete(self, user_nid: int, user_id: UserId, device_ids: Iterable[DeviceId]) -> None:
+        """End devices, their tokens, and all that others keep of them. Those that do not exist are passed over."""
+        wanted = set(device_ids)
+        async with self._db.read() as tx:
+            gone = [device_id for device_id in await store.find_ids(tx, user_nid) if device_id in wanted]
+        if gone:
+            await self._delete(DeviceChange(user_nid, user_id, gone), None)
+
+    async def delete_all(
+        self, user_nid: int, user_id: UserId, *, but: DeviceId | None = None, also: Also | None = None
+    ) -> None:
+        """End all devices but one. What `also` adds is written in any case, in the same transaction."""
+        async with self._db.read() as tx:
+            gone = [device_id for device_id in await store.find_ids(tx, user_nid) if device_id != but]
+        await self._delete(DeviceChange(user_nid, user_id, gone), also)
+
+    async def _delete(self, change: DeviceChange, also: Also | None) -> None:
+        gone = change.device_ids
+
+        def write(batch: Pipeline, written: Sequence[Written[Any]]) -> None:
+            if also is not None:
+                also(batch)
+            if gone:
+                for listener in self._listeners:
+                    listener.on_devices_deleted(batch, change, written)
+                store.delete_devices(batch, change.user_nid, gone)
+
+        changed = SessionsChanged(change.user_nid, gone[0] if len(gone) == 1 and also is None else None)
+        entries = (
+            [entry for listener in self._listeners for entry in listener.deletion_entries(change)]
+            if gone
+            else []
+        )
+        await self._log.append(changed, *entries, alongside=write)
+
+    async def _row(self, user_nid: int, device_id: DeviceId) -> DeviceRow:
+        async with self._db.read() as tx:
+            row = await store.find_device(tx, user_nid, device_id)
+        if row is None:
+            raise NotFound("No such device")
+        return row
+
+    def _shown(self, user_nid: int, row: DeviceRow) -> Device:
+        seen = self._last_seen.of(user_nid, row.device_id)
+        return Device(
+            device_id=row.device_id,
+            display_name=row.display_name,
+            last_seen_ip=(seen.ip or None) if seen else row.last_seen_ip,
+            last_seen_ts=seen.at_ms if seen else row.last_seen_ms,
+        )
+
+    def _agent(self, user_nid: int, row: DeviceRow) -> str | None:
+        seen = self._last_seen.of(user_nid, row.device_id)
+        return (seen.agent or None) if seen else row.last_seen_agent

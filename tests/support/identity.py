@@ -1,0 +1,138 @@
+"""Accounts, authentication, devices and profiles served over HTTP on a database, without the rest of the server.
+
+Time and application services are given, which the whole server does not allow; several may share one database, as
+the processes of one server do.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homeserver.accounts.assembly import Identity
+from homeserver.auth.entries import SessionsChangedSink
+from homeserver.auth.ports import Appservices
+from homeserver.config import Config
+from homeserver.config.load import build
+from homeserver.log.tail import Tail
+from homeserver.log.writer import LogWriter
+from homeserver.runtime.clock import Clock, Entropy, SystemClock
+from homeserver.storage.database import Database
+from homeserver.web.dispatch import Parts
+from homeserver.web.listener import Listener
+from homeserver.web.metrics import HttpMetrics
+from homeserver.web.observe import Observer
+from homeserver.web.rate_limit import Rate, RateLimiter
+from homeserver.web.registry import Registry
+from homeserver.web.server import WebServer
+from homeserver.web.stream import Patience
+from homeserver.web.wire import Wire
+from tests.support.server import Server
+
+_CHEAP = {"password_hash": {"memory": "8K", "passes": 1}, "login_tokens": True}
+_OPEN = {
+    "enabled": True,
+    "flows": [["dummy"]],
+    "open_without_checks": True,
+    "guests": True,
+    "shared_secret": "dev",
+}
+
+
+@dataclass
+class IdentityServer(Server):
+    """A `Server` whose parts a test may look at."""
+
+    identity: Identity | None = None
+    db: Database | None = None
+    tail: Tail | None = None
+
+    @property
+    def parts(self) -> Identity:
+        assert self.identity is not None
+        return self.identity
+
+
+def config_of(**sections: Any) -> Config:
+    """Open registration, cheap hashes, no rate limits; `sections` change single options."""
+    raw: dict[str, Any] = {
+        "server": {"name": "localhost"},
+        "auth": dict(_CHEAP),
+        "registration": dict(_OPEN),
+        "rate_limits": {"enabled": False},
+    }
+    for name, options in sections.items():
+        raw[name] = {**raw.get(name, {}), **options}
+    return build(raw, source="test", base=Path())
+
+
+@contextlib.asynccontextmanager
+async def run(
+    dsn: str,
+    *,
+    clock: Clock | None = None,
+    appservices: Appservices | None = None,
+    alone: bool = True,
+    **sections: Any,
+) -> AsyncIterator[IdentityServer]:
+    """Serve on a free loopback port until the block ends."""
+    config = config_of(**sections)
+    clock = clock or SystemClock()
+    async with Database(dsn, size=6) as db:
+        tail = Tail(db, [SessionsChangedSink()], alone=alone)
+        log = LogWriter(db, tail, clock)
+        limiter = RateLimiter(clock, _rates(config))
+        identity = Identity(
+            config,
+            db=db,
+            log=log,
+            tail=tail,
+            clock=clock,
+            entropy=Entropy(),
+            limiter=limiter,
+            appservices=appservices,
+        )
+        await tail.start()
+        web = _web(identity, limiter)
+        running = [asyncio.create_task(log.run()), asyncio.create_task(tail.run())]
+        running += [asyncio.create_task(loop()) for loop in identity.loops.values()]
+        await web.start([Listener(port=0)])
+        _, host, port = web.addresses[0]
+        server = IdentityServer(f"http://{host}:{port}", dsn, identity=identity, db=db, tail=tail)
+        try:
+            yield server
+        finally:
+            await server.close()
+            await web.stop(grace=1)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await identity.close()
+
+
+def _rates(config: Config) -> dict[str, Rate]:
+    if not config.rate_limits.enabled:
+        return {}
+    rates = {
+        name: getattr(config.rate_limits, name)
+        for name in ("login", "login_failed", "registration", "ui_auth")
+    }
+    return {name: Rate(rate.per_second, rate.burst) for name, rate in rates.items() if rate is not None}
+
+
+def _web(identity: Identity, limiter: RateLimiter) -> WebServer:
+    registry = Registry()
+    registry.add(*identity.apis)
+    clock = SystemClock()
+    patience = Patience()
+    parts = Parts(
+        authenticator=identity.authenticator,
+        server_authenticator=None,
+        limiter=limiter,
+        observer=Observer(clock, HttpMetrics(), None),
+        wire=Wire(clock, patience),
+        patience=patience,
+    )
+    return WebServer(registry, parts, Entropy())
