@@ -102,7 +102,8 @@ def build_event(  # noqa: PLR0913  # one argument per thing an event consists of
         fields["event_id"] = f"${base64.encode_url_safe(_sha256_of(fields))}:{server_name}"
 
     fields["hashes"] = {"sha256": base64.encode(_sha256_of(fields))}
-    signed = encode_strict(redact({**fields, "content": content}, room_version))
+    encode = encode_strict if room_version.strict_canonical_json else canonical_json.encode
+    signed = encode(redact({**fields, "content": content}, room_version))
     fields["signatures"] = {server_name: {signing_key.key_id: signing_key.signature_of(signed)}}
     pdu = encode_strict(fields)
     if len(pdu) > MAX_EVENT_BYTES:
