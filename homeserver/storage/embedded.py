@@ -141,6 +141,10 @@ class EmbeddedPostgres:
             return
         if (running := self._running()) is not None:
             self._terminate(running)
+        if self._process is not None:
+            # Its last act is to remove its lock file, by which we know it ended; a moment later it is gone.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2.0)
         self._process = None
         if (sockets := self._sockets()) != self._data:
             shutil.rmtree(sockets, ignore_errors=True)
@@ -207,22 +211,18 @@ class EmbeddedPostgres:
         belong to anybody, even to ourselves. PostgreSQL would refuse to start then.
         """
         pid = self._pid_file()[0]
-        if pid is None:
-            return None
+        return pid if pid is not None and self._is_ours(pid) else None
+
+    def _is_ours(self, pid: int) -> bool:
+        if self._process is not None and self._process.pid == pid:
+            return self._process.poll() is None
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        if self._process is not None and self._process.pid == pid:
-            return pid if self._process.poll() is None else None
-        try:
-            return pid if Path(f"/proc/{pid}/cwd").readlink() == self._data else None
+            return Path(f"/proc/{pid}/cwd").readlink() == self._data
         except FileNotFoundError:
-            return pid if not Path("/proc/self").exists() else None  # no /proc here: believe the file
-        except PermissionError:
-            return None
+            return not Path("/proc/self").exists()  # no /proc here: believe the file
+        except (PermissionError, ProcessLookupError):
+            return False  # another user's, or gone
 
     def _pid_file(self) -> tuple[int | None, str]:
         """Process number and status word ("starting", "ready", "stopping") as PostgreSQL wrote them."""
@@ -238,9 +238,7 @@ class EmbeddedPostgres:
                 os.kill(pid, how)
             deadline = time.monotonic() + patience  # noqa: TID251  # waits for a process, not for a clock
             while time.monotonic() < deadline:  # noqa: TID251  # likewise
-                if self._process is not None and self._process.pid == pid:
-                    self._process.poll()
-                if self._running() != pid:
+                if not self._is_ours(pid):
                     return
                 time.sleep(0.005)
 
