@@ -5,7 +5,6 @@ spec: client-server-api/#transaction-identifiers (API-09, API-10)
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -16,15 +15,15 @@ KEEP_MS = 7 * 24 * 3600 * 1000
 """Retries later than this are new requests."""
 
 
-def key_of(once: OnceKey) -> uuid.UUID:
+def key_of(once: OnceKey) -> bytes:
     """128 bits that stand for (user, device, endpoint, transaction id)."""
     text = f"{once.user_nid}\0{once.device_id}\0{once.scope}\0{once.txn_id}"
-    return uuid.UUID(bytes=blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def find_written(batch: Pipeline, keys: Sequence[uuid.UUID]) -> Later[list[tuple[uuid.UUID, Position]]]:
+def find_written(batch: Pipeline, keys: Sequence[bytes]) -> Later[list[tuple[bytes, Position]]]:
     """Which of the keys were used, and the position of the last entry they wrote."""
-    return batch.all("SELECT key, position FROM once WHERE key = ANY(%(keys)s::uuid[])", keys=list(keys))
+    return batch.all("SELECT key, position FROM once WHERE key = ANY(%(keys)s::bytea[])", keys=list(keys))
 
 
 def insert_keys(batch: Pipeline, rows: Sequence[tuple[OnceKey, Position]], now_ms: int) -> None:
@@ -32,7 +31,7 @@ def insert_keys(batch: Pipeline, rows: Sequence[tuple[OnceKey, Position]], now_m
     batch.execute(
         """
         INSERT INTO once (key, position, user_nid, device_id, txn_id, written_ms)
-        SELECT *, %(now)s::bigint FROM unnest(%(keys)s::uuid[], %(positions)s::bigint[], %(users)s::bigint[],
+        SELECT *, %(now)s::bigint FROM unnest(%(keys)s::bytea[], %(positions)s::bigint[], %(users)s::bigint[],
                                       %(devices)s::text[], %(txns)s::text[])
         """,
         keys=[key_of(once) for once, _ in rows],

@@ -8,7 +8,6 @@ over all processes, and whoever has seen position P has seen everything up to P.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import defaultdict, deque
 from typing import Any
 
@@ -152,9 +151,9 @@ class LogWriter:
             store.trim_feed(batch, head - store.KEEP_FEED)
 
 
-def _repeated(keys: list[uuid.UUID | None], used: dict[uuid.UUID, Position]) -> Refused:
+def _repeated(keys: list[bytes | None], used: dict[bytes, Position]) -> Refused:
     refused: Refused = {}
-    seen: set[uuid.UUID] = set()
+    seen: set[bytes] = set()
     for index, key in enumerate(keys):
         if key is None:
             continue

@@ -17,7 +17,7 @@ CREATE UNLOGGED TABLE log_feed (
 
 -- Requests already carried out: blake2b-128 of (user, device, endpoint, transaction id).
 CREATE TABLE once (
-    key uuid PRIMARY KEY,
+    key bytea PRIMARY KEY,
     position bigint NOT NULL,   -- of the last entry it wrote; 0 if none
     user_nid bigint NOT NULL,
     device_id text NOT NULL,    -- device and txn_id give `unsigned.transaction_id` to the device that sent an event

@@ -1,0 +1,169 @@
+"""The composition root: config -> database -> log -> graph -> features -> listeners and loops. Plain constructors.
+
+Nobody receives this object; what a feature needs is handed to it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from homeserver.config import Config
+from homeserver.config.listeners import Listener as ListenerConfig
+from homeserver.runtime import signing_key
+from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.storage.database import Database
+from homeserver.storage.listen import listen
+from homeserver.web.dispatch import Parts
+from homeserver.web.listener import Listener, Tls
+from homeserver.web.metrics import HttpMetrics
+from homeserver.web.observe import Observer
+from homeserver.web.rate_limit import Rate, RateLimiter
+from homeserver.web.registry import Registry
+from homeserver.web.resources import Resource
+from homeserver.web.server import WebServer
+from homeserver.web.stream import Patience
+from homeserver.web.wire import Wire
+from homeserver.wiring.core import Core
+from homeserver.wiring.features import Features
+
+log = structlog.get_logger(__name__)
+
+
+class App:
+    """One serving process. `start`, then `stop`; everything in between is its own."""
+
+    def __init__(self, config: Config, *, reuse_port: bool = False) -> None:
+        """`config.database.url` names the database, migrated. `reuse_port`: other processes listen there too."""
+        self.config = config
+        self._reuse_port = reuse_port
+        self.clock = SystemClock()
+        self.entropy = Entropy()
+        self._stack = AsyncExitStack()
+        self._loops: list[asyncio.Task[None]] = []
+        self.core: Core
+        self.features: Features
+        self.registry: Registry
+        self.web: WebServer
+
+    async def start(self) -> None:
+        """Connect, load, listen. Raises what stands in the way, with nothing left running."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        dsn = self.config.database.url
+        assert dsn is not None
+        db = Database(dsn, size=self.config.database.pool_size)
+        await db.open()
+        self._stack.push_async_callback(db.close)
+        key = signing_key.load_or_create(self.config.server.signing_key, self.entropy)
+        alone = self.config.server.processes == 1
+        self.limiter = _limiter(self.config, self.clock)
+        self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
+        self.features = Features(self.config, self.core, self.limiter)
+        await self.core.tail.start()
+        await self.features.start()
+        self._spawn(self.core.log.run(), "log.writer")
+        self._spawn(self.core.tail.run(), "log.tail")
+        self._spawn(self._follow_hints(dsn), "log.hints")
+        for name, loop in self.features.loops().items():
+            self._spawn(loop, name)
+        self.registry = Registry(Patience())
+        self.registry.add(*self.features.apis())
+        self.web = self._web_server(alone=alone)
+        await self.web.start([self._listener(each) for each in self.config.listeners])
+
+    async def stop(self) -> None:
+        """Finish requests, write what waits, close. Idempotent."""
+        if hasattr(self, "web"):
+            await self.web.stop(grace=max(1.0, self.config.limits.shutdown - 2))
+        if hasattr(self, "core"):
+            self.core.log.close()
+        writer = [task for task in self._loops if task.get_name() == "log.writer"]
+        if writer:
+            await asyncio.wait(writer, timeout=2)
+        if hasattr(self, "features"):
+            await self.features.stop()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops.clear()
+        await self._stack.aclose()
+
+    @property
+    def url(self) -> str:
+        """Base URL of the first listener that carries the client API."""
+        for listener, host, port in self.web.addresses:
+            if Resource.CLIENT in listener.resources and port:
+                scheme = "https" if listener.tls else "http"
+                return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        raise LookupError("no listener carries the client API")
+
+    async def failed(self) -> None:
+        """Returns only by raising what ended a loop that must never end."""
+        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        raise RuntimeError(f"{', '.join(task.get_name() for task in done)} ended")
+
+    def _spawn(self, loop: asyncio.Future[None] | object, name: str) -> None:
+        self._loops.append(asyncio.create_task(loop, name=name))  # type: ignore[arg-type]  # a coroutine
+
+    async def _follow_hints(self, dsn: str) -> None:
+        async for _ in listen(dsn, "atrium_log"):
+            self.core.tail.hint()
+
+    def _web_server(self, *, alone: bool) -> WebServer:
+        patience = Patience()
+        parts = Parts(
+            authenticator=self.features.authenticator,
+            server_authenticator=None,
+            limiter=self.limiter,
+            observer=Observer(self.clock, self.features.http_metrics),
+            wire=Wire(self.clock, patience),
+            patience=patience,
+            # A client that was answered by another process must see here what it did there.
+            fresh=None if alone else self.core.tail.fresh,
+        )
+        return WebServer(self.registry, parts, self.entropy)
+
+    def _listener(self, config: ListenerConfig) -> Listener:
+        return Listener(
+            host=config.address,
+            port=config.port,
+            resources=frozenset(Resource(name) for name in config.resources),
+            tls=Tls(config.tls.certificate, config.tls.private_key) if config.tls else None,
+            unix_socket=config.unix_socket,
+            trusted_proxies=config.trusted_proxies,
+            reuse_port=self._reuse_port,
+        )
+
+
+async def serve(config: Config, *, reuse_port: bool, worker: int, ready: Callable[[], None]) -> None:
+    """Serve until cancelled, then end in good order. See `runtime.worker.Serve`."""
+    structlog.contextvars.bind_contextvars(worker=worker)
+    app = App(config, reuse_port=reuse_port)
+    await app.start()
+    try:
+        ready()
+        await app.failed()
+    finally:
+        await app.stop()
+
+
+def _limiter(config: Config, clock: SystemClock) -> RateLimiter:
+    section = config.rate_limits
+    if not section.enabled:
+        return RateLimiter(clock, {})
+    rates = {name: getattr(section, name) for name in type(section).model_fields if name != "enabled"}
+    return RateLimiter(clock, {name: Rate(r.per_second, r.burst) for name, r in rates.items() if r is not None})
+
+
+__all__ = ["App", "HttpMetrics", "serve"]

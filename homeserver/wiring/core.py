@@ -1,0 +1,45 @@
+"""What stands under all features: the log, and the event graph."""
+
+from __future__ import annotations
+
+from homeserver.config import Config
+from homeserver.graph.append import GraphWriter, Identity
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.rooms import Rooms
+from homeserver.graph.sink import EventSink
+from homeserver.graph.states import StateStore
+from homeserver.graph.visibility import VisibilityFilter
+from homeserver.log.tail import Tail
+from homeserver.log.transactions import Transactions
+from homeserver.log.writer import LogWriter
+from homeserver.matrix.ids import ServerName
+from homeserver.matrix.signing import SigningKey
+from homeserver.runtime.clock import Clock, Entropy
+from homeserver.storage.database import Database
+from homeserver.wiring.sinks import feature_sinks
+
+
+class Core:
+    """Built once per process, in this order."""
+
+    def __init__(
+        self, config: Config, db: Database, key: SigningKey, clock: Clock, entropy: Entropy, *, alone: bool
+    ) -> None:
+        self.server_name = ServerName(config.server.name)
+        self.db = db
+        self.clock = clock
+        self.entropy = entropy
+        self.identity = Identity(self.server_name, key)
+        self.interning = Interning(db)
+        self.events = EventCache(db, self.interning)
+        self.states = StateStore(db)
+        self.tail = Tail(db, [EventSink(self.events), *feature_sinks()], alone=alone)
+        self.log = LogWriter(db, self.tail, clock)
+        self.transactions = Transactions(db)
+        self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name)
+        self.tail.attach(self.rooms)
+        self.visibility = VisibilityFilter(db, self.interning, self.events, self.states)
+        self.graph = GraphWriter(
+            self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock
+        )

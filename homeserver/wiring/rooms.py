@@ -1,0 +1,58 @@
+"""The rooms feature, put together."""
+
+from __future__ import annotations
+
+from homeserver.config import Config
+from homeserver.events.room_version import ROOM_VERSIONS
+from homeserver.rooms.access import RoomAccess
+from homeserver.rooms.aliases import AliasService
+from homeserver.rooms.canonical_alias import AliasCheck
+from homeserver.rooms.creation import CreationService
+from homeserver.rooms.history import HistoryService
+from homeserver.rooms.membership import MembershipService
+from homeserver.rooms.membership_api import MembershipApi
+from homeserver.rooms.memberships import Memberships
+from homeserver.rooms.ports import InvitePolicy, Profiles
+from homeserver.rooms.reading import ReadingService
+from homeserver.rooms.reading_api import AliasesApi, ReadingApi
+from homeserver.rooms.sending import SendingService
+from homeserver.rooms.sending_api import SendingApi
+from homeserver.wiring.core import Core
+
+
+class RoomsFeature:
+    """Services and endpoints of rooms."""
+
+    def __init__(self, config: Config, core: Core, profiles: Profiles, invites: InvitePolicy) -> None:
+        self.memberships = Memberships(core.db, core.tail)
+        core.tail.attach(self.memberships)
+        self.access = RoomAccess(core.rooms, core.events, core.states, core.interning)
+        self.aliases = AliasService(core.db, core.rooms, core.events, core.interning, core.server_name)
+        self.creation = CreationService(
+            core.graph,
+            core.db,
+            profiles,
+            invites,
+            core.entropy,
+            server_name=core.server_name,
+            default_version=ROOM_VERSIONS[config.rooms.default_version],
+        )
+        self.membership = MembershipService(core.graph, core.log, core.rooms, core.events, profiles, invites)
+        self.sending = SendingService(
+            core.graph, core.rooms, core.events, core.interning, core.transactions, AliasCheck(core.db, core.events)
+        )
+        self.reading = ReadingService(
+            core.db, self.access, self.memberships, core.interning, core.events, core.visibility, core.clock
+        )
+        self.history = HistoryService(
+            core.db, self.access, core.interning, core.events, core.states, core.visibility, core.clock
+        )
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [
+            MembershipApi(self.creation, self.membership, self.aliases, self.reading),
+            SendingApi(self.sending),
+            ReadingApi(self.reading, self.history),
+            AliasesApi(self.aliases, self.access),
+        ]

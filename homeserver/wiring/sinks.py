@@ -1,0 +1,17 @@
+"""Every kind of log entry beside events, and where it is stored. One line per feature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from homeserver.auth.entries import SessionsChangedSink
+from homeserver.log.entries import Sink
+from homeserver.rooms.entries import ForgetSink
+
+
+def feature_sinks() -> list[Sink[Any]]:
+    """A sink per entry type."""
+    return [
+        ForgetSink(),
+        SessionsChangedSink(),
+    ]

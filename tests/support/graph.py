@@ -1,0 +1,79 @@
+"""The core of a homeserver without HTTP: log, graph and rooms on a real database, for tests of what lies beneath the API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from homeserver.config import dev_config
+from homeserver.matrix.ids import DeviceId, RoomId, UserId
+from homeserver.matrix.signing import SigningKey
+from homeserver.rooms.creation import CreateRoom
+from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+from homeserver.wiring.core import Core
+from homeserver.wiring.rooms import RoomsFeature
+
+
+class NoProfiles:
+    """Nobody has a name."""
+
+    async def membership_fields(self, user_id: UserId) -> dict[str, str]:
+        del user_id
+        return {}
+
+
+class AnybodyInvites:
+    """Nobody blocks invites."""
+
+    async def blocks(self, invitee: UserId, inviter: UserId) -> bool:
+        del invitee, inviter
+        return False
+
+
+class Process:
+    """What one serving process has, beneath HTTP."""
+
+    def __init__(self, core: Core, rooms: RoomsFeature) -> None:
+        self.core = core
+        self.rooms = rooms
+        self._numbers = 0
+
+    async def user(self, name: str) -> Requester:
+        """Somebody with a session."""
+        user_id = UserId(f"@{name}:{self.core.server_name}")
+        nid = await self.core.interning.user_nid(user_id)
+        return Requester(user_id=user_id, user_nid=nid, device_id=DeviceId("D"))
+
+    async def room(self, creator: Requester, **wish: Any) -> RoomId:
+        return await self.rooms.creation.create(creator, CreateRoom(**wish))
+
+    async def send(self, sender: Requester, room_id: RoomId, body: str, txn_id: str | None = None) -> str:
+        self._numbers += 1
+        txn = txn_id or f"t{id(self)}.{self._numbers}"
+        content = {"msgtype": "m.text", "body": body}
+        return await self.rooms.sending.send(sender, room_id, "m.room.message", txn, content)
+
+
+@contextlib.asynccontextmanager
+async def process(dsn: str, folder: Path, *, alone: bool = True, key: SigningKey | None = None) -> AsyncIterator[Process]:
+    """Everything running on the database, until the block ends."""
+    config = dev_config(port=0, data=folder).with_database(dsn)
+    async with Database(dsn) as db:
+        key = key or SigningKey(bytes(32), "a_test")
+        core = Core(config, db, key, SystemClock(), Entropy(), alone=alone)
+        rooms = RoomsFeature(config, core, NoProfiles(), AnybodyInvites())
+        await core.tail.start()
+        writer = asyncio.create_task(core.log.run())
+        tail = asyncio.create_task(core.tail.run())
+        try:
+            yield Process(core, rooms)
+        finally:
+            core.log.close()
+            await writer
+            tail.cancel()
+            await asyncio.gather(tail, return_exceptions=True)
