@@ -161,7 +161,9 @@ class HomeserverProcess:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill9()
-            raise HomeserverFailed(f"still running {timeout:g} s after SIGTERM:\n{self.last_output()}") from None
+            raise HomeserverFailed(
+                f"still running {timeout:g} s after SIGTERM:\n{self.last_output()}"
+            ) from None
         return self._ended()
 
     def restart(self, timeout: float = 60.0) -> Self:

@@ -23,7 +23,8 @@ def embedded_databases(data: Path) -> list[psutil.Process]:
         for file in data.glob(pattern):
             with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
                 process = psutil.Process(int(file.read_text().splitlines()[0]))
-                if "postgres" in process.name():  # the file outlives its process, and the number is given again
+                # the file outlives its process, and the number is given again
+                if "postgres" in process.name():
                     found.append(process)
     return found
 

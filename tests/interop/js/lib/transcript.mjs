@@ -1,0 +1,40 @@
+// Every request the SDK makes, in short for whoever reads a failure, and whole (one JSON object a line) for the
+// contract check, when HTTP_TRANSCRIPT names a file.
+import { appendFileSync } from "node:fs";
+
+const KEPT = 200;
+const short = [];
+const file = process.env.HTTP_TRANSCRIPT;
+
+/** The last requests: method, address, status, time taken, and the answer where it was an error. */
+export const transcript = (count) => short.slice(-count);
+
+function remember(line) {
+    short.push(line);
+    if (short.length > KEPT) short.shift();
+}
+
+/** `fetch` for one named device, remembered. */
+export function fetchAs(name) {
+    return async (resource, options = {}) => {
+        const url = new URL(resource);
+        const method = options.method ?? "GET";
+        const began = performance.now();
+        const what = () => `${(performance.now() - began).toFixed(0).padStart(6)} ms  [${name}] ${method} ${url.pathname}${url.search}`;
+        let response;
+        try {
+            response = await fetch(resource, options);
+        } catch (error) {
+            if (error.name !== "AbortError") remember(`${what()}  failed: ${error.cause?.code ?? error.message}`);
+            throw error;
+        }
+        const body = await response.clone().text();
+        remember(`${what()}  ${response.status}${response.ok ? "" : ` ${body.slice(0, 300)}  sent: ${String(options.body ?? "").slice(0, 300)}`}`);
+        if (file) {
+            const type = response.headers.get("content-type");
+            const line = { device: name, method, path: url.pathname, query: url.search, request: options.body ?? null, status: response.status, type, response: body };
+            appendFileSync(file, JSON.stringify(line) + "\n");
+        }
+        return response;
+    };
+}
