@@ -3,6 +3,7 @@
 One PostgreSQL serves the whole run, also with `pytest -n`: the first process starts it and tells the workers where.
 """
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from itertools import count
@@ -92,7 +93,15 @@ def database(postgres: Postgres, worker: str, migrated_template: str) -> Iterato
 async def server(
     postgres: Postgres, worker: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
-    """The real homeserver in this process; all tests of the worker share it, each with users and rooms of its own."""
+    """The real homeserver in this process; all tests of the worker share it, each with users and rooms of its own.
+
+    `ATRIUM_TEST_URL` names another one instead, so that a test can be tried on a homeserver nobody here wrote.
+    """
+    if elsewhere := os.environ.get("ATRIUM_TEST_URL"):
+        running = Server(elsewhere)
+        yield running
+        await running.close()
+        return
     dsn = postgres.create(f"shared_{worker}", template=migrated_template)
     async with support_server.run(dsn, tmp_path_factory.mktemp("shared")) as running:
         yield running

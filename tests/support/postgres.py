@@ -45,7 +45,9 @@ class Postgres:
         One that was left behind under the name is dropped first.
         """
         self.drop(name)
-        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(template)
+        )
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(make)
         return self.dsn_of(name)

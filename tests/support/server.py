@@ -5,6 +5,7 @@ database of its own; `homeserver_process` looks at one in processes of its own.
 """
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from homeserver.app import App
 
 PASSWORD = "correct horse battery staple"
-# One series for the whole run: a name is never given twice, whichever server it is on.
+# A name is never given twice, on whichever server: not in this run, nor by another on a server that outlives them.
+_RUN = os.urandom(3).hex()
 _numbers = count(1)
 
 
@@ -41,9 +43,9 @@ class Server:
     async def register(self, name: str, password: str = PASSWORD, **fields: Any) -> User:
         """Makes an account the way a client does, and logs it in.
 
-        The user ID is made unique: `register("alice")` may give `@alice.7:localhost`. `fields` go into the request.
+        The user ID is made unique: `register("alice")` may give `@alice.7.d41d8c:localhost`. `fields` go into the request.
         """
-        return await self.register_exactly(f"{name}.{next(_numbers)}", password, **fields)
+        return await self.register_exactly(f"{name}.{next(_numbers)}.{_RUN}", password, **fields)
 
     async def register_exactly(
         self, username: str, password: str = PASSWORD, *, expect: Expected = 200, **fields: Any
