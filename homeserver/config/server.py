@@ -24,7 +24,7 @@ def check_server_name(name: str) -> str:
         raise ValueError("after the colon a port number from 1 to 65535 is expected")
     if host.startswith("["):
         try:
-            ipaddress.IPv6Address(host[1:-1])
+            ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]") if host.endswith("]") else "")
         except ValueError:
             raise ValueError("between [ and ] an IPv6 address is expected") from None
     elif not _DNS_NAME.fullmatch(host):

@@ -193,23 +193,24 @@ class Connection:
             waiter = self._waiter
             if waiter is None:
                 return
-            nothing = 0
+            ended = False
             while not pg.is_busy():
                 result = pg.get_result()
                 if result is None:
-                    nothing += 1
-                    if self._until is None or nothing > 1:
-                        if self._until is None and not waiter.done():
-                            waiter.set_result(None)
+                    # In a flight: the end of one statement. Outside (COPY): the end of everything.
+                    if self._until is not _SYNC:
+                        _set(waiter)
                         return
+                    if ended:  # twice in a row: what is to come has not arrived
+                        return
+                    ended = True
                     continue
-                nothing = 0
+                ended = False
                 status = result.status
                 if status != _SYNC:
                     self._results.append(result)
-                if status == self._until or (self._until is _COPY_IN and status not in {_OK, _TUPLES}):
-                    if not waiter.done():
-                        waiter.set_result(None)
+                if status == self._until:
+                    _set(waiter)
                     return
         except psycopg.Error as error:
             self._lost(error)

@@ -44,8 +44,8 @@ async def _listen_once(dsn: str, channel: LiteralString) -> AsyncGenerator[str]:
         dsn, autocommit=True, client_encoding="utf8", application_name="atrium-listen", connect_timeout=10
     )
     loop = asyncio.get_running_loop()
-    ear = _Ear(connection.pgconn)
-    descriptor = connection.pgconn.socket
+    descriptor = connection.pgconn.socket  # a lost connection no longer tells
+    ear = _Ear(connection.pgconn, descriptor)
     try:
         connection.add_notify_handler(lambda notification: ear.waiting.append(notification.payload))
         await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
@@ -66,8 +66,9 @@ async def _listen_once(dsn: str, channel: LiteralString) -> AsyncGenerator[str]:
 class _Ear:
     """Collects what arrives on the connection."""
 
-    def __init__(self, pg: Any) -> None:
+    def __init__(self, pg: Any, descriptor: int) -> None:
         self._pg = pg
+        self._descriptor = descriptor
         self.waiting: collections.deque[str] = collections.deque(maxlen=_BOUND)
         self.something = asyncio.Event()
         self.error: psycopg.OperationalError | None = None
@@ -79,5 +80,5 @@ class _Ear:
                 self.waiting.append(notification.extra.decode())
         except psycopg.OperationalError as error:
             self.error = error
-            asyncio.get_running_loop().remove_reader(self._pg.socket)
+            asyncio.get_running_loop().remove_reader(self._descriptor)
         self.something.set()

@@ -20,6 +20,7 @@ _PLACEHOLDER = re.compile(r"%(?:\((\w+)\)s|(%)|(.?))", re.DOTALL)
 _COMMENTS = re.compile(r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*", re.DOTALL)
 _READS = re.compile(r"(?:select|with|values|show|explain|table)\b", re.IGNORECASE)
 _WRITES = re.compile(r"\b(?:insert\s+into|update|delete\s+from|merge\s+into)\s+\w", re.IGNORECASE)
+_LITERALS = re.compile(r"'(?:[^']|'')*'")
 _LOCKS = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b.*", re.IGNORECASE | re.DOTALL)
 
 _numbers = itertools.count(1)
@@ -142,7 +143,7 @@ def _number(sql: str) -> tuple[tuple[str, ...], str]:
 
 def _is_write(text: str) -> bool:
     start = _COMMENTS.match(text)
-    rest = text[start.end() :] if start else text
+    rest = _LITERALS.sub("''", text[start.end() :] if start else text)
     if not _READS.match(rest):
         return True
     return bool(_WRITES.search(_LOCKS.sub("", rest))) or bool(_LOCKS.search(rest))

@@ -1,0 +1,163 @@
+"""Every mistake in a configuration is named with its path, all at once, before anything starts."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from homeserver.config import Config, ConfigError, dev_config, load, parse
+
+
+def read(text: str, base: Path = Path("/etc/atrium"), **environment: str) -> Config:
+    return parse(text, source="config.yaml", base=base, environment=environment)
+
+
+def mistakes(text: str, **environment: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text, **environment)
+    return dict(caught.value.mistakes)
+
+
+def test_a_name_is_all_that_is_needed() -> None:
+    config = read("server: {name: example.com}")
+    assert config.server.name == "example.com"
+    assert config.server.data_dir == Path("/etc/atrium/data")
+    assert config.server.signing_key == Path("/etc/atrium/data/signing.key")
+    assert config.rooms.default_version == "12"
+    assert not config.registration.enabled
+    assert config.rate_limits.login is not None
+    assert not config.development
+
+
+def test_all_mistakes_are_named_at_once_each_with_its_path() -> None:
+    found = mistakes("""
+        server: {name: "no spaces here", data_dri: x}
+        listeners: [{port: 99999}, {adress: 1.2.3.4}]
+        auth: {access_token_lifetime: soon}
+        registration: {enabled: true, flows: [[email]]}
+        media: {max_upload: large}
+        """)
+    assert set(found) == {
+        "server.name",
+        "server.data_dri",
+        "listeners.0.port",
+        "listeners.1.adress",
+        "auth.access_token_lifetime",
+        "registration.flows.0",
+        "media.max_upload",
+    }
+    assert found["server.data_dri"] == "there is no such option; did you mean data_dir?"
+    assert found["listeners.1.adress"].endswith("did you mean address?")
+
+
+def test_a_file_that_does_not_exist_is_a_mistake_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "there.pem").write_text("")
+    text = "server: {name: a.b}\noutbound: {extra_ca_files: [there.pem, missing.pem]}"
+    with pytest.raises(ConfigError) as caught:
+        read(text, base=tmp_path)
+    assert [path for path, _ in caught.value.mistakes] == ["outbound.extra_ca_files.1"]
+    assert "No such file" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["example.com", "localhost", "example.com:8448", "1.2.3.4", "1.2.3.4:80", "[::1]", "[2001:db8::1]:8448"],
+)
+def test_server_names_of_the_specification_are_accepted(name: str) -> None:
+    assert read(f"server: {{name: '{name}'}}").server.name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "exa mple", "example.com:", "example.com:99999", "[::1", "a:b:c", "ü.de", "x" * 300]
+)
+def test_other_names_are_refused(name: str) -> None:
+    assert "server.name" in mistakes(f"server: {{name: '{name}'}}")
+
+
+def test_environment_overrides_the_file_and_is_named_in_mistakes() -> None:
+    config = read(
+        "server: {name: example.com}\nlisteners: [{port: 1}]",
+        ATRIUM__SERVER__NAME="other.org",
+        ATRIUM__LISTENERS__0__PORT="8448",
+        ATRIUM__REGISTRATION__SHARED_SECRET="12345",
+        PATH="/bin",
+    )
+    assert config.server.name == "other.org"
+    assert config.listeners[0].port == 8448
+    assert config.registration.shared_secret is not None
+    assert config.registration.shared_secret.get_secret_value() == "12345"
+    found = mistakes("server: {name: a.b}", ATRIUM__LIMITS__PAGE="-1", ATRIUM__SREVER__X="1")
+    assert set(found) == {"limits.page (from ATRIUM__LIMITS__PAGE)", "srever"}
+
+
+def test_durations_and_sizes_are_written_as_people_do() -> None:
+    config = read(
+        "server: {name: a.b, key_validity: 2d}\nmedia: {max_upload: 20M}\nlimits: {sync_timeout: 1500ms}"
+    )
+    assert config.server.key_validity == 2 * 86400
+    assert config.media.max_upload == 20 << 20
+    assert config.limits.sync_timeout == 1.5
+
+
+def test_a_key_said_twice_and_broken_yaml_are_refused() -> None:
+    assert "said twice" in mistakes("server: {name: a.b}\nserver: {name: c.d}")[""]
+    assert "not YAML" in mistakes("server: {name")[""]
+    assert "mapping" in mistakes("- 1")[""]
+
+
+def test_registration_open_to_robots_must_be_meant() -> None:
+    text = "server: {name: a.b}\nregistration: {enabled: true, flows: [[dummy]]}"
+    assert "robots" in mistakes(text)["registration.flows"]
+    assert read(text.replace("[[dummy]]", "[[dummy]], open_without_checks: true")).registration.enabled
+
+
+def test_contradictions_between_sections_are_named_too() -> None:
+    found = mistakes("""
+        server: {name: a.b}
+        registration: {enabled: true, flows: [[token], [email]]}
+        listeners: [{port: 1, resources: [metrics]}, {port: 1, resources: [federation]}]
+        """)
+    assert set(found) == {"registration.flows.1", "listeners.1", "listeners"}
+
+
+def test_secrets_stay_out_of_messages_and_representations() -> None:
+    config = read(
+        "server: {name: a.b}\nregistration: {shared_secret: s3cret}\ndatabase: {url: 'postgresql://u:s3cret@h/d'}"
+    )
+    assert "s3cret" not in repr(config)
+    with pytest.raises(ConfigError) as caught:
+        read("server: {name: a.b}\ndatabase: {url: 'mysql://u:s3cret@h/d'}")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "config.yaml")
+
+
+def test_dev_is_open_cheap_and_on_this_machine_only(tmp_path: Path) -> None:
+    config = dev_config(port=0, data=tmp_path)
+    assert config.development
+    assert config.server.name == "localhost"
+    assert [listener.address for listener in config.listeners] == ["127.0.0.1"]
+    assert config.registration.enabled
+    assert config.registration.flows == (("dummy",),)
+    assert config.registration.shared_secret is not None
+    assert config.registration.shared_secret.get_secret_value() == "dev"
+    assert not config.rate_limits.enabled
+    assert config.database.url is None
+    for address in ("0.0.0.0", "192.168.1.1", "::", "example.com"):
+        with pytest.raises(ConfigError, match="this machine only"):
+            dev_config(port=0, data=tmp_path, address=address)
+
+
+def test_no_file_can_say_that_it_is_for_development() -> None:
+    assert "development" in mistakes("server: {name: a.b}\ndevelopment: true")
+
+
+def test_a_worker_receives_the_same_configuration(tmp_path: Path) -> None:
+    config = dev_config(port=1, data=tmp_path).with_database("host=/x").with_processes(3)
+    copy = pickle.loads(pickle.dumps(config))
+    assert copy == config
+    assert copy.development
+    assert (copy.database.url, copy.server.processes) == ("host=/x", 3)

@@ -1,0 +1,39 @@
+"""The sample configuration says what the code says."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from homeserver.config import Config, parse
+from homeserver.config.sample import render_sample
+
+SAMPLE = Path(__file__).parents[3] / "config.sample.yaml"
+
+
+def test_the_committed_sample_is_the_rendered_one() -> None:
+    assert SAMPLE.read_text() == render_sample(), "run: atrium config sample > config.sample.yaml"
+
+
+def test_the_sample_loads_as_it_is_with_every_default() -> None:
+    config = parse(render_sample(), source="sample", base=Path(), environment={})
+    assert config == parse("server: {name: example.com}", source="short", base=Path(), environment={})
+
+
+def test_every_option_uncommented_is_yaml_with_a_known_place() -> None:
+    uncommented = re.sub(r"^#( *(?:- )?[a-z_]+:)", r"\1", render_sample(), flags=re.MULTILINE)
+    raw = yaml.safe_load(uncommented)
+    assert set(raw) == set(Config.model_fields)
+    raw["server"] |= {"signing_key_path": "x"}
+    assert raw["listeners"][0]["port"] == 8008
+    assert raw["rate_limits"]["message"] == {"per_second": 10, "burst": 100}
+    text = yaml.safe_dump(raw)
+    config = parse(text, source="all", base=Path(), environment={})
+    assert config.auth == parse("server: {name: a.b}", source="", base=Path(), environment={}).auth
+
+
+def test_every_option_is_explained() -> None:
+    lines = render_sample().splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"^#? +(- )?[a-z_]+:", line):
+            assert re.match(r"^ *# \S", lines[number - 1]), f"{line.strip()} has no sentence above it"
