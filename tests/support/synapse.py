@@ -111,7 +111,7 @@ class Synapse:
                 stdout=output,
                 stderr=output,
                 cwd=directory,
-                preexec_fn=child_setup(None),  # ends with us, however we end
+                preexec_fn=child_setup(None),  # noqa: PLW1509  # it ends with us, however we end
             )
         server = cls(directory, settings, process)
         server._wait_until_ready()
