@@ -12,16 +12,14 @@ from contextlib import AsyncExitStack
 import structlog
 
 from homeserver.config import Config
-from homeserver.config.listeners import Listener as ListenerConfig
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
 from homeserver.storage.listen import listen
+from homeserver.web import settings
 from homeserver.web.dispatch import Parts
-from homeserver.web.listener import Listener, Tls
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.observe import Observer
-from homeserver.web.rate_limit import Rate, RateLimiter
 from homeserver.web.registry import Registry
 from homeserver.web.resources import Resource
 from homeserver.web.server import WebServer
@@ -65,7 +63,7 @@ class App:
         self._stack.push_async_callback(db.close)
         key = signing_key.load_or_create(self.config.server.signing_key, self.entropy)
         alone = self.config.server.processes == 1
-        self.limiter = _limiter(self.config, self.clock)
+        self.limiter = settings.limiter(self.config.rate_limits, self.clock)
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
         self.features = Features(self.config, self.core, self.limiter)
         await self.core.tail.start()
@@ -75,10 +73,12 @@ class App:
         self._spawn(self._follow_hints(dsn), "log.hints")
         for name, loop in self.features.loops().items():
             self._spawn(loop, name)
-        self.registry = Registry(Patience())
+        self.registry = Registry(settings.bounds(self.config.limits))
         self.registry.add(*self.features.apis())
         self.web = self._web_server(alone=alone)
-        await self.web.start([self._listener(each) for each in self.config.listeners])
+        await self.web.start(
+            [settings.listener(each, reuse_port=self._reuse_port) for each in self.config.listeners]
+        )
 
     async def stop(self) -> None:
         """Finish requests, write what waits, close. Idempotent."""
@@ -134,17 +134,6 @@ class App:
         )
         return WebServer(self.registry, parts, self.entropy)
 
-    def _listener(self, config: ListenerConfig) -> Listener:
-        return Listener(
-            host=config.address,
-            port=config.port,
-            resources=frozenset(Resource(name) for name in config.resources),
-            tls=Tls(config.tls.certificate, config.tls.private_key) if config.tls else None,
-            unix_socket=config.unix_socket,
-            trusted_proxies=config.trusted_proxies,
-            reuse_port=self._reuse_port,
-        )
-
 
 async def serve(config: Config, *, reuse_port: bool, worker: int, ready: Callable[[], None]) -> None:
     """Serve until cancelled, then end in good order. See `runtime.worker.Serve`."""
@@ -156,14 +145,6 @@ async def serve(config: Config, *, reuse_port: bool, worker: int, ready: Callabl
         await app.failed()
     finally:
         await app.stop()
-
-
-def _limiter(config: Config, clock: SystemClock) -> RateLimiter:
-    section = config.rate_limits
-    if not section.enabled:
-        return RateLimiter(clock, {})
-    rates = {name: getattr(section, name) for name in type(section).model_fields if name != "enabled"}
-    return RateLimiter(clock, {name: Rate(r.per_second, r.burst) for name, r in rates.items() if r is not None})
 
 
 __all__ = ["App", "HttpMetrics", "serve"]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin
 
 from homeserver.matrix.errors import InvalidParam, MissingParam, NotJson
+from homeserver.web import limits
+from homeserver.web.auth import Auth
 from homeserver.web.body import Decode, accepts_nothing, json_decoder
 from homeserver.web.convert import Convert, converter
 from homeserver.web.endpoint import Endpoint, Form
@@ -38,12 +40,32 @@ class Bound:
     takes: tuple[Take, ...]
     """One per parameter, in order."""
     reads: Reads
+    max_body: int
+    """Bytes."""
 
 
-def bind(endpoint: Endpoint, api: object, patience: Patience) -> Bound:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much and how slowly a request may be sent, where its endpoint does not say."""
+
+    client_body: int = limits.JSON_BODY
+    """Bytes."""
+    server_body: int = limits.LARGE_JSON_BODY
+    """Bytes, from other homeservers."""
+    patience: Patience = field(default_factory=Patience)
+
+    def body_of(self, endpoint: Endpoint) -> int:
+        """Bytes of body accepted."""
+        if endpoint.max_body is not None:
+            return endpoint.max_body
+        return self.server_body if endpoint.auth is Auth.SERVER else self.client_body
+
+
+def bind(endpoint: Endpoint, api: object, bounds: Bounds) -> Bound:
     """Plan the arguments of an api object's handler. Raises `TypeError` for a type that cannot be read."""
+    max_body = bounds.body_of(endpoint)
     try:
-        takes = tuple(_take(p, endpoint, patience) for p in endpoint.parameters)
+        takes = tuple(_take(p, max_body, bounds.patience) for p in endpoint.parameters)
     except TypeError as error:
         raise TypeError(f"{endpoint.operation_id}: {error}") from error
     if endpoint.signature.of(In.STREAM):
@@ -52,10 +74,10 @@ def bind(endpoint: Endpoint, api: object, patience: Patience) -> Bound:
         reads = Reads.ALL
     else:
         reads = Reads.NOTHING
-    return Bound(endpoint, getattr(api, endpoint.handler_name), takes, reads)
+    return Bound(endpoint, getattr(api, endpoint.handler_name), takes, reads, max_body)
 
 
-def _take(parameter: Parameter, endpoint: Endpoint, patience: Patience) -> Take:
+def _take(parameter: Parameter, max_body: int, patience: Patience) -> Take:
     if parameter.source is In.PATH:
         return _from_path(parameter)
     if parameter.source is In.QUERY:
@@ -65,8 +87,7 @@ def _take(parameter: Parameter, endpoint: Endpoint, patience: Patience) -> Take:
     if parameter.source is In.BODY:
         return _from_body(parameter)
     if parameter.source is In.STREAM:
-        limit = endpoint.max_body
-        return lambda info: BodyStream(info.http, limit, patience)
+        return lambda info: BodyStream(info.http, max_body, patience)
     if parameter.source is In.REQUESTER:
         return lambda info: info.requester
     if parameter.source is In.ORIGIN:

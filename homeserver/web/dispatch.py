@@ -22,7 +22,7 @@ from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
 from homeserver.web.binding import Bound, Reads
 from homeserver.web.errors import reply_to
 from homeserver.web.observe import Observer
-from homeserver.web.rate_limit import RateLimiter
+from homeserver.web.rate_limit import PER_DEVICE, RateLimiter
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import Reply, Streamed, render
 from homeserver.web.router import Router
@@ -126,9 +126,9 @@ class Dispatcher:
         if endpoint.limit is not None and endpoint.auth is not Auth.SERVER:
             self._limit(endpoint.limit, info)
         if bound.reads is Reads.ALL:
-            info.body = await read_body(info.http, endpoint.max_body, self._parts.patience)
+            info.body = await read_body(info.http, bound.max_body, self._parts.patience)
         elif bound.reads is Reads.STREAM:
-            check_declared_length(info.http, endpoint.max_body)
+            check_declared_length(info.http, bound.max_body)
         if endpoint.auth is Auth.SERVER:
             await self._authenticate_server(bound, info)
         arguments = [take(info) for take in bound.takes]
@@ -173,7 +173,9 @@ class Dispatcher:
         if requester is None:
             self._parts.limiter.hit(name, info.ip)
         elif requester.rate_limited:
-            self._parts.limiter.hit(name, requester.user_id)
+            user, device = requester.user_id, requester.device_id
+            key = f"{user} {device}" if name in PER_DEVICE else user
+            self._parts.limiter.hit(name, key, guest=requester.is_guest)
 
     async def _send(self, info: RequestInfo, reply: Reply, *, keep_alive: bool) -> int:
         try:

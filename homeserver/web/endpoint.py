@@ -27,7 +27,6 @@ from typing import Annotated, Any, Final, NewType, TypedDict, TypeVar
 import msgspec
 from typing_extensions import Unpack
 
-from homeserver.web import limits
 from homeserver.web.auth import Auth
 from homeserver.web.resources import Resource, resource_of
 from homeserver.web.signature import In, Marker, Name, Parameter, Signature, read_signature
@@ -49,13 +48,14 @@ class Options(TypedDict, total=False):
     """What an endpoint may declare besides path and authentication."""
 
     limit: str | None
-    """The class of rate limit (`RateLimits` has the numbers); None: not limited."""
+    """The class of rate limit, named as in the configuration; None: not limited. Default: `default` by person,
+    `federation` by server, nothing where nobody has to prove anything."""
     when_suspended: bool
     """Open to suspended users. Default: reading (GET) is, everything else is not."""
     allow_locked: bool
     """Open to locked users: logging out."""
     max_body: int
-    """Bytes of body accepted; default `limits.JSON_BODY`."""
+    """Bytes of body accepted. Default: what the configuration says, for clients or for servers."""
     cancel_on_disconnect: bool
     """Whether the handler is cancelled when the client goes away. Default: GET only; a write runs to its end."""
     resource: Resource
@@ -75,7 +75,8 @@ class Endpoint:
     limit: str | None
     when_suspended: bool
     allow_locked: bool
-    max_body: int
+    max_body: int | None
+    """None: what the configuration says."""
     cancel_on_disconnect: bool
     resource: Resource
     signature: Signature
@@ -94,6 +95,12 @@ class Endpoint:
 
 
 ENDPOINTS_ATTRIBUTE: Final = "__endpoints__"
+_LIMIT_UNLESS_TOLD = {
+    Auth.USER: "default",
+    Auth.GUEST_ALLOWED: "default",
+    Auth.APPSERVICE: "default",
+    Auth.SERVER: "federation",
+}
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"})
 # Hydrogen and older bots call r0 for what is v3 now; media was v1 before that.
 _VERSIONS = {"/_matrix/client/": ("v3", "r0"), "/_matrix/media/": ("v3", "r0", "v1")}
@@ -118,10 +125,10 @@ def endpoint(
             method=method,
             paths=paths,
             auth=auth,
-            limit=options.get("limit"),
+            limit=options.get("limit", _LIMIT_UNLESS_TOLD.get(auth)),
             when_suspended=options.get("when_suspended", method in {"GET", "HEAD"}),
             allow_locked=options.get("allow_locked", False),
-            max_body=options.get("max_body", limits.JSON_BODY),
+            max_body=options.get("max_body"),
             cancel_on_disconnect=options.get("cancel_on_disconnect", method in {"GET", "HEAD"}),
             resource=options.get("resource") or resource_of(paths[0]),
             signature=read_signature(handler, where=operation_id, paths=paths, auth=auth),

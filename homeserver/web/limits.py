@@ -13,10 +13,10 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
 JSON_BODY: Final = MIB
-"""What an endpoint accepts unless it declares `max_body`: sixteen times the largest event."""
+"""What an endpoint for clients accepts unless it or the configuration says otherwise: sixteen of the largest events."""
 
 LARGE_JSON_BODY: Final = 12 * MIB
-"""Key backups, large imports, and a federation transaction of 50 events and 100 EDUs."""
+"""For endpoints that take many things at once (key backups), and what servers may send: 50 events and 100 EDUs."""
 
 MAX_DEPTH: Final = 100
 """Nesting of a JSON body: what every encoder and checker behind the edge can walk without running out of stack."""

@@ -55,8 +55,8 @@ class HttpMetrics(Collector):
         for operation, row in list(self._seconds.items()):
             total: float = 0
             buckets: list[tuple[str, float]] = []
-            for bound, count in zip((*map(str, BUCKETS), "+Inf"), row[:-1], strict=True):
-                total += count
+            for bound, number in zip((*map(str, BUCKETS), "+Inf"), row[:-1], strict=True):
+                total += number
                 buckets.append((bound, total))
             seconds.add_metric((operation,), buckets, row[-1])
         yield seconds

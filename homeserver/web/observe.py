@@ -17,6 +17,8 @@ from homeserver.runtime.clock import Clock
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.request import RequestInfo
 
+_log = structlog.get_logger("atrium.request")
+
 current: ContextVar[RequestInfo | None] = ContextVar("atrium_request", default=None)
 """The request this task runs for."""
 
@@ -39,7 +41,7 @@ def add_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) 
 
 def structlog_line(fields: dict[str, Any]) -> None:
     """The line as structlog renders it, whatever that is configured to."""
-    structlog.get_logger("atrium.request").info("request", **fields)
+    _log.info("request", **fields)
 
 
 def json_line(stream: IO[bytes], clock: Clock) -> Line:

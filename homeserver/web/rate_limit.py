@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from homeserver.matrix.errors import LimitExceeded
 from homeserver.runtime.clock import Clock
+
+PER_DEVICE: Final = frozenset({"sync"})
+"""Classes that count each device of a person by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +30,25 @@ class Rate:
 class RateLimiter:
     """Counts per class and key. A class without a rate is not limited."""
 
-    def __init__(self, clock: Clock, rates: Mapping[str, Rate], *, max_keys: int = 100_000) -> None:
+    def __init__(
+        self, clock: Clock, rates: Mapping[str, Rate], *, guest_factor: float = 1.0, max_keys: int = 100_000
+    ) -> None:
+        """`guest_factor` is the share of a limit that guests get."""
         self._clock = clock
+        self._guest_cost = 1 / guest_factor
         self._rates = dict(rates)
         self._max_keys = max_keys
         # When each bucket will be full again. A bucket that is full needs no entry.
         self._full_at: dict[tuple[str, str], float] = {}
 
-    def hit(self, name: str, key: str, *, cost: float = 1.0) -> None:
+    def hit(self, name: str, key: str, *, guest: bool = False) -> None:
         """Count one act of `key` (a user id, an address, an account). Raises `LimitExceeded`, then counting nothing."""
         rate = self._rates.get(name)
         if rate is None:
             return
         now = self._clock.monotonic()
         bucket = (name, key)
+        cost = min(self._guest_cost, rate.burst) if guest else 1.0
         full_at = max(self._full_at.get(bucket, now), now) + cost / rate.per_second
         room = rate.burst / rate.per_second
         if full_at - now > room + 1e-9:

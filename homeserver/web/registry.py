@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from homeserver.web.binding import Bound, bind
+from homeserver.web.binding import Bound, Bounds, bind
 from homeserver.web.endpoint import ENDPOINTS_ATTRIBUTE, Endpoint
 from homeserver.web.resources import Resource
 from homeserver.web.router import Router
-from homeserver.web.stream import Patience
 
 
 class Registry:
     """Collects api objects; `add` each, then hand it to the server."""
 
-    def __init__(self, patience: Patience | None = None) -> None:
-        self._bounds: list[Bound] = []
+    def __init__(self, bounds: Bounds | None = None) -> None:
+        self._served: list[Bound] = []
         self._all = Router()  # finds clashes when an api is added, whatever listeners there will be
-        self._patience = patience or Patience()
+        self._bounds = bounds or Bounds()
 
     def add(self, *apis: object) -> None:
         """Take the declared endpoints of each object. Raises `Clash`, or `TypeError` for an object without any."""
@@ -29,20 +28,20 @@ class Registry:
             if not declared:
                 raise TypeError(f"{type(api).__name__} declares no endpoint")
             for endpoint in declared:
-                bound = bind(endpoint, api, self._patience)
+                bound = bind(endpoint, api, self._bounds)
                 self._all.add(bound)
-                self._bounds.append(bound)
+                self._served.append(bound)
 
     def __iter__(self) -> Iterator[Endpoint]:
-        return (bound.endpoint for bound in self._bounds)
+        return (bound.endpoint for bound in self._served)
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return len(self._served)
 
     def router(self, resources: Collection[Resource]) -> Router:
         """The routes of a listener that carries these resources."""
         router = Router()
-        for bound in self._bounds:
+        for bound in self._served:
             if bound.endpoint.resource in resources:
                 router.add(bound)
         return router

@@ -60,6 +60,11 @@ class BodyStream:
         self.received = 0
         """Bytes so far."""
 
+    def narrow(self, limit: int) -> None:
+        """Accept no more than `limit` bytes: what the configuration allows. Raises `TooLarge` if more is announced."""
+        self._limit = min(self._limit, limit)
+        check_declared_length(self._http, self._limit)
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         payload = self._http.content
         loop = asyncio.get_running_loop()

@@ -1,0 +1,241 @@
+"""Asking other parties over HTTP, safely: private addresses refused, redirects, sizes and times bounded.
+
+Owns the client sessions of the process, one per purpose. The address is checked where the socket is made, after every
+look-up: an IP address in a URL, a name that resolves differently the second time and a redirect are all caught.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from homeserver.web.addresses import AddressPolicy, AddressRefused
+from homeserver.web.limits import MIB
+
+MAX_REDIRECTS: Final = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NOT_FORWARDED = ("Authorization", "Cookie", "Proxy-Authorization")
+
+
+class Purpose(enum.Enum):
+    """Why somebody is asked: each purpose has its own allowed networks, connections and time."""
+
+    FEDERATION = "federation"
+    PUSH = "push"
+    APPSERVICES = "appservices"
+    IDENTITY = "identity"
+    PREVIEWS = "previews"
+
+
+class OutboundError(Exception):
+    """The other party could not be asked, or its answer not be taken; the text is fit for a log."""
+
+
+class Refused(OutboundError):
+    """The URL leads where it may not."""
+
+
+class Unreachable(OutboundError):
+    """No connection, no answer in time, or one that is not HTTP."""
+
+
+class AnswerTooLarge(OutboundError):
+    """The answer exceeds what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundSettings:
+    """How this server reaches others."""
+
+    allow_private: Mapping[Purpose, Sequence[str]] = field(default_factory=dict)
+    """Networks in CIDR notation, by purpose, besides all public addresses."""
+    ca_files: Sequence[Path] = ()
+    """PEM files of authorities that are trusted besides the system's."""
+    proxy: str | None = None
+    """An HTTP proxy; then it is the proxy that has to refuse private addresses."""
+    timeout: float = 60.0
+    """Seconds for a whole exchange."""
+    verify_federation: bool = True
+    """False accepts any certificate of other homeservers: for tests."""
+    user_agent: str = "Atrium"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request to another party."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    max_bytes: int = MIB
+    """Of the answer, decompressed."""
+    redirects: int = 0
+    """How many to follow, at most `MAX_REDIRECTS`; credentials do not follow to another origin."""
+    timeout: float | None = None
+    """Seconds for all of it; None: as configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What another party said, whatever the status."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    url: str
+    """Where it came from in the end."""
+
+
+class Outbound:
+    """The client sessions of a process. `close` when it ends."""
+
+    def __init__(self, settings: OutboundSettings, resolver: AbstractResolver | None = None) -> None:
+        """`resolver` for tests; otherwise the system's, in threads. Raises `OSError`, `ssl.SSLError`, `ValueError`."""
+        self._settings = settings
+        self._resolver = resolver
+        self._policies = {p: AddressPolicy(settings.allow_private.get(p, ())) for p in Purpose}
+        self._tls = trusting(settings.ca_files)
+        self._sessions: dict[Purpose, aiohttp.ClientSession] = {}
+
+    def tls(self, purpose: Purpose) -> ssl.SSLContext:
+        """What a certificate is checked against."""
+        if purpose is Purpose.FEDERATION and not self._settings.verify_federation:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            return context
+        return self._tls
+
+    def connector(self, purpose: Purpose, resolver: AbstractResolver | None = None) -> aiohttp.TCPConnector:
+        """A pool of connections that reaches only permitted addresses; for callers with a resolver of their own."""
+        policy = self._policies[purpose]
+
+        def make_socket(info: Any) -> socket.socket:
+            family, kind, protocol, _, address = info
+            if self._settings.proxy is None:
+                policy.require(address[0])
+            return socket.socket(family, kind, protocol)
+
+        return aiohttp.TCPConnector(
+            ssl=self.tls(purpose),
+            resolver=resolver or self._resolver or aiohttp.ThreadedResolver(),
+            limit=200,
+            limit_per_host=8,
+            ttl_dns_cache=60,
+            socket_factory=make_socket,
+        )
+
+    def session(self, purpose: Purpose) -> aiohttp.ClientSession:
+        """The session of a purpose: for streaming or TLS names of one's own; follow no redirects with it."""
+        found = self._sessions.get(purpose)
+        if found is None:
+            found = self._sessions[purpose] = aiohttp.ClientSession(
+                connector=self.connector(purpose),
+                timeout=aiohttp.ClientTimeout(total=self._settings.timeout, sock_connect=15),
+                headers={"User-Agent": self._settings.user_agent},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                proxy=self._settings.proxy,
+                read_bufsize=2**17,
+            )
+        return found
+
+    async def ask(self, purpose: Purpose, ask: Ask) -> Answer:
+        """Ask and take the whole answer, whatever its status. Raises `Refused`, `Unreachable`, `AnswerTooLarge`."""
+        url, method, headers, body = permitted(ask.url), ask.method, dict(ask.headers), ask.body
+        for hop in range(min(ask.redirects, MAX_REDIRECTS) + 1):
+            answer = await self._once(purpose, Ask(
+                method=method, url=str(url), headers=headers, body=body, max_bytes=ask.max_bytes, timeout=ask.timeout
+            ))  # fmt: skip
+            location = answer.headers.get(hdrs.LOCATION)
+            if answer.status not in _REDIRECTS or location is None or ask.redirects == 0:
+                return answer
+            following = permitted(str(url.join(_parsed(location))))
+            if following.origin() != url.origin():
+                headers = {k: v for k, v in headers.items() if k.title() not in _NOT_FORWARDED}
+            if answer.status == 303 or (answer.status in {301, 302} and method == "POST"):
+                method, body = "GET", None
+            url = following
+            if hop == min(ask.redirects, MAX_REDIRECTS):
+                break
+        raise Refused(f"{url.host} redirects too often")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    async def _once(self, purpose: Purpose, ask: Ask) -> Answer:
+        timeout = aiohttp.ClientTimeout(total=ask.timeout or self._settings.timeout, sock_connect=15)
+        try:
+            async with self.session(purpose).request(
+                ask.method,
+                URL(ask.url),
+                headers=ask.headers,
+                data=ask.body,
+                allow_redirects=False,
+                timeout=timeout,
+            ) as response:
+                body = await read_bounded(response, ask.max_bytes)
+                return Answer(response.status, response.headers, body, ask.url)
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, AddressRefused):
+                raise Refused(f"{URL(ask.url).host}: {error.os_error}") from error
+            raise Unreachable(f"{URL(ask.url).host}: {type(error).__name__}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unreachable(f"{URL(ask.url).host}: {type(error).__name__}") from error
+
+
+async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """The body, decompressed, if it is not longer than that. Raises `AnswerTooLarge`, having read no more than it."""
+    if (response.content_length or 0) > max_bytes:
+        response.close()
+        raise AnswerTooLarge(f"{response.url.host} answers with more than {max_bytes} bytes")
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > max_bytes:
+            response.close()
+            raise AnswerTooLarge(f"{response.url.host} answers with more than {max_bytes} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def permitted(text: str) -> URL:
+    """A URL that may be asked: http or https, with a host, without user name and password. Raises `Refused`."""
+    url = _parsed(text)
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise Refused("only http and https URLs with a host can be asked")
+    if url.user is not None or url.password is not None:
+        raise Refused("a URL with a user name or password")
+    return url
+
+
+def trusting(ca_files: Sequence[Path]) -> ssl.SSLContext:
+    """The system's authorities and these. Raises `OSError` or `ssl.SSLError` for a file that is no PEM."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for path in ca_files:
+        context.load_verify_locations(path)
+    return context
+
+
+def _parsed(text: str) -> URL:
+    try:
+        return URL(text)
+    except ValueError as error:
+        raise Refused("not a URL") from error

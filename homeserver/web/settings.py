@@ -1,0 +1,40 @@
+"""From the sections of the configuration to the values of this package."""
+
+from __future__ import annotations
+
+from homeserver.config.limits import LimitsSection
+from homeserver.config.listeners import Listener as ListenerSection
+from homeserver.config.rate_limits import Rate as RateSection
+from homeserver.config.rate_limits import RateLimitSection
+from homeserver.runtime.clock import Clock
+from homeserver.web.binding import Bounds
+from homeserver.web.listener import Listener, Tls
+from homeserver.web.rate_limit import Rate, RateLimiter
+from homeserver.web.resources import Resource
+
+
+def bounds(section: LimitsSection) -> Bounds:
+    """How large requests may be."""
+    return Bounds(client_body=section.max_body, server_body=section.max_federation_body)
+
+
+def limiter(section: RateLimitSection, clock: Clock) -> RateLimiter:
+    """A limiter with the configured classes; without any where limits are off."""
+    if not section.enabled:
+        return RateLimiter(clock, {})
+    found = {name: getattr(section, name) for name in type(section).model_fields}
+    rates = {name: Rate(r.per_second, r.burst) for name, r in found.items() if isinstance(r, RateSection)}
+    return RateLimiter(clock, rates, guest_factor=section.guest_factor)
+
+
+def listener(section: ListenerSection, *, reuse_port: bool = False) -> Listener:
+    """`reuse_port`: other processes listen there too."""
+    return Listener(
+        host=section.address,
+        port=section.port,
+        resources=frozenset(Resource(name) for name in section.resources),
+        tls=Tls(section.tls.certificate, section.tls.private_key) if section.tls else None,
+        unix_socket=section.unix_socket,
+        trusted_proxies=section.trusted_proxies,
+        reuse_port=reuse_port,
+    )

@@ -1,0 +1,69 @@
+"""What those who run the server ask: is it well, and what does it count.
+
+Owns `/health` and `/metrics`; what is checked and counted is handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from homeserver.web.auth import Auth
+from homeserver.web.endpoint import endpoint
+from homeserver.web.request import RequestInfo
+from homeserver.web.response import Response
+
+Check = Callable[[], Awaitable[None]]
+"""Returns if this part is well, raises if not."""
+
+
+class Health(msgspec.Struct):
+    """`status` is `ok`, `unwell` or `stopping`; `checks` says it for each part."""
+
+    status: str
+    checks: dict[str, str]
+
+
+class HealthApi:
+    """Answers load balancers and supervisors: 200 while requests are worth sending here, else 503."""
+
+    def __init__(self, checks: Mapping[str, Check], *, patience: float = 5.0) -> None:
+        """`patience`: seconds a check may take."""
+        self._checks = dict(checks)
+        self._patience = patience
+
+    @endpoint("getHealth", "GET", "/health", auth=Auth.NONE, limit=None)
+    async def health(self, info: RequestInfo) -> Response:
+        """Whether this process can serve: it is not shutting down, and every part it needs answers."""
+        results = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
+        checks = dict(zip(self._checks, results, strict=True))
+        if info.closing.is_set():
+            return Response(503, Health("stopping", checks))
+        well = all(result == "ok" for result in results)
+        return Response(200 if well else 503, Health("ok" if well else "unwell", checks))
+
+    async def _run(self, check: Check) -> str:
+        try:
+            async with asyncio.timeout(self._patience):
+                await check()
+        except TimeoutError:
+            return "no answer in time"
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with a part, that is the answer
+            return type(error).__name__
+        return "ok"
+
+
+class MetricsApi:
+    """Answers Prometheus."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    @endpoint("getMetrics", "GET", "/metrics", auth=Auth.NONE, limit=None)
+    async def metrics(self) -> Response:
+        """The figures of this process in Prometheus' text format."""
+        return Response(200, generate_latest(self._registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
