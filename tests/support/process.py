@@ -22,8 +22,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
@@ -49,7 +50,7 @@ def free_port() -> int:
     raise OSError("no free port between 20000 and 32000")
 
 
-def _candidates() -> Any:
+def _candidates() -> Iterator[int]:
     start = int.from_bytes(os.urandom(2))
     return (20000 + (start + step) % 12000 for step in itertools.count())
 
