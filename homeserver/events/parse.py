@@ -7,7 +7,7 @@ spec: server-server-api/#checks-performed-on-receipt-of-a-pdu step 1 (CHECKLIST 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -121,6 +121,8 @@ class _PduV11(_Pdu, kw_only=True):
 
 
 class _CreateV12(_Pdu, kw_only=True):
+    # The id of a room is the hash of the one event at its root: there is no create event beside that.
+    state_key: Literal[""]
     room_id: msgspec.UnsetType = msgspec.UNSET
     prev_events: list[str]
     auth_events: list[str]
@@ -132,14 +134,9 @@ def _shape_of(fields: Mapping[str, Any], version: RoomVersion) -> type[_Pdu]:
     if not version.redacts_in_content:
         return _PduV3
     # spec: rooms/v12/#event-format: the create event makes the room id and cannot carry it
-    if version.room_id_is_create_hash and is_create(fields):
+    if version.room_id_is_create_hash and fields.get("type") == "m.room.create":
         return _CreateV12
     return _PduV11
-
-
-def is_create(fields: Mapping[str, Any]) -> bool:
-    """Whether decoded fields are those of the state event that begins a room."""
-    return fields.get("type") == "m.room.create" and fields.get("state_key") == ""
 
 
 def _decode(pdu: bytes | Mapping[str, Any]) -> dict[str, Any]:

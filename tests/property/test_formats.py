@@ -109,7 +109,7 @@ def test_a_built_event_is_what_another_server_would_read(version: RoomVersion, p
     makes_room = version.room_id_is_create_hash and pdu["type"] == "m.room.create"
     built = build_event(
         draft,
-        room_id=None if makes_room and draft.state_key == "" else RoomId("!room:one.example"),
+        room_id=None if makes_room else RoomId("!room:one.example"),
         room_version=version,
         prev=[pdus.reference(version, "A"), pdus.reference(version, "B")],
         auth=[pdus.reference(version, "C")],
