@@ -24,7 +24,6 @@ from homeserver.graph.stored import Replaced, SentBy, Stored
 from homeserver.log.entries import Alongside, Append, Conflict, Entry, OnceKey
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
-from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, Unavailable
 from homeserver.matrix.ids import RoomId, ServerName, UserId, domain_of
 from homeserver.matrix.signing import SigningKey
@@ -285,4 +284,5 @@ class GraphWriter:
 def _replaced(before: Stored | None) -> Replaced | None:
     if before is None:
         return None
-    return Replaced(before.event.event_id, before.event.sender, json.dumps(before.event.content))
+    event = before.event
+    return Replaced(before.ref, event.event_id, event.sender, event.content_json)

@@ -11,7 +11,6 @@ from homeserver.events.parse import event_from_storage
 from homeserver.graph.interning import Interning, RoomName
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.stored import Replaced, SentBy, Stored
-from homeserver.matrix import json
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -22,7 +21,7 @@ AT_ONCE = 5_000
 
 _SELECT: LiteralString = """
     SELECT e.event_nid, e.room_nid, e.event_id, e.sender_nid, e.state_nid, e.flags, e.pdu, e.redacted_by,
-           p.event_id, p.pdu, o.user_nid, o.device_id, o.txn_id
+           p.event_nid, p.event_id, p.pdu, o.user_nid, o.device_id, o.txn_id
     FROM events e
     LEFT JOIN events p ON p.event_nid = e.replaces
     LEFT JOIN once o ON o.position = e.event_nid
@@ -135,12 +134,12 @@ class EventCache:
 
 
 def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored]) -> Stored:
-    nid, room_nid, event_id, sender, state, flags, pdu, redacted_by, before_id, before_pdu, user, device, txn = row
+    nid, room_nid, event_id, sender, state, flags, pdu, redacted_by, before_nid, before_id, before_pdu, user, device, txn = row
     event = event_from_storage(pdu, event_id, name.room_id, name.version)
     replaced = None
     if before_id is not None:
-        fields = json.loads(before_pdu)
-        replaced = Replaced(before_id, fields["sender"], json.dumps(fields["content"]))
+        before = event_from_storage(before_pdu, before_id, name.room_id, name.version)
+        replaced = Replaced(EventRef(before_id, before_nid, 0), before_id, before.sender, before.content_json)
     return Stored(
         event,
         EventRef(event_id, nid, event.depth),

@@ -25,6 +25,7 @@ class SentBy(NamedTuple):
 class Replaced(NamedTuple):
     """The state event that another one replaced."""
 
+    ref: EventRef
     event_id: str
     sender: str
     content: bytes

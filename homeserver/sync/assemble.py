@@ -1,0 +1,62 @@
+"""The answer of `/sync` as bytes, spliced from what the streams gave. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from homeserver.graph.interning import RoomName
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.matrix.tokens import format_token
+from homeserver.sync.rooms.stream import RoomsPart, Section
+from homeserver.sync.types import Part
+
+PIECE = 256 * 1024
+"""Bytes of an answer that are sent together."""
+
+
+def has_news(rooms: RoomsPart, parts: Sequence[Part]) -> bool:
+    """Whether there is anything to tell, so that a long poll ends."""
+    if rooms.join or rooms.leave or rooms.invite or rooms.knock:
+        return True
+    return any(part.top or part.rooms for part in parts)
+
+
+def assemble(
+    rooms: RoomsPart, parts: Sequence[Part], names: Mapping[int, RoomName], upto: Position
+) -> Iterator[bytes]:
+    """Pieces of the answer. `names`: of every room in it."""
+    yield b'{"next_batch":' + json.dumps(format_token(upto))
+    top: dict[str, bytes] = {}
+    for part in parts:
+        top.update(part.always)
+        top.update(part.top)
+    for member, value in top.items():
+        yield b",%b:%b" % (json.dumps(member), value)
+    join = _merged(rooms.join, parts)
+    kinds = {"join": join, "invite": rooms.invite, "knock": rooms.knock, "leave": rooms.leave}
+    first = True
+    for kind, sections in kinds.items():
+        if not sections:
+            continue
+        yield b'%b"%b":{' % (b',"rooms":{' if first else b",", kind.encode())
+        first = False
+        yield from _sections(sections, names)
+        yield b"}"
+    yield b"}" if first else b"}}"
+
+
+def _merged(join: Mapping[int, Section], parts: Sequence[Part]) -> dict[int, Section]:
+    merged = {room: dict(section) for room, section in join.items()}
+    for part in parts:
+        for room, members in part.rooms.items():
+            merged.setdefault(room, {}).update(members)
+    return merged
+
+
+def _sections(sections: Mapping[int, Section], names: Mapping[int, RoomName]) -> Iterator[bytes]:
+    comma = b""
+    for room, section in sections.items():
+        members = b",".join(b'"%b":%b' % (member.encode(), value) for member, value in section.items())
+        yield b"%b%b:{%b}" % (comma, json.dumps(names[room].room_id), members)
+        comma = b","

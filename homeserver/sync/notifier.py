@@ -1,0 +1,84 @@
+"""Wakes long polls: which users a batch of entries concerns, and who of them waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from homeserver.graph.rooms import Rooms
+from homeserver.log.entries import Entry, Written
+from homeserver.sync.types import Audience
+
+
+class Notifier:
+    """One per process."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+        self._audiences: dict[type[Entry], list[Callable[[Any], Audience]]] = {}
+        self._closed = False
+
+    def listen(self, audiences: dict[type[Entry], Callable[[Any], Audience]]) -> None:
+        """Learn whom entries concern."""
+        for entry_type, audience in audiences.items():
+            self._audiences.setdefault(entry_type, []).append(audience)
+
+    async def wait(self, user_nid: int, seconds: float) -> bool:
+        """Until something concerns the user, or the time is over. False when there is nothing more to wait for."""
+        if self._closed:
+            return False
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(user_nid, [])
+        waiting.append(future)
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            waiting.remove(future)
+            if not waiting and self._waiting.get(user_nid) is waiting:
+                del self._waiting[user_nid]
+        return not self._closed
+
+    def applied(self, written: Sequence[Written[Any]]) -> None:
+        """A batch was applied by all projections; an empty one: entries were missed."""
+        if not self._waiting:
+            return
+        if not written:
+            self._wake_everybody()
+            return
+        for entry in {id(item.entry): item.entry for item in written}.values():
+            for audience in self._audiences.get(type(entry), ()):
+                self._wake(audience(entry))
+
+    def close(self) -> None:
+        """Answer all long polls, and let nobody wait any more."""
+        self._closed = True
+        self._wake_everybody()
+
+    def _wake(self, audience: Audience) -> None:
+        for user_nid in audience.users:
+            if user_nid in self._waiting:
+                self._wake_user(user_nid)
+        if audience.room is None:
+            return
+        room = self._rooms.cached(audience.room)
+        if room is None:  # we do not know who is in it: everybody looks for themselves
+            self._wake_everybody()
+            return
+        here = room.local_joined
+        fewer, more = (here, self._waiting) if len(here) < len(self._waiting) else (self._waiting, here)
+        for user_nid in [nid for nid in fewer if nid in more]:
+            self._wake_user(user_nid)
+
+    def _wake_user(self, user_nid: int) -> None:
+        for future in self._waiting[user_nid]:
+            if not future.done():
+                future.set_result(None)
+
+    def _wake_everybody(self) -> None:
+        for user_nid in self._waiting:
+            self._wake_user(user_nid)

@@ -1,0 +1,90 @@
+"""What each room is to the user in this sync."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.interning import Interning
+from homeserver.graph.refs import BAN, INVITE, JOIN, LEAVE, MEMBERSHIPS
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.storage.database import Database
+from homeserver.sync.rooms import store
+from homeserver.sync.types import Ask
+
+
+class Classified(NamedTuple):
+    """room_nids by what they are."""
+
+    joined: frozenset[int]
+    new: frozenset[int]
+    """Joined, and the client knows nothing of them yet."""
+    left: dict[int, Position]
+    """Left or banned, to be reported; position of the event with which it happened."""
+    invited: list[int]
+    knocked: list[int]
+
+
+class Classifier:
+    """One per process."""
+
+    def __init__(self, db: Database, interning: Interning) -> None:
+        self._db = db
+        self._interning = interning
+
+    async def classify(self, ask: Ask) -> Classified:
+        """Sort the user's rooms. At most one query beside naming rooms for a filter that names some."""
+        wanted = await self._wanted(ask)
+        changed = {room for room in wanted if ask.since is not None and ask.memberships[room].position > ask.since}
+        before = await self._before(ask, changed)
+        joined: set[int] = set()
+        new: set[int] = set()
+        left: dict[int, Position] = {}
+        invited: list[int] = []
+        knocked: list[int] = []
+        for room in wanted:
+            own = ask.memberships[room]
+            initial = ask.since is None
+            if own.membership == JOIN:
+                joined.add(room)
+                if initial or (room in changed and before.get(room) != JOIN):
+                    new.add(room)
+            elif own.forgotten:
+                continue
+            elif own.membership in (LEAVE, BAN):
+                # spec: op:sync: in an initial sync only with include_leave (SYNC-14)
+                if (initial and ask.filter.room.include_leave) or room in changed:
+                    left[room] = own.position
+            elif initial or room in changed or ask.full_state:
+                (invited if own.membership == INVITE else knocked).append(room)
+        return Classified(frozenset(joined), frozenset(new), left, invited, knocked)
+
+    async def _wanted(self, ask: Ask) -> list[int]:
+        rooms = list(ask.memberships)
+        if ask.filter.room.rooms is None and not ask.filter.room.not_rooms:
+            return rooms
+        names = await self._interning.rooms(rooms)
+        return [room for room in rooms if room in names and ask.filter.room.wants_room(names[room].room_id)]
+
+    async def _before(self, ask: Ask, changed: set[int]) -> dict[int, int]:
+        """The user's membership at `since` in rooms where it has changed."""
+        if not changed or ask.since is None:
+            return {}
+        if ask.recent is None:
+            async with self._db.read() as tx:
+                return await store.memberships_at(tx, ask.requester.user_nid, changed, ask.since)
+        found: dict[int, int] = {}
+        seen: set[int] = set()
+        for _, entry in ask.recent.get(EventEntry, ()):
+            room = entry.stored.room_nid
+            if room not in changed or room in seen:
+                continue
+            if any(change.user_nid == ask.requester.user_nid for change in entry.changes):
+                seen.add(room)
+                replaced = entry.stored.replaced
+                content = json.loads(replaced.content) if replaced else {}
+                found[room] = MEMBERSHIPS.get(str(content.get("membership")), 0)
+        return found
+
+

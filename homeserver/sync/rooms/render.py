@@ -1,0 +1,52 @@
+"""Events of a sync in the form the client's filter asks for.
+
+spec: client-server-api/#filtering `event_fields`, `event_format` (FILT-03, FILT-10)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from homeserver.graph.stored import Reader
+from homeserver.graph.visibility import Visible
+from homeserver.matrix import json
+from homeserver.matrix.property_path import split_path
+from homeserver.sync.types import Ask
+
+
+class Renderer:
+    """For one request."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._reader = Reader(ask.requester.user_nid, ask.requester.device_id)
+        self._now_ms = ask.now_ms
+        self._federation = ask.filter.event_format == "federation"
+        fields = ask.filter.event_fields
+        self._paths = None if fields is None else [split_path(path) for path in fields]
+
+    def event(self, visible: Visible) -> bytes:
+        """One event as JSON, without `room_id`."""
+        if self._federation:
+            rendered = visible.stored.event.pdu
+        else:
+            rendered = visible.stored.render(self._reader, visible.membership, self._now_ms)
+        if self._paths is None:
+            return rendered
+        return json.dumps(_only(json.loads(rendered), self._paths))
+
+
+def _only(event: Mapping[str, Any], paths: list[list[str]]) -> dict[str, Any]:
+    """The event with just these properties."""
+    result: dict[str, Any] = {}
+    for path in paths:
+        source: Any = event
+        target = result
+        for step in path[:-1]:
+            source = source.get(step) if isinstance(source, Mapping) else None
+        if not isinstance(source, Mapping) or path[-1] not in source:
+            continue
+        for step in path[:-1]:
+            target = target.setdefault(step, {})
+        target[path[-1]] = source[path[-1]]
+    return result

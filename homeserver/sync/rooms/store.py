@@ -1,0 +1,68 @@
+"""SQL of the stream of rooms: one query for all rooms of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Tx
+
+
+async def newest_events(
+    tx: Tx, stretches: Mapping[int, tuple[Position, Position]], limit: int
+) -> dict[int, list[int]]:
+    """room_nid -> its newest events in (since, upto], oldest first, at most `limit` each."""
+    rows = await tx.all(
+        """
+        SELECT row.room, e.event_nid
+        FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS row (room, since, upto),
+             LATERAL (SELECT event_nid FROM events
+                      WHERE room_nid = row.room AND event_nid > row.since AND event_nid <= row.upto AND flags = 0
+                      ORDER BY event_nid DESC LIMIT %(limit)s) e
+        ORDER BY row.room, e.event_nid
+        """,
+        rooms=list(stretches),
+        since=[since for since, _ in stretches.values()],
+        upto=[upto for _, upto in stretches.values()],
+        limit=limit,
+    )
+    found: dict[int, list[int]] = {}
+    for room, nid in rows:
+        found.setdefault(room, []).append(nid)
+    return found
+
+
+async def changed_state(tx: Tx, stretches: Mapping[int, tuple[Position, Position]]) -> dict[int, list[int]]:
+    """room_nid -> the newest state event of each key in (since, upto]."""
+    rows = await tx.all(
+        """
+        SELECT row.room, e.event_nid
+        FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS row (room, since, upto),
+             LATERAL (SELECT DISTINCT ON (key_nid) event_nid FROM events
+                      WHERE room_nid = row.room AND key_nid IS NOT NULL AND event_nid > row.since
+                            AND event_nid <= row.upto AND flags = 0
+                      ORDER BY key_nid, event_nid DESC) e
+        """,
+        rooms=list(stretches),
+        since=[since for since, _ in stretches.values()],
+        upto=[upto for _, upto in stretches.values()],
+    )
+    found: dict[int, list[int]] = {}
+    for room, nid in rows:
+        found.setdefault(room, []).append(nid)
+    return found
+
+
+async def memberships_at(tx: Tx, user_nid: int, room_nids: Collection[int], at: Position) -> dict[int, int]:
+    """room_nid -> the user's membership when the log was at `at`; rooms never entered are absent."""
+    rows = await tx.all(
+        """
+        SELECT DISTINCT ON (room_nid) room_nid, membership FROM memberships
+        WHERE user_nid = %(user)s AND room_nid = ANY(%(rooms)s::bigint[]) AND event_nid <= %(at)s
+        ORDER BY room_nid, event_nid DESC
+        """,
+        user=user_nid,
+        rooms=list(room_nids),
+        at=at,
+    )
+    return dict(rows)

@@ -1,0 +1,228 @@
+"""The stream of rooms: everything about rooms in an answer but what other streams add to them.
+
+spec: client-server-api/#syncing (SYNC-01 to SYNC-10, SYNC-13 to SYNC-16)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.graph.stored import Stored
+from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible
+from homeserver.log.entries import Entry
+from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
+from homeserver.matrix.tokens import format_token
+from homeserver.rooms.entries import ForgetEntry
+from homeserver.sync.rooms.classify import Classified, Classifier
+from homeserver.sync.rooms.lazy import Given, GivenMembers
+from homeserver.sync.rooms.render import Renderer
+from homeserver.sync.rooms.state import StateReader
+from homeserver.sync.rooms.stripped import StrippedRooms
+from homeserver.sync.rooms.summary import changes_summary, heroes_of, summary_of
+from homeserver.sync.rooms.timeline import Timeline, Timelines
+from homeserver.sync.types import Ask, Audience, JoinedRooms
+
+MEMBER = "m.room.member"
+Section = dict[str, bytes]
+"""Member of a room's section -> JSON."""
+
+
+@dataclass(slots=True)
+class RoomsPart:
+    """Sections of rooms, by room id."""
+
+    join: dict[int, Section] = field(default_factory=dict)
+    leave: dict[int, Section] = field(default_factory=dict)
+    invite: dict[int, Section] = field(default_factory=dict)
+    knock: dict[int, Section] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One request's material."""
+
+    ask: Ask
+    kinds: Classified
+    timelines: dict[int, Timeline]
+    rooms: Mapping[int, Room]
+    visible: Mapping[Room, list[Visible]] = field(default_factory=dict)
+    state: dict[int, list[int]] = field(default_factory=dict)
+    """room_nid -> state events of its section."""
+    heroes: dict[int, list[UserId]] = field(default_factory=dict)
+    """Rooms whose summary is in the answer."""
+
+
+class RoomsStream:
+    """One per process."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        events: EventCache,
+        interning: Interning,
+        visibility: VisibilityFilter,
+        classifier: Classifier,
+        timelines: Timelines,
+        state: StateReader,
+        stripped: StrippedRooms,
+    ) -> None:
+        self._rooms = rooms
+        self._events = events
+        self._interning = interning
+        self._visibility = visibility
+        self._classifier = classifier
+        self._timelines = timelines
+        self._state = state
+        self._stripped = stripped
+        self._given = GivenMembers()
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        """Events concern everybody in the room, and whose membership they change."""
+
+        def of_event(entry: EventEntry) -> Audience:
+            users = [change.user_nid for change in entry.changes if change.local and change.user_nid is not None]
+            return Audience(users, entry.stored.room_nid)
+
+        return {EventEntry: of_event, ForgetEntry: lambda entry: Audience((entry.user_nid,))}
+
+    async def changes(self, ask: Ask) -> tuple[RoomsPart, JoinedRooms]:
+        """Sections of all rooms with news."""
+        kinds = await self._classifier.classify(ask)
+        timelines = await self._timelines.of(ask, kinds)
+        shown = set(kinds.new) | set(kinds.left) | set(timelines)
+        if ask.full_state:
+            shown |= kinds.joined
+        rooms = await self._rooms.get_many(shown) if shown else {}
+        work = _Work(ask, kinds, timelines, rooms)
+        part = RoomsPart()
+        if shown:
+            await self._look(work)
+            await self._choose_state(work)
+            await self._render(work, part)
+        part.invite, part.knock = await self._stripped.sections(ask, kinds)
+        return part, JoinedRooms(rooms, kinds.joined, kinds.new)
+
+    async def _look(self, work: _Work) -> None:
+        """What of the timelines the user may see, and wants to."""
+        ask = work.ask
+        pages = {work.rooms[room]: timeline.events for room, timeline in work.timelines.items()}
+        viewer = Viewer(ask.requester.user_id, ask.requester.user_nid)
+        visible = await self._visibility.many(viewer, pages)
+        if ask.ignored:  # spec: #ignoring-users: messages go, state stays (SYNC-16)
+            visible = {
+                room: [v for v in page if v.stored.event.is_state or v.stored.event.sender not in ask.ignored]
+                for room, page in visible.items()
+            }
+        work.visible = visible
+        for nid in work.rooms:
+            room = work.rooms[nid]
+            if self._is_whole(work, nid) or any(changes_summary(v.stored) for v in visible.get(room, ())):
+                work.heroes[nid] = heroes_of(room, ask.requester.user_id)
+
+    def _is_whole(self, work: _Work, room: int) -> bool:
+        """Whether the room's state is given whole, not as a change."""
+        return work.ask.full_state or work.ask.since is None or room in work.kinds.new
+
+    async def _choose_state(self, work: _Work) -> None:
+        ask = work.ask
+        known = {
+            room: work.kinds.left.get(room, ask.upto) for room in work.timelines if not self._is_whole(work, room)
+        }
+        changed = await self._state.changed(ask, work.timelines, known) if known and ask.since is not None else {}
+        wanted = ask.filter.room.state
+        lazy = wanted.lazy_load_members
+        # A client without a filter gets every member at once; what it was given before is of no concern.
+        given = self._acknowledged(ask) if lazy and not wanted.include_redundant_members else set()
+        sent: Given = set()
+        for nid, room in work.rooms.items():
+            visible = work.visible.get(room, [])
+            if self._is_whole(work, nid):
+                state = await self._state.whole(room, work.timelines.get(nid), ask)
+                people = self._people(work, nid, visible) if lazy else None
+                if people is not None:
+                    state = {key: at for key, at in state.items() if key[0] != MEMBER or key[1] in people}
+                chosen = list(state.values())
+                sent.update((nid, at) for key, at in state.items() if key[0] == MEMBER and lazy)
+            else:
+                delta = changed.get(nid, set())
+                if lazy:
+                    members = self._member_events(room, self._people(work, nid, visible), visible)
+                    fresh = {at for at in members if (nid, at) not in given}
+                    sent.update((nid, at) for at in fresh)
+                    delta = delta | fresh
+                chosen = sorted(delta)
+            work.state[nid] = chosen
+        if lazy:
+            self._given.sent(ask.requester.user_nid, ask.requester.device_id or "", ask.upto, sent)
+
+    def _acknowledged(self, ask: Ask) -> Given:
+        return self._given.acknowledged(ask.requester.user_nid, ask.requester.device_id or "", ask.since)
+
+    def _people(self, work: _Work, nid: int, visible: Iterable[Visible]) -> set[str]:
+        """Whose member events a lazy client needs: senders, heroes, and on a whole state its own (FILT-05, SYNC-10)."""
+        people: set[str] = {v.stored.event.sender for v in visible}
+        people.update(work.heroes.get(nid, ()))
+        if self._is_whole(work, nid):
+            people.add(work.ask.requester.user_id)
+        return people
+
+    def _member_events(self, room: Room, people: Iterable[str], visible: Iterable[Visible]) -> set[int]:
+        shown = {v.stored.event.key for v in visible if v.stored.event.type == MEMBER}
+        keys = [(MEMBER, user) for user in people if (MEMBER, user) not in shown]
+        return {room.state[key] for key in keys if key in room.state}
+
+    async def _render(self, work: _Work, part: RoomsPart) -> None:
+        ask = work.ask
+        loaded = await self._events.load({nid for nids in work.state.values() for nid in nids})
+        renderer = Renderer(ask)
+        for nid, room in work.rooms.items():
+            section = self._section(work, nid, room, loaded, renderer)
+            if nid in work.kinds.left:
+                part.leave[nid] = section
+            elif nid in work.kinds.joined:
+                if section:
+                    part.join[nid] = section
+
+    def _section(
+        self, work: _Work, nid: int, room: Room, loaded: Mapping[int, Stored], renderer: Renderer
+    ) -> Section:
+        ask, timeline = work.ask, work.timelines.get(nid)
+        visible = work.visible.get(room, [])
+        wanted = ask.filter.room.state
+        in_timeline = {v.stored.nid for v in visible} if not ask.state_after else set()
+        state = [
+            loaded[at]
+            for at in work.state.get(nid, ())
+            if at in loaded and at not in in_timeline and (not wanted.selective or wanted.matches(loaded[at].event))
+        ]
+        if not (visible or state or nid in work.heroes or nid in work.kinds.left or (timeline and timeline.limited)):
+            return {}
+        section: Section = {}
+        limited = timeline is not None and timeline.limited
+        prev = format_token(timeline.start if timeline else ask.since or ask.upto)
+        section["timeline"] = b'{"events":[%b],"limited":%b,"prev_batch":%b}' % (
+            b",".join(renderer.event(v) for v in visible),
+            b"true" if limited else b"false",
+            json.dumps(prev),
+        )
+        membership = room.membership(ask.requester.user_id)
+        events = b'{"events":[%b]}' % b",".join(renderer.event(Visible(s, membership)) for s in state)
+        if ask.state_after:
+            section["state_after"] = events
+            section["org.matrix.msc4222.state_after"] = events
+        else:
+            section["state"] = events
+        if nid in work.heroes and nid in work.kinds.joined:
+            section["summary"] = summary_of(room, work.heroes[nid], json.dumps)
+        return section
+
+
+__all__ = ["RoomsPart", "RoomsStream", "Section"]

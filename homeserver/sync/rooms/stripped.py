@@ -1,0 +1,67 @@
+"""Rooms one is not in yet: invites and knocks, with stripped state.
+
+spec: client-server-api/#stripped-state (FILT-08, SYNC-13, SYNC-15)
+"""
+
+from __future__ import annotations
+
+from homeserver.events.client_format import stripped
+from homeserver.events.event import StateKey
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.states import StateStore
+from homeserver.sync.rooms.classify import Classified
+from homeserver.sync.types import Ask
+
+SHOWN: tuple[StateKey, ...] = (
+    ("m.room.create", ""),
+    ("m.room.name", ""),
+    ("m.room.avatar", ""),
+    ("m.room.topic", ""),
+    ("m.room.join_rules", ""),
+    ("m.room.canonical_alias", ""),
+    ("m.room.encryption", ""),
+)
+MAX_ROOMS = 500
+"""Invites in one answer; the newest count."""
+
+
+class StrippedRooms:
+    """One per process."""
+
+    def __init__(self, events: EventCache, states: StateStore, interning: Interning) -> None:
+        self._events = events
+        self._states = states
+        self._interning = interning
+
+    async def sections(
+        self, ask: Ask, kinds: Classified
+    ) -> tuple[dict[int, dict[str, bytes]], dict[int, dict[str, bytes]]]:
+        """(invites, knocks): room_nid -> section. The state is that before the invite. At most four queries."""
+        nids = [*kinds.invited, *kinds.knocked]
+        if not nids:
+            return {}, {}
+        nids = sorted(nids, key=lambda room: ask.memberships[room].position, reverse=True)[:MAX_ROOMS]
+        found = await self._events.load([ask.memberships[room].position for room in nids])
+        members = {room: found[at] for room in nids if (at := ask.memberships[room].position) in found}
+        # spec: #ignoring-users: invites from ignored users are not sent (SYNC-15)
+        members = {room: stored for room, stored in members.items() if stored.event.sender not in ask.ignored}
+        keys = {("m.room.member", stored.event.sender) for stored in members.values()}
+        numbers = await self._interning.find_key_nids([*SHOWN, *keys])
+        states = await self._states.values(
+            {stored.state_before.nid for stored in members.values()}, list(numbers.values())
+        )
+        loaded = await self._events.load({nid for state in states.values() for nid in state.values()})
+        invites: dict[int, dict[str, bytes]] = {}
+        knocks: dict[int, dict[str, bytes]] = {}
+        for room, member in members.items():
+            state = states[member.state_before.nid]
+            wanted = [*SHOWN, ("m.room.member", member.event.sender)]
+            shown = [loaded[state[numbers[key]]] for key in wanted if numbers.get(key, 0) in state]
+            events = [stripped(s.event) for s in shown if s.event.key != member.event.key] + [stripped(member.event)]
+            section = b'{"events":[%b]}' % b",".join(events)
+            if room in kinds.knocked:
+                knocks[room] = {"knock_state": section}
+            else:
+                invites[room] = {"invite_state": section}
+        return invites, knocks

@@ -1,0 +1,101 @@
+"""Timelines: the newest events of each room since the client was here, and where they begin.
+
+spec: client-server-api/#syncing (SYNC-04)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.events import EventCache
+from homeserver.graph.stored import Stored
+from homeserver.log.entries import Position
+from homeserver.storage.database import Database
+from homeserver.sync.rooms import store
+from homeserver.sync.rooms.classify import Classified
+from homeserver.sync.types import Ask
+
+DEFAULT_LIMIT, MAX_LIMIT = 10, 100
+FILTERED_SCAN = 200
+"""Events looked at per room for a filter that lets few through."""
+
+
+@dataclass(slots=True)
+class Timeline:
+    """One room's timeline before it is shown to anybody."""
+
+    raw: list[Stored]
+    """Every event after `start` in the stretch, oldest first, without holes."""
+    events: list[Stored]
+    """Those the client asked for."""
+    limited: bool
+    start: Position
+    """`prev_batch`: events at or before it are not in the timeline."""
+
+
+class Timelines:
+    """One per process."""
+
+    def __init__(self, db: Database, events: EventCache) -> None:
+        self._db = db
+        self._events = events
+
+    async def of(self, ask: Ask, rooms: Classified) -> dict[int, Timeline]:
+        """A timeline for each room that is new, left, or has events. At most two queries."""
+        limit = max(0, min(_limit(ask), MAX_LIMIT))
+        stretches = {room: (0, ask.upto) for room in rooms.new}
+        found: dict[int, Timeline] = {}
+        for room, at in rooms.left.items():
+            stretches[room] = (ask.since or 0, at)
+        if ask.since is not None:
+            known = rooms.joined - rooms.new
+            if ask.recent is not None:
+                found = self._from_memory(ask, known, limit)
+            else:
+                stretches.update({room: (ask.since, ask.upto) for room in known})
+        if stretches:
+            found.update(await self._from_database(ask, stretches, limit))
+        return found
+
+    def _from_memory(self, ask: Ask, known: frozenset[int], limit: int) -> dict[int, Timeline]:
+        assert ask.recent is not None and ask.since is not None
+        by_room: dict[int, list[Stored]] = {}
+        for _, entry in ask.recent.get(EventEntry, ()):
+            stored = entry.stored
+            if stored.room_nid in known and not stored.flags:
+                by_room.setdefault(stored.room_nid, []).append(stored)
+        return {room: _cut(ask, raw, limit, ask.since, more=False) for room, raw in by_room.items()}
+
+    async def _from_database(
+        self, ask: Ask, stretches: Mapping[int, tuple[Position, Position]], limit: int
+    ) -> dict[int, Timeline]:
+        selective = ask.filter.room.timeline.selective
+        scan = max(FILTERED_SCAN, limit) if selective else limit
+        async with self._db.read() as tx:
+            nids = await store.newest_events(tx, stretches, scan + 1)
+            loaded = await self._events.load_in(tx, [nid for room in nids.values() for nid in room])
+        found: dict[int, Timeline] = {}
+        for room, numbers in nids.items():
+            more = len(numbers) > scan
+            raw = [loaded[nid] for nid in (numbers[1:] if more else numbers)]
+            since = numbers[0] if more else stretches[room][0]
+            found[room] = _cut(ask, raw, limit, since, more=more)
+        return found
+
+
+def _cut(ask: Ask, raw: list[Stored], limit: int, since: Position, *, more: bool) -> Timeline:
+    """The newest `limit` events that the filter wants."""
+    wanted = ask.filter.room.timeline
+    events = [stored for stored in raw if wanted.matches(stored.event)] if wanted.selective else raw
+    if len(events) <= limit:
+        return Timeline(raw, events, more, since)
+    events = events[len(events) - limit :]
+    start = events[0].nid - 1 if events else raw[-1].nid
+    return Timeline([stored for stored in raw if stored.nid > start], events, True, start)
+
+
+def _limit(ask: Ask) -> int:
+    limit = ask.filter.room.timeline.limit
+    return DEFAULT_LIMIT if limit is None else limit

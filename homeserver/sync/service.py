@@ -1,0 +1,121 @@
+"""One `/sync` request: build an answer, or wait until there is something to say and build it then.
+
+spec: client-server-api/#get_matrixclientv3sync (SYNC-01 to SYNC-03, SYNC-22)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from homeserver.events.filtering import Filter
+from homeserver.graph.interning import Interning
+from homeserver.log.entries import Position
+from homeserver.log.tail import Tail
+from homeserver.matrix.errors import InvalidParam
+from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.clock import Clock
+from homeserver.sync.assemble import assemble, has_news
+from homeserver.sync.notifier import Notifier
+from homeserver.sync.rooms.stream import RoomsPart, RoomsStream
+from homeserver.sync.slice import Slices
+from homeserver.sync.types import Ask, Ignores, Part, PresenceTouch, Stream
+from homeserver.web.auth import Requester
+
+MAX_TIMEOUT_MS = 120_000
+Presence = Literal["online", "offline", "unavailable"]
+
+
+class Wish(NamedTuple):
+    """What a client asks for."""
+
+    since: Position | None
+    filter: Filter
+    timeout_ms: int
+    full_state: bool
+    state_after: bool
+    set_presence: Presence
+
+
+class SyncService:
+    """One per process."""
+
+    def __init__(
+        self,
+        tail: Tail,
+        memberships: Memberships,
+        interning: Interning,
+        rooms: RoomsStream,
+        streams: Sequence[Stream],
+        notifier: Notifier,
+        ignores: Ignores,
+        presence: PresenceTouch,
+        clock: Clock,
+    ) -> None:
+        self._tail = tail
+        self._memberships = memberships
+        self._interning = interning
+        self._rooms = rooms
+        self._streams = streams
+        self._notifier = notifier
+        self._ignores = ignores
+        self._presence = presence
+        self._clock = clock
+        self._slices = Slices(tail)
+        notifier.listen(rooms.audiences())
+        for stream in streams:
+            notifier.listen(stream.audiences())
+
+    async def sync(self, requester: Requester, wish: Wish) -> Iterator[bytes]:
+        """The answer, in pieces. Raises `InvalidParam` for a token from the future."""
+        if wish.since is not None and not 0 <= wish.since <= self._tail.position:
+            await self._tail.fresh()
+            if not 0 <= wish.since <= self._tail.position:
+                raise InvalidParam("since: not a token of this server")
+        await self._presence.touch(requester, wish.set_presence)
+        deadline = self._clock.monotonic() + min(wish.timeout_ms, MAX_TIMEOUT_MS) / 1000
+        while True:
+            ask = await self._ask(requester, wish)
+            if wish.since is None or ask.upto > wish.since or wish.full_state:
+                rooms, parts = await self._build(ask)
+                news = wish.since is None or wish.full_state or has_news(rooms, parts)
+            else:
+                rooms, parts, news = RoomsPart(), [], False
+            left = deadline - self._clock.monotonic()
+            if news or left <= 0 or not await self._wait(requester, ask.upto, left):
+                if not parts:
+                    rooms, parts = await self._build(ask)
+                return await self._assemble(rooms, parts, ask.upto)
+
+    async def _ask(self, requester: Requester, wish: Wish) -> Ask:
+        user = await self._memberships.of(requester.user_nid)
+        ignored = await self._ignores.of(requester.user_nid)
+        # From here on nothing is awaited: position, memberships and the slice belong together.
+        upto = self._tail.position
+        recent = self._slices.between(wish.since, upto) if wish.since is not None else None
+        return Ask(
+            requester,
+            wish.filter,
+            wish.since,
+            upto,
+            self._clock.now_ms(),
+            wish.full_state,
+            wish.state_after,
+            dict(user.rooms),
+            recent,
+            ignored,
+        )
+
+    async def _build(self, ask: Ask) -> tuple[RoomsPart, list[Part]]:
+        rooms, joined = await self._rooms.changes(ask)
+        return rooms, [await stream.changes(ask, joined) for stream in self._streams]
+
+    async def _wait(self, requester: Requester, upto: Position, seconds: float) -> bool:
+        """Until there may be news; False when the time is over or the server is closing."""
+        if self._tail.position > upto:
+            return True
+        return await self._notifier.wait(requester.user_nid, seconds)
+
+    async def _assemble(self, rooms: RoomsPart, parts: list[Part], upto: Position) -> Iterator[bytes]:
+        nids = {*rooms.join, *rooms.leave, *rooms.invite, *rooms.knock, *(nid for p in parts for nid in p.rooms)}
+        return assemble(rooms, parts, await self._interning.rooms(nids), upto)

@@ -1,0 +1,43 @@
+"""The recent log, sorted by kind. Long polls that wake together ask for the same stretch, so it is sorted once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from typing import Any
+
+from homeserver.log.entries import Entry, Position, Written
+from homeserver.log.tail import Tail
+from homeserver.sync.types import Recent
+
+KEPT = 32
+MAX_ENTRIES = 10_000
+"""Longer stretches are read from the database, room by room."""
+
+
+class Slices:
+    """One per process."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self._kept: OrderedDict[tuple[Position, Position], Recent] = OrderedDict()
+
+    def between(self, since: Position, upto: Position) -> Recent | None:
+        """Entries in (since, upto] by type; None if memory does not reach back that far."""
+        if since < self._tail.floor or upto - since > MAX_ENTRIES:
+            return None
+        key = (since, upto)
+        found = self._kept.get(key)
+        if found is None:
+            by_type: dict[type[Entry], list[Written[Any]]] = defaultdict(list)
+            for written in self._tail.since(since):
+                if written.position > upto:
+                    break
+                by_type[type(written.entry)].append(written)
+            found = self._kept[key] = dict(by_type)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def clear(self) -> None:
+        """Entries were missed."""
+        self._kept.clear()

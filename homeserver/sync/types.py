@@ -1,0 +1,94 @@
+"""What a stream of `/sync` is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from homeserver.events.filtering import Filter
+from homeserver.graph.room import Room
+from homeserver.log.entries import Entry, Position, Written
+from homeserver.rooms.memberships import Own
+from homeserver.web.auth import Requester
+
+Recent = Mapping[type[Entry], Sequence[Written[Any]]]
+"""Entries of a stretch of the log by type, in order."""
+
+
+class Audience(NamedTuple):
+    """Whose long polls an entry concerns."""
+
+    users: Iterable[int] = ()
+    """user_nids."""
+    room: int | None = None
+    """Everybody joined to this room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One sync, as of `upto`."""
+
+    requester: Requester
+    filter: Filter
+    since: Position | None
+    """None: from the beginning."""
+    upto: Position
+    now_ms: int
+    full_state: bool
+    state_after: bool
+    """The client asked for `state_after` in place of `state`."""
+    memberships: Mapping[int, Own]
+    """room_nid -> the user's membership as of `upto`; forgotten rooms too."""
+    recent: Recent | None
+    """Entries in (since, upto], if memory reaches back that far; None: ask the database."""
+    ignored: frozenset[str]
+    """User ids the user does not want to hear of."""
+
+
+@dataclass(slots=True)
+class Part:
+    """What one stream has to say."""
+
+    top: dict[str, bytes] = field(default_factory=dict)
+    """Member of the answer -> its JSON. Counts as news: the long poll ends."""
+    always: dict[str, bytes] = field(default_factory=dict)
+    """The same, but no news by itself (key counts)."""
+    rooms: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    """room_nid of a joined room -> member of its section -> its JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedRooms:
+    """What the stream of rooms found, for the streams after it."""
+
+    joined: Mapping[int, Room]
+    """Rooms the user is joined to, as far as they are in memory or in this answer."""
+    joined_nids: frozenset[int]
+    """All rooms the user is joined to and the filter wants."""
+    new: frozenset[int]
+    """Those that the client does not know yet: everything about them is news."""
+
+
+class Stream(Protocol):
+    """One kind of news. Features implement it beside their store."""
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        """Which entries it reads, and whom each concerns."""
+        ...
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        """News in (ask.since, ask.upto], or everything if `since` is None."""
+        ...
+
+
+class Ignores(Protocol):
+    """Whom a user ignores. spec: client-server-api/#ignoring-users"""
+
+    async def of(self, user_nid: int) -> frozenset[str]: ...
+
+
+class PresenceTouch(Protocol):
+    """A sync says that its user is about. spec: op:sync `set_presence` (SYNC-22)"""
+
+    async def touch(self, requester: Requester, presence: str) -> None: ...

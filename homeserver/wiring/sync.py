@@ -1,0 +1,58 @@
+"""The sync feature, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.sync.api import SyncApi
+from homeserver.sync.filters import FilterService
+from homeserver.sync.notifier import Notifier
+from homeserver.sync.rooms.classify import Classifier
+from homeserver.sync.rooms.state import StateReader
+from homeserver.sync.rooms.stream import RoomsStream
+from homeserver.sync.rooms.stripped import StrippedRooms
+from homeserver.sync.rooms.timeline import Timelines
+from homeserver.sync.service import SyncService
+from homeserver.sync.types import Ignores, PresenceTouch, Stream
+from homeserver.wiring.core import Core
+from homeserver.wiring.rooms import RoomsFeature
+
+
+class SyncFeature:
+    """Streams, notifier, service, endpoints."""
+
+    def __init__(
+        self, core: Core, rooms: RoomsFeature, streams: Sequence[Stream], ignores: Ignores, presence: PresenceTouch
+    ) -> None:
+        self.notifier = Notifier(core.rooms)
+        core.tail.after_batch(self.notifier.applied)
+        self.filters = FilterService(core.db)
+        stream = RoomsStream(
+            core.rooms,
+            core.events,
+            core.interning,
+            core.visibility,
+            Classifier(core.db, core.interning),
+            Timelines(core.db, core.events),
+            StateReader(core.db, core.states, core.interning),
+            StrippedRooms(core.events, core.states, core.interning),
+        )
+        self.service = SyncService(
+            core.tail,
+            rooms.memberships,
+            core.interning,
+            stream,
+            streams,
+            self.notifier,
+            ignores,
+            presence,
+            core.clock,
+        )
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [SyncApi(self.service, self.filters)]
+
+    def closing(self) -> None:
+        """Answer long polls."""
+        self.notifier.close()
