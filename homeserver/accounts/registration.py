@@ -19,7 +19,8 @@ from homeserver.auth.passwords import Passwords
 from homeserver.auth.sessions import SessionService
 from homeserver.auth.stages import REGISTRATION_TOKEN, TERMS
 from homeserver.auth.types import SessionRequest, Tokens
-from homeserver.auth.uia import Verified
+from homeserver.auth.uia import Uia, Verified
+from homeserver.config import ConfigError
 from homeserver.config.registration import RegistrationSection
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, Unauthorized, UserInUse
@@ -77,6 +78,15 @@ class RegistrationService:
         if not self._config.enabled:
             raise Forbidden("Registration is disabled")
         return [[STAGES[step] for step in flow] for flow in self._config.flows]
+
+    def check_possible(self, uia: Uia) -> None:
+        """Raises `ConfigError` for a configured step that this version cannot ask for."""
+        if not self._config.enabled:
+            return
+        for step in dict.fromkeys(step for flow in self._config.flows for step in flow):
+            if not uia.can(STAGES[step]):
+                where = "registration.flows"
+                raise ConfigError("The configuration", [(where, f"this version cannot ask for {step} yet")])
 
     async def check_free(self, user_id: UserId) -> None:
         """Raises `UserInUse`. Whether it is still free later, only `register` knows."""

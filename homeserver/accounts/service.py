@@ -13,7 +13,6 @@ from homeserver.devices.service import DeviceService
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
 from homeserver.matrix.ids import DeviceId, ServerName, UserId, domain_of
-from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 from homeserver.web.auth import AdminRequester
@@ -27,14 +26,12 @@ class AccountService:
         *,
         db: Database,
         log: LogWriter,
-        clock: Clock,
         server_name: ServerName,
         passwords: Passwords,
         devices: DeviceService,
     ) -> None:
         self._db = db
         self._log = log
-        self._clock = clock
         self._server_name = server_name
         self._passwords = passwords
         self._devices = devices
@@ -54,6 +51,11 @@ class AccountService:
         if account is None:
             raise NotFound("User not found")
         return account
+
+    async def is_local_account(self, user_id: UserId) -> bool:
+        """Whether the user exists here and has not ended."""
+        account = await self.find(user_id) if self.is_local(user_id) else None
+        return account is not None and not account.deactivated
 
     async def list_after(self, after: UserId, limit: int) -> list[Account]:
         """A page of accounts in the order of their user ids."""

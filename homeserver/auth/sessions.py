@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from homeserver.accounts.types import Account
 from homeserver.auth import store
-from homeserver.auth.authenticator import Sessions
 from homeserver.auth.entries import SessionsChanged
 from homeserver.auth.ports import CrossSigningKeys, NoCrossSigningKeys
 from homeserver.auth.tokens import ACCESS, MAX_TOKEN, REFRESH, digest_of, new_token
@@ -49,7 +48,6 @@ class SessionService:
         *,
         db: Database,
         log: LogWriter,
-        sessions: Sessions,
         clock: Clock,
         entropy: Entropy,
         config: AuthSection,
@@ -57,7 +55,6 @@ class SessionService:
     ) -> None:
         self._db = db
         self._log = log
-        self._sessions = sessions
         self._clock = clock
         self._entropy = entropy
         self._config = config

@@ -124,6 +124,10 @@ class Verified:
             raise Forbidden("This authentication was used already")
 
 
+NOTHING_PROVED = Verified({}, None)
+"""For requests that need no proof."""
+
+
 class Uia:
     """The engine; knows stages by their type."""
 
@@ -170,6 +174,12 @@ class Uia:
         if _complete(flows, session.completed):
             return Verified(dict(zip(session.completed, session.remembered, strict=True)), digest_of(name))
         raise UiaRequired(self._question(flows, name, session.completed))
+
+    async def forget(self, proof: Verified) -> None:
+        """Use a proof up, for operations that may be done twice. A second request with it may have been quicker."""
+        if proof.session is not None:
+            async with self._db.transaction() as tx:
+                await store.delete_uia_session(tx, proof.session)
 
     async def find(self, name: str) -> store.UiaRow:
         """A session by its name. Raises `Unknown`."""

@@ -13,7 +13,7 @@ from homeserver.auth.last_seen import LastSeen
 from homeserver.auth.sessions import MAX_DISPLAY_NAME, check_device_id
 from homeserver.devices import store
 from homeserver.devices.types import Device, DeviceChange, DeviceListener, DeviceRow
-from homeserver.log.entries import Written
+from homeserver.log.entries import Entry, Written
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import DeviceId, UserId
@@ -90,14 +90,20 @@ class DeviceService:
             await self._delete(DeviceChange(user_nid, user_id, gone), None)
 
     async def delete_all(
-        self, user_nid: int, user_id: UserId, *, but: DeviceId | None = None, also: Also | None = None
+        self,
+        user_nid: int,
+        user_id: UserId,
+        *,
+        but: DeviceId | None = None,
+        also: Also | None = None,
+        entries: Sequence[Entry] = (),
     ) -> None:
-        """End all devices but one. What `also` adds is written in any case, in the same transaction."""
+        """End all devices but one. What `also` adds is written and `entries` are logged in any case, together."""
         async with self._db.read() as tx:
             gone = [device_id for device_id in await store.find_ids(tx, user_nid) if device_id != but]
-        await self._delete(DeviceChange(user_nid, user_id, gone), also)
+        await self._delete(DeviceChange(user_nid, user_id, gone), also, entries)
 
-    async def _delete(self, change: DeviceChange, also: Also | None) -> None:
+    async def _delete(self, change: DeviceChange, also: Also | None, more: Sequence[Entry] = ()) -> None:
         gone = change.device_ids
 
         def write(batch: Pipeline, written: Sequence[Written[Any]]) -> None:
@@ -109,11 +115,9 @@ class DeviceService:
                 store.delete_devices(batch, change.user_nid, gone)
 
         changed = SessionsChanged(change.user_nid, gone[0] if len(gone) == 1 and also is None else None)
-        entries = (
-            [entry for listener in self._listeners for entry in listener.deletion_entries(change)]
-            if gone
-            else []
-        )
+        entries = list(more)
+        if gone:
+            entries += [entry for listener in self._listeners for entry in listener.deletion_entries(change)]
         await self._log.append(changed, *entries, alongside=write)
 
     async def _row(self, user_nid: int, device_id: DeviceId) -> DeviceRow:

@@ -6,6 +6,7 @@ from typing import Any
 
 from homeserver.auth.entries import SessionsChangedSink
 from homeserver.log.entries import Sink
+from homeserver.profiles.entries import ProfileChangedSink
 from homeserver.rooms.entries import ForgetSink
 
 
@@ -14,4 +15,5 @@ def feature_sinks() -> list[Sink[Any]]:
     return [
         ForgetSink(),
         SessionsChangedSink(),
+        ProfileChangedSink(),
     ]

@@ -9,15 +9,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from homeserver.accounts.assembly import Identity
-from homeserver.auth.entries import SessionsChangedSink
 from homeserver.auth.ports import Appservices
 from homeserver.config import Config
 from homeserver.config.load import build
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
+from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.storage.database import Database
 from homeserver.web.dispatch import Parts
@@ -29,6 +29,8 @@ from homeserver.web.registry import Registry
 from homeserver.web.server import WebServer
 from homeserver.web.stream import Patience
 from homeserver.web.wire import Wire
+from homeserver.wiring.accounts import AccountsFeature
+from homeserver.wiring.sinks import feature_sinks
 from tests.support.server import Server
 
 _CHEAP = {"password_hash": {"memory": "8K", "passes": 1}, "login_tokens": True}
@@ -45,12 +47,12 @@ _OPEN = {
 class IdentityServer(Server):
     """A `Server` whose parts a test may look at."""
 
-    identity: Identity | None = None
+    identity: AccountsFeature | None = None
     db: Database | None = None
     tail: Tail | None = None
 
     @property
-    def parts(self) -> Identity:
+    def parts(self) -> AccountsFeature:
         assert self.identity is not None
         return self.identity
 
@@ -81,23 +83,17 @@ async def run(
     config = config_of(**sections)
     clock = clock or SystemClock()
     async with Database(dsn, size=6) as db:
-        tail = Tail(db, [SessionsChangedSink()], alone=alone)
+        tail = Tail(db, feature_sinks(), alone=alone)
         log = LogWriter(db, tail, clock)
         limiter = RateLimiter(clock, _rates(config))
-        identity = Identity(
-            config,
-            db=db,
-            log=log,
-            tail=tail,
-            clock=clock,
-            entropy=Entropy(),
-            limiter=limiter,
-            appservices=appservices,
+        core = SimpleNamespace(
+            db=db, log=log, tail=tail, clock=clock, entropy=Entropy(), server_name=ServerName("localhost")
         )
+        identity = AccountsFeature(config, core, limiter, appservices)
         await tail.start()
         web = _web(identity, limiter)
         running = [asyncio.create_task(log.run()), asyncio.create_task(tail.run())]
-        running += [asyncio.create_task(loop()) for loop in identity.loops.values()]
+        running += [asyncio.create_task(loop) for loop in identity.loops().values()]
         await web.start([Listener(port=0)])
         _, host, port = web.addresses[0]
         server = IdentityServer(f"http://{host}:{port}", dsn, identity=identity, db=db, tail=tail)
@@ -109,7 +105,7 @@ async def run(
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-            await identity.close()
+            await identity.stop()
 
 
 def _rates(config: Config) -> dict[str, Rate]:
@@ -122,9 +118,9 @@ def _rates(config: Config) -> dict[str, Rate]:
     return {name: Rate(rate.per_second, rate.burst) for name, rate in rates.items() if rate is not None}
 
 
-def _web(identity: Identity, limiter: RateLimiter) -> WebServer:
+def _web(identity: AccountsFeature, limiter: RateLimiter) -> WebServer:
     registry = Registry()
-    registry.add(*identity.apis)
+    registry.add(*identity.apis())
     clock = SystemClock()
     patience = Patience()
     parts = Parts(

@@ -1,0 +1,66 @@
+"""How an account ends.
+
+spec: client-server-api/#account-deactivation (CHECKLIST AUTH-29)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.accounts import store
+from homeserver.accounts.ports import ForgetUser, LeaveAllRooms
+from homeserver.accounts.tasks import AccountTasks
+from homeserver.devices.service import DeviceService
+from homeserver.matrix.ids import UserId
+from homeserver.profiles import store as profile_store
+from homeserver.profiles.service import removal_of
+from homeserver.runtime.clock import Clock
+from homeserver.storage.tx import Pipeline
+
+LEAVE = "leave_rooms"
+FORGET = "forget_user"
+_WAIT_SECONDS = 5.0
+"""How long a client waits for its rooms to be left before it is told that the account has ended, which is so at once."""
+
+
+class Deactivation:
+    """Ends accounts. What rooms and other features have to do for it is plugged in with `leave` and `forget`."""
+
+    def __init__(self, *, devices: DeviceService, tasks: AccountTasks, clock: Clock) -> None:
+        self._devices = devices
+        self._tasks = tasks
+        self._clock = clock
+        self._forgetters: list[ForgetUser] = []
+        tasks.handle(FORGET, self._forget)
+
+    def leave_with(self, rooms: LeaveAllRooms) -> None:
+        """Plug in who leaves the rooms."""
+
+        async def leave(_user_nid: int, user_id: UserId) -> None:
+            await rooms.leave_all_rooms(user_id)
+
+        self._tasks.handle(LEAVE, leave)
+
+    def forget_with(self, *features: ForgetUser) -> None:
+        """Plug in who keeps data of users."""
+        self._forgetters.extend(features)
+
+    async def deactivate(self, user_nid: int, user_id: UserId, *, erase: bool) -> None:
+        """End all sessions and ways in at once, and for ever; leave the rooms then. Doing it twice is harmless."""
+        now_ms = self._clock.now_ms()
+        kinds: Sequence[str] = (LEAVE, FORGET) if erase else (LEAVE,)
+
+        def write(batch: Pipeline) -> None:
+            store.deactivate(batch, user_nid, erase=erase, now_ms=now_ms)
+            store.delete_grants(batch, user_nid)
+            profile_store.delete_profile(batch, user_nid)
+            for kind in kinds:
+                self._tasks.order(batch, kind, user_nid)
+
+        await self._devices.delete_all(user_nid, user_id, also=write, entries=removal_of(user_nid, user_id))
+        for kind in kinds:
+            await self._tasks.carry_out(kind, user_nid, within=_WAIT_SECONDS)
+
+    async def _forget(self, user_nid: int, _user_id: UserId) -> None:
+        for feature in self._forgetters:
+            await feature.forget_user(user_nid)

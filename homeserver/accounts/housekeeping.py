@@ -1,0 +1,37 @@
+"""Throwing away what has expired: login and OpenID tokens, nonces, authentications nobody finished."""
+
+from __future__ import annotations
+
+import structlog
+
+from homeserver.accounts import store
+from homeserver.auth import store as auth_store
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+
+_log = structlog.get_logger("atrium.accounts")
+
+EVERY_SECONDS = 600.0
+
+
+class Housekeeping:
+    """Harmless in several processes at once."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Clean every `EVERY_SECONDS`, until cancelled."""
+        while True:
+            await self._clock.sleep(EVERY_SECONDS)
+            try:
+                await self.clean()
+            except Exception as error:  # noqa: BLE001  # the next round tries again
+                _log.warning("housekeeping_failed", error=repr(error))
+
+    async def clean(self) -> None:
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction() as tx:
+            await store.delete_expired(tx, now_ms)
+            await auth_store.delete_expired(tx, now_ms)

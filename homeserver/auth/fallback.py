@@ -1,0 +1,160 @@
+"""Pages for stages a client does not know, and a page to log in with for clients that know no login type.
+
+spec: client-server-api/#fallback, #login-fallback (CHECKLIST AUTH-07, AUTH-17)
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from html import escape
+from typing import Final
+
+from homeserver.auth import stages
+from homeserver.auth.uia import Uia
+from homeserver.config.registration import Policy
+from homeserver.matrix.errors import InvalidParam, LimitExceeded, MatrixError, MissingParam
+from homeserver.web.endpoint import Auth, Body, Form, Path, Query, endpoint
+from homeserver.web.request import RequestInfo
+from homeserver.web.response import Html
+
+_PATH: Final = "/_matrix/client/{v}/auth/{authType}/fallback/web"
+
+_STYLE: Final = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:4rem auto;padding:0 1rem;color:#1b1d22}"
+    "h1{font-size:1.4rem}label{display:block;margin:1rem 0 .3rem}"
+    "input{font:inherit;width:100%;box-sizing:border-box;padding:.5rem;border:1px solid #8d97a5;border-radius:6px}"
+    "button{font:inherit;margin-top:1.2rem;padding:.5rem 1.4rem;border:0;border-radius:6px;background:#0b6e55;color:#fff}"
+    ".error{color:#b3261e}"
+)
+_DONE: Final = (
+    "if(window.onAuthDone){window.onAuthDone()}"
+    'else if(window.opener&&window.opener.postMessage){window.opener.postMessage("authDone","*")}'
+)
+_LOGIN: Final = """
+(() => {
+  const form = document.querySelector("form"), error = document.querySelector(".error");
+  const passed = new URLSearchParams(location.search);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    error.textContent = "";
+    const body = {
+      type: "m.login.password",
+      identifier: { type: "m.id.user", user: form.user.value },
+      password: form.password.value,
+    };
+    for (const [key, value] of passed) {
+      if (!["type", "identifier", "user", "password", "token", "medium", "address"].includes(key)) {
+        body[key] = value === "true" ? true : value === "false" ? false : value;
+      }
+    }
+    try {
+      const response = await fetch("../../../client/v3/login", { method: "POST", body: JSON.stringify(body) });
+      const answer = await response.json();
+      if (!response.ok) { error.textContent = answer.error || answer.errcode; return; }
+      form.hidden = true;
+      document.querySelector("h1").textContent = "You are logged in";
+      if (window.matrixLogin && window.matrixLogin.onLogin) { window.matrixLogin.onLogin(answer); }
+      else if (window.onLogin) { window.onLogin(answer); }
+    } catch (failure) { error.textContent = "The server cannot be reached"; }
+  });
+})();
+"""
+
+
+class FallbackApi:
+    """Pages for people, where their client has none."""
+
+    def __init__(self, uia: Uia, policies: Mapping[str, Policy]) -> None:
+        self._uia = uia
+        self._policies = policies
+
+    @endpoint("authFallback", "GET", _PATH, auth=Auth.NONE, limit="ui_auth")
+    async def show(self, auth_type: Path[str], session: Query[str]) -> Html:
+        """The page of a stage."""
+        if not self._uia.can(auth_type):
+            raise InvalidParam("There is no such kind of authentication here")
+        found = await self._uia.find(session)
+        if auth_type in found.completed:
+            return _done()
+        return self._form(auth_type, session, "")
+
+    @endpoint("authFallbackSubmit", "POST", _PATH, auth=Auth.NONE, limit="ui_auth")
+    async def submit(self, auth_type: Path[str], body: Body[Form], info: RequestInfo) -> Html:
+        """What a person sent from that page."""
+        fields = {name: values[0] for name, values in body.items() if values}
+        session = fields.pop("session", None)
+        if session is None:
+            raise MissingParam("Missing form field: session")
+        await self._uia.find(session)
+        try:
+            await self._uia.prove(session, auth_type, fields, info.ip)
+        except LimitExceeded:
+            raise
+        except MatrixError as failure:
+            return self._form(auth_type, session, failure.error)
+        return _done()
+
+    @endpoint("loginFallback", "GET", "/_matrix/static/client/login/", auth=Auth.NONE)
+    async def login_page(self) -> Html:
+        """A page to log in with (CHECKLIST AUTH-17)."""
+        text = _page(
+            "Log in",
+            '<p class="error" role="alert"></p>'
+            '<form><label for="user">User name</label><input id="user" name="user" autocomplete="username" required>'
+            '<label for="password">Password</label><input id="password" name="password" type="password" '
+            'autocomplete="current-password" required><button>Log in</button></form>',
+            _LOGIN,
+        )
+        return Html(text, policy=f"{_policy(_LOGIN)}; connect-src 'self'")
+
+    def _form(self, auth_type: str, session: str, error: str) -> Html:
+        title, inner = self._inner(auth_type)
+        trouble = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
+        hidden = f'<input type="hidden" name="session" value="{escape(session)}">'
+        text = _page(
+            title, f'{trouble}<form method="post">{hidden}{inner}<button>Continue</button></form>', ""
+        )
+        return Html(text, status=401 if error else 200)
+
+    def _inner(self, auth_type: str) -> tuple[str, str]:
+        if auth_type == stages.PASSWORD:
+            return "Confirm with your password", (
+                '<label for="password">Password</label>'
+                '<input id="password" name="password" type="password" autocomplete="current-password" required>'
+            )
+        if auth_type == stages.REGISTRATION_TOKEN:
+            return "Registration token", (
+                '<label for="token">The token you were given</label><input id="token" name="token" required>'
+            )
+        if auth_type == stages.TERMS:
+            shown = "".join(_link(policy) for policy in self._policies.values())
+            return "Please read and agree", f"<ul>{shown}</ul><p>By continuing you agree to these terms.</p>"
+        return "Continue", ""
+
+
+def _link(policy: Policy) -> str:
+    text = policy.languages.get("en") or next(iter(policy.languages.values()))
+    return f'<li><a href="{escape(text.url)}" target="_blank" rel="noopener noreferrer">{escape(text.name)}</a></li>'
+
+
+def _done() -> Html:
+    return Html(_page("Done", "<p>You can close this window.</p>", _DONE), policy=_policy(_DONE))
+
+
+def _policy(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    )
+
+
+def _page(title: str, inner: str, script: str) -> str:
+    end = f"<script>{script}</script>" if script else ""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{inner}{end}</body></html>"
+    )

@@ -1,0 +1,1 @@
+"""What a client learns of this server before and after logging in: versions, capabilities, well-known files."""

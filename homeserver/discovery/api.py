@@ -1,0 +1,106 @@
+"""Endpoints of discovery: versions, capabilities, well-known files.
+
+spec: client-server-api/#server-discovery, #capabilities-negotiation
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from homeserver.config import Config
+from homeserver.events.room_version import ROOM_VERSIONS
+from homeserver.matrix.errors import NotFound
+from homeserver.matrix.ids import is_user_id
+from homeserver.web.auth import Requester
+from homeserver.web.endpoint import Auth, endpoint
+from homeserver.web.response import RawJson
+
+VERSIONS: Final = (
+    *("r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1"),
+    *(f"v1.{minor}" for minor in range(1, 20)),
+)
+"""Clients look for single ones by name, so every one is listed (CHECKLIST API-15)."""
+
+UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
+    "uk.tcpip.msc4133": True,  # extended profiles; in the specification since v1.16
+    "uk.tcpip.msc4133.stable": True,
+    "uk.timedout.msc4323": True,  # locking and suspending; since v1.18
+}
+"""Of the features in this package's neighbourhood; others are handed over in the constructor."""
+
+
+class DiscoveryApi:
+    """What this server is and can do."""
+
+    def __init__(self, config: Config, unstable_features: Mapping[str, bool] | None = None) -> None:
+        """`unstable_features`: flags of features that are served under an unstable name too."""
+        self._config = config
+        features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
+        self._versions = RawJson(msgspec.json.encode({"versions": VERSIONS, "unstable_features": features}))
+        base_url, support = config.server.public_baseurl, _support(config)
+        self._client = (
+            RawJson(msgspec.json.encode({"m.homeserver": {"base_url": base_url}})) if base_url else None
+        )
+        self._support = RawJson(msgspec.json.encode(support)) if support else None
+
+    # A token that has expired must not keep a client from learning how to get a new one: none is looked at.
+    @endpoint("getVersions", "GET", "/_matrix/client/versions", auth=Auth.NONE)
+    async def versions(self) -> RawJson:
+        """Lists the versions of the specification that are served."""
+        return self._versions
+
+    @endpoint("getWellknown", "GET", "/.well-known/matrix/client", auth=Auth.NONE)
+    async def well_known(self) -> RawJson:
+        """Tells clients where the server is (CHECKLIST DISC-01)."""
+        if self._client is None:
+            raise NotFound("This server's address is not published here")
+        return self._client
+
+    @endpoint("getWellknownSupport", "GET", "/.well-known/matrix/support", auth=Auth.NONE)
+    async def support(self) -> RawJson:
+        """Tells whom to ask for help (CHECKLIST DISC-02)."""
+        if self._support is None:
+            raise NotFound("No contact is published here")
+        return self._support
+
+    @endpoint(
+        "getCapabilities", "GET", "/_matrix/client/{v}/capabilities", auth=Auth.GUEST_ALLOWED, limit="default"
+    )
+    async def capabilities(self, requester: Requester) -> dict[str, Any]:
+        """Tells what the user can do here (CHECKLIST CAP-01 to CAP-05)."""
+        config, guest = self._config, requester.is_guest
+        by_password = config.auth.password_login and not guest and requester.appservice_id is None
+        capabilities: dict[str, Any] = {
+            "m.room_versions": {
+                "default": config.rooms.default_version,
+                "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+            },
+            "m.change_password": {"enabled": by_password},
+            "m.set_displayname": {"enabled": True},
+            "m.set_avatar_url": {"enabled": not guest},
+            "m.profile_fields": {"enabled": True, **({"allowed": ["displayname"]} if guest else {})},
+            "m.3pid_changes": {"enabled": False},
+            "m.get_login_token": {"enabled": config.auth.login_tokens and by_password},
+            "m.forget_forced_upon_leave": {"enabled": config.rooms.forget_on_leave},
+        }
+        if requester.is_admin:
+            capabilities["m.account_moderation"] = {"lock": True, "suspend": True}
+        return {"capabilities": capabilities}
+
+
+def _support(config: Config) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    contact = config.server.admin_contact
+    if contact:
+        kind, value = (
+            ("matrix_id", contact)
+            if is_user_id(contact)
+            else ("email_address", contact.removeprefix("mailto:"))
+        )
+        found["contacts"] = [{kind: value, "role": "m.role.admin"}]
+    if config.server.support_page:
+        found["support_page"] = config.server.support_page
+    return found

@@ -1,0 +1,1 @@
+"""Profiles of users: display name, avatar and further fields, and telling the rooms of a change."""

@@ -1,0 +1,211 @@
+"""Profiles: reading anyone's, changing one's own, and letting the rooms know.
+
+spec: client-server-api/#profiles
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from homeserver.accounts.tasks import AccountTasks
+from homeserver.log.entries import Entry, Position
+from homeserver.log.writer import LogWriter
+from homeserver.matrix.errors import NotFound, Unavailable
+from homeserver.matrix.ids import ServerName, UserId, domain_of
+from homeserver.profiles import fields as rules
+from homeserver.profiles import store
+from homeserver.profiles.entries import ProfileChanged
+from homeserver.profiles.fields import REMOVED
+from homeserver.profiles.types import AVATAR_URL, DISPLAYNAME, Profile, ProfilePropagation, RemoteProfiles
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Later, Pipeline
+
+PROPAGATE = "propagate_profile"
+_WAIT_SECONDS = 10.0
+"""How long a client waits for its rooms to be told; what takes longer goes on without it."""
+MAX_CACHED = 20_000
+_ATTEMPTS = 5
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class ProfileCache:
+    """Profiles of local users that were asked for lately: a projection of the log."""
+
+    def __init__(self, limit: int = MAX_CACHED) -> None:
+        self._limit = limit
+        self._profiles: dict[UserId, Profile] = {}
+        self.version = 0
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {ProfileChanged: self._changed}
+
+    def reset(self) -> None:
+        self.version += 1
+        self._profiles.clear()
+
+    def get(self, user_id: UserId) -> Profile | None:
+        return self._profiles.get(user_id)
+
+    def add(self, user_id: UserId, profile: Profile, version: int) -> None:
+        """Remember, unless anything changed since `version` was read."""
+        if version != self.version:
+            return
+        if len(self._profiles) >= self._limit:
+            del self._profiles[next(iter(self._profiles))]
+        self._profiles[user_id] = profile
+
+    def _changed(self, _position: Position, entry: ProfileChanged) -> None:
+        self.version += 1
+        self._profiles.pop(entry.user_id, None)
+
+
+class ProfileService:
+    """Profiles of local users, and through a port those of others."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        log: LogWriter,
+        cache: ProfileCache,
+        tasks: AccountTasks,
+        server_name: ServerName,
+    ) -> None:
+        self._db = db
+        self._log = log
+        self._cache = cache
+        self._tasks = tasks
+        self._server_name = server_name
+        self._remote: RemoteProfiles | None = None
+
+    def propagate_with(self, rooms: ProfilePropagation) -> None:
+        """Plug in who tells the rooms."""
+
+        async def propagate(_user_nid: int, user_id: UserId) -> None:
+            await rooms.profile_changed(user_id, await self._load(user_id) or {})
+
+        self._tasks.handle(PROPAGATE, propagate)
+
+    def fetch_with(self, remote: RemoteProfiles) -> None:
+        """Plug in who asks other servers."""
+        self._remote = remote
+
+    async def get(self, user_id: UserId) -> Profile:
+        """A local user's profile; empty if nothing was ever set. Raises `NotFound`."""
+        cached = self._cache.get(user_id)
+        if cached is not None:
+            return cached
+        version = self._cache.version
+        profile = await self._load(user_id)
+        if profile is None:
+            raise NotFound("User not found")
+        self._cache.add(user_id, profile, version)
+        return profile
+
+    async def get_many(self, user_ids: Collection[UserId]) -> dict[UserId, Profile]:
+        """Profiles of those local users that have one; one query for those not in memory."""
+        found = {user_id: p for user_id in user_ids if (p := self._cache.get(user_id)) is not None}
+        missing = [user_id for user_id in user_ids if user_id not in found]
+        if missing:
+            version = self._cache.version
+            async with self._db.read() as tx:
+                rows = await store.find_many(tx, missing)
+            for user_id, encoded in rows:
+                found[user_id] = _decode(encoded)
+                self._cache.add(user_id, found[user_id], version)
+        return found
+
+    async def membership_fields(self, user_id: UserId) -> Mapping[str, str]:
+        """What a local user's own membership events carry: name and avatar, if set (CHECKLIST USER-04)."""
+        try:
+            profile = await self.get(user_id)
+        except NotFound:
+            return {}
+        return {key: profile[key] for key in (DISPLAYNAME, AVATAR_URL) if key in profile}
+
+    async def look_up(self, user_id: UserId, field: str | None = None) -> Profile:
+        """Anyone's profile, or one field of it.
+
+        Raises:
+            NotFound: no such user, or no such field.
+            InvalidParam, KeyTooLarge: no field can be called so.
+            Forbidden: the other server does not tell.
+        """
+        if field is not None:
+            rules.check_key(field)
+        if domain_of(user_id) == self._server_name:
+            profile = await self.get(user_id)
+        elif self._remote is not None:
+            profile = await self._remote.fetch(user_id, field)
+        else:
+            raise NotFound("Profiles of other servers cannot be looked up")
+        if field is None:
+            return profile
+        if field not in profile:
+            raise NotFound("There is no such profile field")
+        return {field: profile[field]}
+
+    async def set_field(self, user_nid: int, user_id: UserId, key: str, value: Any) -> None:
+        """Set a field, or remove it (`REMOVED`), and tell the rooms if it is the name or picture.
+
+        Returns when the rooms have been told; after `_WAIT_SECONDS` anyway, then that goes on by itself.
+
+        Raises:
+            ProfileTooLarge: with this value the profile would be too large.
+            NotFound: the account has ended.
+        """
+        if not await self._write(user_nid, user_id, key, value):
+            return
+        if key in (DISPLAYNAME, AVATAR_URL):
+            await self._tasks.carry_out(PROPAGATE, user_nid, within=_WAIT_SECONDS)
+
+    async def _write(self, user_nid: int, user_id: UserId, key: str, value: Any) -> bool:
+        """False if the field has this value already."""
+        for _ in range(_ATTEMPTS):
+            old = await self._read(user_id)
+            changed = dict(_decode(old))
+            changed.pop(key, None)
+            if value is not REMOVED:
+                changed[key] = value
+            new = rules.encode(dict(sorted(changed.items())))
+            if new == old:
+                return False
+            if await self._replace(user_nid, user_id, key, old, new):
+                return True
+        raise Unavailable("The profile is being changed elsewhere, try again")
+
+    async def _replace(self, user_nid: int, user_id: UserId, key: str, old: bytes, new: bytes) -> bool:
+        """False if it is not `old` any more."""
+        value = _decode(new).get(key, REMOVED)
+        entry = ProfileChanged(
+            user_nid, user_id, key, None if value is REMOVED else msgspec.json.encode(value)
+        )
+        replaced: list[Later[int]] = []
+
+        def write(batch: Pipeline, _written: object) -> None:
+            replaced.append(store.replace_fields(batch, user_nid, old, new))
+            if key in (DISPLAYNAME, AVATAR_URL):
+                self._tasks.order(batch, PROPAGATE, user_nid)
+
+        await self._log.append(entry, alongside=write)
+        return replaced[-1].result == 1
+
+    async def _read(self, user_id: UserId) -> bytes:
+        async with self._db.read() as tx:
+            row = await store.find_fields(tx, user_id)
+        if row is None:
+            raise NotFound("User not found")
+        return row[1] or b"{}"
+
+    async def _load(self, user_id: UserId) -> Profile | None:
+        async with self._db.read() as tx:
+            row = await store.find_fields(tx, user_id)
+        return None if row is None else _decode(row[1] or b"{}")
+
+
+def removal_of(user_nid: int, user_id: UserId) -> Sequence[Entry]:
+    """What is logged when a whole profile goes, with its account."""
+    return [ProfileChanged(user_nid, user_id, None, None)]

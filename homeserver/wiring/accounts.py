@@ -1,0 +1,195 @@
+"""Accounts, authentication, devices, profiles and discovery, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from homeserver.accounts.account_api import AccountApi
+from homeserver.accounts.api import RegistrationApi
+from homeserver.accounts.ending import Deactivation
+from homeserver.accounts.housekeeping import Housekeeping
+from homeserver.accounts.moderation_api import ModerationApi
+from homeserver.accounts.names import Names
+from homeserver.accounts.openid import OpenIdTokens
+from homeserver.accounts.registration import RegistrationService
+from homeserver.accounts.service import AccountService
+from homeserver.accounts.shared_secret import SharedSecretApi
+from homeserver.accounts.tasks import AccountTasks
+from homeserver.auth.api import AuthApi
+from homeserver.auth.appservices import AppserviceSessions
+from homeserver.auth.authenticator import Sessions, TokenAuthenticator
+from homeserver.auth.fallback import FallbackApi
+from homeserver.auth.identifiers import Identifiers
+from homeserver.auth.last_seen import LastSeen
+from homeserver.auth.login import LoginService
+from homeserver.auth.login_tokens import LoginTokens
+from homeserver.auth.password_check import PasswordCheck
+from homeserver.auth.passwords import Passwords
+from homeserver.auth.ports import Appservices, NoAppservices, NoThreepids
+from homeserver.auth.sessions import SessionService, in_ms
+from homeserver.auth.stages import DummyStage, PasswordStage, RegistrationTokenStage, TermsStage
+from homeserver.auth.uia import Uia
+from homeserver.config import Config
+from homeserver.devices.api import DevicesApi
+from homeserver.devices.service import DeviceService
+from homeserver.discovery.api import DiscoveryApi
+from homeserver.matrix.ids import UserId
+from homeserver.profiles.api import ProfilesApi
+from homeserver.profiles.service import ProfileCache, ProfileService
+from homeserver.web.rate_limit import RateLimiter
+from homeserver.wiring.core import Core
+
+
+class _OpenToInvites:
+    """Everybody lets everybody invite them, as long as nobody can say otherwise."""
+
+    async def blocks(self, invitee: UserId, inviter: UserId) -> bool:
+        del invitee, inviter
+        return False
+
+
+class AccountsFeature:
+    """Everything about who somebody is."""
+
+    def __init__(
+        self, config: Config, core: Core, limiter: RateLimiter, appservices: Appservices | None = None
+    ) -> None:
+        self._config = config
+        self._core = core
+        self._limiter = limiter
+        self._appservices = appservices or NoAppservices()
+        self.invites = _OpenToInvites()
+        self._sessions_and_devices()
+        self._accounts_and_profiles()
+        self._ways_in()
+
+    def _sessions_and_devices(self) -> None:
+        core, auth = self._core, self._config.auth
+        self.last_seen = LastSeen(core.db, core.clock)
+        cache = Sessions()
+        core.tail.attach(cache)
+        masks = AppserviceSessions(core.db, self._appservices)
+        cache.on_change(masks.forget)
+        self.authenticator = TokenAuthenticator(
+            db=core.db, clock=core.clock, sessions=cache, last_seen=self.last_seen, appservices=masks
+        )
+        self.sessions = SessionService(
+            db=core.db, log=core.log, clock=core.clock, entropy=core.entropy, config=auth
+        )
+        self.devices = DeviceService(db=core.db, log=core.log, clock=core.clock, last_seen=self.last_seen)
+
+    def _accounts_and_profiles(self) -> None:
+        core, auth = self._core, self._config.auth
+        self.passwords = Passwords(auth.password_hash, auth.password_policy)
+        self.accounts = AccountService(
+            db=core.db,
+            log=core.log,
+            server_name=core.server_name,
+            passwords=self.passwords,
+            devices=self.devices,
+        )
+        self.tasks = AccountTasks(core.db, core.clock)
+        self.ending = Deactivation(devices=self.devices, tasks=self.tasks, clock=core.clock)
+        profile_cache = ProfileCache()
+        core.tail.attach(profile_cache)
+        self.profiles = ProfileService(
+            db=core.db, log=core.log, cache=profile_cache, tasks=self.tasks, server_name=core.server_name
+        )
+        self.openid = OpenIdTokens(core.db, core.clock, core.entropy)
+
+    def _ways_in(self) -> None:
+        core, auth, registration = self._core, self._config.auth, self._config.registration
+        identifiers = Identifiers(core.server_name, NoThreepids())
+        check = PasswordCheck(core.db, self.passwords, self._limiter)
+        self.uia = Uia(
+            db=core.db,
+            clock=core.clock,
+            entropy=core.entropy,
+            limiter=self._limiter,
+            lifetime_ms=in_ms(auth.ui_auth_session_lifetime) or 0,
+        )
+        self.uia.add(
+            DummyStage(),
+            PasswordStage(check, identifiers),
+            RegistrationTokenStage(core.db, core.clock),
+            TermsStage(registration.policies),
+        )
+        self.login = LoginService(
+            config=auth,
+            sessions=self.sessions,
+            passwords=check,
+            identifiers=identifiers,
+            appservices=self._appservices,
+            tokens=LoginTokens(core.db, core.clock, core.entropy),
+            limiter=self._limiter,
+        )
+        self.names = Names(core.server_name, registration.reserved_names, self._appservices, core.entropy)
+        self.registration = RegistrationService(
+            db=core.db,
+            log=core.log,
+            clock=core.clock,
+            names=self.names,
+            config=registration,
+            passwords=self.passwords,
+            sessions=self.sessions,
+        )
+        self.registration.check_possible(self.uia)
+        self.housekeeping = Housekeeping(core.db, core.clock)
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        base_url, core = self._config.server.public_baseurl, self._core
+        return [
+            AuthApi(
+                login=self.login,
+                sessions=self.sessions,
+                devices=self.devices,
+                uia=self.uia,
+                well_known={"m.homeserver": {"base_url": base_url}} if base_url else None,
+            ),
+            FallbackApi(self.uia, self._config.registration.policies),
+            RegistrationApi(
+                registration=self.registration,
+                accounts=self.accounts,
+                names=self.names,
+                uia=self.uia,
+                authenticator=self.authenticator,
+                appservices=self._appservices,
+                limiter=self._limiter,
+            ),
+            SharedSecretApi(
+                config=self._config.registration,
+                registration=self.registration,
+                profiles=self.profiles,
+                names=self.names,
+                clock=core.clock,
+                entropy=core.entropy,
+            ),
+            AccountApi(
+                accounts=self.accounts,
+                ending=self.ending,
+                passwords=self.passwords,
+                uia=self.uia,
+                openid=self.openid,
+                server_name=core.server_name,
+                change_password=self._config.auth.password_login,
+            ),
+            ModerationApi(self.accounts, self.devices),
+            DevicesApi(self.devices, self.uia),
+            ProfilesApi(self.profiles),
+            DiscoveryApi(self._config),
+        ]
+
+    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Background work; each runs until cancelled."""
+        return {
+            "accounts.last_seen": self.last_seen.run(),
+            "accounts.tasks": self.tasks.run(),
+            "accounts.housekeeping": self.housekeeping.run(),
+        }
+
+    async def stop(self) -> None:
+        """Write what was only noted, and let the threads go."""
+        await self.last_seen.flush()
+        self.passwords.close()
