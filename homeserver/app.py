@@ -82,6 +82,8 @@ class App:
 
     async def stop(self) -> None:
         """Finish requests, write what waits, close. Idempotent."""
+        if hasattr(self, "features"):
+            self.features.closing()
         if hasattr(self, "web"):
             await self.web.stop(grace=max(1.0, self.config.limits.shutdown - 2))
         if hasattr(self, "core"):

@@ -84,7 +84,8 @@ class Tail:
     def since(self, position: Position) -> Iterator[Written[Any]]:
         """Entries in (position, self.position], in order; only for position >= floor."""
         newest_first = list(islice(reversed(self._recent), max(0, self.position - position)))
-        return reversed(newest_first)
+        newest_first.reverse()
+        return iter(newest_first)
 
     async def fresh(self) -> None:
         """Wait until everything committed before this call, by any process, is seen here."""

@@ -8,9 +8,19 @@ from typing import Any
 from homeserver.config import Config
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
+from homeserver.web.auth import Requester
+from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.rooms import RoomsFeature
+from homeserver.wiring.sync import SyncFeature
+
+
+class _NoPresence:
+    """Nobody is told who is about."""
+
+    async def touch(self, requester: Requester, presence: str) -> None:
+        del requester, presence
 
 
 class Features:
@@ -19,12 +29,16 @@ class Features:
     def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
         self.http_metrics = HttpMetrics()
         self.accounts = AccountsFeature(config, core, limiter)
-        self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.accounts.invites)
+        self.account_data = AccountDataFeature(core)
+        self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
+        streams = [self.account_data.stream]
+        self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, _NoPresence())
         self.authenticator = self.accounts.authenticator
 
     def apis(self) -> list[object]:
         """Objects that declare endpoints."""
-        return [*self.accounts.apis(), *self.rooms.apis()]
+        features = (self.accounts, self.account_data, self.rooms, self.sync)
+        return [api for feature in features for api in feature.apis()]
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""
@@ -32,6 +46,10 @@ class Features:
 
     async def start(self) -> None:
         """What must be loaded before the first request."""
+
+    def closing(self) -> None:
+        """The server stops: long polls answer."""
+        self.sync.closing()
 
     async def stop(self) -> None:
         """What must be written before the database is closed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from homeserver.account_data.entries import AccountDataSink
 from homeserver.auth.entries import SessionsChangedSink
 from homeserver.log.entries import Sink
 from homeserver.profiles.entries import ProfileChangedSink
@@ -14,6 +15,7 @@ def feature_sinks() -> list[Sink[Any]]:
     """A sink per entry type."""
     return [
         ForgetSink(),
+        AccountDataSink(),
         SessionsChangedSink(),
         ProfileChangedSink(),
     ]

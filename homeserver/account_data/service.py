@@ -1,0 +1,127 @@
+"""Reading and writing account data and tags.
+
+spec: client-server-api/#client-config, #room-tagging
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from homeserver.account_data import store
+from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.graph.interning import Interning
+from homeserver.log.writer import LogWriter
+from homeserver.matrix import json
+from homeserver.matrix.errors import BadJson, InvalidParam, NotFound, ResourceLimitExceeded, TooLarge
+from homeserver.matrix.ids import RoomId
+from homeserver.storage.database import Database
+
+TAGS = "m.tag"
+MAX_TYPES = 5_000
+MAX_CONTENT = 512 * 1024
+MAX_TAGS = 200
+MAX_NAME_BYTES = 255
+SERVER_MANAGED = frozenset({"m.fully_read", "m.push_rules"})
+"""Types that have endpoints of their own; they can be read here, not written (AD-02)."""
+
+
+class ServerManaged(BadJson):
+    """spec: op:setAccountData: 405 with M_BAD_JSON"""
+
+    status = 405
+
+
+class AccountDataService:
+    """One per process."""
+
+    def __init__(self, db: Database, log: LogWriter, interning: Interning) -> None:
+        self._db = db
+        self._log = log
+        self._interning = interning
+        self._tag_locks: dict[int, asyncio.Lock] = {}
+
+    async def get(self, user_nid: int, room_id: RoomId | None, kind: str) -> bytes:
+        """Content as JSON. Raises `NotFound`."""
+        room_nid = await self._room_nid(room_id)
+        async with self._db.read() as tx:
+            content = await store.find(tx, user_nid, room_nid, kind) if room_nid is not None else None
+        if content is None:
+            raise NotFound("There is no such account data")
+        return content
+
+    async def put(self, user_nid: int, room_id: RoomId | None, kind: str, content: Mapping[str, Any]) -> None:
+        """Set content as a client does. Raises `ServerManaged`, `NotFound`, `TooLarge`, `ResourceLimitExceeded`."""
+        if kind in SERVER_MANAGED:
+            raise ServerManaged(f"{kind} cannot be set here")
+        room_nid = await self._room_nid(room_id)
+        if room_nid is None:
+            raise NotFound("There is no such room")
+        data = json.dumps(content)
+        await self._check_bounds(user_nid, room_nid, kind, data)
+        await self._log.append(AccountDataEntry(user_nid, room_nid, kind, data))
+
+    async def set_managed(self, user_nid: int, room_nid: int, kind: str, content: Mapping[str, Any]) -> None:
+        """Set content as the server does: fully-read markers, push rules."""
+        await self._log.append(AccountDataEntry(user_nid, room_nid, kind, json.dumps(content)))
+
+    async def tags(self, user_nid: int, room_id: RoomId) -> dict[str, Any]:
+        """Tag name -> its data."""
+        room_nid = await self._room_nid(room_id)
+        return {} if room_nid is None else await self._tags(user_nid, room_nid)
+
+    async def put_tag(self, user_nid: int, room_id: RoomId, tag: str, data: Mapping[str, Any]) -> None:
+        """Add or change a tag. Raises `InvalidParam`, `NotFound`. (AD-04)"""
+        if not tag or len(tag.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+            raise InvalidParam(f"tag: a name of 1 to {MAX_NAME_BYTES} bytes")
+        order = data.get("order")
+        if order is not None and (isinstance(order, bool) or not isinstance(order, int | float) or not 0 <= order <= 1):
+            raise InvalidParam("order: a number from 0 to 1")
+        room_nid = await self._room_nid(room_id)
+        if room_nid is None:
+            raise NotFound("There is no such room")
+        async with self._tag_locks.setdefault(user_nid, asyncio.Lock()):
+            tags = await self._tags(user_nid, room_nid)
+            tags[tag] = dict(data)
+            if len(tags) > MAX_TAGS:
+                raise ResourceLimitExceeded(f"More than {MAX_TAGS} tags")
+            await self.set_managed(user_nid, room_nid, TAGS, {"tags": tags})
+        self._drop_lock(user_nid)
+
+    async def delete_tag(self, user_nid: int, room_id: RoomId, tag: str) -> None:
+        """Take a tag away; one that is not there is gone already."""
+        room_nid = await self._room_nid(room_id)
+        if room_nid is None:
+            return
+        async with self._tag_locks.setdefault(user_nid, asyncio.Lock()):
+            tags = await self._tags(user_nid, room_nid)
+            if tags.pop(tag, None) is not None:
+                await self.set_managed(user_nid, room_nid, TAGS, {"tags": tags})
+        self._drop_lock(user_nid)
+
+    async def _tags(self, user_nid: int, room_nid: int) -> dict[str, Any]:
+        async with self._db.read() as tx:
+            content = await store.find(tx, user_nid, room_nid, TAGS)
+        tags = json.loads(content).get("tags") if content else None
+        return tags if isinstance(tags, dict) else {}
+
+    def _drop_lock(self, user_nid: int) -> None:
+        lock = self._tag_locks.get(user_nid)
+        if lock is not None and not lock.locked():
+            self._tag_locks.pop(user_nid, None)
+
+    async def _check_bounds(self, user_nid: int, room_nid: int, kind: str, data: bytes) -> None:
+        if len(kind.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+            raise InvalidParam(f"type: at most {MAX_NAME_BYTES} bytes")
+        if len(data) > MAX_CONTENT:
+            raise TooLarge(f"Account data of more than {MAX_CONTENT} bytes")
+        async with self._db.read() as tx:
+            if await store.count_types(tx, user_nid, room_nid) >= MAX_TYPES:
+                raise ResourceLimitExceeded(f"More than {MAX_TYPES} types of account data")
+
+    async def _room_nid(self, room_id: RoomId | None) -> int | None:
+        if room_id is None:
+            return GLOBAL
+        room = await self._interning.room(room_id)
+        return room.nid if room else None

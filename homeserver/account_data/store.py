@@ -1,0 +1,84 @@
+"""SQL of account data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Pipeline, Tx
+
+
+class Row(NamedTuple):
+    """One type of data."""
+
+    room_nid: int
+    type: str
+    content: bytes
+
+
+def upsert(batch: Pipeline, rows: Sequence[tuple[int, int, str, Position, bytes]]) -> None:
+    """(user_nid, room_nid, type, position, content); keys must be distinct."""
+    batch.execute(
+        """
+        INSERT INTO account_data (user_nid, room_nid, type, position, content)
+        SELECT * FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[], %(types)s::text[], %(positions)s::bigint[],
+                             %(contents)s::bytea[])
+        ON CONFLICT (user_nid, room_nid, type) DO UPDATE
+            SET position = excluded.position, content = excluded.content
+        """,
+        users=[row[0] for row in rows],
+        rooms=[row[1] for row in rows],
+        types=[row[2] for row in rows],
+        positions=[row[3] for row in rows],
+        contents=[row[4] for row in rows],
+    )
+
+
+async def find(tx: Tx, user_nid: int, room_nid: int, kind: str) -> bytes | None:
+    """Content of one type."""
+    return await tx.value(  # type: ignore[no-any-return]  # bytea
+        """
+        SELECT content FROM account_data
+        WHERE user_nid = %(user)s AND room_nid = %(room)s AND type = %(type)s
+        """,
+        user=user_nid,
+        room=room_nid,
+        type=kind,
+    )
+
+
+async def find_changes(tx: Tx, user_nid: int, since: Position, upto: Position) -> list[Row]:
+    """What has changed in (since, upto], in order."""
+    return await tx.rows(
+        Row,
+        """
+        SELECT room_nid, type, content FROM account_data
+        WHERE user_nid = %(user)s AND position > %(since)s AND position <= %(upto)s ORDER BY position
+        """,
+        user=user_nid,
+        since=since,
+        upto=upto,
+    )
+
+
+async def find_of_rooms(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> list[Row]:
+    """Everything about these rooms."""
+    return await tx.rows(
+        Row,
+        """
+        SELECT room_nid, type, content FROM account_data
+        WHERE user_nid = %(user)s AND room_nid = ANY(%(rooms)s::bigint[]) ORDER BY position
+        """,
+        user=user_nid,
+        rooms=list(room_nids),
+    )
+
+
+async def count_types(tx: Tx, user_nid: int, room_nid: int) -> int:
+    """How many types of data the user has there."""
+    return await tx.value(  # type: ignore[no-any-return]  # bigint
+        "SELECT count(*) FROM account_data WHERE user_nid = %(user)s AND room_nid = %(room)s",
+        user=user_nid,
+        room=room_nid,
+    )

@@ -1,0 +1,73 @@
+"""Account data in `/sync`.
+
+spec: op:sync `account_data` (SYNC-17)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from homeserver.account_data import store
+from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.account_data.store import Row
+from homeserver.log.entries import Entry
+from homeserver.matrix import json
+from homeserver.storage.database import Database
+from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+
+
+class AccountDataStream:
+    """One per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        return {AccountDataEntry: lambda entry: Audience((entry.user_nid,))}
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        rows = await self._rows(ask, rooms)
+        part = Part()
+        if not rows:
+            return part
+        top = [row for row in rows if row.room_nid == GLOBAL]
+        events = [_event(r) for r in top if ask.filter.account_data.matches_parts(r.type, None)]
+        if events:
+            part.top["account_data"] = _events(events)
+        by_room: dict[int, list[bytes]] = {}
+        wanted = ask.filter.room.account_data
+        for row in rows:
+            if row.room_nid in rooms.joined_nids and wanted.matches_parts(row.type, None):
+                by_room.setdefault(row.room_nid, []).append(_event(row))
+        part.rooms = {room: {"account_data": _events(found)} for room, found in by_room.items()}
+        return part
+
+    async def _rows(self, ask: Ask, rooms: JoinedRooms) -> list[Row]:
+        user_nid = ask.requester.user_nid
+        if ask.since is None:
+            async with self._db.read() as tx:
+                return await store.find_changes(tx, user_nid, 0, ask.upto)
+        if ask.recent is not None:
+            mine = (e for _, e in ask.recent.get(AccountDataEntry, ()) if e.user_nid == user_nid)
+            found = _last(Row(e.room_nid, e.type, e.content) for e in mine)
+        else:
+            async with self._db.read() as tx:
+                found = await store.find_changes(tx, user_nid, ask.since, ask.upto)
+        if rooms.new:  # everything about a room that is new to the client
+            async with self._db.read() as tx:
+                found = _last([*await store.find_of_rooms(tx, user_nid, list(rooms.new)), *found])
+        return found
+
+
+def _last(rows: Iterable[Row]) -> list[Row]:
+    """Of each type the last, in order."""
+    return list({(row.room_nid, row.type): row for row in rows}.values())
+
+
+def _event(row: Row) -> bytes:
+    return b'{"type":%b,"content":%b}' % (json.dumps(row.type), row.content)
+
+
+def _events(events: list[bytes]) -> bytes:
+    return b'{"events":[%b]}' % b",".join(events)

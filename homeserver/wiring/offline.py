@@ -1,0 +1,39 @@
+"""Accounts for commands: without listeners, beside a running server or without one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from homeserver.config import Config
+from homeserver.runtime import signing_key
+from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.storage.database import Database
+from homeserver.web.rate_limit import RateLimiter
+from homeserver.wiring.accounts import AccountsFeature
+from homeserver.wiring.core import Core
+
+
+@contextlib.asynccontextmanager
+async def accounts_of(config: Config) -> AsyncIterator[AccountsFeature]:
+    """The account feature on the configured, migrated database.
+
+    A running server learns of every change through the log. What a change entails in rooms is done by the server, at
+    once if it runs, else when it starts.
+    """
+    dsn = config.database.url
+    assert dsn is not None
+    clock, entropy = SystemClock(), Entropy()
+    key = signing_key.load_or_create(config.server.signing_key, entropy)
+    async with Database(dsn, size=2) as db:
+        core = Core(config, db, key, clock, entropy, alone=False)
+        feature = AccountsFeature(config, core, RateLimiter(clock, {}))
+        await core.tail.start()
+        writer = asyncio.create_task(core.log.run())
+        try:
+            yield feature
+        finally:
+            core.log.close()
+            await writer
+            await feature.stop()
