@@ -38,6 +38,13 @@ def _bytea(value: Any) -> bytes:
     return bytes(value)
 
 
+def _uuid(value: Any) -> bytes:
+    data: bytes = value if isinstance(value, bytes) else value.bytes
+    if len(data) != 16:
+        raise TypeError("a uuid has 16 bytes")
+    return data
+
+
 def _bool(value: object) -> bytes:
     return b"\x01" if value else b"\x00"
 
@@ -81,11 +88,12 @@ _SCALARS: Final[dict[int, Encoder]] = {
     701: struct.Struct("!d").pack,
     1042: _text,
     1043: _text,
+    2950: _uuid,
     3802: _jsonb,
 }
 # array type -> element type
 _ARRAYS: Final = {
-    1000: 16, 1001: 17, 1016: 20, 1005: 21, 1007: 23, 1009: 25, 1015: 1043, 1022: 701, 3807: 3802,
+    1000: 16, 1001: 17, 1016: 20, 1005: 21, 1007: 23, 1009: 25, 1015: 1043, 1022: 701, 2951: 2950, 3807: 3802,
 }  # fmt: skip
 
 _BINARY: Final[dict[int, Encoder]] = _SCALARS | {

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -78,6 +79,8 @@ async def test_rows_come_as_tuples_named_tuples_or_classes(db: Database) -> None
         ("bigint[]", []),
         ("bigint", None),
         ("text[]", None),
+        ("uuid", UUID(int=7)),
+        ("uuid[]", [UUID(int=2**128 - 1), None]),
     ],
 )
 async def test_values_survive_the_journey(db: Database, kind: str, value: object) -> None:

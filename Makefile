@@ -1,0 +1,70 @@
+# Everything there is to do with a checkout. Two commands are enough: make run, make test.
+# All of them can be repeated; each installs what it needs first, as root or as a normal user.
+
+PYTHON ?= python3
+NAME ?= localhost
+PORT ?= 8008
+DATA ?= data
+PROCESSES ?= 1
+WORKERS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG := $(DATA)/config.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev install-docs run test lint format bench docs lock clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+run: install ## install, start a server on http://localhost:8008 with its data under ./data
+	@test -f $(CONFIG) || $(BIN)/atrium init --server-name $(NAME) --config $(CONFIG) --data .
+	@ATRIUM__LISTENERS='[{port: $(PORT)}]' exec $(BIN)/atrium serve --guide --config $(CONFIG) --processes $(PROCESSES)
+
+test: install-dev ## install what the tests need, run them all, print a summary
+	@$(BIN)/python -m pytest -n $(WORKERS) --slow $(TESTS)
+
+lint: install-dev ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: install-dev ## let ruff arrange the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install-dev ## measure, beside Synapse; see docs/performance.md
+	$(BIN)/python -m benchmarks $(BENCH)
+
+docs: install-docs ## build the documentation into ./site
+	$(BIN)/zensical build
+
+lock: ## write requirements*.txt anew with the newest versions
+	@sh scripts/lock.sh $(PYTHON)
+
+clean: ## remove what was installed and made here, but never ./data
+	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# ------------------------------------------------------------------------------------------------------- installing
+# A stamp per kind of installation: what is up to date costs no time.
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+install-docs: $(VENV)/.installed-docs
+
+$(VENV)/bin/pip:
+	@sh scripts/venv.sh $(PYTHON) $(VENV)
+
+$(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/pip
+	@sh scripts/install.sh $(VENV) "the server" requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@sh scripts/install.sh $(VENV) "what the tests need" requirements-dev.txt
+	@touch $@
+
+$(VENV)/.installed-docs: requirements-docs.txt $(VENV)/.installed
+	@sh scripts/install.sh $(VENV) "what the documentation needs" requirements-docs.txt
+	@touch $@
