@@ -50,3 +50,7 @@ class Names:
     def any(self) -> UserId:
         """For whoever does not care."""
         return UserId(f"@{self._entropy.localpart()}:{self.server_name}")
+
+    def registration_token(self) -> str:
+        """Short enough to be read aloud, long enough not to be guessed."""
+        return self._entropy.letters(16)

@@ -159,6 +159,15 @@ class RegistrationService:
             found = await store.find_registration_token(tx, token, now_ms)
         return found is not None and found.valid(now_ms)
 
+    async def make_token(self, *, uses_allowed: int | None, lifetime_ms: int | None) -> str:
+        """A registration token; None: any number of uses, for ever."""
+        token = self.names.registration_token()
+        now_ms = self._clock.now_ms()
+        expires_ms = None if lifetime_ms is None else now_ms + lifetime_ms
+        async with self._db.transaction() as tx:
+            await store.insert_registration_token(tx, token, uses_allowed, expires_ms, now_ms)
+        return token
+
     async def _use_proof(self, tx: Tx, proof: Verified) -> None:
         token = proof.remembered.get(REGISTRATION_TOKEN)
         if token is not None:
