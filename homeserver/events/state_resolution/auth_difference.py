@@ -29,14 +29,12 @@ def walk_auth_difference(question: NeedsAuthDifference, pool: Pool) -> Steps[fro
         for auth_id in pool.events[event_id].auth_event_ids:
             reached_by[auth_id] |= reached_by[event_id]
     everybody = (1 << len(question.conflicted)) - 1
-    partial = {event_id for event_id, states in reached_by.items() if states != everybody}
+    partial = frozenset(e for e, states in reached_by.items() if states != everybody) - conflicted
 
     # What the states agree on, and all that authorises it, is in every auth chain.
-    partial -= yield from _reachable(question.unconflicted.values(), frozenset(partial - conflicted), pool)
+    partial -= yield from _reachable(question.unconflicted.values(), partial, pool)
 
-    if question.subgraph:
-        partial |= _between(conflicted, order, pool)
-    return frozenset(partial)
+    return partial | _between(conflicted, order, pool) if question.subgraph else partial
 
 
 def _ancestors(starts: Iterable[EventId], pool: Pool) -> Steps[set[EventId]]:

@@ -41,7 +41,7 @@ class NeedsAuthDifference:
 
     A state's auth chain is its events and all their auth events, recursively. State *i* is `unconflicted` and
     `conflicted[i]`. With `subgraph` (version 12), every event on a path of auth events between two events in `conflicted` is
-    needed too. The answer may contain conflicted events; they take part anyway.
+    needed too. Whether the answer contains conflicted events makes no difference.
     """
 
     unconflicted: StateMap

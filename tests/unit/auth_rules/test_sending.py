@@ -161,8 +161,8 @@ def test_red_02_a_redaction_is_applied_by_level_or_by_the_targets_server(version
     assert may_apply(by_same_server, target, room.state, room.version)
     assert may_apply(by_moderator, target, room.state, room.version)
     assert not may_apply(by_stranger, target, room.state, room.version)
-    other_room = RoomFactory.public(version, name="other")
-    assert not may_apply(by_moderator, other_room.message(), room.state, room.version)
+    elsewhere = RoomFactory.public(version, creator=BOB).message()
+    assert not may_apply(by_moderator, elsewhere, room.state, room.version)
 
 
 @pytest.mark.parametrize("version", versions(3))
