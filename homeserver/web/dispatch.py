@@ -27,7 +27,7 @@ from homeserver.web.request import RequestInfo
 from homeserver.web.response import Reply, Streamed, render
 from homeserver.web.router import Router
 from homeserver.web.stream import ClientGone, Patience, check_declared_length, read_body
-from homeserver.web.wire import Wire
+from homeserver.web.wire import BrokenHeader, Wire
 
 CLIENT_CLOSED = 499
 """What the log and metrics say of a request whose client went away; nobody is there to receive it."""
@@ -180,7 +180,7 @@ class Dispatcher:
     async def _send(self, info: RequestInfo, reply: Reply, *, keep_alive: bool) -> int:
         try:
             return await self._wire.send(info.http, reply, keep_alive=keep_alive)
-        except ValueError as error:  # a header that would split the answer
+        except BrokenHeader as error:
             return await self._wire.send(info.http, self._refusal(info, error), keep_alive=keep_alive)
 
     async def _stream(self, info: RequestInfo, answer: Streamed, *, keep_alive: bool) -> tuple[int, int]:
@@ -193,6 +193,9 @@ class Dispatcher:
             return answer.status, await self._wire.stream(info.http, answer, first, keep_alive=keep_alive)
         except ClientGone:
             raise
+        except BrokenHeader as error:
+            reply = self._refusal(info, error)
+            return reply.status, await self._send(info, reply, keep_alive=keep_alive)
         except Exception as error:
             # Too late for another answer: breaking the connection off is how the client learns of it.
             self._refusal(info, error)

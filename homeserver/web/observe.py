@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import IO, Any
 
 import msgspec
@@ -44,13 +45,20 @@ def structlog_line(fields: dict[str, Any]) -> None:
     _log.info("request", **fields)
 
 
-def json_line(stream: IO[bytes], clock: Clock) -> Line:
-    """The same line as JSON, without structlog's chain of processors: a third of the cost."""
+def json_line(stream: IO[bytes], clock: Clock, *, worker: int | None = None) -> Line:
+    """The same line as JSON, without structlog's chain of processors: a third of the cost.
+
+    With the keys that `runtime.logging` writes; `worker` where there are several processes.
+    """
     encode = msgspec.json.Encoder().encode
+    constant: dict[str, Any] = {"event": "request", "level": "info"}
+    if worker is not None:
+        constant["worker"] = worker
 
     def write(fields: dict[str, Any]) -> None:
-        whole = {"event": "request", "level": "info", "ts": clock.now_ms(), **fields}
-        stream.write(encode(whole) + b"\n")
+        moment = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
+        time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        stream.write(encode({"time": time, **constant, **fields}) + b"\n")
         stream.flush()
 
     return write

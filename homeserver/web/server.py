@@ -141,7 +141,10 @@ class _Protocol(web.RequestHandler):
             _log.error("connection_failed", exc_info=exc)
         body = msgspec.json.encode({"errcode": "M_UNKNOWN", "error": "This is not a valid HTTP request"})
         response = web.Response(
-            status=status, body=body, content_type="application/json", headers=dict(cors.ON_EVERY_ANSWER)
+            status=status,
+            body=body,
+            content_type="application/json",
+            headers={**dict(cors.ON_EVERY_ANSWER), "Connection": "close"},
         )
         response.force_close()
         return response

@@ -33,6 +33,10 @@ _CORS = "".join(f"{name}: {value}\r\n" for name, value in cors.ON_EVERY_ANSWER)
 _PREFLIGHT = "".join(f"{name}: {value}\r\n" for name, value in cors.ON_PREFLIGHT).encode()
 
 
+class BrokenHeader(Exception):
+    """A handler gave a header that would split the answer in two."""
+
+
 class Wire:
     """Sends answers; one for the whole process."""
 
@@ -55,7 +59,7 @@ class Wire:
         return await self._write(http, self._head(204, None) + _PREFLIGHT + end)
 
     async def send(self, http: web.BaseRequest, reply: Reply, *, keep_alive: bool) -> int:
-        """Send a whole answer. Returns the bytes sent. Raises `ClientGone`, `ValueError` for a broken header."""
+        """Send a whole answer. Returns the bytes sent. Raises `ClientGone`, `BrokenHeader`."""
         body, extra = reply.body, b""
         if reply.headers:
             extra = _lines(reply.headers)
@@ -76,7 +80,7 @@ class Wire:
     async def stream(self, http: web.BaseRequest, answer: Streamed, first: bytes, *, keep_alive: bool) -> int:
         """Send an answer while it is made, beginning with the piece that was awaited already.
 
-        Returns the bytes of body sent. Raises `ValueError` for a broken header, before anything was sent; `ClientGone`;
+        Returns the bytes of body sent. Raises `BrokenHeader`, before anything was sent; `ClientGone`;
         and what the iterator raises: then the connection has to be broken off, for the client could not tell a truncated
         body from a whole one.
         """
@@ -175,7 +179,7 @@ def _lines(headers: Mapping[str, str]) -> bytes:
 
 def _safe(text: str) -> str:
     if _FORBIDDEN_IN_HEADER.search(text):
-        raise ValueError("a header with control characters")
+        raise BrokenHeader("a header with control characters")
     return text
 
 
