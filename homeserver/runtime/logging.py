@@ -49,7 +49,13 @@ def setup_logging(*, level: Level = "info", style: Format = "auto", worker: int 
     last: list[Any] = (
         [structlog.processors.format_exc_info, _json_line]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                sort_keys=False,
+                exception_formatter=structlog.dev.plain_traceback,  # the default shows local variables: tokens, texts
+            )
+        ]
     )
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
