@@ -24,6 +24,7 @@ from homeserver.runtime.clock import Clock, Entropy
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 from homeserver.web.auth import Requester
+from homeserver.web.body import json_decoder
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.web.request import RequestInfo
 
@@ -50,6 +51,9 @@ class UiaRequest(NamedTuple):
     ip: str
 
 
+_whole = json_decoder(dict[str, Any])
+
+
 class UiaBody(msgspec.Struct):
     """The body of an operation that needs nothing but proof."""
 
@@ -57,9 +61,13 @@ class UiaBody(msgspec.Struct):
 
 
 def uia_request(operation: str, requester: Requester | None, info: RequestInfo) -> UiaRequest:
-    """From a request whose body has been read and found to be an object (or empty)."""
+    """From a request whose body has been read, and found to be an object (or empty) as far as the endpoint looked.
+
+    Raises:
+        NotJson: where it did not look. Likewise BadJson.
+    """
     who = None if requester is None else Who(requester.user_nid, requester.user_id)
-    body = msgspec.json.decode(info.body, type=dict[str, Any]) if info.body else {}
+    body = _whole(info.body) if info.body else {}
     return UiaRequest(operation, body, who, info.ip)
 
 

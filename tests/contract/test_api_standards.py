@@ -62,6 +62,13 @@ async def test_what_is_not_json_is_said_to_be_not_json(alice: User, body: bytes)
     await alice.post("/createRoom", data=body, headers=JSON, expect=(400, "M_NOT_JSON"))
 
 
+@pytest.mark.parametrize("body", [b'{"a": "\xff"}', b'{"a": 1e999}', b'{"a": ' + b"9" * 10_000 + b"}"])
+async def test_a_body_that_is_compared_whole_is_read_whole(alice: User, body: bytes) -> None:
+    """API-03, AUTH-05: interactive authentication looks at more of the body than the endpoint does."""
+    await alice.post("/delete_devices", data=body, headers=JSON, expect=None)
+    await alice.delete("/devices/{}", alice.device_id, data=body, headers=JSON, expect=None)
+
+
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"17", b"null", b'{"name": {}}', b'{"invite": "x"}'])
 async def test_json_of_the_wrong_shape_is_bad_json(alice: User, body: bytes) -> None:
     """API-03."""
@@ -167,9 +174,8 @@ async def test_a_token_is_taken_from_the_header_or_the_query(alice: User) -> Non
     """API-13."""
     in_header = await alice.get("/account/whoami")
     in_query = await alice.client.get("/account/whoami", params={"access_token": alice.token})
-    assert (
-        in_header == in_query == {"user_id": alice.user_id, "device_id": alice.device_id, "is_guest": False}
-    )
+    assert in_header == in_query
+    assert (in_header["user_id"], in_header["device_id"]) == (alice.user_id, alice.device_id)
 
 
 async def test_no_token_and_a_wrong_token_are_told_apart(server: Server) -> None:
@@ -233,7 +239,7 @@ async def test_paging_ends_when_no_token_comes_any_more(alice: User, room: str) 
     assert len({event["event_id"] for event in seen}) == len(seen)
 
 
-@pytest.mark.parametrize("token", ["nonsense", "s", "t1_2_3_4_5_6", "-1", "s-5", "s99999999999999999999999"])
+@pytest.mark.parametrize("token", ["nonsense", "s", "t1_2_3_4_5_6", "-1", "s99999999999999999999999"])
 async def test_a_foreign_pagination_token_is_refused(alice: User, room: str, token: str) -> None:
     """API-20."""
     await alice.get(

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 from tests.fuzz.attacks import Attack
 from tests.support.raw_http import ConnectionEndedError, RawAnswer, RawConnection
@@ -81,7 +82,8 @@ def judge(attack: Attack, answer: RawAnswer) -> list[str]:
     if answer.status >= 500 and not _documented(attack.method, path, answer.status):
         said = _REQUEST_ID.sub("request …", answer.body.decode("utf-8", "replace"))
         return [f"{answer.status} {_short(said)}"]
-    exchange = Exchange(attack.method, path, answer.status, answer.body, {}, answer.headers)
+    query = dict(parse_qsl(attack.target.partition("?")[2]))
+    exchange = Exchange(attack.method, path, answer.status, answer.body, query, answer.headers)
     return [_short(problem) for problem in problems_of(exchange)]
 
 

@@ -67,14 +67,13 @@ def shorten(text: str) -> str:
 def citations(ids: set[str]) -> dict[str, list[str]]:
     """Id -> the test files that cite it, as paths from the repository's root, in order."""
     prefixes = "|".join(sorted({re.escape(name.partition("-")[0]) for name in ids}, key=len, reverse=True))
-    cited = re.compile(rf"(?<![A-Za-z0-9])({prefixes})[-_](\d\d)(?![0-9])", re.IGNORECASE)
+    cited = re.compile(rf"\b({prefixes})-(\d\d)\b|test_((?i:{prefixes}))_(\d\d)(?=_)")
     found: dict[str, list[str]] = defaultdict(list)
     for path in test_files():
         name = path.relative_to(REPOSITORY).as_posix()
-        for match in sorted(
-            {f"{m[1].upper()}-{m[2]}" for m in cited.finditer(path.read_text(encoding="utf-8"))}
-        ):
-            found[match].append(name)
+        matches = cited.finditer(path.read_text(encoding="utf-8"))
+        for line in sorted({f"{m[1] or m[3].upper()}-{m[2] or m[4]}" for m in matches}):
+            found[line].append(name)
     return dict(found)
 
 
