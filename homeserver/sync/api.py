@@ -41,7 +41,7 @@ class SyncApi:
         self,
         requester: Requester,
         since: Query[str | None] = None,
-        timeout: Query[int] = 0,  # noqa: ASYNC109  # the specification's name
+        timeout: Query[int] = 0,  # the specification's name
         filter: Query[str | None] = None,  # noqa: A002  # the specification's name
         full_state: Query[bool] = False,
         use_state_after: Annotated[

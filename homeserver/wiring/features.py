@@ -6,12 +6,14 @@ from collections.abc import Coroutine
 from typing import Any
 
 from homeserver.config import Config
+from homeserver.sync.types import Stream
+from homeserver.web.auth import Requester
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
-from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
+from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
 
@@ -31,18 +33,19 @@ class Features:
         self.accounts = AccountsFeature(config, core, limiter)
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
-        streams = [self.account_data.stream]
+        self.ephemeral = EphemeralFeature(core, self.account_data)
+        streams: list[Stream] = [self.account_data.stream, self.ephemeral.stream]
         self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, _NoPresence())
         self.authenticator = self.accounts.authenticator
 
     def apis(self) -> list[object]:
         """Objects that declare endpoints."""
-        features = (self.accounts, self.account_data, self.rooms, self.sync)
+        features = (self.accounts, self.account_data, self.rooms, self.ephemeral, self.sync)
         return [api for feature in features for api in feature.apis()]
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""
-        return {**self.accounts.loops()}
+        return {**self.accounts.loops(), **self.ephemeral.loops()}
 
     async def start(self) -> None:
         """What must be loaded before the first request."""

@@ -8,7 +8,9 @@ from homeserver.account_data.entries import AccountDataSink
 from homeserver.auth.entries import SessionsChangedSink
 from homeserver.log.entries import Sink
 from homeserver.profiles.entries import ProfileChangedSink
+from homeserver.receipts.entries import ReceiptSink
 from homeserver.rooms.entries import ForgetSink
+from homeserver.typing.entries import TypingSink
 
 
 def feature_sinks() -> list[Sink[Any]]:
@@ -16,6 +18,8 @@ def feature_sinks() -> list[Sink[Any]]:
     return [
         ForgetSink(),
         AccountDataSink(),
+        ReceiptSink(),
+        TypingSink(),
         SessionsChangedSink(),
         ProfileChangedSink(),
     ]

@@ -45,7 +45,7 @@ class Timelines:
     async def of(self, ask: Ask, rooms: Classified) -> dict[int, Timeline]:
         """A timeline for each room that is new, left, or has events. At most two queries."""
         limit = max(0, min(_limit(ask), MAX_LIMIT))
-        stretches = {room: (0, ask.upto) for room in rooms.new}
+        stretches = dict.fromkeys(rooms.new, (0, ask.upto))
         found: dict[int, Timeline] = {}
         for room, at in rooms.left.items():
             stretches[room] = (ask.since or 0, at)
@@ -54,7 +54,7 @@ class Timelines:
             if ask.recent is not None:
                 found = self._from_memory(ask, known, limit)
             else:
-                stretches.update({room: (ask.since, ask.upto) for room in known})
+                stretches.update(dict.fromkeys(known, (ask.since, ask.upto)))
         if stretches:
             found.update(await self._from_database(ask, stretches, limit))
         return found

@@ -1,0 +1,118 @@
+"""Taking receipts and read markers.
+
+spec: client-server-api/#receipts, #fully-read-markers
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from homeserver.graph.events import EventCache
+from homeserver.graph.refs import JOIN
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.log.entries import Entry
+from homeserver.log.writer import LogWriter
+from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
+from homeserver.matrix.ids import EventId, RoomId
+from homeserver.receipts import store
+from homeserver.receipts.entries import PRIVATE, READ, UNTHREADED, ReceiptEntry
+from homeserver.receipts.threads import thread_of
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+
+FULLY_READ = "m.fully_read"
+TYPES = {"m.read": READ, "m.read.private": PRIVATE}
+
+
+class RoomMarkers(Protocol):
+    """Where the fully-read marker is kept: account data."""
+
+    async def set_managed(self, user_nid: int, room_nid: int, kind: str, content: dict[str, Any]) -> None: ...
+
+
+class ReceiptService:
+    """One per process."""
+
+    def __init__(
+        self, db: Database, log: LogWriter, rooms: Rooms, events: EventCache, markers: RoomMarkers, clock: Clock
+    ) -> None:
+        self._db = db
+        self._log = log
+        self._rooms = rooms
+        self._events = events
+        self._markers = markers
+        self._clock = clock
+
+    async def read(
+        self, requester: Requester, room_id: RoomId, kind: str, event_id: EventId, thread_id: object = None
+    ) -> None:
+        """Mark an event read. Raises `InvalidParam` (type, thread: EPH-03), `Forbidden`, `NotFound`."""
+        room = await self._room(requester, room_id)
+        if kind == FULLY_READ:
+            if thread_id is not None:
+                raise InvalidParam("thread_id: m.fully_read has no threads")
+            await self._set_fully_read(requester, room, event_id)
+            return
+        if kind not in TYPES:
+            raise InvalidParam("receiptType: m.read, m.read.private or m.fully_read")
+        entry = await self._entry(requester, room, TYPES[kind], event_id, thread_id)
+        if entry is not None:
+            await self._log.append(entry)
+
+    async def mark(self, requester: Requester, room_id: RoomId, markers: dict[str, EventId]) -> None:
+        """Several kinds at once: type -> event. Raises as `read`."""
+        room = await self._room(requester, room_id)
+        entries: list[Entry] = []
+        for kind, event_id in markers.items():
+            if kind in TYPES:
+                entry = await self._entry(requester, room, TYPES[kind], event_id, None)
+                if entry is not None:
+                    entries.append(entry)
+        if FULLY_READ in markers:
+            await self._set_fully_read(requester, room, markers[FULLY_READ])
+        if entries:
+            await self._log.append(*entries)
+
+    async def _room(self, requester: Requester, room_id: RoomId) -> Room:
+        room = await self._rooms.known(room_id)
+        if room.membership(requester.user_id) != JOIN:
+            raise Forbidden("You are not in this room")
+        return room
+
+    async def _set_fully_read(self, requester: Requester, room: Room, event_id: EventId) -> None:
+        await self._markers.set_managed(requester.user_nid, room.name.nid, FULLY_READ, {"event_id": event_id})
+
+    async def _entry(
+        self, requester: Requester, room: Room, kind: int, event_id: EventId, thread_id: object
+    ) -> ReceiptEntry | None:
+        """None for a receipt that goes back behind one already there."""
+        stored = await self._events.by_id(event_id)
+        if stored is None or stored.room_nid != room.name.nid:
+            raise NotFound("There is no such event in this room")
+        thread = await self._thread(thread_id, event_id, stored.event)
+        async with self._db.read() as tx:
+            own = await store.find_own(tx, room.name.nid, requester.user_nid)
+        if any(t == kind and th == thread and nid >= stored.nid for t, th, nid in own):
+            return None
+        return ReceiptEntry(
+            room.name.nid,
+            requester.user_nid,
+            requester.user_id,
+            kind,
+            thread,
+            stored.nid,
+            event_id,
+            self._clock.now_ms(),
+        )
+
+    async def _thread(self, thread_id: object, event_id: EventId, event: Any) -> str:
+        if thread_id is None:
+            return UNTHREADED
+        if not isinstance(thread_id, str) or not thread_id:
+            raise InvalidParam("thread_id: main, or the event ID of a thread's root")
+        # A root belongs to the main timeline; clients also mark it within its own thread.
+        if thread_id not in (await thread_of(event, self._events), event_id):
+            raise InvalidParam("thread_id: the event is not in that thread")
+        return thread_id

@@ -1,0 +1,71 @@
+"""Receipts in `/sync`: `m.receipt`, batched per room.
+
+spec: client-server-api/#mreceipt (EPH-02, EPH-04, SYNC-17)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from typing_extensions import override
+
+from homeserver.log.entries import Entry
+from homeserver.receipts import store
+from homeserver.receipts.entries import NAMES, PRIVATE, UNTHREADED, ReceiptEntry
+from homeserver.receipts.store import Row
+from homeserver.storage.database import Database
+from homeserver.sync.ephemeral import EphemeralSource
+from homeserver.sync.types import Ask, Audience, JoinedRooms
+
+RECEIPT = "m.receipt"
+
+
+class ReceiptSource(EphemeralSource):
+    """One per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    @override
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        def of(entry: ReceiptEntry) -> Audience:
+            return Audience((entry.user_nid,)) if entry.type == PRIVATE else Audience((), entry.room_nid)
+
+        return {ReceiptEntry: of}
+
+    @override
+    async def events(self, ask: Ask, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
+        """room_nid -> m.receipt event."""
+        if not ask.filter.room.ephemeral.matches_parts(RECEIPT, None):
+            return {}
+        by_room: dict[int, dict[str, Any]] = {}
+        for row in await self._rows(ask, rooms):
+            if row.user_id in ask.ignored:
+                continue
+            seen: dict[str, Any] = {"ts": row.ts_ms}
+            if row.thread != UNTHREADED:
+                seen["thread_id"] = row.thread
+            content = by_room.setdefault(row.room_nid, {})
+            content.setdefault(row.event_id, {}).setdefault(NAMES[row.type], {})[row.user_id] = seen
+        return {room: {"type": RECEIPT, "content": content} for room, content in by_room.items()}
+
+    async def _rows(self, ask: Ask, rooms: JoinedRooms) -> list[Row]:
+        reader = ask.requester.user_nid
+        if ask.since is None:
+            async with self._db.read() as tx:
+                return await store.find_changes(tx, list(rooms.joined_nids), reader, 0, ask.upto)
+        if ask.recent is None:
+            async with self._db.read() as tx:
+                found = await store.find_changes(tx, list(rooms.joined_nids), reader, ask.since, ask.upto)
+        else:
+            found = [
+                Row(e.room_nid, e.user_nid, e.user_id, e.type, e.thread, e.event_id, e.ts_ms)
+                for _, e in ask.recent.get(ReceiptEntry, ())
+                if e.room_nid in rooms.joined_nids and (e.type != PRIVATE or e.user_nid == reader)
+            ]
+        if rooms.new:
+            async with self._db.read() as tx:
+                found = [*await store.find_changes(tx, list(rooms.new), reader, 0, ask.since), *found]
+        # Of each (room, user, type, thread) only the last counts.
+        return list({(r.room_nid, r.user_nid, r.type, r.thread): r for r in found}.values())

@@ -1,0 +1,45 @@
+"""What is ephemeral in rooms, in one section: receipts and typing, each from its own feature.
+
+spec: op:sync `ephemeral` (SYNC-17)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from homeserver.log.entries import Entry
+from homeserver.matrix import json
+from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+
+
+class EphemeralSource(ABC):
+    """One kind of ephemeral event; at most one of each per room."""
+
+    @abstractmethod
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        """As of a stream."""
+
+    @abstractmethod
+    async def events(self, ask: Ask, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
+        """room_nid -> event; only rooms in `rooms.joined_nids` with news."""
+
+
+class EphemeralStream:
+    """The section `ephemeral` of joined rooms."""
+
+    def __init__(self, sources: Sequence[EphemeralSource]) -> None:
+        self._sources = sources
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        return {kind: audience for source in self._sources for kind, audience in source.audiences().items()}
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        by_room: dict[int, list[bytes]] = {}
+        for source in self._sources:
+            for room, event in (await source.events(ask, rooms)).items():
+                by_room.setdefault(room, []).append(json.dumps(event))
+        return Part(
+            rooms={room: {"ephemeral": b'{"events":[%b]}' % b",".join(events)} for room, events in by_room.items()}
+        )

@@ -1,0 +1,36 @@
+"""Receipts and typing, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from homeserver.receipts.api import ReceiptsApi
+from homeserver.receipts.service import ReceiptService
+from homeserver.receipts.stream import ReceiptSource
+from homeserver.sync.ephemeral import EphemeralStream
+from homeserver.typing.api import TypingApi
+from homeserver.typing.service import Typing, TypingService
+from homeserver.wiring.account_data import AccountDataFeature
+from homeserver.wiring.core import Core
+
+
+class EphemeralFeature:
+    """Services, stream, endpoints."""
+
+    def __init__(self, core: Core, account_data: AccountDataFeature) -> None:
+        self.receipts = ReceiptService(
+            core.db, core.log, core.rooms, core.events, account_data.service, core.clock
+        )
+        self.typing = Typing()
+        core.tail.attach(self.typing)
+        self.typing_service = TypingService(core.log, core.rooms, self.typing, core.clock)
+        self.stream = EphemeralStream([ReceiptSource(core.db), self.typing])
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [ReceiptsApi(self.receipts), TypingApi(self.typing_service)]
+
+    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Background work."""
+        return {"typing": self.typing_service.run()}
