@@ -15,9 +15,8 @@ from typing import Any
 import msgspec
 
 from homeserver.events.event import Event
-from homeserver.events.hashing import event_id_from_hash, reference_hash, room_id_of_create
+from homeserver.events.hashing import event_id_from_hash, reference_hash, room_id_of_create, signed_bytes
 from homeserver.events.parse import MAX_EVENT_BYTES, MAX_KEY_BYTES
-from homeserver.events.redaction import redact
 from homeserver.events.room_version import RoomVersion
 from homeserver.matrix import base64, canonical_json, ids
 from homeserver.matrix.canonical_json import encode_strict
@@ -102,8 +101,7 @@ def build_event(  # noqa: PLR0913  # one argument per thing an event consists of
         fields["event_id"] = f"${base64.encode_url_safe(_sha256_of(fields))}:{server_name}"
 
     fields["hashes"] = {"sha256": base64.encode(_sha256_of(fields))}
-    encode = encode_strict if room_version.strict_canonical_json else canonical_json.encode
-    signed = encode(redact({**fields, "content": content}, room_version))
+    signed = signed_bytes({**fields, "content": content}, room_version)
     fields["signatures"] = {server_name: {signing_key.key_id: signing_key.signature_of(signed)}}
     pdu = encode_strict(fields)
     if len(pdu) > MAX_EVENT_BYTES:
@@ -138,8 +136,7 @@ def _place_redacts(draft: EventDraft, version: RoomVersion) -> tuple[Mapping[str
 def _encode_content(content: Mapping[str, Any], version: RoomVersion) -> bytes:
     if version.strict_canonical_json:
         # spec: rooms/v6/#canonical-json (API-22)
-        canonical_json.check_strict(content, where="content", max_depth=canonical_json.MAX_DEPTH - 1)
-        return encode_strict(content)
+        return canonical_json.encode_checked(content, where="content", max_depth=canonical_json.MAX_DEPTH - 1)
     try:
         encoded = canonical_json.encode(content)
     except ValueError as error:

@@ -7,7 +7,7 @@ server-server-api/#calculating-the-reference-hash-for-an-event (CHECKLIST CRY-01
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from homeserver.events.redaction import redact
@@ -32,12 +32,17 @@ def content_hash(fields: Mapping[str, Any]) -> str:
 def signed_bytes(fields: Mapping[str, Any], version: RoomVersion) -> bytes:
     """What the event's signatures sign, and what its reference hash is taken of: its redacted form in canonical JSON.
 
-    spec: server-server-api/#signing-events
+    spec: server-server-api/#signing-events. Raises `ValueError` if it cannot be written as JSON.
     """
     redacted = redact(fields, version)
     for key in _NOT_REFERENCED:
         redacted.pop(key, None)
-    return canonical_json.encode(redacted)
+    return encode_for(version)(redacted)
+
+
+def encode_for(version: RoomVersion) -> Callable[[Any], bytes]:
+    """How events of a version are written; where they cannot have floats, nobody has to look for some."""
+    return canonical_json.encode_strict if version.strict_canonical_json else canonical_json.encode
 
 
 def reference_hash(fields: Mapping[str, Any], version: RoomVersion) -> bytes:

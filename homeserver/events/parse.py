@@ -54,10 +54,7 @@ def parse_event(pdu: bytes | Mapping[str, Any], room_version: RoomVersion, *, bo
     fields = _decode(pdu)
     fields.pop("unsigned", None)
     _check_shape(fields, room_version)
-    if room_version.strict_canonical_json:
-        # spec: rooms/v6/#canonical-json
-        _check_canonical(fields)
-    canonical = _encode(fields)
+    canonical = _encode_checked(fields) if room_version.strict_canonical_json else _encode(fields)
     if len(canonical) > MAX_EVENT_BYTES:
         raise EventFormatError("", f"larger than {MAX_EVENT_BYTES} bytes")
     _check_ids(fields, room_version)
@@ -164,9 +161,10 @@ def _check_shape(fields: dict[str, Any], version: RoomVersion) -> None:
         raise EventFormatError("", problem) from None
 
 
-def _check_canonical(fields: dict[str, Any]) -> None:
+def _encode_checked(fields: dict[str, Any]) -> bytes:
     try:
-        canonical_json.check_strict(fields)
+        # spec: rooms/v6/#canonical-json
+        return canonical_json.encode_checked(fields)
     except BadJson as error:
         path, _, problem = error.error.rpartition(": ")
         raise EventFormatError(path, problem) from None

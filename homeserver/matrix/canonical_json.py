@@ -56,8 +56,8 @@ def encode_strict(value: Any) -> bytes:
         raise ValueError(str(error)) from None
 
 
-def check_strict(value: Any, *, where: str = "", max_depth: int = MAX_DEPTH) -> None:
-    """Check that a decoded value can be written in canonical JSON, as room versions from 6 on demand.
+def encode_checked(value: Any, *, where: str = "", max_depth: int = MAX_DEPTH) -> bytes:
+    """The canonical encoding of what room versions from 6 on accept, and nothing else.
 
     Raises:
         BadJson: a float, an integer beyond ±(2^53-1), a lone surrogate, or nesting deeper than `max_depth`.
@@ -65,11 +65,19 @@ def check_strict(value: Any, *, where: str = "", max_depth: int = MAX_DEPTH) -> 
     """
     # spec: rooms/v6/#canonical-json
     if _is_strict(value, max_depth):
-        return
+        try:
+            return _sorted(value)
+        except (UnicodeEncodeError, RecursionError, TypeError):
+            pass  # the search below says what it was
     problem, path = _find_mistake(value, max_depth)
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     place = (where + place if where else place.removeprefix(".")) or "value"
     raise BadJson(f"{_printable(place)}: {problem}")
+
+
+def check_strict(value: Any, *, where: str = "", max_depth: int = MAX_DEPTH) -> None:
+    """Check that a decoded value can be written in canonical JSON. Raises `BadJson`, as `encode_checked` does."""
+    encode_checked(value, where=where, max_depth=max_depth)
 
 
 def of_text(text: bytes | str) -> bytes:
@@ -106,6 +114,7 @@ def nested_deeper(text: bytes, limit: int) -> bool:
 
 
 def _is_strict(value: Any, max_depth: int) -> bool:
+    """Whether numbers and nesting are right; text shows when it is encoded."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -114,25 +123,22 @@ def _is_strict(value: Any, max_depth: int) -> bool:
         below: list[Any] = []
         for item in level:
             kind = type(item)
+            if kind is str:
+                continue
             if kind is dict:
-                below += item
                 below += item.values()
             elif kind is list or kind is tuple:
                 below += item
-            elif not (_is_text(item) if kind is str else _is_strict_scalar(item)):
+            elif kind is int:
+                if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                    return False
+            elif item is not None and kind is not bool:
                 return False
         level = below
     return True
 
 
-def _is_strict_scalar(item: Any) -> bool:
-    kind = type(item)
-    return item is None or kind is bool or (kind is int and -MAX_INTEGER <= item <= MAX_INTEGER)
-
-
 def _is_text(text: str) -> bool:
-    if text.isascii():
-        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -144,12 +150,14 @@ def _find_mistake(value: Any, max_depth: int) -> tuple[str, tuple[str | int, ...
     """The first mistake level by level, and the way to it. Slow: only for what `_is_strict` refused."""
     level: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     for _ in range(max_depth):
+        if not level:
+            return "not a JSON value", ()
         below: list[tuple[tuple[str | int, ...], Any]] = []
         for path, item in level:
             if isinstance(item, Mapping):
                 for key, inner in item.items():
-                    if not _is_text(key):
-                        return "a key with a lone surrogate", path
+                    if not isinstance(key, str) or not _is_text(key):
+                        return "a key that is not text", path
                     below.append(((*path, key), inner))
             elif isinstance(item, list | tuple):
                 below.extend(((*path, index), inner) for index, inner in enumerate(item))
