@@ -41,11 +41,16 @@ def serve(  # noqa: PLR0917  # options, not arguments
 
 def run(config: Config, *, guide: Path | None = None) -> int:
     """Serve; the exit status. With `guide`, also say how to go on, naming that configuration file."""
-    from homeserver import app
     from homeserver.runtime import supervisor
     from homeserver.runtime.logging import setup_logging
+    from homeserver.runtime.worker import Serve
 
     setup_logging(level=config.log.level, style=config.log.format)
+
+    def load_serve() -> Serve:
+        from homeserver import app
+
+        return app.serve
 
     def announce(settled: Config) -> None:
         sys.stdout.write(_serving(settled) + "\n")
@@ -53,7 +58,7 @@ def run(config: Config, *, guide: Path | None = None) -> int:
             sys.stdout.write(_guide(settled, guide))
         sys.stdout.flush()
 
-    return supervisor.run(config, app.serve, announce=announce)
+    return supervisor.run(config, load_serve, announce=announce)
 
 
 def _serving(config: Config) -> str:

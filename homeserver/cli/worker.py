@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def worker() -> int:
     """Do what the order on standard input says; the exit status."""
+    from homeserver.cli.common import in_words
     from homeserver.runtime.logging import setup_logging
     from homeserver.runtime.worker import Order, run_worker
 
@@ -12,4 +13,5 @@ def worker() -> int:
     setup_logging(level=order.config.log.level, style=order.config.log.format, worker=order.worker)
     from homeserver import app
 
-    return run_worker(order, app.serve)
+    with in_words():
+        return run_worker(order, app.serve)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -20,7 +21,6 @@ from homeserver.config import Config
 from homeserver.runtime import ports, signing_key
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.worker import Order, Serve, run_loop, serve_until_told
-from homeserver.storage import migrate
 from homeserver.storage.embedded import EmbeddedPostgres
 
 WORKER_COMMAND = (sys.executable, "-m", "homeserver", "worker")
@@ -32,10 +32,12 @@ _LONG_ENOUGH = 60.0  # a worker that ran so long is started again without a paus
 _log = structlog.get_logger(__name__)
 
 
-def run(config: Config, serve: Serve, *, announce: Callable[[Config], None] = lambda _: None) -> int:
+def run(
+    config: Config, load_serve: Callable[[], Serve], *, announce: Callable[[Config], None] = lambda _: None
+) -> int:
     """Serve until told to stop (SIGTERM, SIGINT); the exit status. `announce` is called once everything is up.
 
-    Must be called in the main thread.
+    Must be called in the main thread. `load_serve` imports the server, which above several workers nobody needs.
 
     Raises:
         PortTaken, SigningKeyError, StorageError: nothing was started, or everything has been stopped again.
@@ -43,21 +45,29 @@ def run(config: Config, serve: Serve, *, announce: Callable[[Config], None] = la
     config = ports.settle(config)
     signing_key.load_or_create(config.server.signing_key, Entropy())
     if config.database.url is not None:
+        from homeserver.storage import migrate
+
         migrate.require_current(config.database.url)
-        return _serve(config, serve, None, announce)
+        return _serve(config, load_serve, None, announce)
     database = EmbeddedPostgres(config.server.data_dir)
     with _deaf_until_serving(), database:
-        config = config.with_database(database.dsn)
-        migrate.apply(database.dsn)
-        return _serve(config, serve, database, announce)
+        return _serve(config.with_database(database.dsn), load_serve, database, announce)
 
 
 def _serve(
-    config: Config, serve: Serve, database: EmbeddedPostgres | None, announce: Callable[[Config], None]
+    config: Config,
+    load_serve: Callable[[], Serve],
+    database: EmbeddedPostgres | None,
+    announce: Callable[[Config], None],
 ) -> int:
-    if config.server.processes == 1:
-        return run_loop(_alone(config, serve, database, lambda: announce(config)))
-    return run_loop(Workers(config, WORKER_COMMAND, database, lambda: announce(config)).run())
+    if config.server.processes > 1:
+        order = Order(config, worker=-1, parent=os.getpid(), migrates=database is not None)
+        return run_loop(Workers(order, WORKER_COMMAND, database, lambda: announce(config)).run())
+    if database is not None:
+        from homeserver.storage import migrate
+
+        migrate.apply(database.dsn)
+    return run_loop(_alone(config, load_serve(), database, lambda: announce(config)))
 
 
 @contextlib.contextmanager
@@ -95,16 +105,17 @@ async def keep_alive(database: EmbeddedPostgres | None, clock: Clock) -> None:
 
 
 class Workers:
-    """Several serving processes, kept running."""
+    """Several serving processes, kept running. `order` is what each is told, but for its number."""
 
     def __init__(
         self,
-        config: Config,
+        order: Order,
         command: Sequence[str],
         database: EmbeddedPostgres | None,
         ready: Callable[[], None],
     ) -> None:
-        self._config = config
+        self._order = order
+        self._config = config = order.config
         self._command = command
         self._database = database
         self._announce = ready
@@ -160,7 +171,7 @@ class Workers:
         assert process.stdout is not None
         try:
             with contextlib.suppress(ConnectionError):
-                process.stdin.write(Order(self._config, number, os.getpid()).to_bytes())
+                process.stdin.write(replace(self._order, worker=number).to_bytes())
                 await process.stdin.drain()
                 process.stdin.close()
             async for line in process.stdout:

@@ -40,6 +40,8 @@ class Order:
     config: Config
     worker: int
     parent: int
+    migrates: bool
+    """Whether the database is ours to bring up to date; all workers may try, one does it."""
 
     def to_bytes(self) -> bytes:
         return pickle.dumps(self)
@@ -57,6 +59,11 @@ def run_worker(order: Order, serve: Serve) -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != order.parent:
         return 1
+
+    if order.migrates and order.config.database.url is not None:
+        from homeserver.storage import migrate
+
+        migrate.apply(order.config.database.url)
 
     def ready() -> None:
         sys.stdout.write("ready\n")
