@@ -29,7 +29,9 @@ class AccountDataApi:
         _own(requester, user_id)
         return RawJson(await self._data.get(requester.user_nid, None, type))
 
-    @endpoint("setAccountData", "PUT", USER + "/account_data/{type}", auth=Auth.GUEST_ALLOWED, when_suspended=True)
+    @endpoint(
+        "setAccountData", "PUT", USER + "/account_data/{type}", auth=Auth.GUEST_ALLOWED, when_suspended=True
+    )
     async def put(
         self,
         requester: Requester,
@@ -52,7 +54,11 @@ class AccountDataApi:
         return RawJson(await self._data.get(requester.user_nid, room_id, type))
 
     @endpoint(
-        "setAccountDataPerRoom", "PUT", ROOM + "/account_data/{type}", auth=Auth.GUEST_ALLOWED, when_suspended=True
+        "setAccountDataPerRoom",
+        "PUT",
+        ROOM + "/account_data/{type}",
+        auth=Auth.GUEST_ALLOWED,
+        when_suspended=True,
     )
     async def put_of_room(
         self,
@@ -66,7 +72,9 @@ class AccountDataApi:
         await self._data.put(requester.user_nid, room_id, type, body)
 
     @endpoint("getRoomTags", "GET", ROOM + "/tags", auth=Auth.USER)
-    async def tags(self, requester: Requester, user_id: Path[UserId], room_id: Path[RoomId]) -> dict[str, Any]:
+    async def tags(
+        self, requester: Requester, user_id: Path[UserId], room_id: Path[RoomId]
+    ) -> dict[str, Any]:
         _own(requester, user_id)
         return {"tags": await self._data.tags(requester.user_nid, room_id)}
 

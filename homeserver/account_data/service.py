@@ -76,7 +76,9 @@ class AccountDataService:
         if not tag or len(tag.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
             raise InvalidParam(f"tag: a name of 1 to {MAX_NAME_BYTES} bytes")
         order = data.get("order")
-        if order is not None and (isinstance(order, bool) or not isinstance(order, int | float) or not 0 <= order <= 1):
+        if order is not None and (
+            isinstance(order, bool) or not isinstance(order, int | float) or not 0 <= order <= 1
+        ):
             raise InvalidParam("order: a number from 0 to 1")
         room_nid = await self._room_nid(room_id)
         if room_nid is None:

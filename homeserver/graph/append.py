@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from psycopg.errors import UniqueViolation
+
 from homeserver.events import auth_rules
 from homeserver.events.auth_selection import auth_keys_for
 from homeserver.events.builder import EventDraft, Reference, build_event, next_depth, reference_to
@@ -17,7 +19,7 @@ from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.events import EventCache
 from homeserver.graph.head import Head, NotReady, known_numbers
 from homeserver.graph.interning import Interning, RoomName
-from homeserver.graph.refs import EMPTY_STATE, MEMBERSHIPS, EventRef, StateRef
+from homeserver.graph.refs import MEMBERSHIPS, EventRef, StateRef
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.graph.stored import Replaced, SentBy, Stored
@@ -32,6 +34,8 @@ from homeserver.runtime.clock import Clock
 MAX_TRIES = 60
 """Rebuilds after conflicts, and loads, before the caller is told to come back."""
 CREATE: StateKey = ("m.room.create", "")
+ONE_ROOM_PER_ID = {"rooms_room_id_key", "events_event_id_key"}
+"""The constraints that two rooms made in one millisecond run into."""
 
 
 class Identity(NamedTuple):
@@ -74,6 +78,8 @@ class GraphWriter:
         self._interning = interning
         self._identity = identity
         self._clock = clock
+        self._last_created = 0
+        """Unix ms of the newest room made here; each has one of its own."""
 
     async def append(
         self,
@@ -101,11 +107,11 @@ class GraphWriter:
             try:
                 await self._log.add(Append([*entries, *beside], once, alongside))
             except Conflict:
-                room.drop_flying()
+                room.give_up(entries)
                 await self._tail.fresh()
                 continue
             except Exception:
-                room.drop_flying()
+                room.give_up(entries)
                 raise
             return [entry.stored for entry in entries]
         raise Unavailable("The room is too busy, try again")
@@ -125,7 +131,7 @@ class GraphWriter:
         `room_id` is None in versions where it follows from the create event. Raises as `append`.
         """
         room_nid = await self._interning.new_room_nid()
-        now = self._clock.now_ms()
+        now = self._last_created = max(self._clock.now_ms(), self._last_created + 1)
         event = self._sign(create, version, room_id, (), (), now)
         name = RoomName(room_nid, event.room_id, version)
         for _ in range(MAX_TRIES):
@@ -144,6 +150,15 @@ class GraphWriter:
             try:
                 append = Append([*entries, *beside(name)], None, alongside(name) if alongside else None)
                 await self._log.add(append)
+            except UniqueViolation as clash:
+                self._rooms.forget(room_nid)
+                if clash.diag.constraint_name not in ONE_ROOM_PER_ID:
+                    raise
+                # From version 12 on the id is a hash: what one user makes twice in a millisecond is one room.
+                now += 1
+                event = self._sign(create, version, room_id, (), (), now)
+                name = RoomName(room_nid, event.room_id, version)
+                continue
             except BaseException:
                 self._rooms.forget(room_nid)
                 raise
@@ -187,7 +202,14 @@ class GraphWriter:
         auth_rules.check(event, state, version)
         before = head.stored(keys[0]) if keys else None
         sent_by = SentBy(once.user_nid, once.device_id, once.txn_id) if once else None
-        return self._entry(room, event, tuple(self._ref(head, key) for key in wanted if key in state), before, send.redacts, sent_by)
+        return self._entry(
+            room,
+            event,
+            tuple(self._ref(head, key) for key in wanted if key in state),
+            before,
+            send.redacts,
+            sent_by,
+        )
 
     def _ref(self, head: Head, key: StateKey) -> EventRef:
         stored = head.stored(key)
@@ -270,7 +292,9 @@ class GraphWriter:
         user_id = UserId(event.key[1])
         user_nid = self._interning.known_user_nid(user_id)
         local = domain_of(user_id) == self._identity.server_name
-        return (StateChange(event.key, key_nid, ref, user_nid, MEMBERSHIPS.get(event.membership or ""), local),)
+        return (
+            StateChange(event.key, key_nid, ref, user_nid, MEMBERSHIPS.get(event.membership or ""), local),
+        )
 
     async def _fetch(self, need: NotReady) -> None:
         if need.events:

@@ -87,7 +87,8 @@ class EventCache:
         """Numbers of the events that are here."""
         async with self._db.read() as tx:
             rows = await tx.all(
-                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])", ids=list(event_ids)
+                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])",
+                ids=list(event_ids),
             )
         return dict(rows)
 
@@ -134,7 +135,22 @@ class EventCache:
 
 
 def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored]) -> Stored:
-    nid, room_nid, event_id, sender, state, flags, pdu, redacted_by, before_nid, before_id, before_pdu, user, device, txn = row
+    (
+        nid,
+        room_nid,
+        event_id,
+        sender,
+        state,
+        flags,
+        pdu,
+        redacted_by,
+        before_nid,
+        before_id,
+        before_pdu,
+        user,
+        device,
+        txn,
+    ) = row
     event = event_from_storage(pdu, event_id, name.room_id, name.version)
     replaced = None
     if before_id is not None:

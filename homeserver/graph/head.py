@@ -1,5 +1,6 @@
 """The head of a room as a plan sees it: committed state with everything in flight. Synchronous: what is not in memory is
-asked for by raising `NotReady`, loaded outside, and the plan runs again."""
+asked for by raising `NotReady`, loaded outside, and the plan runs again.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,9 @@ class Interning:
         found: dict[UserId, int] = {}
         if missing:
             async with self._db.transaction() as tx:
-                await tx.execute("SET LOCAL synchronous_commit = off")  # flushed with whatever first refers to it
+                await tx.execute(
+                    "SET LOCAL synchronous_commit = off"
+                )  # flushed with whatever first refers to it
                 found = dict(await intern_users(tx, missing))
             self._users.add(found.items())
         return {user_id: found.get(user_id) or self._users.nids[user_id] for user_id in user_ids}
@@ -90,7 +92,9 @@ class Interning:
         found: dict[int, UserId] = {}
         if missing:
             async with self._db.read() as tx:
-                rows = await tx.all("SELECT user_id, user_nid FROM users WHERE user_nid = ANY(%(nids)s)", nids=missing)
+                rows = await tx.all(
+                    "SELECT user_id, user_nid FROM users WHERE user_nid = ANY(%(nids)s)", nids=missing
+                )
             self._users.add(rows)
             found = {nid: user_id for user_id, nid in rows}
         return {nid: found.get(nid) or self._users.names[nid] for nid in nids}
@@ -134,7 +138,8 @@ class Interning:
         if missing:
             async with self._db.read() as tx:
                 rows = await tx.all(
-                    "SELECT key_nid, type, state_key FROM event_keys WHERE key_nid = ANY(%(nids)s)", nids=missing
+                    "SELECT key_nid, type, state_key FROM event_keys WHERE key_nid = ANY(%(nids)s)",
+                    nids=missing,
                 )
             found = {nid: (kind, key) for nid, kind, key in rows}
             self._keys.add((key, nid) for nid, key in found.items())
@@ -147,7 +152,9 @@ class Interning:
         known = self._rooms_by_id.get(room_id)
         if known is None:
             async with self._db.read() as tx:
-                row = await tx.one("SELECT room_nid, room_id, version FROM rooms WHERE room_id = %(id)s", id=room_id)
+                row = await tx.one(
+                    "SELECT room_nid, room_id, version FROM rooms WHERE room_id = %(id)s", id=room_id
+                )
             known = self._remember(row) if row else None
         return known
 
@@ -157,7 +164,8 @@ class Interning:
         if missing:
             async with self._db.read() as tx:
                 rows = await tx.all(
-                    "SELECT room_nid, room_id, version FROM rooms WHERE room_nid = ANY(%(nids)s)", nids=missing
+                    "SELECT room_nid, room_id, version FROM rooms WHERE room_nid = ANY(%(nids)s)",
+                    nids=missing,
                 )
             for row in rows:
                 self._remember(row)

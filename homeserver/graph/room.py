@@ -7,7 +7,7 @@ flight fails, all of it is dropped, and what was built on it will not fit when i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from homeserver.events.event import StateKey
@@ -88,6 +88,11 @@ class Room:
         self.drop_flying()
         for entry in kept:
             self.fly(entry)
+
+    def give_up(self, entries: Sequence[EventEntry]) -> None:
+        """These failed, so nothing that flies can stand. If they fly no more, what does was built since: it stays."""
+        if entries and any(entry is entries[0] for entry in self._flying):
+            self.drop_flying()
 
     def drop_flying(self) -> None:
         """Something in flight failed, or others have written: build again on what is committed."""

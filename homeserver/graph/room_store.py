@@ -11,7 +11,9 @@ from homeserver.matrix.ids import EventId, ServerName, domain_of
 from homeserver.storage.tx import Tx
 
 
-async def read_rooms(tx: Tx, names: list[RoomName], server_name: ServerName) -> tuple[Position, dict[int, Room]]:
+async def read_rooms(
+    tx: Tx, names: list[RoomName], server_name: ServerName
+) -> tuple[Position, dict[int, Room]]:
     """Rooms with their current state, and the position of the log this is true at. `tx` must be one snapshot."""
     nids = [name.nid for name in names]
     async with tx.pipeline() as batch:

@@ -126,7 +126,16 @@ def _advance(heads: _Heads, append: Append) -> _Heads | None:
 def _flat(change: StateChange) -> tuple[str, str, int, int, str, int, int | None, int | None, bool]:
     ref = change.ref
     nid, event_id, depth = (ref.nid, ref.event_id, ref.depth) if ref else (0, "", 0)
-    return (*change.key, change.key_nid, nid, event_id, depth, change.user_nid, change.membership, change.local)
+    return (
+        *change.key,
+        change.key_nid,
+        nid,
+        event_id,
+        depth,
+        change.user_nid,
+        change.membership,
+        change.local,
+    )
 
 
 def _unflat(flat: tuple[str, str, int, int, str, int, int | None, int | None, bool]) -> StateChange:

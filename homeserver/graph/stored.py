@@ -134,17 +134,24 @@ class Stored:
 
     def _unsigned(self, membership: int, now_ms: int, own: bool) -> bytes:
         name = MEMBERSHIP_NAMES.get(membership, "leave")
-        parts = [b'"age":%d,"membership":"%b"' % (max(0, now_ms - self.event.origin_server_ts), name.encode())]
+        parts = [
+            b'"age":%d,"membership":"%b"' % (max(0, now_ms - self.event.origin_server_ts), name.encode())
+        ]
         if own and self.sent_by is not None:
             parts.append(b'"transaction_id":' + json.dumps(self.sent_by.txn_id))
         if self.replaced is not None:
             parts.append(
                 b'"prev_content":%b,"prev_sender":%b,"replaces_state":%b'
-                % (self.replaced.content, json.dumps(self.replaced.sender), json.dumps(self.replaced.event_id))
+                % (
+                    self.replaced.content,
+                    json.dumps(self.replaced.sender),
+                    json.dumps(self.replaced.event_id),
+                )
             )
         if self.redaction is not None:
             because = self.redaction
             parts.append(
-                b'"redacted_because":%b,"room_id":%b}' % (because.client[:-1], json.dumps(because.event.room_id))
+                b'"redacted_because":%b,"room_id":%b}'
+                % (because.client[:-1], json.dumps(because.event.room_id))
             )
         return b",".join(parts)

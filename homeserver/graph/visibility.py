@@ -79,7 +79,9 @@ class VisibilityFilter:
                 member = contents.get(state.get(keys.get(member_key, 0), 0))
                 name = (member.event.membership if member else None) or "leave"
                 before, after = stages(
-                    stored.event, Stage(history_visibility_of(visibility.event if visibility else None), name), viewer.user_id
+                    stored.event,
+                    Stage(history_visibility_of(visibility.event if visibility else None), name),
+                    viewer.user_id,
                 )
                 later = joined or last_joins.get(room.name.nid, 0) > stored.nid
                 if is_visible(before, after, joined_later=later):

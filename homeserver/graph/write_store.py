@@ -15,7 +15,9 @@ Batch = Sequence[Written[EventEntry]]
 
 def find_extremities(batch: Pipeline, room_nids: list[int]) -> Later[list[tuple[int, list[int]]]]:
     """(room_nid, its forward extremities) of rooms that exist."""
-    return batch.all("SELECT room_nid, extremities FROM rooms WHERE room_nid = ANY(%(nids)s::bigint[])", nids=room_nids)
+    return batch.all(
+        "SELECT room_nid, extremities FROM rooms WHERE room_nid = ANY(%(nids)s::bigint[])", nids=room_nids
+    )
 
 
 def insert_events(batch: Pipeline, written: Batch) -> None:
@@ -97,7 +99,9 @@ def write_state(batch: Pipeline, written: Batch) -> None:
         keys=[e.key_nid for _, e in written],
     )
     _upsert_current_state(batch, written)
-    local = [(position, e, c) for position, e in written for c in e.changes if c.local and c.membership and c.ref]
+    local = [
+        (position, e, c) for position, e in written for c in e.changes if c.local and c.membership and c.ref
+    ]
     if local:
         _insert_memberships(batch, local)
 

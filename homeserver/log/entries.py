@@ -79,7 +79,8 @@ class Checked(Protocol):
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Add at most one query; when it has run, the function returned is called with what is refused already
-        and tells which further appends must not be written (usually with `Conflict`)."""
+        and tells which further appends must not be written (usually with `Conflict`).
+        """
         ...
 
     def undo(self, appends: Sequence[Append]) -> None:

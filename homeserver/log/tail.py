@@ -54,6 +54,7 @@ class Tail:
         self._after_batch: list[Callable[[Sequence[Written[Any]]], None]] = []
         self._lock = asyncio.Lock()
         self._hint = asyncio.Event()
+        self._own: dict[Position, Written[Any]] = {}
         self._alone = alone
         self._refresh: asyncio.Task[None] | None = None
         self._recent: deque[Written[Any]] = deque()
@@ -105,6 +106,12 @@ class Tail:
         async with self._db.read() as tx:
             self.position = await store.read_head(tx)
 
+    def expect(self, written: Sequence[Written[Any]]) -> None:
+        """This process is about to commit these. Should the feed bring them before `publish` does, they are taken from
+        here: decoded once more they would be strangers to those who wait for them.
+        """
+        self._own = {item.position: item for item in written}
+
     async def publish(self, written: Sequence[Written[Any]]) -> None:
         """Take a batch this process has just committed; first what others wrote before it."""
         if not written:
@@ -115,10 +122,12 @@ class Tail:
             fresh = [item for item in written if item.position > self.position]
             if fresh:
                 self._apply(fresh)
+            self._own = {}
 
-    def hint(self) -> None:
-        """Another process may have written."""
-        self._hint.set()
+    def hint(self, position: Position | None = None) -> None:
+        """Somebody has written, up to `position` if that is known. We hear of our own writes as well; `publish` brings them."""
+        if position is None or (position > self.position and position not in self._own):
+            self._hint.set()
 
     async def run(self) -> None:
         """Follow what other processes write, until cancelled."""
@@ -155,9 +164,12 @@ class Tail:
 
     async def _decode(self, tx: Any, rows: list[tuple[Position, str, bytes]]) -> list[Written[Any]]:
         by_kind: dict[str, list[tuple[Position, bytes]]] = defaultdict(list)
-        for position, kind, payload in rows:
-            by_kind[kind].append((position, payload))
         written: list[Written[Any]] = []
+        for position, kind, payload in rows:
+            if (own := self._own.get(position)) is not None:
+                written.append(own)
+            else:
+                by_kind[kind].append((position, payload))
         for kind, items in by_kind.items():
             written += await self._by_kind[kind].decode(tx, items)
         written.sort(key=lambda item: item.position)

@@ -86,6 +86,7 @@ class LogWriter:
                 future.cancel()
             raise
         except Exception as error:
+            self._tail.expect(())
             for sink in self._tail.checked_sinks:
                 sink.undo([append for append, _ in batch])
             if len(batch) == 1:
@@ -106,6 +107,7 @@ class LogWriter:
             accepted = [append for index, append in enumerate(appends) if index not in refused]
             written = _number(head, accepted)
             if accepted:
+                self._tail.expect(written)
                 async with tx.pipeline(commit=True) as batch:
                     self._write_rows(batch, accepted, written)
         return refused, written
@@ -134,7 +136,9 @@ class LogWriter:
             once_keys.insert_keys(batch, once, self._clock.now_ms())
         for append in accepted:
             if append.alongside:
-                append.alongside(batch, [Written(p, e) for p, e in zip(append.positions, append.entries, strict=True)])
+                append.alongside(
+                    batch, [Written(p, e) for p, e in zip(append.positions, append.entries, strict=True)]
+                )
         if written:
             self._advance(batch, written)
 

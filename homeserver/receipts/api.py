@@ -32,7 +32,11 @@ class ReceiptsApi:
         self._receipts = receipts
 
     @endpoint(
-        "postReceipt", "POST", ROOM + "/receipt/{receiptType}/{eventId}", auth=Auth.GUEST_ALLOWED, when_suspended=True
+        "postReceipt",
+        "POST",
+        ROOM + "/receipt/{receiptType}/{eventId}",
+        auth=Auth.GUEST_ALLOWED,
+        when_suspended=True,
     )
     async def post(
         self,

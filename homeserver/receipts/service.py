@@ -36,7 +36,13 @@ class ReceiptService:
     """One per process."""
 
     def __init__(
-        self, db: Database, log: LogWriter, rooms: Rooms, events: EventCache, markers: RoomMarkers, clock: Clock
+        self,
+        db: Database,
+        log: LogWriter,
+        rooms: Rooms,
+        events: EventCache,
+        markers: RoomMarkers,
+        clock: Clock,
     ) -> None:
         self._db = db
         self._log = log

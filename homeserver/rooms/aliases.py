@@ -74,7 +74,11 @@ class AliasService:
             raise NotFound("There is no such alias")
         room_nid, creator_nid = found
         room = await self._rooms.get(room_nid)
-        if creator_nid != requester.user_nid and not requester.is_admin and not await self._may_manage(requester, room):
+        if (
+            creator_nid != requester.user_nid
+            and not requester.is_admin
+            and not await self._may_manage(requester, room)
+        ):
             raise Forbidden("You may not remove this alias")
         async with self._db.transaction() as tx:
             if not await store.delete_alias(tx, alias):

@@ -95,7 +95,9 @@ class CreationService:
         version = self._version(wish)
         alias = self._alias(wish)
         await self._check(requester, wish, alias)
-        events = RoomEvents(requester.user_id, wish, version, alias, await self._profiles.membership_fields(requester.user_id))
+        events = RoomEvents(
+            requester.user_id, wish, version, alias, await self._profiles.membership_fields(requester.user_id)
+        )
 
         def alongside(name: RoomName) -> Alongside:
             def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:

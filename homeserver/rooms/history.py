@@ -125,7 +125,9 @@ class HistoryService:
             self._render(requester, room_id, seen),
             [self._render(requester, room_id, item) for item in before],
             [self._render(requester, room_id, item) for item in after],
-            format_token(start if start is not None else (before[-1].stored.nid - 1 if before else target.nid - 1)),
+            format_token(
+                start if start is not None else (before[-1].stored.nid - 1 if before else target.nid - 1)
+            ),
             format_token(end if end is not None else last.nid),
             [self._render(requester, room_id, Visible(stored, 0)) for stored in state],
         )

@@ -48,7 +48,9 @@ class MembershipService:
         self._invites = invites
         self._restricted = RestrictedJoins(rooms, events)
 
-    async def invite(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+    async def invite(
+        self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
+    ) -> None:
         """Invite a user; inviting an invited user again succeeds without an event (ROOM-14).
 
         Raises `Forbidden`, `InviteBlocked`.
@@ -65,14 +67,18 @@ class MembershipService:
 
         await self._graph.append(room.name.nid, plan)
 
-    async def join(self, requester: Requester, room_id: RoomId, content: Mapping[str, Any] | None = None) -> RoomId:
+    async def join(
+        self, requester: Requester, room_id: RoomId, content: Mapping[str, Any] | None = None
+    ) -> RoomId:
         """Join a room this server is in; joining again does nothing. Raises `NotFound`, `Forbidden`."""
         room = await self._rooms.by_id(room_id)
         if room is None:
             raise NotFound("No server known to be in that room")
         user_id = requester.user_id
         profile = await self._profiles.membership_fields(user_id)
-        extra = {key: value for key, value in (content or {}).items() if key not in ("third_party_signed", "via")}
+        extra = {
+            key: value for key, value in (content or {}).items() if key not in ("third_party_signed", "via")
+        }
         if requester.is_guest:
             await self._require_guest_access(room)
         authoriser = await self._restricted.authoriser(room, user_id)
@@ -95,7 +101,8 @@ class MembershipService:
             raise NotFound("No server known to be in that room")
         profile = await self._profiles.membership_fields(requester.user_id)
         await self._graph.append(
-            room.name.nid, lambda _: [_member(requester.user_id, requester.user_id, "knock", reason, **profile)]
+            room.name.nid,
+            lambda _: [_member(requester.user_id, requester.user_id, "knock", reason, **profile)],
         )
         return room_id
 
@@ -115,7 +122,9 @@ class MembershipService:
 
         await self._graph.append(room.name.nid, plan)
 
-    async def kick(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+    async def kick(
+        self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
+    ) -> None:
         """Remove somebody, or take back their invite or knock. Raises `Forbidden`."""
         room = await self._rooms.known(room_id)
 
@@ -127,7 +136,9 @@ class MembershipService:
 
         await self._graph.append(room.name.nid, plan)
 
-    async def ban(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+    async def ban(
+        self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
+    ) -> None:
         """Ban a user, here or not; banning again does nothing. Raises `Forbidden`."""
         room = await self._rooms.known(room_id)
 
@@ -139,7 +150,9 @@ class MembershipService:
 
         await self._graph.append(room.name.nid, plan)
 
-    async def unban(self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None) -> None:
+    async def unban(
+        self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
+    ) -> None:
         """Let a banned user come back. Raises `BadState` if not banned (ROOM-16), `Forbidden`."""
         room = await self._rooms.known(room_id)
 
@@ -168,7 +181,9 @@ class MembershipService:
     def invitee(self, user_id: UserId | None) -> UserId:
         """Whom an invite names. Raises `Forbidden` for addresses: there is no identity server to ask."""
         if user_id is None:
-            raise Forbidden("Inviting by address needs an identity server, and this server has none; name a user_id")
+            raise Forbidden(
+                "Inviting by address needs an identity server, and this server has none; name a user_id"
+            )
         return user_id
 
     async def _require_guest_access(self, room: Room) -> None:
@@ -179,7 +194,9 @@ class MembershipService:
             raise Forbidden("Guests may not join this room")
 
 
-def _member(sender: UserId, target: UserId, membership: str, reason: str | None = None, **fields: Any) -> Send:
+def _member(
+    sender: UserId, target: UserId, membership: str, reason: str | None = None, **fields: Any
+) -> Send:
     content = {**fields, "membership": membership}
     if reason is not None:
         content["reason"] = reason

@@ -75,7 +75,9 @@ class MembershipApi:
     async def create_room(self, requester: Requester, body: Body[CreateRoom]) -> RoomIdResponse:
         return RoomIdResponse(await self._creation.create(requester, body))
 
-    @endpoint("joinRoom", "POST", "/_matrix/client/{v}/join/{roomIdOrAlias}", auth=Auth.GUEST_ALLOWED, limit="join")
+    @endpoint(
+        "joinRoom", "POST", "/_matrix/client/{v}/join/{roomIdOrAlias}", auth=Auth.GUEST_ALLOWED, limit="join"
+    )
     async def join(
         self,
         requester: Requester,
@@ -88,7 +90,9 @@ class MembershipApi:
         return RoomIdResponse(await self._membership.join(requester, room_id, body))
 
     @endpoint("joinRoomById", "POST", ROOM + "/join", auth=Auth.GUEST_ALLOWED, limit="join")
-    async def join_by_id(self, requester: Requester, room_id: Path[RoomId], body: Body[dict[str, Any]]) -> RoomIdResponse:
+    async def join_by_id(
+        self, requester: Requester, room_id: Path[RoomId], body: Body[dict[str, Any]]
+    ) -> RoomIdResponse:
         return RoomIdResponse(await self._membership.join(requester, room_id, body))
 
     @endpoint("knockRoom", "POST", "/_matrix/client/{v}/knock/{roomIdOrAlias}", auth=Auth.USER, limit="join")

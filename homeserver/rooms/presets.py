@@ -38,7 +38,9 @@ def _rules(join_rule: str, history: str, guests: str) -> dict[str, dict[str, Any
 
 PRESETS: dict[Preset, PresetData] = {
     "private_chat": PresetData(_rules("invite", "shared", "can_join"), invite_level=0),
-    "trusted_private_chat": PresetData(_rules("invite", "shared", "can_join"), invite_level=0, trust_invitees=True),
+    "trusted_private_chat": PresetData(
+        _rules("invite", "shared", "can_join"), invite_level=0, trust_invitees=True
+    ),
     "public_chat": PresetData(_rules("public", "shared", "forbidden"), invite_level=50),
 }
 

@@ -60,7 +60,9 @@ class ReadingService:
         nids = await self._state_nids(access, None)
         return await self._array(requester, access, nids.values())
 
-    async def state_event(self, requester: Requester, room_id: RoomId, key: StateKey, *, whole: bool) -> bytes:
+    async def state_event(
+        self, requester: Requester, room_id: RoomId, key: StateKey, *, whole: bool
+    ) -> bytes:
         """One state event's content, or with `whole` the event. Raises `Forbidden`, `NotFound`."""
         access = await self._access.of(requester, room_id)
         nids = await self._state_nids(access, [key])
@@ -90,11 +92,15 @@ class ReadingService:
         nids = [nid for (kind, _), nid in (await self._state_nids(access, None)).items() if kind == MEMBER]
         loaded = await self._events.load(nids)
         wanted = [
-            nid for nid in nids if nid in loaded and _matches(loaded[nid].event.membership, membership, not_membership)
+            nid
+            for nid in nids
+            if nid in loaded and _matches(loaded[nid].event.membership, membership, not_membership)
         ]
         return await self._array(requester, access, wanted)
 
-    async def joined_members(self, requester: Requester, room_id: RoomId) -> dict[UserId, dict[str, str | None]]:
+    async def joined_members(
+        self, requester: Requester, room_id: RoomId
+    ) -> dict[UserId, dict[str, str | None]]:
         """Joined users with `display_name` and `avatar_url`; current members only (ROOM-20). Raises `Forbidden`."""
         access = await self._access.of(requester, room_id, peek=False)
         if access.left_at is not None:
@@ -148,7 +154,9 @@ class ReadingService:
     async def _array(self, requester: Requester, access: Access, nids: Iterable[int]) -> bytes:
         wanted = list(nids)
         loaded = await self._events.load(wanted)
-        return b"[%b]" % b",".join(self._render(requester, access, loaded[nid]) for nid in wanted if nid in loaded)
+        return b"[%b]" % b",".join(
+            self._render(requester, access, loaded[nid]) for nid in wanted if nid in loaded
+        )
 
     def _render(self, requester: Requester, access: Access, stored: Stored) -> bytes:
         reader = Reader(requester.user_nid, requester.device_id)

@@ -67,7 +67,9 @@ class ReadingApi:
         format: Query[Literal["content", "event"]] = "content",  # noqa: A002  # the specification's name
     ) -> RawJson:
         whole = format == "event"
-        return RawJson(await self._reading.state_event(requester, room_id, (event_type, state_key), whole=whole))
+        return RawJson(
+            await self._reading.state_event(requester, room_id, (event_type, state_key), whole=whole)
+        )
 
     @endpoint(
         "getRoomStateWithoutKey",
@@ -196,4 +198,6 @@ def _limit(limit: int) -> int:
 
 
 def _filter(text: str | None) -> RoomEventFilter:
-    return RoomEventFilter() if text is None else read_room_event_filter(text.encode("utf-8", "surrogatepass"))
+    return (
+        RoomEventFilter() if text is None else read_room_event_filter(text.encode("utf-8", "surrogatepass"))
+    )

@@ -51,7 +51,11 @@ class RestrictedJoins:
         loaded = await self._events.load(nids)
         state = {stored.event.key: stored.event for stored in loaded.values() if stored.event.key}
         for user_id, member in room.members.items():
-            if member.local and member.membership == JOIN and can_act(state, user_id, "invite", room.name.version):
+            if (
+                member.local
+                and member.membership == JOIN
+                and can_act(state, user_id, "invite", room.name.version)
+            ):
                 return user_id
         raise Forbidden("Nobody here may let you in")
 

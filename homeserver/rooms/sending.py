@@ -57,7 +57,9 @@ class SendingService:
         Raises `Forbidden` (not joined, or not allowed), `BadJson` (content), `TooLarge`.
         """
         if event_type == REDACTION:
-            return await self.redact(requester, room_id, content.get("redacts"), txn_id, content, scope="send")
+            return await self.redact(
+                requester, room_id, content.get("redacts"), txn_id, content, scope="send"
+            )
         room = await self._rooms.known(room_id)
         check_client_event(event_type, None, content, room.name.version)
         draft = EventDraft(event_type, None, requester.user_id, content)
@@ -132,7 +134,11 @@ class SendingService:
         return lambda once: self._graph.append(room.name.nid, plan, once=once)
 
     async def _once(
-        self, requester: Requester, scope: str, txn_id: str, write: Callable[[OnceKey], Awaitable[list[Stored]]]
+        self,
+        requester: Requester,
+        scope: str,
+        txn_id: str,
+        write: Callable[[OnceKey], Awaitable[list[Stored]]],
     ) -> EventId:
         key = OnceKey(requester.user_nid, requester.device_id or "", scope, txn_id)
         written: list[Stored] = []

@@ -57,7 +57,9 @@ class SendingApi:
         state_key: Path[str],
         body: Body[dict[str, Any]],
     ) -> EventIdResponse:
-        return EventIdResponse(await self._sending.put_state(requester, room_id, (event_type, state_key), body))
+        return EventIdResponse(
+            await self._sending.put_state(requester, room_id, (event_type, state_key), body)
+        )
 
     @endpoint(
         "setRoomState",

@@ -11,9 +11,7 @@ from homeserver.storage.tx import Pipeline, Tx
 
 async def find_alias(tx: Tx, alias: RoomAlias) -> tuple[int, int] | None:
     """(room_nid, creator's user_nid) of an alias."""
-    return await tx.one(
-        "SELECT room_nid, creator_nid FROM room_aliases WHERE alias = %(alias)s", alias=alias
-    )
+    return await tx.one("SELECT room_nid, creator_nid FROM room_aliases WHERE alias = %(alias)s", alias=alias)
 
 
 async def find_aliases(tx: Tx, room_nid: int) -> list[RoomAlias]:
@@ -52,7 +50,9 @@ async def delete_alias(tx: Tx, alias: RoomAlias) -> bool:
 
 
 def add_published(batch: Pipeline, room_nid: int) -> None:
-    batch.execute("INSERT INTO published_rooms (room_nid) VALUES (%(room)s) ON CONFLICT DO NOTHING", room=room_nid)
+    batch.execute(
+        "INSERT INTO published_rooms (room_nid) VALUES (%(room)s) ON CONFLICT DO NOTHING", room=room_nid
+    )
 
 
 def add_forgotten(batch: Pipeline, rows: Sequence[tuple[int, int, Position]]) -> None:
@@ -72,7 +72,11 @@ def add_forgotten(batch: Pipeline, rows: Sequence[tuple[int, int, Position]]) ->
 
 async def find_forgotten(tx: Tx, user_nid: int) -> dict[int, Position]:
     """room_nid -> position of the membership event that was forgotten."""
-    return dict(await tx.all("SELECT room_nid, position FROM forgotten_rooms WHERE user_nid = %(user)s", user=user_nid))
+    return dict(
+        await tx.all(
+            "SELECT room_nid, position FROM forgotten_rooms WHERE user_nid = %(user)s", user=user_nid
+        )
+    )
 
 
 async def read_memberships(tx: Tx, user_nid: int) -> tuple[Position, list[tuple[int, int, Position, bool]]]:

@@ -63,7 +63,9 @@ class SyncApi:
         return RawJson(b"".join(pieces))
 
     @endpoint("defineFilter", "POST", FILTERS, auth=Auth.GUEST_ALLOWED, when_suspended=True)
-    async def define(self, requester: Requester, user_id: Path[UserId], body: Body[dict[str, Any]]) -> FilterId:
+    async def define(
+        self, requester: Requester, user_id: Path[UserId], body: Body[dict[str, Any]]
+    ) -> FilterId:
         _own(requester, user_id)
         return FilterId(await self._filters.define(requester.user_nid, body))
 

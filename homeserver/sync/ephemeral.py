@@ -41,5 +41,8 @@ class EphemeralStream:
             for room, event in (await source.events(ask, rooms)).items():
                 by_room.setdefault(room, []).append(json.dumps(event))
         return Part(
-            rooms={room: {"ephemeral": b'{"events":[%b]}' % b",".join(events)} for room, events in by_room.items()}
+            rooms={
+                room: {"ephemeral": b'{"events":[%b]}' % b",".join(events)}
+                for room, events in by_room.items()
+            }
         )

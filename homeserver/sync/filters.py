@@ -71,14 +71,18 @@ class FilterService:
 
 async def find(tx: Tx, user_nid: int, filter_id: int) -> bytes | None:
     return await tx.value(  # type: ignore[no-any-return]  # bytea
-        "SELECT filter FROM filters WHERE user_nid = %(user)s AND filter_id = %(id)s", user=user_nid, id=filter_id
+        "SELECT filter FROM filters WHERE user_nid = %(user)s AND filter_id = %(id)s",
+        user=user_nid,
+        id=filter_id,
     )
 
 
 async def find_same(tx: Tx, user_nid: int, data: bytes) -> int | None:
     """The id of an equal filter of the user."""
     return await tx.value(  # type: ignore[no-any-return]  # integer
-        "SELECT filter_id FROM filters WHERE user_nid = %(user)s AND filter = %(data)s LIMIT 1", user=user_nid, data=data
+        "SELECT filter_id FROM filters WHERE user_nid = %(user)s AND filter = %(data)s LIMIT 1",
+        user=user_nid,
+        data=data,
     )
 
 

@@ -63,9 +63,13 @@ class Notifier:
         for user_nid in audience.users:
             if user_nid in self._waiting:
                 self._wake_user(user_nid)
-        if audience.room is None:
-            return
-        room = self._rooms.cached(audience.room)
+        if audience.room is not None:
+            self._wake_room(audience.room)
+        for room_nid in audience.rooms:
+            self._wake_room(room_nid)
+
+    def _wake_room(self, room_nid: int) -> None:
+        room = self._rooms.cached(room_nid)
         if room is None:  # we do not know who is in it: everybody looks for themselves
             self._wake_everybody()
             return

@@ -117,5 +117,11 @@ class SyncService:
         return await self._notifier.wait(requester.user_nid, seconds)
 
     async def _assemble(self, rooms: RoomsPart, parts: list[Part], upto: Position) -> Iterator[bytes]:
-        nids = {*rooms.join, *rooms.leave, *rooms.invite, *rooms.knock, *(nid for p in parts for nid in p.rooms)}
+        nids = {
+            *rooms.join,
+            *rooms.leave,
+            *rooms.invite,
+            *rooms.knock,
+            *(nid for p in parts for nid in p.rooms),
+        }
         return assemble(rooms, parts, await self._interning.rooms(nids), upto)

@@ -23,6 +23,8 @@ class Audience(NamedTuple):
     """user_nids."""
     room: int | None = None
     """Everybody joined to this room."""
+    rooms: Iterable[int] = ()
+    """Everybody joined to any of these."""
 
 
 @dataclass(frozen=True, slots=True)

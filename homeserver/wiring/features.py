@@ -7,22 +7,15 @@ from typing import Any
 
 from homeserver.config import Config
 from homeserver.sync.types import Stream
-from homeserver.web.auth import Requester
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.ephemeral import EphemeralFeature
+from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
-
-
-class _NoPresence:
-    """Nobody is told who is about."""
-
-    async def touch(self, requester: Requester, presence: str) -> None:
-        del requester, presence
 
 
 class Features:
@@ -34,18 +27,19 @@ class Features:
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
         self.ephemeral = EphemeralFeature(core, self.account_data)
-        streams: list[Stream] = [self.account_data.stream, self.ephemeral.stream]
-        self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, _NoPresence())
+        self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
+        streams: list[Stream] = [self.account_data.stream, self.ephemeral.stream, self.presence.stream]
+        self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, self.presence.service)
         self.authenticator = self.accounts.authenticator
 
     def apis(self) -> list[object]:
         """Objects that declare endpoints."""
-        features = (self.accounts, self.account_data, self.rooms, self.ephemeral, self.sync)
+        features = (self.accounts, self.account_data, self.rooms, self.ephemeral, self.presence, self.sync)
         return [api for feature in features for api in feature.apis()]
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""
-        return {**self.accounts.loops(), **self.ephemeral.loops()}
+        return {**self.accounts.loops(), **self.ephemeral.loops(), **self.presence.loops()}
 
     async def start(self) -> None:
         """What must be loaded before the first request."""

@@ -39,7 +39,12 @@ class RoomsFeature:
         )
         self.membership = MembershipService(core.graph, core.log, core.rooms, core.events, profiles, invites)
         self.sending = SendingService(
-            core.graph, core.rooms, core.events, core.interning, core.transactions, AliasCheck(core.db, core.events)
+            core.graph,
+            core.rooms,
+            core.events,
+            core.interning,
+            core.transactions,
+            AliasCheck(core.db, core.events),
         )
         self.reading = ReadingService(
             core.db, self.access, self.memberships, core.interning, core.events, core.visibility, core.clock

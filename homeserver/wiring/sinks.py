@@ -7,6 +7,7 @@ from typing import Any
 from homeserver.account_data.entries import AccountDataSink
 from homeserver.auth.entries import SessionsChangedSink
 from homeserver.log.entries import Sink
+from homeserver.presence.entries import PresenceSink
 from homeserver.profiles.entries import ProfileChangedSink
 from homeserver.receipts.entries import ReceiptSink
 from homeserver.rooms.entries import ForgetSink
@@ -20,6 +21,7 @@ def feature_sinks() -> list[Sink[Any]]:
         AccountDataSink(),
         ReceiptSink(),
         TypingSink(),
+        PresenceSink(),
         SessionsChangedSink(),
         ProfileChangedSink(),
     ]

@@ -22,7 +22,12 @@ class SyncFeature:
     """Streams, notifier, service, endpoints."""
 
     def __init__(
-        self, core: Core, rooms: RoomsFeature, streams: Sequence[Stream], ignores: Ignores, presence: PresenceTouch
+        self,
+        core: Core,
+        rooms: RoomsFeature,
+        streams: Sequence[Stream],
+        ignores: Ignores,
+        presence: PresenceTouch,
     ) -> None:
         self.notifier = Notifier(core.rooms)
         core.tail.after_batch(self.notifier.applied)

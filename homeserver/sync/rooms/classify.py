@@ -36,7 +36,9 @@ class Classifier:
     async def classify(self, ask: Ask) -> Classified:
         """Sort the user's rooms. At most one query beside naming rooms for a filter that names some."""
         wanted = await self._wanted(ask)
-        changed = {room for room in wanted if ask.since is not None and ask.memberships[room].position > ask.since}
+        changed = {
+            room for room in wanted if ask.since is not None and ask.memberships[room].position > ask.since
+        }
         before = await self._before(ask, changed)
         joined: set[int] = set()
         new: set[int] = set()
@@ -86,5 +88,3 @@ class Classifier:
                 content = json.loads(replaced.content) if replaced else {}
                 found[room] = MEMBERSHIPS.get(str(content.get("membership")), 0)
         return found
-
-

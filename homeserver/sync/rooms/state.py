@@ -72,7 +72,9 @@ class StateReader:
                 found.setdefault(room, set()).update(numbers)
         return found
 
-    def _gap_from_memory(self, ask: Ask, gaps: Mapping[int, tuple[Position, Position]]) -> dict[int, set[int]]:
+    def _gap_from_memory(
+        self, ask: Ask, gaps: Mapping[int, tuple[Position, Position]]
+    ) -> dict[int, set[int]]:
         assert ask.recent is not None
         by_room: dict[int, dict[StateKey, int]] = {}
         for position, entry in ask.recent.get(EventEntry, ()):

@@ -88,7 +88,9 @@ class RoomsStream:
         """Events concern everybody in the room, and whose membership they change."""
 
         def of_event(entry: EventEntry) -> Audience:
-            users = [change.user_nid for change in entry.changes if change.local and change.user_nid is not None]
+            users = [
+                change.user_nid for change in entry.changes if change.local and change.user_nid is not None
+            ]
             return Audience(users, entry.stored.room_nid)
 
         return {EventEntry: of_event, ForgetEntry: lambda entry: Audience((entry.user_nid,))}
@@ -134,9 +136,13 @@ class RoomsStream:
     async def _choose_state(self, work: _Work) -> None:
         ask = work.ask
         known = {
-            room: work.kinds.left.get(room, ask.upto) for room in work.timelines if not self._is_whole(work, room)
+            room: work.kinds.left.get(room, ask.upto)
+            for room in work.timelines
+            if not self._is_whole(work, room)
         }
-        changed = await self._state.changed(ask, work.timelines, known) if known and ask.since is not None else {}
+        changed = (
+            await self._state.changed(ask, work.timelines, known) if known and ask.since is not None else {}
+        )
         wanted = ask.filter.room.state
         lazy = wanted.lazy_load_members
         # A client without a filter gets every member at once; what it was given before is of no concern.
@@ -201,9 +207,17 @@ class RoomsStream:
         state = [
             loaded[at]
             for at in work.state.get(nid, ())
-            if at in loaded and at not in in_timeline and (not wanted.selective or wanted.matches(loaded[at].event))
+            if at in loaded
+            and at not in in_timeline
+            and (not wanted.selective or wanted.matches(loaded[at].event))
         ]
-        if not (visible or state or nid in work.heroes or nid in work.kinds.left or (timeline and timeline.limited)):
+        if not (
+            visible
+            or state
+            or nid in work.heroes
+            or nid in work.kinds.left
+            or (timeline and timeline.limited)
+        ):
             return {}
         section: Section = {}
         limited = timeline is not None and timeline.limited

@@ -58,7 +58,9 @@ class StrippedRooms:
             state = states[member.state_before.nid]
             wanted = [*SHOWN, ("m.room.member", member.event.sender)]
             shown = [loaded[state[numbers[key]]] for key in wanted if numbers.get(key, 0) in state]
-            events = [stripped(s.event) for s in shown if s.event.key != member.event.key] + [stripped(member.event)]
+            events = [stripped(s.event) for s in shown if s.event.key != member.event.key] + [
+                stripped(member.event)
+            ]
             section = b'{"events":[%b]}' % b",".join(events)
             if room in kinds.knocked:
                 knocks[room] = {"knock_state": section}

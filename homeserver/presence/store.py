@@ -1,0 +1,90 @@
+"""SQL of presence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Pipeline, Tx
+
+if TYPE_CHECKING:
+    from homeserver.presence.entries import PresenceEntry
+
+
+class Row(NamedTuple):
+    """What is known of a user."""
+
+    user_nid: int
+    user_id: str
+    presence: str
+    status_msg: str | None
+    last_active_ms: int
+
+
+def upsert(batch: Pipeline, rows: Sequence[tuple[Position, PresenceEntry]]) -> None:
+    """One row per user."""
+    batch.execute(
+        """
+        INSERT INTO presence (user_nid, position, last_active_ms, presence, status_msg)
+        SELECT usr, position, active, presence, nullif(status, '')
+        FROM unnest(%(users)s::bigint[], %(positions)s::bigint[], %(active)s::bigint[], %(presences)s::text[],
+                    %(statuses)s::text[]) AS row (usr, position, active, presence, status)
+        ON CONFLICT (user_nid) DO UPDATE
+            SET position = excluded.position, last_active_ms = excluded.last_active_ms,
+                presence = excluded.presence, status_msg = excluded.status_msg
+        """,
+        users=[e.user_nid for _, e in rows],
+        positions=[position for position, _ in rows],
+        active=[e.last_active_ms for _, e in rows],
+        presences=[e.presence for _, e in rows],
+        statuses=[e.status_msg or "" for _, e in rows],
+    )
+
+
+async def find_sharing(tx: Tx, user_nid: int, since: Position, upto: Position, limit: int) -> list[Row]:
+    """Presence that has changed in (since, upto], of users who are in a room with this one, and their own."""
+    return await tx.rows(
+        Row,
+        """
+        SELECT p.user_nid, u.user_id, p.presence, p.status_msg, p.last_active_ms
+        FROM presence p JOIN users u USING (user_nid)
+        WHERE p.position > %(since)s AND p.position <= %(upto)s
+          AND (p.user_nid = %(user)s OR EXISTS (
+              SELECT 1 FROM current_state mine JOIN current_state theirs USING (room_nid)
+              WHERE mine.user_nid = %(user)s AND mine.membership = 1
+                AND theirs.user_nid = p.user_nid AND theirs.membership = 1))
+        ORDER BY p.position LIMIT %(limit)s
+        """,
+        user=user_nid,
+        since=since,
+        upto=upto,
+        limit=limit,
+    )
+
+
+async def find(tx: Tx, user_nid: int) -> Row | None:
+    """What is known of one user."""
+    return await tx.row(
+        Row,
+        """
+        SELECT p.user_nid, u.user_id, p.presence, p.status_msg, p.last_active_ms
+        FROM presence p JOIN users u USING (user_nid) WHERE p.user_nid = %(user)s
+        """,
+        user=user_nid,
+    )
+
+
+async def share_a_room(tx: Tx, one_nid: int, other_nid: int) -> bool:
+    """Whether both are joined to some room."""
+    return bool(
+        await tx.value(
+            """
+            SELECT EXISTS (SELECT 1 FROM current_state a JOIN current_state b USING (room_nid)
+                           WHERE a.user_nid = %(one)s AND a.membership = 1
+                             AND b.user_nid = %(other)s AND b.membership = 1)
+            """,
+            one=one_nid,
+            other=other_nid,
+        )
+    )

@@ -1,0 +1,114 @@
+"""Presence in `/sync`.
+
+spec: op:sync `presence`, client-server-api/#mpresence (EPH-09, EPH-11)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from homeserver.graph.refs import JOIN
+from homeserver.log.entries import Entry
+from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
+from homeserver.presence import store
+from homeserver.presence.entries import PresenceEntry
+from homeserver.presence.service import ACTIVE_MS, PresenceService
+from homeserver.presence.store import Row
+from homeserver.profiles.entries import ProfileChanged
+from homeserver.rooms.memberships import Memberships
+from homeserver.storage.database import Database
+from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+
+MAX_USERS = 1_000
+"""Users told of in one answer."""
+
+
+class Names(Protocol):
+    """Names and pictures, for presence that follows a change of them."""
+
+    async def membership_fields(self, user_id: UserId) -> Any: ...
+
+
+class PresenceStream:
+    """One per process; also the projection that tells the service of other processes."""
+
+    def __init__(
+        self, db: Database, service: PresenceService, memberships: Memberships, names: Names
+    ) -> None:
+        self._db = db
+        self._service = service
+        self._memberships = memberships
+        self._names = names
+
+    def handlers(self) -> dict[type[Entry], Callable[[int, Any], None]]:
+        return {PresenceEntry: lambda _, entry: self._service.heard(entry)}
+
+    def reset(self) -> None:
+        """Nothing is kept here."""
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        def of(entry: PresenceEntry) -> Audience:
+            return (
+                Audience()
+                if entry.beat
+                else Audience((entry.user_nid,), None, self._rooms_of(entry.user_nid))
+            )
+
+        return {PresenceEntry: of}
+
+    def _rooms_of(self, user_nid: int) -> Iterable[int]:
+        user = self._memberships.cached(user_nid)
+        return user.with_membership(JOIN) if user else ()
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        rows = await self._rows(ask, rooms)
+        wanted = ask.filter.presence
+        events = []
+        for row in rows[-MAX_USERS:]:
+            if row.user_id in ask.ignored or not wanted.matches_parts("m.presence", row.user_id):
+                continue
+            events.append(
+                json.dumps(
+                    {"type": "m.presence", "sender": row.user_id, "content": await self._content(ask, row)}
+                )
+            )
+        return Part(top={"presence": b'{"events":[%b]}' % b",".join(events)} if events else {})
+
+    async def _content(self, ask: Ask, row: Row) -> dict[str, Any]:
+        content: dict[str, Any] = {"presence": row.presence}
+        active = self._service.last_active_ms(row.user_nid, row.last_active_ms)
+        ago = max(0, ask.now_ms - active)
+        content["last_active_ago"] = ago
+        if row.presence == "online":
+            content["currently_active"] = ago < ACTIVE_MS
+        if row.status_msg:
+            content["status_msg"] = row.status_msg
+        names = await self._names.membership_fields(UserId(row.user_id))
+        content.update(names)
+        return content
+
+    async def _rows(self, ask: Ask, rooms: JoinedRooms) -> list[Row]:
+        user = ask.requester.user_nid
+        if ask.since is None or ask.recent is None:
+            async with self._db.read() as tx:
+                return await store.find_sharing(tx, user, ask.since or 0, ask.upto, MAX_USERS)
+        news: dict[int, Row] = {}
+        for _, entry in ask.recent.get(PresenceEntry, ()):
+            if not entry.beat:
+                row = Row(
+                    entry.user_nid, entry.user_id, entry.presence, entry.status_msg, entry.last_active_ms
+                )
+                news[entry.user_nid] = row
+        for _, entry in ask.recent.get(ProfileChanged, ()):
+            if entry.user_nid not in news:
+                async with self._db.read() as tx:
+                    known = await store.find(tx, entry.user_nid)
+                if known is not None:
+                    news[entry.user_nid] = known
+        return [row for nid, row in news.items() if nid == user or await self._share(rooms, nid)]
+
+    async def _share(self, rooms: JoinedRooms, user_nid: int) -> bool:
+        theirs = await self._memberships.of(user_nid)
+        return any(room in rooms.joined_nids for room in theirs.with_membership(JOIN))

@@ -1,0 +1,38 @@
+"""The presence feature, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from homeserver.config import Config
+from homeserver.presence.api import PresenceApi
+from homeserver.presence.service import PresenceService
+from homeserver.presence.stream import Names, PresenceStream
+from homeserver.rooms.memberships import Memberships
+from homeserver.wiring.core import Core
+
+
+class PresenceFeature:
+    """Service, stream, endpoints."""
+
+    def __init__(self, config: Config, core: Core, memberships: Memberships, names: Names) -> None:
+        self._core = core
+        self.service = PresenceService(
+            core.db,
+            core.log,
+            core.interning,
+            core.clock,
+            config=config.presence,
+            alone=config.server.processes == 1,
+        )
+        self.stream = PresenceStream(core.db, self.service, memberships, names)
+        core.tail.attach(self.stream)
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [PresenceApi(self.service, self._core.clock)]
+
+    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Background work."""
+        return {"presence": self.service.run()}
