@@ -119,8 +119,8 @@ class App:
         self._loops.append(asyncio.create_task(loop, name=name))  # type: ignore[arg-type]  # a coroutine
 
     async def _follow_hints(self, dsn: str) -> None:
-        async for _ in listen(dsn, "atrium_log"):
-            self.core.tail.hint()
+        async for position in listen(dsn, "atrium_log"):
+            self.core.tail.hint(int(position) if position else None)
 
     def _web_server(self, *, alone: bool) -> WebServer:
         patience = Patience()
