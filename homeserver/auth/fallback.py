@@ -116,7 +116,7 @@ class FallbackApi:
         text = _page(
             title, f'{trouble}<form method="post">{hidden}{inner}<button>Continue</button></form>', ""
         )
-        return Html(text, status=401 if error else 200)
+        return Html(text)
 
     def _inner(self, auth_type: str) -> tuple[str, str]:
         if auth_type == stages.PASSWORD:
