@@ -195,6 +195,8 @@ class Outbound:
             if isinstance(error.os_error, AddressRefused):
                 raise Refused(f"{URL(ask.url).host}: {error.os_error}") from error
             raise Unreachable(f"{URL(ask.url).host}: {type(error).__name__}") from error
+        except aiohttp.InvalidURL as error:
+            raise Refused("not a URL that can be asked") from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"{URL(ask.url).host}: {type(error).__name__}") from error
 
