@@ -1,16 +1,28 @@
 """Tokens of sync and pagination: one position in the log, `s` and a number. Opaque to clients.
 
 A token stands between two entries: after everything up to its position. Positions of backfilled events are negative.
+A sync token may have a second number: how far the device's to-device messages were given, where there were more of
+them than fit into the answer. Pagination takes sync tokens too and does not look at that.
 spec: appendices/#pagination (API-19, API-20)
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from homeserver.matrix.errors import InvalidParam
 
-_TOKEN = re.compile(r"s(-?[0-9]{1,18})", re.ASCII)
+_TOKEN = re.compile(r"s(-?[0-9]{1,18})(?:_([0-9]{1,18}))?", re.ASCII)
+
+
+class SyncToken(NamedTuple):
+    """Where a device is."""
+
+    position: int
+    """Everything up to here was in the answer."""
+    to_device: int
+    """To-device messages up to here were; usually the same."""
 
 
 def format_token(position: int) -> str:
@@ -18,9 +30,21 @@ def format_token(position: int) -> str:
     return f"s{position}"
 
 
+def format_sync_token(token: SyncToken) -> str:
+    """The token of a sync's answer."""
+    position, to_device = token
+    return f"s{position}" if to_device == position else f"s{position}_{to_device}"
+
+
 def parse_token(token: str, where: str) -> int:
     """The position of a token. Raises `InvalidParam` naming `where`."""
+    return parse_sync_token(token, where).position
+
+
+def parse_sync_token(token: str, where: str) -> SyncToken:
+    """Raises `InvalidParam` naming `where`."""
     found = _TOKEN.fullmatch(token)
     if found is None:
         raise InvalidParam(f"{where}: not a token of this server")
-    return int(found[1])
+    position = int(found[1])
+    return SyncToken(position, int(found[2]) if found[2] else position)

@@ -12,7 +12,7 @@ import msgspec
 
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import UserId
-from homeserver.matrix.tokens import parse_token
+from homeserver.matrix.tokens import parse_sync_token
 from homeserver.sync.assemble import PIECE
 from homeserver.sync.filters import FilterService
 from homeserver.sync.service import Presence, SyncService, Wish
@@ -49,8 +49,10 @@ class SyncApi:
         ] = False,
         set_presence: Query[Presence] = "online",
     ) -> RawJson | StreamedJson:
+        token = parse_sync_token(since, "since") if since else None
         wish = Wish(
-            parse_token(since, "since") if since else None,
+            token.position if token else None,
+            token.to_device if token else 0,
             await self._filters.for_sync(requester.user_nid, filter),
             max(0, timeout),
             full_state,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from homeserver.graph.interning import RoomName
 from homeserver.log.entries import Position
 from homeserver.matrix import json
-from homeserver.matrix.tokens import format_token
+from homeserver.matrix.tokens import SyncToken, format_sync_token
 from homeserver.sync.rooms.stream import RoomsPart, Section
 from homeserver.sync.types import Part
 
@@ -26,7 +26,8 @@ def assemble(
     rooms: RoomsPart, parts: Sequence[Part], names: Mapping[int, RoomName], upto: Position
 ) -> Iterator[bytes]:
     """Pieces of the answer. `names`: of every room in it."""
-    yield b'{"next_batch":' + json.dumps(format_token(upto))
+    given = next((part.to_device for part in parts if part.to_device is not None), upto)
+    yield b'{"next_batch":' + json.dumps(format_sync_token(SyncToken(upto, given)))
     top: dict[str, bytes] = {}
     for part in parts:
         top.update(part.always)

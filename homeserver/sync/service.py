@@ -30,6 +30,7 @@ class Wish(NamedTuple):
     """What a client asks for."""
 
     since: Position | None
+    to_device: Position
     filter: Filter
     timeout_ms: int
     full_state: bool
@@ -76,7 +77,7 @@ class SyncService:
         deadline = self._clock.monotonic() + min(wish.timeout_ms, MAX_TIMEOUT_MS) / 1000
         while True:
             ask = await self._ask(requester, wish)
-            if wish.since is None or ask.upto > wish.since or wish.full_state:
+            if wish.since is None or ask.upto > wish.to_device or wish.full_state:
                 rooms, parts = await self._build(ask)
                 news = wish.since is None or wish.full_state or has_news(rooms, parts)
             else:
@@ -104,6 +105,7 @@ class SyncService:
             dict(user.rooms),
             recent,
             ignored,
+            wish.to_device,
         )
 
     async def _build(self, ask: Ask) -> tuple[RoomsPart, list[Part]]:

@@ -46,6 +46,8 @@ class Ask:
     """Entries in (since, upto], if memory reaches back that far; None: ask the database."""
     ignored: frozenset[str]
     """User ids the user does not want to hear of."""
+    to_device: Position = 0
+    """To-device messages up to here have reached the device: it has come back with the token that says so."""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,8 @@ class Part:
     """Member of the answer -> its JSON. Counts as news: the long poll ends."""
     always: dict[str, bytes] = field(default_factory=dict)
     """The same, but no news by itself (key counts)."""
+    to_device: Position | None = None
+    """To-device messages are given only up to here; None: all there are."""
     rooms: dict[int, dict[str, bytes]] = field(default_factory=dict)
     """room_nid of a joined room -> member of its section -> its JSON."""
 

@@ -16,6 +16,7 @@ from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
+from homeserver.wiring.to_device import ToDeviceFeature
 
 
 class Features:
@@ -28,13 +29,27 @@ class Features:
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
-        streams: list[Stream] = [self.account_data.stream, self.ephemeral.stream, self.presence.stream]
+        self.to_device = ToDeviceFeature(core, self.accounts.devices)
+        streams: list[Stream] = [
+            self.account_data.stream,
+            self.ephemeral.stream,
+            self.presence.stream,
+            self.to_device.stream,
+        ]
         self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, self.presence.service)
         self.authenticator = self.accounts.authenticator
 
     def apis(self) -> list[object]:
         """Objects that declare endpoints."""
-        features = (self.accounts, self.account_data, self.rooms, self.ephemeral, self.presence, self.sync)
+        features = (
+            self.accounts,
+            self.account_data,
+            self.rooms,
+            self.ephemeral,
+            self.presence,
+            self.to_device,
+            self.sync,
+        )
         return [api for feature in features for api in feature.apis()]
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:

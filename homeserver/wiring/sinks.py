@@ -11,6 +11,7 @@ from homeserver.presence.entries import PresenceSink
 from homeserver.profiles.entries import ProfileChangedSink
 from homeserver.receipts.entries import ReceiptSink
 from homeserver.rooms.entries import ForgetSink
+from homeserver.to_device.entries import ToDeviceSink
 from homeserver.typing.entries import TypingSink
 
 
@@ -22,6 +23,7 @@ def feature_sinks() -> list[Sink[Any]]:
         ReceiptSink(),
         TypingSink(),
         PresenceSink(),
+        ToDeviceSink(),
         SessionsChangedSink(),
         ProfileChangedSink(),
     ]

@@ -1,0 +1,92 @@
+"""Sending messages to devices.
+
+spec: client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from homeserver.graph.interning import Interning
+from homeserver.log.entries import Append, OnceKey, Position
+from homeserver.log.transactions import Transactions
+from homeserver.log.writer import LogWriter
+from homeserver.matrix import json
+from homeserver.matrix.errors import InvalidParam, TooLarge
+from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
+from homeserver.storage.database import Database
+from homeserver.to_device import store
+from homeserver.to_device.entries import ToDeviceEntry
+from homeserver.web.auth import Requester
+
+ALL_DEVICES = "*"
+MAX_RECIPIENTS = 10_000
+MAX_MESSAGE = 65_536
+
+Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""user_id -> device_id or `*` -> content."""
+
+
+class ToDeviceService:
+    """One per process."""
+
+    def __init__(
+        self,
+        db: Database,
+        log: LogWriter,
+        transactions: Transactions,
+        interning: Interning,
+        server_name: ServerName,
+    ) -> None:
+        self._db = db
+        self._log = log
+        self._transactions = transactions
+        self._interning = interning
+        self._server_name = server_name
+
+    async def send(self, requester: Requester, event_type: str, txn_id: str, messages: Messages) -> None:
+        """Send each device its content, once per transaction id; unknown devices are passed over (TD-01).
+
+        Raises `InvalidParam` (a key that is no user ID, too many recipients), `TooLarge`.
+        """
+        key = OnceKey(requester.user_nid, requester.device_id or "", f"sendToDevice/{event_type}", txn_id)
+
+        async def work() -> Position:
+            entries = await self.entries(requester.user_id, event_type, messages)
+            await self._log.add(Append(entries, key))
+            return 0
+
+        await self._transactions.run(key, work)
+
+    async def entries(self, sender: UserId, event_type: str, messages: Messages) -> Sequence[ToDeviceEntry]:
+        """What is to be written: one entry per local device."""
+        for user_id in messages:
+            if not is_user_id(user_id):
+                raise InvalidParam("messages: a key is not a user ID")
+        local = [UserId(user) for user in messages if domain_of(user) == self._server_name]
+        nids = await self._interning.find_user_nids(local)
+        async with self._db.read() as tx:
+            rows = await store.find_devices(tx, list(nids.values()))
+        devices: dict[int, list[str]] = {}
+        for user_nid, device_id in rows:
+            devices.setdefault(user_nid, []).append(device_id)
+        entries: list[ToDeviceEntry] = []
+        head = b'{"sender":%b,"type":%b,"content":' % (json.dumps(sender), json.dumps(event_type))
+        for user_id, nid in nids.items():
+            own = messages[user_id]
+            everybody = own.get(ALL_DEVICES)
+            for device_id in devices.get(nid, ()):
+                content = own.get(device_id, everybody)
+                if content is not None:
+                    entries.append(ToDeviceEntry(nid, device_id, head + _encode(content) + b"}"))
+        if len(entries) > MAX_RECIPIENTS:
+            raise InvalidParam(f"messages: more than {MAX_RECIPIENTS} devices")
+        return entries
+
+
+def _encode(content: Mapping[str, Any]) -> bytes:
+    data = json.dumps(content)
+    if len(data) > MAX_MESSAGE:
+        raise TooLarge(f"messages: a message of more than {MAX_MESSAGE} bytes")
+    return data

@@ -1,0 +1,83 @@
+"""SQL of to-device messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Pipeline, Tx
+
+
+def insert(batch: Pipeline, rows: Sequence[tuple[int, str, Position, bytes]]) -> None:
+    """(user_nid, device_id, position, message); of devices that have ended meanwhile nothing is kept."""
+    batch.execute(
+        """
+        INSERT INTO to_device (user_nid, device_id, position, message)
+        SELECT row.* FROM unnest(%(users)s::bigint[], %(devices)s::text[], %(positions)s::bigint[],
+                                 %(messages)s::bytea[]) AS row (user_nid, device_id, position, message)
+        WHERE EXISTS (SELECT 1 FROM devices d WHERE d.user_nid = row.user_nid AND d.device_id = row.device_id)
+        """,
+        users=[row[0] for row in rows],
+        devices=[row[1] for row in rows],
+        positions=[row[2] for row in rows],
+        messages=[row[3] for row in rows],
+    )
+
+
+async def find(
+    tx: Tx, user_nid: int, device_id: str, after: Position, upto: Position, limit: int
+) -> list[tuple[Position, bytes]]:
+    """Messages in (after, upto], in order."""
+    return await tx.all(
+        """
+        SELECT position, message FROM to_device
+        WHERE user_nid = %(user)s AND device_id = %(device)s AND position > %(after)s AND position <= %(upto)s
+        ORDER BY position LIMIT %(limit)s
+        """,
+        user=user_nid,
+        device=device_id,
+        after=after,
+        upto=upto,
+        limit=limit,
+    )
+
+
+async def find_bounds(tx: Tx, user_nid: int, device_id: str) -> tuple[Position, Position]:
+    """Positions of the first and the last message that wait; zeros if none does."""
+    row = await tx.one(
+        """
+        SELECT coalesce(min(position), 0), coalesce(max(position), 0) FROM to_device
+        WHERE user_nid = %(user)s AND device_id = %(device)s
+        """,
+        user=user_nid,
+        device=device_id,
+    )
+    return (row[0], row[1]) if row else (0, 0)
+
+
+async def delete_upto(tx: Tx, user_nid: int, device_id: str, upto: Position) -> int:
+    """Messages that have arrived. Returns how many."""
+    return await tx.execute(
+        """
+        DELETE FROM to_device WHERE user_nid = %(user)s AND device_id = %(device)s AND position <= %(upto)s
+        """,
+        user=user_nid,
+        device=device_id,
+        upto=upto,
+    )
+
+
+def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
+    """Whatever waits for devices that end."""
+    batch.execute(
+        "DELETE FROM to_device WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
+        user=user_nid,
+        devices=list(device_ids),
+    )
+
+
+async def find_devices(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, str]]:
+    """(user_nid, device_id) of all devices of these users."""
+    return await tx.all(
+        "SELECT user_nid, device_id FROM devices WHERE user_nid = ANY(%(users)s::bigint[])", users=list(user_nids)
+    )

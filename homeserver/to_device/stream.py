@@ -1,0 +1,125 @@
+"""To-device messages in `/sync`: a message is deleted only when its device has come back with a token from after it.
+
+spec: client-server-api/#send-to-device-messaging (SYNC-18)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from homeserver.devices.types import DeviceChange
+from homeserver.log.entries import Entry, Position, Written
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
+from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+from homeserver.to_device import store
+from homeserver.to_device.entries import ToDeviceEntry
+
+PER_ANSWER = 100
+MAX_DEVICES = 50_000
+
+
+class Waiting:
+    """What waits for a device."""
+
+    __slots__ = ("first", "last")
+
+    def __init__(self, first: Position, last: Position) -> None:
+        self.first = first
+        """Of the oldest message not deleted; 0: there is none."""
+        self.last = last
+
+
+class ToDeviceStream:
+    """One per process; also the projection that knows for which devices something waits."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._devices: OrderedDict[tuple[int, str], Waiting] = OrderedDict()
+        self._version = 0
+
+    # --- the projection --------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {ToDeviceEntry: self._arrived}
+
+    def reset(self) -> None:
+        self._version += 1
+        self._devices.clear()
+
+    def _arrived(self, position: Position, entry: ToDeviceEntry) -> None:
+        self._version += 1
+        waiting = self._devices.get((entry.user_nid, entry.device_id))
+        if waiting is not None:
+            waiting.first = waiting.first or position
+            waiting.last = position
+
+    async def _waiting(self, user_nid: int, device_id: str) -> Waiting:
+        key = (user_nid, device_id)
+        while key not in self._devices:
+            version = self._version
+            async with self._db.read() as tx:
+                first, last = await store.find_bounds(tx, user_nid, device_id)
+            if version == self._version:
+                self._devices[key] = Waiting(first, last)
+                if len(self._devices) > MAX_DEVICES:
+                    self._devices.popitem(last=False)
+        return self._devices[key]
+
+    # --- the stream ------------------------------------------------------------------------------------------------
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        return {ToDeviceEntry: lambda entry: Audience((entry.user_nid,))}
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        del rooms
+        requester = ask.requester
+        if requester.device_id is None:
+            return Part()
+        waiting = await self._waiting(requester.user_nid, requester.device_id)
+        if waiting.first and waiting.first <= ask.to_device:
+            await self._delete(requester.user_nid, requester.device_id, ask.to_device, waiting)
+        if not waiting.first or waiting.last <= ask.to_device:
+            return Part()
+        async with self._db.read() as tx:
+            rows = await store.find(
+                tx, requester.user_nid, requester.device_id, ask.to_device, ask.upto, PER_ANSWER + 1
+            )
+        if not rows:
+            return Part()
+        shown = rows[:PER_ANSWER]
+        part = Part(top={"to_device": b'{"events":[%b]}' % b",".join(message for _, message in shown)})
+        if len(rows) > PER_ANSWER:
+            part.to_device = shown[-1][0]
+        return part
+
+    async def _delete(self, user_nid: int, device_id: str, upto: Position, waiting: Waiting) -> None:
+        """The device has got everything up to here."""
+        version = self._version
+        async with self._db.transaction() as tx:
+            await store.delete_upto(tx, user_nid, device_id, upto)
+            first, _ = await store.find_bounds(tx, user_nid, device_id)
+        # What arrived while we looked is either seen or newer than all that was.
+        waiting.first = first or (waiting.last if version != self._version and waiting.last > upto else 0)
+
+    # --- devices ---------------------------------------------------------------------------------------------------
+
+    def on_devices_deleted(self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]) -> None:
+        """Devices end: nothing waits for them any more (E2E-13)."""
+        del written
+        store.delete_of_devices(batch, change.user_nid, change.device_ids)
+        for device_id in change.device_ids:
+            self._devices.pop((change.user_nid, device_id), None)
+
+    def deletion_entries(self, change: DeviceChange) -> Sequence[Entry]:
+        del change
+        return ()
+
+    def on_devices_renamed(self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]) -> None:
+        """Of no concern."""
+
+    def rename_entries(self, change: DeviceChange) -> Sequence[Entry]:
+        del change
+        return ()
