@@ -57,7 +57,8 @@ def _check_auth_events(event: EventBase, events: dict[str, EventBase]) -> str | 
         _run(event_auth.check_state_independent_auth_rules(_Store(events), event))
     except SynapseError as error:
         return str(error)
-    except AttributeError as error:  # a message event among the auth events: Synapse looks for its state key
+    except (AttributeError, RuntimeError) as error:
+        # A message event among the auth events (it looks for the state key), or in version 12 the create event.
         return f"crashed: {error!r}"
     return None
 
