@@ -215,3 +215,12 @@ def test_state_after_replaces_state_when_asked_for() -> None:
     path = "/_matrix/client/v3/sync"
     assert answer("GET", path, 200, sync({"state_after": {"events": []}}), use_state_after="true") == []
     assert answer("GET", path, 200, sync({"state": {"events": []}}), use_state_after="true") != []
+
+
+def test_a_whole_state_event_is_whole_when_asked_for() -> None:
+    """ROOM-21; the schema's `oneOf` would refuse every event."""
+    path = "/_matrix/client/v3/rooms/!a:b/state/m.room.name/"
+    event = {**MESSAGE, "type": "m.room.name", "state_key": "", "room_id": "!a:b", "content": {"name": "x"}}
+    assert answer("GET", path, 200, event, format="event") == []
+    assert answer("GET", path, 200, {"name": "x"}) == []
+    assert answer("GET", path, 200, {"name": "x"}, format="event") != []

@@ -10,7 +10,7 @@ from tests.support.endpoints import declared, shape
 from tests.support.server import Server
 from tests.support.spec import Operation, load
 
-FEW, MANY = 3, 80  # requests of each kind for each operation
+FEW, MANY = 3, 25  # requests of each kind for each operation
 
 
 def served_operations() -> list[Operation]:

@@ -76,7 +76,10 @@ class Operation:
     def validator(self, status: int | str) -> jsonschema_rs.Draft202012Validator | None:
         """The compiled JSON schema of that response (of the request body for status "request"); None if there is none."""
         schema = self._json_content(status).get("schema")
-        return None if schema is None else jsonschema_rs.Draft202012Validator(schema_only(schema))
+        if schema is None:
+            return None
+        amended = spec_rules.AMENDMENTS.get((self.operation_id, str(status)), dict)(schema)
+        return jsonschema_rs.Draft202012Validator(schema_only(amended))
 
     def examples(self, status: int | str) -> list[Any]:
         """The bodies the specification gives as examples for that status (or for "request")."""
