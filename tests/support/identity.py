@@ -6,8 +6,8 @@ the processes of one server do.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from homeserver.auth.ports import Appservices
 from homeserver.config import Config
 from homeserver.config.load import build
+from homeserver.log.entries import Sink
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
@@ -50,6 +51,8 @@ class IdentityServer(Server):
     identity: AccountsFeature | None = None
     db: Database | None = None
     tail: Tail | None = None
+    loops: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
+    """The background work of this process, to be cancelled by tests that let it die."""
 
     @property
     def parts(self) -> AccountsFeature:
@@ -77,13 +80,14 @@ async def run(
     clock: Clock | None = None,
     appservices: Appservices | None = None,
     alone: bool = True,
+    sinks: Sequence[Sink[Any]] = (),
     **sections: Any,
 ) -> AsyncIterator[IdentityServer]:
     """Serve on a free loopback port until the block ends."""
     config = config_of(**sections)
     clock = clock or SystemClock()
     async with Database(dsn, size=6) as db:
-        tail = Tail(db, feature_sinks(), alone=alone)
+        tail = Tail(db, [*feature_sinks(), *sinks], alone=alone)
         log = LogWriter(db, tail, clock)
         limiter = RateLimiter(clock, _rates(config))
         core = SimpleNamespace(
@@ -93,18 +97,20 @@ async def run(
         await tail.start()
         web = _web(identity, limiter)
         running = [asyncio.create_task(log.run()), asyncio.create_task(tail.run())]
-        running += [asyncio.create_task(loop) for loop in identity.loops().values()]
+        loops = {name: asyncio.create_task(loop) for name, loop in identity.loops().items()}
         await web.start([Listener(port=0)])
         _, host, port = web.addresses[0]
-        server = IdentityServer(f"http://{host}:{port}", dsn, identity=identity, db=db, tail=tail)
+        server = IdentityServer(
+            f"http://{host}:{port}", dsn, identity=identity, db=db, tail=tail, loops=loops
+        )
         try:
             yield server
         finally:
             await server.close()
             await web.stop(grace=1)
-            for task in running:
+            for task in (*running, *loops.values()):
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*running, *loops.values(), return_exceptions=True)
             await identity.stop()
 
 
