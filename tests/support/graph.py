@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from homeserver.config import dev_config
+from homeserver.events.filtering import read_filter
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
+from homeserver.matrix.tokens import parse_sync_token
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
+from homeserver.sync.service import Wish
 from homeserver.web.auth import Requester
+from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
+from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.rooms import RoomsFeature
+from homeserver.wiring.sync import SyncFeature
 
 
 class NoProfiles:
@@ -38,9 +45,19 @@ class AnybodyInvites:
 class Process:
     """What one serving process has, beneath HTTP."""
 
-    def __init__(self, core: Core, rooms: RoomsFeature) -> None:
+    def __init__(
+        self,
+        core: Core,
+        rooms: RoomsFeature,
+        account_data: AccountDataFeature,
+        ephemeral: EphemeralFeature,
+        sync: SyncFeature,
+    ) -> None:
         self.core = core
         self.rooms = rooms
+        self.account_data = account_data
+        self.ephemeral = ephemeral
+        self.sync_feature = sync
         self._numbers = 0
 
     async def user(self, name: str) -> Requester:
@@ -58,20 +75,49 @@ class Process:
         content = {"msgtype": "m.text", "body": body}
         return await self.rooms.sending.send(sender, room_id, "m.room.message", txn, content)
 
+    async def sync(self, who: Requester, since: str | None = None, **wish: Any) -> dict[str, Any]:
+        """One answer of `/sync`, at once. `wish`: `filter` (JSON), `full_state`, `state_after`."""
+        await self.core.tail.fresh()
+        token = parse_sync_token(since, "since") if since else None
+        chosen = Wish(
+            token.position if token else None,
+            token.to_device if token else 0,
+            read_filter(wish.pop("filter", {})),
+            timeout_ms=0,
+            full_state=wish.pop("full_state", False),
+            state_after=wish.pop("state_after", False),
+            set_presence="offline",
+        )
+        answer: dict[str, Any] = json.loads(b"".join(await self.sync_feature.service.sync(who, chosen)))
+        return answer
+
+
+class NobodyIsTold:
+    """No presence."""
+
+    async def touch(self, requester: Requester, presence: str) -> None:
+        del requester, presence
+
 
 @contextlib.asynccontextmanager
-async def process(dsn: str, folder: Path, *, alone: bool = True, key: SigningKey | None = None) -> AsyncIterator[Process]:
+async def process(
+    dsn: str, folder: Path, *, alone: bool = True, key: SigningKey | None = None
+) -> AsyncIterator[Process]:
     """Everything running on the database, until the block ends."""
     config = dev_config(port=0, data=folder).with_database(dsn)
     async with Database(dsn) as db:
         key = key or SigningKey(bytes(32), "a_test")
         core = Core(config, db, key, SystemClock(), Entropy(), alone=alone)
         rooms = RoomsFeature(config, core, NoProfiles(), AnybodyInvites())
+        account_data = AccountDataFeature(core)
+        ephemeral = EphemeralFeature(core, account_data)
+        streams = [account_data.stream, ephemeral.stream]
+        sync = SyncFeature(core, rooms, streams, account_data.ignores, NobodyIsTold())
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         tail = asyncio.create_task(core.tail.run())
         try:
-            yield Process(core, rooms)
+            yield Process(core, rooms, account_data, ephemeral, sync)
         finally:
             core.log.close()
             await writer

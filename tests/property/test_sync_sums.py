@@ -1,0 +1,170 @@
+"""The sum of incremental syncs is the initial sync: over generated histories, with two processes on one database.
+
+A client that syncs now here, now there, with small timelines, must know at the end what a fresh client is told, and by
+paging back over the gaps it must have every event the fresh client can page to, once, in order (SYNC-01, SYNC-04, SYNC-05,
+SYNC-06, SYNC-08, SYNC-13, SYNC-14).
+"""
+
+import json
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homeserver.events.filtering import RoomEventFilter
+from homeserver.matrix.errors import MatrixError
+from homeserver.matrix.ids import RoomId
+from homeserver.matrix.tokens import parse_token
+from homeserver.web.auth import Requester
+from tests.support.graph import Process, process
+
+STEPS = 70
+State = dict[tuple[str, str], str]
+
+
+@dataclass
+class Room:
+    state: State = field(default_factory=dict)
+    timeline: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Client:
+    """What a client makes of the answers it gets."""
+
+    who: Requester
+    state_after: bool
+    lazy: bool
+    limit: int
+    since: str | None = None
+    rooms: dict[str, Room] = field(default_factory=dict)
+    invites: set[str] = field(default_factory=set)
+    account_data: dict[str, Any] = field(default_factory=dict)
+
+    async def sync(self, here: Process) -> None:
+        timeline = {"limit": self.limit}
+        answer = await here.sync(
+            self.who, self.since, state_after=self.state_after, filter={"room": {"timeline": timeline}}
+        )
+        before, self.since = self.since, answer["next_batch"]
+        for event in answer.get("account_data", {}).get("events", ()):
+            self.account_data[event["type"]] = event["content"]
+        rooms = answer.get("rooms", {})
+        for room_id, section in rooms.get("join", {}).items():
+            self.invites.discard(room_id)
+            await self._joined(here, room_id, section, before)
+        for room_id in rooms.get("leave", {}):
+            self.rooms.pop(room_id, None)
+            self.invites.discard(room_id)
+        for room_id in rooms.get("invite", {}):
+            self.invites.add(room_id)
+            self.rooms.pop(room_id, None)
+
+    async def _joined(self, here: Process, room_id: str, section: dict[str, Any], before: str | None) -> None:
+        new = room_id not in self.rooms
+        room = self.rooms.setdefault(room_id, Room())
+        timeline = section.get("timeline", {})
+        ids = [event["event_id"] for event in timeline.get("events", ())]
+        if timeline.get("limited") and not new:
+            stop = parse_token(before, "before") if before else None
+            ids = await self._gap(here, room_id, timeline["prev_batch"], stop) + ids
+        elif new:
+            ids = await self._gap(here, room_id, timeline["prev_batch"], None) + ids
+        room.timeline += ids
+        _apply(room.state, section.get("state_after" if self.state_after else "state", {}).get("events", ()))
+        if not self.state_after:
+            _apply(room.state, timeline.get("events", ()))
+
+    async def _gap(self, here: Process, room_id: str, prev_batch: str, stop: int | None) -> list[str]:
+        found: list[str] = []
+        start: str | None = prev_batch
+        while start is not None:
+            page = await here.rooms.history.messages(
+                self.who,
+                RoomId(room_id),
+                start=parse_token(start, "from"),
+                stop=stop,
+                backwards=True,
+                limit=5,
+                wanted=RoomEventFilter(),
+            )
+            found += [json.loads(event)["event_id"] for event in page.chunk]
+            start = page.end
+        return found[::-1]
+
+
+def _apply(state: State, events: Any) -> None:
+    for event in events:
+        if "state_key" in event:
+            state[event["type"], event["state_key"]] = event["event_id"]
+
+
+async def _act(chance: random.Random, here: Process, people: list[Requester], rooms: list[RoomId]) -> None:
+    who, other = chance.sample(people, 2)
+    room_id = chance.choice(rooms) if rooms else None
+    act = chance.choice(
+        ["create", "join", "join", "leave", "invite", "kick", "ban", "unban", "name", "data", "forget"]
+        + ["send"] * 8
+    )
+    if room_id is None or act == "create":
+        wish: dict[str, Any] = {"preset": chance.choice(["public_chat", "private_chat"])}
+        rooms.append(await here.room(who, **wish, invite=[other.user_id] if chance.random() < 0.5 else []))
+        return
+    membership = here.rooms.membership
+    if act == "send":
+        for number in range(chance.choice([1, 1, 1, 7])):
+            await here.send(who, room_id, f"{number}", f"{chance.random()}")
+    elif act == "name":
+        await here.rooms.sending.put_state(who, room_id, ("m.room.name", ""), {"name": str(chance.random())})
+    elif act == "data":
+        await here.account_data.service.put(
+            who.user_nid, None, f"t{chance.randrange(3)}", {"x": chance.random()}
+        )
+    elif act == "join":
+        await membership.join(who, room_id)
+    elif act in ("leave", "forget"):
+        await getattr(membership, act)(who, room_id)
+    else:
+        await getattr(membership, act)(who, room_id, other.user_id)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_initial_sync_is_the_sum_of_incremental_syncs(database: str, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311  # reproducible
+    async with (
+        process(database, tmp_path, alone=False) as one,
+        process(database, tmp_path, alone=False) as two,
+    ):
+        people = [await one.user(name) for name in ("alice", "bob", "carol")]
+        clients = [
+            Client(person, state_after=chance.random() < 0.5, lazy=False, limit=chance.choice([1, 3, 20]))
+            for person in people
+        ]
+        rooms: list[RoomId] = []
+        for _ in range(STEPS):
+            here = chance.choice([one, two])
+            await here.core.tail.fresh()
+            try:
+                await _act(chance, here, people, rooms)
+            except MatrixError:
+                pass  # not everything is allowed
+            for client in clients:
+                if chance.random() < 0.3:
+                    await client.sync(chance.choice([one, two]))
+        for client in clients:
+            await client.sync(chance.choice([one, two]))
+            fresh = Client(client.who, state_after=not client.state_after, lazy=False, limit=10)
+            await fresh.sync(chance.choice([one, two]))
+            assert client.invites == fresh.invites
+            assert client.account_data == fresh.account_data
+            assert client.rooms.keys() == fresh.rooms.keys()
+            for room_id, room in client.rooms.items():
+                assert room.state == fresh.rooms[room_id].state, room_id
+                assert len(set(room.timeline)) == len(room.timeline), "an event came twice"
+                # Who was away for a while does not get the past anew; what they have is the newest stretch.
+                expected = fresh.rooms[room_id].timeline
+                assert room.timeline == [event for event in expected if event in set(room.timeline)]
+                newest = expected[-len(room.timeline) :]
+                assert set(newest) - set(room.timeline) == set()
