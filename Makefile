@@ -19,8 +19,8 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: install ## install, start a server on http://localhost:8008 with its data under ./data
-	@test -f $(CONFIG) || $(BIN)/atrium init --server-name $(NAME) --config $(CONFIG) --data .
-	@ATRIUM__LISTENERS='[{port: $(PORT)}]' exec $(BIN)/atrium serve --guide --config $(CONFIG) --processes $(PROCESSES)
+	@test -f $(CONFIG) || $(BIN)/atrium init --server-name $(NAME) --config $(CONFIG) --data . --port $(PORT)
+	@exec $(BIN)/atrium serve --guide --config $(CONFIG) --processes $(PROCESSES)
 
 test: install-dev ## install what the tests need, run them all, print a summary
 	@$(BIN)/python -m pytest -n $(WORKERS) --slow $(TESTS)

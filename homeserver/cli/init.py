@@ -24,6 +24,7 @@ def init(
     data: Annotated[
         str, typer.Option(help="Where everything is kept; a relative path starts at the configuration file.")
     ] = "data",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen, on 127.0.0.1; 0: the default.")] = 0,
 ) -> None:
     """Write a configuration file, with every option and its default, and the server's signing key."""
     from homeserver.config.sample import render_sample
@@ -43,7 +44,7 @@ def init(
     except OSError as error:
         fail(f"{config} cannot be written: {error.strerror}")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(render_sample(server_name, data))
+        file.write(render_sample(server_name, data, port))
     with in_words():
         made = load(config, {})
         key = load_or_create(made.server.signing_key, Entropy())

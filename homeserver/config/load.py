@@ -184,7 +184,7 @@ def _sentence(error: dict[str, Any]) -> tuple[str, str]:
         inner, colon, rest = message.partition(": ")
         return (f"{path}.{inner}", rest) if colon and " " not in inner else (path, message)
     if kind != "value_error":
-        message = message[0].lower() + message[1:]
+        message = message[0].lower() + message[1:].replace("tuple", "list").replace("dictionary", "mapping")
     if isinstance(given, str | int | float | bool) and not _secret(path):
         message += f" (it is {given!r})"
     return path, message

@@ -29,13 +29,16 @@ _HEAD = """\
 """
 
 
-def render_sample(server_name: str = "example.com", data_dir: str = "") -> str:
-    """The whole file as text; loads as it is, with every other option at its default."""
+def render_sample(server_name: str = "example.com", data_dir: str = "", port: int = 0) -> str:
+    """The whole file as text; loads as it is, with every option that is not given here at its default."""
     lines = [_HEAD]
-    given = {"name": server_name} | ({"data_dir": data_dir} if data_dir else {})
+    given: dict[str, dict[str, Any]] = {
+        "server": {"name": server_name} | ({"data_dir": data_dir} if data_dir else {}),
+        "listeners": {"address": "127.0.0.1", "port": port} if port else {},
+    }
     for name, field in Config.model_fields.items():
         lines += ["", *_comment(_docstrings(Config).get(name, ""), "")]
-        lines += _section(name, field, given)
+        lines += _section(name, field, given.get(name, {}))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -45,8 +48,8 @@ def _section(name: str, field: FieldInfo, given: dict[str, Any]) -> Iterator[str
         yield "server:"
         yield from _options(model, "  ", given=given)
     elif name == "listeners":
-        yield "#listeners:"
-        yield from _options(model, "    ", first="  - ")
+        yield "listeners:" if given else "#listeners:"
+        yield from _options(model, "    ", given=given, first="  - ")
     else:
         yield f"#{name}:"
         yield from _options(model, "  ")

@@ -130,6 +130,12 @@ def test_secrets_stay_out_of_messages_and_representations() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_something_else_than_a_list_or_mapping_is_said_in_words_of_yaml() -> None:
+    found = mistakes("server: {name: a.b}\nlisteners: {port: 1}\nrooms: 3")
+    assert found["listeners"] == "input should be a valid list"
+    assert "mapping" in found["rooms"]
+
+
 def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load(tmp_path / "config.yaml")

@@ -37,3 +37,10 @@ def test_every_option_is_explained() -> None:
     for number, line in enumerate(lines):
         if re.match(r"^#? +(- )?[a-z_]+:", line):
             assert re.match(r"^ *# \S", lines[number - 1]), f"{line.strip()} has no sentence above it"
+
+
+def test_what_init_is_told_stands_in_the_file() -> None:
+    config = parse(render_sample("b.org", "/srv/atrium", 8448), source="init", base=Path(), environment={})
+    assert config.server.name == "b.org"
+    assert config.server.data_dir == Path("/srv/atrium")
+    assert [(each.address, each.port) for each in config.listeners] == [("127.0.0.1", 8448)]
