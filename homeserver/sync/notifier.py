@@ -60,6 +60,9 @@ class Notifier:
         self._wake_everybody()
 
     def _wake(self, audience: Audience) -> None:
+        if audience.everybody:
+            self._wake_everybody()
+            return
         for user_nid in audience.users:
             if user_nid in self._waiting:
                 self._wake_user(user_nid)

@@ -25,6 +25,8 @@ class Audience(NamedTuple):
     """Everybody joined to this room."""
     rooms: Iterable[int] = ()
     """Everybody joined to any of these."""
+    everybody: bool = False
+    """Whoever waits: it is not known whom it concerns."""
 
 
 @dataclass(frozen=True, slots=True)

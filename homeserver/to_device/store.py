@@ -79,5 +79,6 @@ def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str])
 async def find_devices(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, str]]:
     """(user_nid, device_id) of all devices of these users."""
     return await tx.all(
-        "SELECT user_nid, device_id FROM devices WHERE user_nid = ANY(%(users)s::bigint[])", users=list(user_nids)
+        "SELECT user_nid, device_id FROM devices WHERE user_nid = ANY(%(users)s::bigint[])",
+        users=list(user_nids),
     )

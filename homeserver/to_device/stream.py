@@ -106,7 +106,9 @@ class ToDeviceStream:
 
     # --- devices ---------------------------------------------------------------------------------------------------
 
-    def on_devices_deleted(self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]) -> None:
+    def on_devices_deleted(
+        self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]
+    ) -> None:
         """Devices end: nothing waits for them any more (E2E-13)."""
         del written
         store.delete_of_devices(batch, change.user_nid, change.device_ids)
@@ -117,7 +119,9 @@ class ToDeviceStream:
         del change
         return ()
 
-    def on_devices_renamed(self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]) -> None:
+    def on_devices_renamed(
+        self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]
+    ) -> None:
         """Of no concern."""
 
     def rename_entries(self, change: DeviceChange) -> Sequence[Entry]:

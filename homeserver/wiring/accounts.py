@@ -34,19 +34,10 @@ from homeserver.config import Config
 from homeserver.devices.api import DevicesApi
 from homeserver.devices.service import DeviceService
 from homeserver.discovery.api import DiscoveryApi
-from homeserver.matrix.ids import UserId
 from homeserver.profiles.api import ProfilesApi
 from homeserver.profiles.service import ProfileCache, ProfileService
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
-
-
-class _OpenToInvites:
-    """Everybody lets everybody invite them, as long as nobody can say otherwise."""
-
-    async def blocks(self, invitee: UserId, inviter: UserId) -> bool:
-        del invitee, inviter
-        return False
 
 
 class AccountsFeature:
@@ -59,7 +50,6 @@ class AccountsFeature:
         self._core = core
         self._limiter = limiter
         self._appservices = appservices or NoAppservices()
-        self.invites = _OpenToInvites()
         self._sessions_and_devices()
         self._accounts_and_profiles()
         self._ways_in()

@@ -12,6 +12,7 @@ from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
+from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.rooms import RoomsFeature
@@ -27,14 +28,18 @@ class Features:
         self.accounts = AccountsFeature(config, core, limiter)
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
+        self.accounts.profiles.propagate_with(self.rooms.own)
+        self.accounts.ending.leave_with(self.rooms.own)
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         self.to_device = ToDeviceFeature(core, self.accounts.devices)
+        self.e2ee = E2eeFeature(core, self.accounts, self.rooms)
         streams: list[Stream] = [
             self.account_data.stream,
             self.ephemeral.stream,
             self.presence.stream,
             self.to_device.stream,
+            self.e2ee.stream,
         ]
         self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, self.presence.service)
         self.authenticator = self.accounts.authenticator
@@ -48,6 +53,7 @@ class Features:
             self.ephemeral,
             self.presence,
             self.to_device,
+            self.e2ee,
             self.sync,
         )
         return [api for feature in features for api in feature.apis()]

@@ -12,6 +12,7 @@ from homeserver.rooms.history import HistoryService
 from homeserver.rooms.membership import MembershipService
 from homeserver.rooms.membership_api import MembershipApi
 from homeserver.rooms.memberships import Memberships
+from homeserver.rooms.own_membership import OwnMembership
 from homeserver.rooms.ports import InvitePolicy, Profiles
 from homeserver.rooms.reading import ReadingService
 from homeserver.rooms.reading_api import AliasesApi, ReadingApi
@@ -38,6 +39,7 @@ class RoomsFeature:
             default_version=ROOM_VERSIONS[config.rooms.default_version],
         )
         self.membership = MembershipService(core.graph, core.log, core.rooms, core.events, profiles, invites)
+        self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
         self.sending = SendingService(
             core.graph,
             core.rooms,

@@ -6,6 +6,7 @@ from typing import Any
 
 from homeserver.account_data.entries import AccountDataSink
 from homeserver.auth.entries import SessionsChangedSink
+from homeserver.e2ee.entries import DeviceListSink, KeyCountSink
 from homeserver.log.entries import Sink
 from homeserver.presence.entries import PresenceSink
 from homeserver.profiles.entries import ProfileChangedSink
@@ -24,6 +25,8 @@ def feature_sinks() -> list[Sink[Any]]:
         TypingSink(),
         PresenceSink(),
         ToDeviceSink(),
+        DeviceListSink(),
+        KeyCountSink(),
         SessionsChangedSink(),
         ProfileChangedSink(),
     ]

@@ -1,0 +1,138 @@
+"""Cross-signing keys: upload, checks, removal.
+
+spec: client-server-api/#cross-signing (E2E-07, E2E-08, E2E-10)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from homeserver.e2ee import signing_store, store
+from homeserver.e2ee.entries import DeviceListEntry
+from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING, SigningRow
+from homeserver.log.entries import Written
+from homeserver.log.writer import LogWriter
+from homeserver.matrix import base64, canonical_json
+from homeserver.matrix.errors import (
+    BadJson,
+    Forbidden,
+    InvalidParam,
+    InvalidSignature,
+    MissingParam,
+    TooLarge,
+)
+from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.matrix.signing import verify_json
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
+from homeserver.web.auth import Requester
+
+USAGES = {MASTER: "master", SELF_SIGNING: "self_signing", USER_SIGNING: "user_signing"}
+FIELDS = {MASTER: "master_key", SELF_SIGNING: "self_signing_key", USER_SIGNING: "user_signing_key"}
+MAX_KEY_BYTES = 16 * 1024
+
+
+class Plan(NamedTuple):
+    """An upload that has passed all checks."""
+
+    rows: Sequence[SigningRow]
+    """What is new; empty: nothing changes."""
+    needs_proof: bool
+    """Whether the user must prove who they are: a master key exists, and keys change."""
+
+
+class CrossSigningService:
+    """One per process; also fulfils `auth.ports.CrossSigningKeys`."""
+
+    def __init__(self, db: Database, log: LogWriter) -> None:
+        self._db = db
+        self._log = log
+
+    async def check(self, requester: Requester, keys: Mapping[int, Mapping[str, Any] | None]) -> Plan:
+        """See whether these keys may be uploaded. `keys`: usage -> object.
+
+        Raises `InvalidParam`, `BadJson`, `MissingParam` (no master key), `InvalidSignature`, `Forbidden` (E2E-08).
+        """
+        stored, devices = await self._stored(requester.user_nid)
+        rows: list[SigningRow] = []
+        master = stored.get(MASTER)
+        for usage in (MASTER, SELF_SIGNING, USER_SIGNING):
+            given = keys.get(usage)
+            if given is None:
+                continue
+            row = _read_key(requester, usage, given)
+            if row.public_key in devices:
+                raise Forbidden(f"{FIELDS[usage]}: a device is called like this key")
+            if usage == MASTER:
+                master = row
+            elif master is None:
+                raise MissingParam(f"{FIELDS[usage]}: there is no master key that could have signed it")
+            else:
+                _require_signed(requester.user_id, usage, given, master.public_key)
+            rows.append(row)
+        new = [row for row in rows if stored.get(row.usage) is None or stored[row.usage].key != row.key]
+        return Plan(new, MASTER in stored and bool(new))
+
+    async def upload(self, requester: Requester, plan: Plan) -> None:
+        """Store what `check` let through."""
+        if not plan.rows:
+            return
+        own_only = all(row.usage == USER_SIGNING for row in plan.rows)
+        entry = DeviceListEntry(requester.user_nid, requester.user_id, own_only)
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            signing_store.upsert_signing_keys(batch, plan.rows)
+
+        await self._log.append(entry, alongside=write)
+
+    async def reset(self, user_nid: int, user_id: UserId) -> None:
+        """Remove all cross-signing keys of a user and the signatures made with them: an administrator's act."""
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            signing_store.delete_signing_keys(batch, user_nid)
+
+        await self._log.append(DeviceListEntry(user_nid, user_id), alongside=write)
+
+    async def is_key(self, user_nid: int, device_id: DeviceId) -> bool:
+        """Whether a device of that name would be called like a cross-signing key of the user (E2E-10)."""
+        async with self._db.read() as tx:
+            return await signing_store.is_signing_key(tx, user_nid, device_id)
+
+    async def _stored(self, user_nid: int) -> tuple[dict[int, SigningRow], set[str]]:
+        async with self._db.transaction() as tx, tx.pipeline() as batch:
+            signing = signing_store.find_signing_keys(batch, [user_nid])
+            devices = store.find_devices(batch, [user_nid])
+        return {row.usage: row for row in signing.result}, {row.device_id for row in devices.result}
+
+
+def _read_key(requester: Requester, usage: int, key: Mapping[str, Any]) -> SigningRow:
+    """Raises `InvalidParam`, `BadJson`, `TooLarge`."""
+    where = FIELDS[usage]
+    if key.get("user_id") != requester.user_id:
+        raise InvalidParam(f"{where}.user_id: not the user who uploads")
+    usages = key.get("usage")
+    if not isinstance(usages, list) or USAGES[usage] not in usages:
+        raise InvalidParam(f"{where}.usage: does not say {USAGES[usage]}")
+    keys = key.get("keys")
+    if not isinstance(keys, Mapping) or len(keys) != 1:
+        raise InvalidParam(f"{where}.keys: exactly one key is expected")
+    [(name, public_key)] = keys.items()
+    if not isinstance(public_key, str) or name != f"ed25519:{public_key}":
+        raise InvalidParam(f"{where}.keys: not a key under its own name")
+    data = canonical_json.encode({field: value for field, value in key.items() if field != "unsigned"})
+    if len(data) > MAX_KEY_BYTES:
+        raise TooLarge(f"{where}: more than {MAX_KEY_BYTES} bytes")
+    if not isinstance(key.get("signatures", {}), Mapping):
+        raise BadJson(f"{where}.signatures: not an object")
+    return SigningRow(requester.user_nid, usage, public_key, data)
+
+
+def _require_signed(user_id: UserId, usage: int, key: Mapping[str, Any], master: str) -> None:
+    """Raises `InvalidSignature` unless the master key has signed it."""
+    try:
+        verify_json(key, user_id, f"ed25519:{master}", base64.decode(master))
+    except ValueError:
+        raise InvalidSignature(f"{FIELDS[usage]}: the master key is no Base64") from None
+    except InvalidSignature as error:
+        raise InvalidSignature(f"{FIELDS[usage]}: {error.error}") from None

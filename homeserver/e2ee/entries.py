@@ -1,0 +1,45 @@
+"""Changes of keys as log entries, and their sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from homeserver.e2ee import store
+from homeserver.log.entries import Entry, StructSink, Written
+from homeserver.storage.tx import Pipeline
+
+
+class DeviceListEntry(Entry, frozen=True):
+    """A user's devices, their keys, or the user's cross-signing keys have changed."""
+
+    user_nid: int
+    user_id: str
+    own_only: bool = False
+    """Of concern to the user's own devices alone."""
+
+
+class DeviceListSink(StructSink[DeviceListEntry]):
+    """Into `device_list_changes`."""
+
+    kind = "device_list"
+    entry_type = DeviceListEntry
+
+    @override
+    def write(self, batch: Pipeline, written: Sequence[Written[DeviceListEntry]]) -> None:
+        store.insert_changes(batch, [(position, e.user_nid, e.own_only) for position, e in written])
+
+
+class KeyCountEntry(Entry, frozen=True):
+    """How many keys of a device wait to be claimed is another number now."""
+
+    user_nid: int
+    device_id: str
+
+
+class KeyCountSink(StructSink[KeyCountEntry]):
+    """Nothing but the feed: the tables are written alongside."""
+
+    kind = "key_count"
+    entry_type = KeyCountEntry

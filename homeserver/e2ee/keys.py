@@ -1,0 +1,219 @@
+"""Device keys, one-time keys and fallback keys: upload, query, claim.
+
+spec: client-server-api/#key-distribution, #one-time-and-fallback-keys (E2E-01 to E2E-06)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from homeserver.e2ee import signing_store, store
+from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry
+from homeserver.e2ee.merge import KeysOfUsers, merge_keys
+from homeserver.e2ee.store import NewKey
+from homeserver.graph.interning import Interning
+from homeserver.log.entries import Entry, Written
+from homeserver.log.writer import LogWriter
+from homeserver.matrix import canonical_json, json
+from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
+from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
+
+MAX_KEYS = 1_000
+"""One-time keys of one upload."""
+MAX_KEY_BYTES = 16 * 1024
+MAX_DEVICE_KEYS_BYTES = 64 * 1024
+MAX_NAME = 255
+MAX_USERS = 5_000
+"""Users asked about in one query or claim."""
+
+
+class KeyService:
+    """One per process."""
+
+    def __init__(self, db: Database, log: LogWriter, interning: Interning, server_name: ServerName) -> None:
+        self._db = db
+        self._log = log
+        self._interning = interning
+        self._server_name = server_name
+
+    # --- upload --------------------------------------------------------------------------------------------------
+
+    async def upload(
+        self,
+        user_nid: int,
+        user_id: UserId,
+        device_id: str,
+        *,
+        device_keys: Mapping[str, Any] | None,
+        one_time_keys: Mapping[str, Any],
+        fallback_keys: Mapping[str, Any],
+    ) -> dict[str, int]:
+        """Take a device's keys; all or nothing. Returns how many one-time keys wait, per algorithm.
+
+        Raises `InvalidParam` (another user or device in the body, E2E-01; another key under an id in use, E2E-02),
+        `BadJson`, `TooLarge`.
+        """
+        keys = None if device_keys is None else check_device_keys(user_id, device_id, device_keys)
+        once, fallback = read_keys(one_time_keys, "one_time_keys"), read_keys(fallback_keys, "fallback_keys")
+        if len({key.algorithm for key in fallback}) < len(fallback):
+            raise InvalidParam("fallback_keys: more than one key of an algorithm")
+        async with self._db.read() as tx:
+            before = await store.find_device_keys(tx, user_nid, device_id) if keys is not None else None
+            same = await store.find_same_ids(tx, user_nid, device_id, once) if once else {}
+        for key in once:
+            if same.get((key.algorithm, key.key_id), key.key) != key.key:
+                raise InvalidParam(f"one_time_keys.{key.algorithm}:{key.key_id}: another key has that id")
+        await self._write(user_nid, user_id, device_id, keys if keys != before else None, once, fallback)
+        async with self._db.read() as tx:
+            counts, _ = await store.count_keys(tx, user_nid, device_id)
+        return counts
+
+    async def _write(
+        self,
+        user_nid: int,
+        user_id: UserId,
+        device_id: str,
+        keys: bytes | None,
+        once: Sequence[NewKey],
+        fallback: Sequence[NewKey],
+    ) -> None:
+        entries: list[Entry] = []
+        if keys is not None:
+            entries.append(DeviceListEntry(user_nid, user_id))
+        if once or fallback:
+            entries.append(KeyCountEntry(user_nid, device_id))
+        if not entries:
+            return
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            if keys is not None:
+                store.upsert_device_keys(batch, user_nid, device_id, keys)
+            if once:
+                store.insert_one_time_keys(batch, user_nid, device_id, once)
+            if fallback:
+                store.upsert_fallback_keys(batch, user_nid, device_id, fallback)
+
+        await self._log.append(*entries, alongside=write)
+
+    # --- query ---------------------------------------------------------------------------------------------------
+
+    async def query(
+        self, reader: UserId | None, reader_nid: int | None, wanted: Mapping[str, Sequence[str]]
+    ) -> KeysOfUsers:
+        """Keys of users: all devices, or those named. One flight, however many users (E2E-05, E2E-06).
+
+        `reader` None: another server asks. Raises `InvalidParam`.
+        """
+        check_users(wanted, "device_keys")
+        local = [UserId(user) for user in wanted if domain_of(user) == self._server_name]
+        nids = await self._interning.find_user_nids(local)
+        async with self._db.snapshot() as tx, tx.pipeline() as batch:
+            devices = store.find_devices(batch, list(nids.values()))
+            signing = signing_store.find_signing_keys(batch, list(nids.values()))
+            signatures = signing_store.find_signatures(batch, list(nids.values()), reader_nid)
+        names = {nid: user for user, nid in nids.items()}
+        if reader is not None and reader_nid is not None:
+            names.setdefault(reader_nid, reader)
+        found = merge_keys(local, names, devices.result, signing.result, signatures.result, reader)
+        for user in local:
+            only = wanted[user]
+            if only:
+                own = found.device_keys.get(user, {})
+                found.device_keys[user] = {device: keys for device, keys in own.items() if device in only}
+        # No other server can be reached before federation is there: say so per server, as for one that is down.
+        found.failures.update(
+            {domain_of(user): {} for user in wanted if domain_of(user) != self._server_name}
+        )
+        return found
+
+    # --- claim ---------------------------------------------------------------------------------------------------
+
+    async def claim(self, wanted: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, dict[str, Any]]]:
+        """user_id -> device_id -> {"algorithm:id": key}: a one-time key each, given out once ever, or the fallback key.
+
+        Devices without keys are left out (E2E-03). Raises `InvalidParam`.
+        """
+        check_users(wanted, "one_time_keys")
+        local = [UserId(user) for user in wanted if domain_of(user) == self._server_name]
+        nids = await self._interning.find_user_nids(local)
+        rows = [
+            (nid, device, algorithm)
+            for user, nid in nids.items()
+            for device, algorithm in wanted[user].items()
+        ]
+        if not rows:
+            return {}
+        async with self._db.transaction() as tx:
+            claimed = await store.claim(tx, rows)
+            got = {(key.user_nid, key.device_id, key.algorithm) for key in claimed}
+            missing = [row for row in rows if row not in got]
+            if missing:
+                claimed += await store.use_fallback(tx, missing)
+        touched = {(key.user_nid, key.device_id) for key in claimed}
+        if touched:
+            await self._log.append(*(KeyCountEntry(*device) for device in sorted(touched)))
+        names = {nid: user for user, nid in nids.items()}
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for key in claimed:
+            devices = found.setdefault(names[key.user_nid], {})
+            devices[key.device_id] = {f"{key.algorithm}:{key.key_id}": json.loads(key.key)}
+        return found
+
+
+def check_users(wanted: Mapping[str, Any], where: str) -> None:
+    """Raises `InvalidParam` for too many users, or keys that are no user IDs."""
+    if len(wanted) > MAX_USERS:
+        raise InvalidParam(f"{where}: more than {MAX_USERS} users")
+    for user_id in wanted:
+        if not is_user_id(user_id):
+            raise InvalidParam(f"{where}: a key is not a user ID")
+
+
+def check_device_keys(user_id: UserId, device_id: str, keys: Mapping[str, Any]) -> bytes:
+    """The object to be stored. Raises `InvalidParam`, `BadJson`, `TooLarge`."""
+    if keys.get("user_id") != user_id:
+        raise InvalidParam("device_keys.user_id: not the user who uploads")
+    if keys.get("device_id") != device_id:
+        raise InvalidParam("device_keys.device_id: not the device that uploads")
+    algorithms = keys.get("algorithms")
+    if not isinstance(algorithms, list) or not all(isinstance(name, str) for name in algorithms):
+        raise BadJson("device_keys.algorithms: not a list of names")
+    _check_strings(keys.get("keys"), "device_keys.keys")
+    signatures = keys.get("signatures", {})
+    if not isinstance(signatures, Mapping):
+        raise BadJson("device_keys.signatures: not an object")
+    for signer, by_key in signatures.items():
+        _check_strings(by_key, f"device_keys.signatures.{signer}")
+    data = canonical_json.encode({key: value for key, value in keys.items() if key != "unsigned"})
+    if len(data) > MAX_DEVICE_KEYS_BYTES:
+        raise TooLarge(f"device_keys: more than {MAX_DEVICE_KEYS_BYTES} bytes")
+    return data
+
+
+def read_keys(keys: Mapping[str, Any], where: str) -> list[NewKey]:
+    """One-time or fallback keys as rows, in the order of the body. Raises `BadJson`, `InvalidParam`, `TooLarge`."""
+    if len(keys) > MAX_KEYS:
+        raise InvalidParam(f"{where}: more than {MAX_KEYS} keys")
+    rows: list[NewKey] = []
+    for name, key in keys.items():
+        algorithm, colon, key_id = name.partition(":")
+        if not (algorithm and colon and key_id) or len(name) > MAX_NAME or "\0" in name:
+            raise InvalidParam(f"{where}: {name[:80]!r} is not algorithm:id")
+        if isinstance(key, Mapping):
+            if not isinstance(key.get("key"), str):
+                raise BadJson(f"{where}.{name}.key: not a string")
+        elif not isinstance(key, str):
+            raise BadJson(f"{where}.{name}: neither a string nor an object")
+        data = canonical_json.encode(key)
+        if len(data) > MAX_KEY_BYTES:
+            raise TooLarge(f"{where}.{name}: more than {MAX_KEY_BYTES} bytes")
+        rows.append(NewKey(algorithm, key_id, data))
+    return rows
+
+
+def _check_strings(value: object, where: str) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
+        raise BadJson(f"{where}: not an object of strings")

@@ -1,0 +1,107 @@
+"""SQL of cross-signing keys and signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homeserver.storage.tx import Later, Pipeline, Tx
+
+MASTER, SELF_SIGNING, USER_SIGNING = 1, 2, 3
+
+
+class SigningRow(NamedTuple):
+    """A cross-signing key."""
+
+    user_nid: int
+    usage: int
+    public_key: str
+    key: bytes
+
+
+class SignatureRow(NamedTuple):
+    """A signature of a device or a cross-signing key."""
+
+    target_nid: int
+    target_key: str
+    signer_nid: int
+    signer_key: str
+    signature: str
+
+
+def find_signing_keys(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[SigningRow]]:
+    """All cross-signing keys of these users."""
+    return batch.rows(
+        SigningRow,
+        """
+        SELECT user_nid, usage, public_key, key FROM cross_signing_keys WHERE user_nid = ANY(%(users)s::bigint[])
+        """,
+        users=list(user_nids),
+    )
+
+
+def upsert_signing_keys(batch: Pipeline, rows: Sequence[SigningRow]) -> None:
+    batch.execute(
+        """
+        INSERT INTO cross_signing_keys (user_nid, usage, public_key, key)
+        SELECT * FROM unnest(%(users)s::bigint[], %(usages)s::smallint[], %(publics)s::text[], %(keys)s::bytea[])
+        ON CONFLICT (user_nid, usage) DO UPDATE SET public_key = excluded.public_key, key = excluded.key
+        """,
+        users=[row.user_nid for row in rows],
+        usages=[row.usage for row in rows],
+        publics=[row.public_key for row in rows],
+        keys=[row.key for row in rows],
+    )
+
+
+def delete_signing_keys(batch: Pipeline, user_nid: int) -> None:
+    """All cross-signing keys of a user, and every signature made with or of them."""
+    batch.execute("DELETE FROM cross_signing_keys WHERE user_nid = %(user)s", user=user_nid)
+    batch.execute(
+        "DELETE FROM key_signatures WHERE target_nid = %(user)s OR signer_nid = %(user)s", user=user_nid
+    )
+
+
+async def is_signing_key(tx: Tx, user_nid: int, public_key: str) -> bool:
+    """Whether one of the user's cross-signing keys is called so (E2E-10)."""
+    return bool(
+        await tx.value(
+            """
+            SELECT EXISTS (SELECT 1 FROM cross_signing_keys
+                           WHERE user_nid = %(user)s AND public_key = %(key)s)
+            """,
+            user=user_nid,
+            key=public_key,
+        )
+    )
+
+
+def find_signatures(
+    batch: Pipeline, target_nids: Sequence[int], reader_nid: int | None
+) -> Later[list[SignatureRow]]:
+    """Signatures of these users' keys that the reader may see: the owners' own and the reader's (E2E-06)."""
+    return batch.rows(
+        SignatureRow,
+        """
+        SELECT target_nid, target_key, signer_nid, signer_key, signature FROM key_signatures
+        WHERE target_nid = ANY(%(targets)s::bigint[]) AND (signer_nid = target_nid OR signer_nid = %(reader)s)
+        """,
+        targets=list(target_nids),
+        reader=reader_nid or 0,
+    )
+
+
+def upsert_signatures(batch: Pipeline, rows: Sequence[SignatureRow]) -> None:
+    batch.execute(
+        """
+        INSERT INTO key_signatures (target_nid, target_key, signer_nid, signer_key, signature)
+        SELECT * FROM unnest(%(targets)s::bigint[], %(keys)s::text[], %(signers)s::bigint[], %(signer_keys)s::text[],
+                             %(signatures)s::text[])
+        ON CONFLICT (target_nid, target_key, signer_nid, signer_key) DO UPDATE SET signature = excluded.signature
+        """,
+        targets=[row.target_nid for row in rows],
+        keys=[row.target_key for row in rows],
+        signers=[row.signer_nid for row in rows],
+        signer_keys=[row.signer_key for row in rows],
+        signatures=[row.signature for row in rows],
+    )

@@ -1,0 +1,263 @@
+"""SQL of device keys, one-time keys, fallback keys, and of the changes of device lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Later, Pipeline, Tx
+
+
+class NewKey(NamedTuple):
+    """A one-time or fallback key to be stored."""
+
+    algorithm: str
+    key_id: str
+    key: bytes
+
+
+class Claimed(NamedTuple):
+    """A key that was handed out."""
+
+    user_nid: int
+    device_id: str
+    algorithm: str
+    key_id: str
+    key: bytes
+
+
+class DeviceRow(NamedTuple):
+    """Keys of a device, with its name."""
+
+    user_nid: int
+    device_id: str
+    keys: bytes
+    display_name: str | None
+
+
+# --- device lists ------------------------------------------------------------------------------------------------
+
+
+def insert_changes(batch: Pipeline, rows: Sequence[tuple[Position, int, bool]]) -> None:
+    """(position, user_nid, own_only)."""
+    batch.execute(
+        """
+        INSERT INTO device_list_changes (position, user_nid, own_only)
+        SELECT * FROM unnest(%(positions)s::bigint[], %(users)s::bigint[], %(own)s::boolean[])
+        """,
+        positions=[row[0] for row in rows],
+        users=[row[1] for row in rows],
+        own=[row[2] for row in rows],
+    )
+
+
+async def find_changed_users(tx: Tx, reader: int, since: Position, upto: Position) -> list[tuple[int, str]]:
+    """(user_nid, user_id) whose device lists changed in (since, upto]: the reader, and users joined to a room with them."""
+    return await tx.all(
+        """
+        SELECT u.user_nid, u.user_id FROM users u
+        WHERE u.user_nid IN (SELECT c.user_nid FROM device_list_changes c
+                             WHERE c.position > %(since)s AND c.position <= %(upto)s
+                               AND (NOT c.own_only OR c.user_nid = %(reader)s))
+          AND (u.user_nid = %(reader)s OR EXISTS (
+              SELECT 1 FROM current_state mine JOIN current_state theirs USING (room_nid)
+              WHERE mine.user_nid = %(reader)s AND mine.membership = 1
+                AND theirs.user_nid = u.user_nid AND theirs.membership = 1))
+        """,
+        reader=reader,
+        since=since,
+        upto=upto,
+    )
+
+
+# --- device keys -------------------------------------------------------------------------------------------------
+
+
+async def find_device_keys(tx: Tx, user_nid: int, device_id: str) -> bytes | None:
+    """What the device has uploaded."""
+    return await tx.value(  # type: ignore[no-any-return]  # bytea
+        "SELECT keys FROM device_keys WHERE user_nid = %(user)s AND device_id = %(device)s",
+        user=user_nid,
+        device=device_id,
+    )
+
+
+def upsert_device_keys(batch: Pipeline, user_nid: int, device_id: str, keys: bytes) -> None:
+    batch.execute(
+        """
+        INSERT INTO device_keys (user_nid, device_id, keys) VALUES (%(user)s, %(device)s, %(keys)s)
+        ON CONFLICT (user_nid, device_id) DO UPDATE SET keys = excluded.keys
+        """,
+        user=user_nid,
+        device=device_id,
+        keys=keys,
+    )
+
+
+def find_devices(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[DeviceRow]]:
+    """All devices of these users that have keys."""
+    return batch.rows(
+        DeviceRow,
+        """
+        SELECT k.user_nid, k.device_id, k.keys, d.display_name
+        FROM device_keys k LEFT JOIN devices d USING (user_nid, device_id)
+        WHERE k.user_nid = ANY(%(users)s::bigint[])
+        """,
+        users=list(user_nids),
+    )
+
+
+def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
+    """All keys of devices that end, and signatures of them."""
+    devices = list(device_ids)
+    batch.execute(
+        "DELETE FROM device_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
+        user=user_nid,
+        devices=devices,
+    )
+    batch.execute(
+        "DELETE FROM one_time_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
+        user=user_nid,
+        devices=devices,
+    )
+    batch.execute(
+        "DELETE FROM fallback_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
+        user=user_nid,
+        devices=devices,
+    )
+    batch.execute(
+        "DELETE FROM key_signatures WHERE target_nid = %(user)s AND target_key = ANY(%(devices)s::text[])",
+        user=user_nid,
+        devices=devices,
+    )
+
+
+# --- one-time and fallback keys ------------------------------------------------------------------------------------
+
+
+async def find_same_ids(
+    tx: Tx, user_nid: int, device_id: str, keys: Sequence[NewKey]
+) -> dict[tuple[str, str], bytes]:
+    """(algorithm, key id) -> key of those that are stored already under these ids."""
+    rows = await tx.all(
+        """
+        SELECT k.algorithm, k.key_id, k.key FROM one_time_keys k
+        JOIN unnest(%(algorithms)s::text[], %(ids)s::text[]) AS w (algorithm, key_id) USING (algorithm, key_id)
+        WHERE k.user_nid = %(user)s AND k.device_id = %(device)s
+        """,
+        user=user_nid,
+        device=device_id,
+        algorithms=[key.algorithm for key in keys],
+        ids=[key.key_id for key in keys],
+    )
+    return {(row[0], row[1]): row[2] for row in rows}
+
+
+def insert_one_time_keys(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]) -> None:
+    """In the order given; a key that is there already stays where it is."""
+    batch.execute(
+        """
+        INSERT INTO one_time_keys (user_nid, device_id, algorithm, key_id, key)
+        SELECT %(user)s, %(device)s, algorithm, key_id, key
+        FROM unnest(%(algorithms)s::text[], %(ids)s::text[], %(keys)s::bytea[])
+             WITH ORDINALITY AS row (algorithm, key_id, key, place)
+        ORDER BY place
+        ON CONFLICT (user_nid, device_id, algorithm, key_id) DO NOTHING
+        """,
+        user=user_nid,
+        device=device_id,
+        algorithms=[key.algorithm for key in keys],
+        ids=[key.key_id for key in keys],
+        keys=[key.key for key in keys],
+    )
+
+
+def upsert_fallback_keys(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]) -> None:
+    """One per algorithm; a new one is unused, the same one again stays as it is (E2E-04)."""
+    batch.execute(
+        """
+        INSERT INTO fallback_keys (user_nid, device_id, algorithm, key_id, key)
+        SELECT %(user)s, %(device)s, algorithm, key_id, key
+        FROM unnest(%(algorithms)s::text[], %(ids)s::text[], %(keys)s::bytea[]) AS row (algorithm, key_id, key)
+        ON CONFLICT (user_nid, device_id, algorithm) DO UPDATE
+            SET key_id = excluded.key_id, key = excluded.key, used = false
+            WHERE (fallback_keys.key_id, fallback_keys.key) <> (excluded.key_id, excluded.key)
+        """,
+        user=user_nid,
+        device=device_id,
+        algorithms=[key.algorithm for key in keys],
+        ids=[key.key_id for key in keys],
+        keys=[key.key for key in keys],
+    )
+
+
+async def count_keys(tx: Tx, user_nid: int, device_id: str) -> tuple[dict[str, int], list[str]]:
+    """(one-time keys that wait per algorithm, algorithms whose fallback key is unused)."""
+    async with tx.pipeline() as batch:
+        counts = batch.all(
+            """
+            SELECT algorithm, count(*) FROM one_time_keys
+            WHERE user_nid = %(user)s AND device_id = %(device)s GROUP BY algorithm
+            """,
+            user=user_nid,
+            device=device_id,
+        )
+        unused = batch.all(
+            """
+            SELECT algorithm FROM fallback_keys
+            WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT used ORDER BY algorithm
+            """,
+            user=user_nid,
+            device=device_id,
+        )
+    return {row[0]: row[1] for row in counts.result}, [row[0] for row in unused.result]
+
+
+async def claim(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]:
+    """Take one key per (user_nid, device_id, algorithm): the oldest that nobody takes at this moment, and only once.
+
+    One statement: the row is locked, deleted and returned; a row another claim has locked is passed over.
+    """
+    return await tx.rows(
+        Claimed,
+        """
+        WITH wanted AS (
+            SELECT * FROM unnest(%(users)s::bigint[], %(devices)s::text[], %(algorithms)s::text[])
+                AS w (user_nid, device_id, algorithm)
+        ), picked AS (
+            SELECT k.key_nid FROM wanted w, LATERAL (
+                SELECT o.key_nid FROM one_time_keys o
+                WHERE o.user_nid = w.user_nid AND o.device_id = w.device_id AND o.algorithm = w.algorithm
+                ORDER BY o.key_nid LIMIT 1 FOR UPDATE SKIP LOCKED
+            ) k
+        )
+        DELETE FROM one_time_keys USING picked WHERE one_time_keys.key_nid = picked.key_nid
+        RETURNING user_nid, device_id, algorithm, key_id, key
+        """,
+        users=[row[0] for row in wanted],
+        devices=[row[1] for row in wanted],
+        algorithms=[row[2] for row in wanted],
+    )
+
+
+async def use_fallback(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]:
+    """The fallback keys, marked used. Every algorithm of a device at most once."""
+    return await tx.rows(
+        Claimed,
+        """
+        UPDATE fallback_keys f SET used = true
+        FROM unnest(%(users)s::bigint[], %(devices)s::text[], %(algorithms)s::text[])
+             AS w (user_nid, device_id, algorithm)
+        WHERE f.user_nid = w.user_nid AND f.device_id = w.device_id AND f.algorithm = w.algorithm
+        RETURNING f.user_nid, f.device_id, f.algorithm, f.key_id, f.key
+        """,
+        users=[row[0] for row in wanted],
+        devices=[row[1] for row in wanted],
+        algorithms=[row[2] for row in wanted],
+    )
+
+
+async def delete_all_one_time_keys(tx: Tx) -> int:
+    """After a restore from a backup: keys in it may have been handed out since, and must not be again. Returns how many."""
+    return await tx.execute("DELETE FROM one_time_keys")

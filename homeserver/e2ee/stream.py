@@ -1,0 +1,122 @@
+"""Device lists and key counts in `/sync`; and what of keys ends with a device.
+
+spec: client-server-api/#e2e-extensions-to-sync (SYNC-19 to SYNC-21, E2E-13)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from homeserver.devices.types import DeviceChange
+from homeserver.e2ee import store
+from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry
+from homeserver.e2ee.tracking import DeviceTracking
+from homeserver.graph.refs import JOIN
+from homeserver.log.entries import Entry, Position, Written
+from homeserver.matrix import json
+from homeserver.rooms.memberships import Memberships
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
+from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+
+CACHED_DEVICES = 50_000
+ALWAYS_COUNTED = "signed_curve25519"
+"""Clients top up their keys only when they are told that there are none."""
+
+
+class KeyCounts:
+    """Projection: the counts of devices that sync here, as JSON ready to be sent."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._counts: OrderedDict[tuple[int, str], dict[str, bytes]] = OrderedDict()
+        self._version = 0
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {KeyCountEntry: self._changed}
+
+    def reset(self) -> None:
+        self._version += 1
+        self._counts.clear()
+
+    def _changed(self, _: Position, entry: KeyCountEntry) -> None:
+        self._version += 1
+        self._counts.pop((entry.user_nid, entry.device_id), None)
+
+    async def of(self, user_nid: int, device_id: str) -> dict[str, bytes]:
+        """Members of the answer."""
+        key = (user_nid, device_id)
+        found = self._counts.get(key)
+        if found is not None:
+            return found
+        version = self._version
+        async with self._db.transaction() as tx:
+            counts, unused = await store.count_keys(tx, user_nid, device_id)
+        found = {
+            "device_one_time_keys_count": json.dumps({ALWAYS_COUNTED: 0, **counts}),
+            "device_unused_fallback_key_types": json.dumps(unused),
+            "org.matrix.msc2732.device_unused_fallback_key_types": json.dumps(unused),
+        }
+        if version == self._version:
+            self._counts[key] = found
+            if len(self._counts) > CACHED_DEVICES:
+                self._counts.popitem(last=False)
+        return found
+
+
+class E2eeStream:
+    """One per process."""
+
+    def __init__(self, counts: KeyCounts, tracking: DeviceTracking, memberships: Memberships) -> None:
+        self._counts = counts
+        self._tracking = tracking
+        self._memberships = memberships
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        """A change concerns the user, and everybody in a room with them."""
+
+        def of(entry: DeviceListEntry) -> Audience:
+            if entry.own_only:
+                return Audience((entry.user_nid,))
+            user = self._memberships.cached(entry.user_nid)
+            if user is None:
+                return Audience(
+                    everybody=True
+                )  # we do not know in which rooms they are; each looks for themselves
+            return Audience((entry.user_nid,), None, user.with_membership(JOIN))
+
+        return {DeviceListEntry: of}
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        del rooms
+        part = Part()
+        requester = ask.requester
+        if requester.device_id is not None:
+            part.always = await self._counts.of(requester.user_nid, requester.device_id)
+        if ask.since is not None and ask.upto > ask.since:
+            changed, left = await self._tracking.between(requester, ask.since, ask.upto, ask.recent)
+            if changed or left:
+                part.top["device_lists"] = json.dumps({"changed": sorted(changed), "left": sorted(left)})
+        return part
+
+    # --- devices ---------------------------------------------------------------------------------------------------
+
+    def deletion_entries(self, change: DeviceChange) -> Sequence[Entry]:
+        return (DeviceListEntry(change.user_nid, change.user_id),)
+
+    def on_devices_deleted(
+        self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]
+    ) -> None:
+        """Keys and signatures go with their devices (E2E-13)."""
+        del written
+        store.delete_of_devices(batch, change.user_nid, change.device_ids)
+
+    def rename_entries(self, change: DeviceChange) -> Sequence[Entry]:
+        return (DeviceListEntry(change.user_nid, change.user_id),)
+
+    def on_devices_renamed(
+        self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]
+    ) -> None:
+        """The name is read with the keys."""
