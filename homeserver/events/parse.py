@@ -53,10 +53,10 @@ def parse_event(pdu: bytes | Mapping[str, Any], room_version: RoomVersion, *, bo
     """
     fields = _decode(pdu)
     fields.pop("unsigned", None)
-    _check_shape(fields, room_version)
     canonical = _encode_checked(fields) if room_version.strict_canonical_json else _encode(fields)
     if len(canonical) > MAX_EVENT_BYTES:
         raise EventFormatError("", f"larger than {MAX_EVENT_BYTES} bytes")
+    _check_shape(fields, room_version)
     _check_ids(fields, room_version)
     if bounded:
         _check_bounds(fields)

@@ -202,6 +202,7 @@ def test_evt_05_lone_surrogates_are_no_text_in_any_version() -> None:
         _refused(text, version)
         _refused(pdu_of(event("5"), content={"x": "\ud800"}), version)
         _refused(pdu_of(event("5"), content={"\ud800": "x"}), version)
+        _refused(pdu_of(event("5"), signatures={"\ud800": {}}), version)
 
 
 def test_evt_05_what_old_rooms_hold_keeps_its_spelling() -> None:
