@@ -6,6 +6,7 @@ What is known to differ is not generated here; it has tests of its own in `test_
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 import pytest
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.interop
 EXAMPLES = int(os.environ.get("ATRIUM_ORACLE_EXAMPLES", "60"))
 """Histories per room version; the whole table is 12 times as many."""
 
+LONG_HISTORIES = int(os.environ.get("ATRIUM_ORACLE_LONG_HISTORIES", "250"))
+"""The same for the slow test; always the same ones."""
+
 small = st.integers(0, 120)
 steps = st.lists(st.builds(Step, small, small, small, small, small, small), min_size=5, max_size=60)
 
@@ -43,6 +47,18 @@ def test_synapse_judges_and_resolves_the_same(oracle: Oracle, version: str) -> N
     for history in remembered(version):
         assert_same(oracle, play(version, history))
     compare()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ALL_VERSIONS)
+def test_synapse_judges_and_resolves_hundreds_of_long_histories_the_same(
+    oracle: Oracle, version: str
+) -> None:
+    for seed in range(LONG_HISTORIES):
+        chance = random.Random(f"{version} {seed}")
+        length = chance.randrange(20, 150)
+        drawn = [Step(*(chance.randrange(121) for _ in Step._fields)) for _ in range(length)]
+        assert_same(oracle, play(version, drawn))
 
 
 @pytest.mark.parametrize("version", ALL_VERSIONS)
