@@ -34,6 +34,7 @@ from homeserver.config import Config
 from homeserver.devices.api import DevicesApi
 from homeserver.devices.service import DeviceService
 from homeserver.discovery.api import DiscoveryApi
+from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.profiles.api import ProfilesApi
 from homeserver.profiles.service import ProfileCache, ProfileService
 from homeserver.web.rate_limit import RateLimiter
@@ -65,7 +66,12 @@ class AccountsFeature:
             db=core.db, clock=core.clock, sessions=cache, last_seen=self.last_seen, appservices=masks
         )
         self.sessions = SessionService(
-            db=core.db, log=core.log, clock=core.clock, entropy=core.entropy, config=auth
+            db=core.db,
+            log=core.log,
+            clock=core.clock,
+            entropy=core.entropy,
+            config=auth,
+            cross_signing=CrossSigningService(core.db, core.log),
         )
         self.devices = DeviceService(db=core.db, log=core.log, clock=core.clock, last_seen=self.last_seen)
 

@@ -14,6 +14,7 @@ from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
+from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
@@ -33,6 +34,7 @@ class Features:
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         self.to_device = ToDeviceFeature(core, self.accounts.devices)
+        self.key_backup = KeyBackupFeature(core)
         self.e2ee = E2eeFeature(core, self.accounts, self.rooms)
         streams: list[Stream] = [
             self.account_data.stream,
@@ -54,6 +56,7 @@ class Features:
             self.presence,
             self.to_device,
             self.e2ee,
+            self.key_backup,
             self.sync,
         )
         return [api for feature in features for api in feature.apis()]

@@ -1,0 +1,163 @@
+"""Endpoints of key backups.
+
+spec: client-server-api/#server-side-key-backups
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from homeserver.key_backup.service import KeyBackupService, session_data
+from homeserver.key_backup.store import VersionRow
+from homeserver.key_backup.types import AllKeys, KeyData, RoomKeys, Row, Updated, VersionBody, VersionInfo
+from homeserver.matrix import json
+from homeserver.matrix.errors import InvalidParam, NotFound
+from homeserver.matrix.ids import is_room_id
+from homeserver.web.auth import Auth, Requester
+from homeserver.web.endpoint import Body, Path, Query, endpoint
+from homeserver.web.response import RawJson
+
+BASE = ["/_matrix/client/{v}/room_keys", "/_matrix/client/unstable/room_keys"]
+VERSIONS = [f"{base}/version" for base in BASE]
+VERSION = [f"{base}/version/{{version}}" for base in BASE]
+ALL = [f"{base}/keys" for base in BASE]
+ROOM = [f"{base}/keys/{{roomId}}" for base in BASE]
+SESSION = [f"{base}/keys/{{roomId}}/{{sessionId}}" for base in BASE]
+MAX_BODY = 16 * 2**20
+
+
+class NewVersion(msgspec.Struct):
+    """Which one."""
+
+    version: str
+
+
+class KeyBackupApi:
+    """One's own backups."""
+
+    def __init__(self, backups: KeyBackupService) -> None:
+        self._backups = backups
+
+    # --- versions ------------------------------------------------------------------------------------------------
+
+    @endpoint("postRoomKeysVersion", "POST", VERSIONS, auth=Auth.USER, when_suspended=True)
+    async def create(self, requester: Requester, body: Body[VersionBody]) -> NewVersion:
+        version = await self._backups.create(requester.user_nid, body.algorithm, body.auth_data)
+        return NewVersion(str(version))
+
+    @endpoint("getRoomKeysVersionCurrent", "GET", VERSIONS, auth=Auth.USER)
+    async def current(self, requester: Requester) -> VersionInfo:
+        return _shown(await self._backups.version(requester.user_nid, None))
+
+    @endpoint("getRoomKeysVersion", "GET", VERSION, auth=Auth.USER)
+    async def version(self, requester: Requester, version: Path[str]) -> VersionInfo:
+        return _shown(await self._backups.version(requester.user_nid, version))
+
+    @endpoint("putRoomKeysVersion", "PUT", VERSION, auth=Auth.USER, when_suspended=True)
+    async def update(self, requester: Requester, version: Path[str], body: Body[VersionBody]) -> None:
+        if body.version is not None and body.version != version:
+            raise InvalidParam("version: not the one in the path")
+        await self._backups.update(requester.user_nid, version, body.algorithm, body.auth_data)
+
+    @endpoint("deleteRoomKeysVersion", "DELETE", VERSION, auth=Auth.USER, when_suspended=True)
+    async def delete(self, requester: Requester, version: Path[str]) -> None:
+        await self._backups.delete(requester.user_nid, version)
+
+    # --- writing keys --------------------------------------------------------------------------------------------
+
+    @endpoint("putRoomKeys", "PUT", ALL, auth=Auth.USER, when_suspended=True, max_body=MAX_BODY)
+    async def put_all(self, requester: Requester, version: Query[str], body: Body[AllKeys]) -> Updated:
+        rows = [row for room, keys in body.rooms.items() for row in _rows(room, keys)]
+        return await self._backups.put(requester.user_nid, version, rows)
+
+    @endpoint("putRoomKeysByRoomId", "PUT", ROOM, auth=Auth.USER, when_suspended=True, max_body=MAX_BODY)
+    async def put_room(
+        self, requester: Requester, room_id: Path[str], version: Query[str], body: Body[RoomKeys]
+    ) -> Updated:
+        return await self._backups.put(requester.user_nid, version, _rows(room_id, body))
+
+    @endpoint("putRoomKeyBySessionId", "PUT", SESSION, auth=Auth.USER, when_suspended=True)
+    async def put_session(
+        self,
+        requester: Requester,
+        room_id: Path[str],
+        session_id: Path[str],
+        version: Query[str],
+        body: Body[KeyData],
+    ) -> Updated:
+        rows = _rows(room_id, RoomKeys({session_id: body}))
+        return await self._backups.put(requester.user_nid, version, rows)
+
+    # --- reading keys --------------------------------------------------------------------------------------------
+
+    @endpoint("getRoomKeys", "GET", ALL, auth=Auth.USER)
+    async def all(self, requester: Requester, version: Query[str]) -> RawJson:
+        rooms: dict[str, list[Row]] = {}
+        for row in await self._backups.find(requester.user_nid, version, None, None):
+            rooms.setdefault(row.room_id, []).append(row)
+        parts = [b"%b:%b" % (json.dumps(room), _sessions(rows)) for room, rows in rooms.items()]
+        return RawJson(b'{"rooms":{%b}}' % b",".join(parts))
+
+    @endpoint("getRoomKeysByRoomId", "GET", ROOM, auth=Auth.USER)
+    async def room(self, requester: Requester, room_id: Path[str], version: Query[str]) -> RawJson:
+        return RawJson(_sessions(await self._backups.find(requester.user_nid, version, room_id, None)))
+
+    @endpoint("getRoomKeyBySessionId", "GET", SESSION, auth=Auth.USER)
+    async def session(
+        self, requester: Requester, room_id: Path[str], session_id: Path[str], version: Query[str]
+    ) -> RawJson:
+        rows = await self._backups.find(requester.user_nid, version, room_id, session_id)
+        if not rows:
+            raise NotFound("There is no such key in the backup")
+        return RawJson(_key(rows[0]))
+
+    # --- deleting keys -------------------------------------------------------------------------------------------
+
+    @endpoint("deleteRoomKeys", "DELETE", ALL, auth=Auth.USER, when_suspended=True)
+    async def delete_all(self, requester: Requester, version: Query[str]) -> Updated:
+        return await self._backups.remove(requester.user_nid, version, None, None)
+
+    @endpoint("deleteRoomKeysByRoomId", "DELETE", ROOM, auth=Auth.USER, when_suspended=True)
+    async def delete_room(self, requester: Requester, room_id: Path[str], version: Query[str]) -> Updated:
+        return await self._backups.remove(requester.user_nid, version, room_id, None)
+
+    @endpoint("deleteRoomKeyBySessionId", "DELETE", SESSION, auth=Auth.USER, when_suspended=True)
+    async def delete_session(
+        self, requester: Requester, room_id: Path[str], session_id: Path[str], version: Query[str]
+    ) -> Updated:
+        return await self._backups.remove(requester.user_nid, version, room_id, session_id)
+
+
+def _rows(room_id: str, keys: RoomKeys) -> list[Row]:
+    """Raises `InvalidParam`, `TooLarge`."""
+    if not is_room_id(room_id):
+        raise InvalidParam("rooms: a key is not a room ID")
+    rows: list[Row] = []
+    for session_id, key in keys.sessions.items():
+        if not session_id or len(session_id) > 255 or "\0" in session_id:
+            raise InvalidParam("sessions: a session ID of 1 to 255 characters is expected")
+        data = session_data(key.session_data, f"sessions.{session_id}")
+        rows.append(
+            Row(room_id, session_id, key.is_verified, key.first_message_index, key.forwarded_count, data)
+        )
+    return rows
+
+
+def _sessions(rows: list[Row]) -> bytes:
+    return b'{"sessions":{%b}}' % b",".join(b"%b:%b" % (json.dumps(row.session_id), _key(row)) for row in rows)
+
+
+def _key(row: Row) -> bytes:
+    return b'{"first_message_index":%d,"forwarded_count":%d,"is_verified":%b,"session_data":%b}' % (
+        row.first_message_index,
+        row.forwarded_count,
+        b"true" if row.is_verified else b"false",
+        row.session_data,
+    )
+
+
+def _shown(row: VersionRow) -> VersionInfo:
+    raw: Any = msgspec.Raw(row.auth_data)
+    return VersionInfo(row.algorithm, raw, row.keys, str(row.etag), str(row.version))

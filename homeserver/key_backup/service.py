@@ -1,0 +1,131 @@
+"""Key backups: only the newest version is written to; of two keys of a session the better one stays.
+
+spec: client-server-api/#server-side-key-backups
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from homeserver.key_backup import store
+from homeserver.key_backup.store import VersionRow
+from homeserver.key_backup.types import Row, Updated
+from homeserver.matrix import canonical_json, json
+from homeserver.matrix.errors import InvalidParam, NotFound, TooLarge, WrongRoomKeysVersion
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Tx
+
+MAX_KEYS = 20_000
+"""Sessions of one upload."""
+MAX_SESSION_BYTES = 64 * 1024
+MAX_AUTH_DATA = 64 * 1024
+
+
+class KeyBackupService:
+    """One per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    # --- versions ------------------------------------------------------------------------------------------------
+
+    async def create(self, user_nid: int, algorithm: str, auth_data: Mapping[str, Any]) -> int:
+        """A new version; keys are written to it alone from now on. Raises `TooLarge`."""
+        data = _auth_data(auth_data)
+        async with self._db.transaction() as tx:
+            return await store.insert_version(tx, user_nid, algorithm, data)
+
+    async def version(self, user_nid: int, version: str | None) -> VersionRow:
+        """A version, or the newest. Raises `NotFound`, also for a deleted one."""
+        async with self._db.read() as tx:
+            row = await store.find_version(tx, user_nid, _number(version) if version is not None else None)
+        if row is None or row.deleted:
+            raise NotFound("There is no such backup")
+        return row
+
+    async def update(self, user_nid: int, version: str, algorithm: str, auth_data: Mapping[str, Any]) -> None:
+        """Other `auth_data`; the algorithm stays (E2E-16). Raises `NotFound`, `InvalidParam`, `TooLarge`."""
+        row = await self.version(user_nid, version)
+        if row.algorithm != algorithm:
+            raise InvalidParam("algorithm: a backup keeps its algorithm")
+        async with self._db.transaction() as tx:
+            await store.update_auth_data(tx, user_nid, row.version, _auth_data(auth_data))
+
+    async def delete(self, user_nid: int, version: str) -> None:
+        """With its keys; one that was deleted before is deleted. Raises `NotFound`."""
+        number = _number(version)
+        async with self._db.transaction() as tx:
+            row = await store.find_version(tx, user_nid, number)
+            if row is None:
+                raise NotFound("There is no such backup")
+            if not row.deleted:
+                await store.delete_version(tx, user_nid, number)
+
+    # --- keys ----------------------------------------------------------------------------------------------------
+
+    async def put(self, user_nid: int, version: str, rows: Sequence[Row]) -> Updated:
+        """Keep keys. Raises `NotFound`, `WrongRoomKeysVersion` (E2E-14), `InvalidParam`, `TooLarge`."""
+        if len(rows) > MAX_KEYS:
+            raise InvalidParam(f"More than {MAX_KEYS} keys")
+        number = _number(version)
+        async with self._db.transaction() as tx:
+            await self._lock(tx, user_nid, number)
+            changed = await store.put_keys(tx, user_nid, number, rows) if rows else 0
+            return await self._updated(tx, user_nid, number, changed=bool(changed))
+
+    async def remove(
+        self, user_nid: int, version: str, room_id: str | None, session_id: str | None
+    ) -> Updated:
+        """Delete all keys, those of a room, or one. Raises as `put`."""
+        number = _number(version)
+        async with self._db.transaction() as tx:
+            await self._lock(tx, user_nid, number)
+            gone = await store.delete_keys(tx, user_nid, number, room_id, session_id)
+            return await self._updated(tx, user_nid, number, changed=bool(gone))
+
+    async def find(
+        self, user_nid: int, version: str, room_id: str | None, session_id: str | None
+    ) -> list[Row]:
+        """All keys, those of a room, or one. Raises `NotFound` for an unknown version."""
+        row = await self.version(user_nid, version)
+        async with self._db.read() as tx:
+            return await store.find_keys(tx, user_nid, row.version, room_id, session_id)
+
+    async def _lock(self, tx: Tx, user_nid: int, number: int) -> None:
+        newest = await store.lock_newest(tx, user_nid)
+        if newest == number:
+            return
+        if newest is None:
+            raise NotFound("There is no backup")
+        raise WrongRoomKeysVersion("This is not the newest backup", current_version=str(newest))
+
+    async def _updated(self, tx: Tx, user_nid: int, number: int, *, changed: bool) -> Updated:
+        if changed:
+            etag, count = await store.touch(tx, user_nid, number)
+            return Updated(str(etag), count)
+        row = await store.find_version(tx, user_nid, number)
+        assert row is not None
+        return Updated(str(row.etag), row.keys)
+
+
+def session_data(data: Mapping[str, Any], where: str) -> bytes:
+    """As it is stored. Raises `TooLarge`."""
+    encoded = json.dumps(data)
+    if len(encoded) > MAX_SESSION_BYTES:
+        raise TooLarge(f"{where}.session_data: more than {MAX_SESSION_BYTES} bytes")
+    return encoded
+
+
+def _auth_data(auth_data: Mapping[str, Any]) -> bytes:
+    data = canonical_json.encode(auth_data)
+    if len(data) > MAX_AUTH_DATA:
+        raise TooLarge(f"auth_data: more than {MAX_AUTH_DATA} bytes")
+    return data
+
+
+def _number(version: str) -> int:
+    """Raises `NotFound` for what this server never gave out."""
+    if not (version.isascii() and version.isdigit() and len(version) < 18):
+        raise NotFound("There is no such backup")
+    return int(version)
