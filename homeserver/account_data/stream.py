@@ -5,7 +5,7 @@ spec: op:sync `account_data` (SYNC-17)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from homeserver.account_data import store
@@ -13,8 +13,12 @@ from homeserver.account_data.entries import GLOBAL, AccountDataEntry
 from homeserver.account_data.store import Row
 from homeserver.log.entries import Entry
 from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+
+Make = Callable[[int, UserId], Awaitable[bytes]]
+"""(user_nid, user_id) -> content as JSON."""
 
 
 class AccountDataStream:
@@ -22,6 +26,11 @@ class AccountDataStream:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._always: dict[str, Make] = {}
+
+    def always(self, kind: str, make: Make) -> None:
+        """Data that every user has, also those for whom none was ever stored: made when a client starts anew."""
+        self._always[kind] = make
 
     def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
         return {AccountDataEntry: lambda entry: Audience((entry.user_nid,))}
@@ -47,7 +56,12 @@ class AccountDataStream:
         user_nid = ask.requester.user_nid
         if ask.since is None:
             async with self._db.read() as tx:
-                return await store.find_changes(tx, user_nid, 0, ask.upto)
+                found = await store.find_changes(tx, user_nid, 0, ask.upto)
+            there = {row.type for row in found if row.room_nid == GLOBAL}
+            for kind, make in self._always.items():
+                if kind not in there:
+                    found.append(Row(GLOBAL, kind, await make(user_nid, ask.requester.user_id)))
+            return found
         if ask.recent is not None:
             mine = (e for _, e in ask.recent.get(AccountDataEntry, ()) if e.user_nid == user_nid)
             found = _last(Row(e.room_nid, e.type, e.content) for e in mine)

@@ -16,6 +16,7 @@ from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.presence import PresenceFeature
+from homeserver.wiring.push import PushFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
 from homeserver.wiring.to_device import ToDeviceFeature
@@ -34,6 +35,8 @@ class Features:
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         self.to_device = ToDeviceFeature(core, self.accounts.devices)
+        self.push = PushFeature(core)
+        self.account_data.stream.always("m.push_rules", self.push.rules.account_data)
         self.key_backup = KeyBackupFeature(core)
         self.e2ee = E2eeFeature(core, self.accounts, self.rooms)
         streams: list[Stream] = [
@@ -57,6 +60,7 @@ class Features:
             self.to_device,
             self.e2ee,
             self.key_backup,
+            self.push,
             self.sync,
         )
         return [api for feature in features for api in feature.apis()]

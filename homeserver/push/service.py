@@ -1,0 +1,65 @@
+"""Keeping push rules; every change is told to all devices as `m.push_rules` account data.
+
+spec: client-server-api/#push-rules-api (PUSH-13)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.log.entries import Written
+from homeserver.log.writer import LogWriter
+from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
+from homeserver.push.defaults import Kind, Rule
+from homeserver.push.ruleset import Ruleset
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
+from homeserver.web.auth import Requester
+
+PUSH_RULES = "m.push_rules"
+
+
+class PushRuleService:
+    """One per process."""
+
+    def __init__(self, db: Database, log: LogWriter) -> None:
+        self._db = db
+        self._log = log
+
+    async def whole(self, user_nid: int, user_id: UserId) -> dict[Kind, list[Rule]]:
+        """All rules by kind, in the order they apply."""
+        return (await self.ruleset(user_nid)).whole(user_id)
+
+    async def ruleset(self, user_nid: int) -> Ruleset:
+        """As it is stored; empty for who never changed anything."""
+        async with self._db.read() as tx:
+            data = await tx.value("SELECT rules FROM push_rules WHERE user_nid = %(user)s", user=user_nid)
+        return Ruleset() if data is None else msgspec.json.decode(data, type=Ruleset)
+
+    async def account_data(self, user_nid: int, user_id: UserId) -> bytes:
+        """Content of `m.push_rules`."""
+        return json.dumps({"global": await self.whole(user_nid, user_id)})
+
+    async def change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
+        """Change the rules and tell the user's devices. Raises what `act` raises."""
+        rules = await self.ruleset(requester.user_nid)
+        act(rules)
+        content = json.dumps({"global": rules.whole(requester.user_id)})
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            batch.execute(
+                """
+                INSERT INTO push_rules (user_nid, rules) VALUES (%(user)s, %(rules)s)
+                ON CONFLICT (user_nid) DO UPDATE SET rules = excluded.rules
+                """,
+                user=requester.user_nid,
+                rules=msgspec.json.encode(rules),
+            )
+
+        entry = AccountDataEntry(requester.user_nid, GLOBAL, PUSH_RULES, content)
+        await self._log.append(entry, alongside=write)
