@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -28,6 +29,8 @@ INSTALL_SECONDS = 300
 
 Asked = Mapping[str, Any]
 Answer = Callable[[Asked], Awaitable[Mapping[str, Any]]]
+
+_NO_ANSWERS: Mapping[str, Answer] = MappingProxyType({})
 
 
 def need_node() -> None:
@@ -65,23 +68,29 @@ def install(sources: Path, folder: Path) -> Path:
 class Play:
     """One play in its own Node process, to the end. `seen` lists what it has seen come true, in its words."""
 
-    def __init__(self, name: str, base_url: str, scratch: Path, answers: Mapping[str, Answer]) -> None:
+    def __init__(
+        self, name: str, base_url: str, scratch: Path, answers: Mapping[str, Answer] = _NO_ANSWERS
+    ) -> None:
         self.name = name
         self.answers = answers
         self.seen: list[str] = []
         self.transcript = scratch / f"{name}.http.jsonl"
         self._errors = scratch / f"{name}.stderr"
-        self._environment = {
+        self.environment = {
             **os.environ,
             "HOMESERVER_URL": base_url,
             "HTTP_TRANSCRIPT": str(self.transcript),
         }
 
+    def prepare(self) -> Path:
+        """Gets the packages and scripts ready; answers the folder in which `plays/` lies."""
+        return install(SOURCES, CACHE / "js")
+
     async def run(self, seconds: float) -> None:
         """Runs it; an AssertionError tells what it missed, and what was said on the wire just before."""
-        folder = await asyncio.to_thread(install, SOURCES, CACHE / "js")
+        folder = await asyncio.to_thread(self.prepare)
         # the play can tell more of why it is late than we can
-        environment = {**self._environment, "PLAY_SECONDS": str(seconds)}
+        environment = {**self.environment, "PLAY_SECONDS": str(seconds)}
         with self._errors.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
                 "node", f"plays/{self.name}.mjs", cwd=folder, env=environment,
