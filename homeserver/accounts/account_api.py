@@ -89,6 +89,18 @@ class AccountApi:
         return WhoAmI(user_id=requester.user_id, device_id=requester.device_id, is_guest=requester.is_guest)
 
     @endpoint(
+        "getAccount3PIDs",
+        "GET",
+        "/_matrix/client/{v}/account/3pid",
+        auth=Auth.USER,
+        limit="default",
+    )
+    async def list_threepids(self, requester: Requester) -> dict[str, Any]:
+        """Nobody has an address here as long as none can be added; settings pages of clients ask nonetheless."""
+        del requester
+        return {"threepids": []}
+
+    @endpoint(
         "changePassword",
         "POST",
         "/_matrix/client/{v}/account/password",

@@ -14,7 +14,7 @@ from typing import Final
 from homeserver.auth import stages
 from homeserver.auth.uia import Uia
 from homeserver.config.registration import Policy
-from homeserver.matrix.errors import InvalidParam, LimitExceeded, MatrixError, MissingParam
+from homeserver.matrix.errors import InvalidParam, LimitExceeded, MatrixError, MissingParam, Unavailable
 from homeserver.web.endpoint import Auth, Body, Form, Path, Query, endpoint
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import Html
@@ -90,7 +90,7 @@ class FallbackApi:
         await self._uia.find(session)
         try:
             await self._uia.prove(session, auth_type, fields, info.ip)
-        except LimitExceeded:
+        except (LimitExceeded, Unavailable):
             raise
         except MatrixError as failure:
             return self._form(auth_type, session, failure.error)

@@ -28,7 +28,7 @@ REGISTRATION_TOKEN: Final = "m.login.registration_token"  # noqa: S105  # likewi
 TERMS: Final = "m.login.terms"
 
 
-class _Stage:
+class BaseStage:
     """What most stages have in common."""
 
     type: str
@@ -41,7 +41,7 @@ class _Stage:
         """Nothing is held."""
 
 
-class DummyStage(_Stage):
+class DummyStage(BaseStage):
     """Asks for nothing."""
 
     type = DUMMY
@@ -51,7 +51,7 @@ class DummyStage(_Stage):
         return ""
 
 
-class PasswordStage(_Stage):
+class PasswordStage(BaseStage):
     """The password of the account."""
 
     type = PASSWORD
@@ -71,7 +71,7 @@ class PasswordStage(_Stage):
         return account.user_id
 
 
-class RegistrationTokenStage(_Stage):
+class RegistrationTokenStage(BaseStage):
     """A token an administrator gave out. A use of it is held from here until the account is made."""
 
     type = REGISTRATION_TOKEN
@@ -102,7 +102,7 @@ class RegistrationTokenStage(_Stage):
         await store.hold_registration_token(tx, session, remembered)
 
 
-class TermsStage(_Stage):
+class TermsStage(BaseStage):
     """Agreeing to the policies of this server."""
 
     type = TERMS

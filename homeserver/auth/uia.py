@@ -18,7 +18,15 @@ from typing_extensions import override
 
 from homeserver.auth import store
 from homeserver.auth.tokens import MAX_TOKEN, UIA, digest_of, new_token
-from homeserver.matrix.errors import BadJson, Forbidden, InvalidParam, LimitExceeded, MatrixError, Unknown
+from homeserver.matrix.errors import (
+    BadJson,
+    Forbidden,
+    InvalidParam,
+    LimitExceeded,
+    MatrixError,
+    Unavailable,
+    Unknown,
+)
 from homeserver.matrix.ids import UserId
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.storage.database import Database
@@ -231,7 +239,10 @@ class Uia:
             raise UiaRequired(question.fields, failure)
         assert not isinstance(stage, MatrixError)
         name = question.fields["session"]
-        await self._record(name, stage, remembered)
+        try:
+            await self._record(name, stage, remembered)
+        except MatrixError as refused:
+            raise UiaRequired(question.fields, refused) from None
         if _complete(flows, [stage_type]):
             return Verified({stage_type: remembered}, digest_of(name))
         raise UiaRequired(self._question(flows, name, [stage_type]))
@@ -263,7 +274,7 @@ class Uia:
         self._limiter.hit("ui_auth", request.who.user_id if request.who else request.ip)
         try:
             return await stage.check(request, auth)
-        except LimitExceeded:
+        except (LimitExceeded, Unavailable):  # not the answer's fault
             raise
         except MatrixError as failure:
             return failure

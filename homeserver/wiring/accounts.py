@@ -27,6 +27,7 @@ from homeserver.auth.login_tokens import LoginTokens
 from homeserver.auth.password_check import PasswordCheck
 from homeserver.auth.passwords import Passwords
 from homeserver.auth.ports import Appservices, NoAppservices, NoThreepids
+from homeserver.auth.recaptcha import RecaptchaStage
 from homeserver.auth.sessions import SessionService, in_ms
 from homeserver.auth.stages import DummyStage, PasswordStage, RegistrationTokenStage, TermsStage
 from homeserver.auth.uia import Uia
@@ -37,8 +38,10 @@ from homeserver.discovery.api import DiscoveryApi
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.profiles.api import ProfilesApi
 from homeserver.profiles.service import ProfileCache, ProfileService
+from homeserver.web.outbound import Outbound
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
+from homeserver.wiring.outbound import outbound_of
 
 
 class AccountsFeature:
@@ -51,6 +54,7 @@ class AccountsFeature:
         self._core = core
         self._limiter = limiter
         self._appservices = appservices or NoAppservices()
+        self._outbound: Outbound | None = None
         self._sessions_and_devices()
         self._accounts_and_profiles()
         self._ways_in()
@@ -111,6 +115,9 @@ class AccountsFeature:
             RegistrationTokenStage(core.db, core.clock),
             TermsStage(registration.policies),
         )
+        if registration.recaptcha is not None:
+            self._outbound = outbound_of(self._config.outbound)
+            self.uia.add(RecaptchaStage(registration.recaptcha, self._outbound))
         self.login = LoginService(
             config=auth,
             sessions=self.sessions,
@@ -189,3 +196,5 @@ class AccountsFeature:
         """Write what was only noted, and let the threads go."""
         await self.last_seen.flush()
         self.passwords.close()
+        if self._outbound is not None:
+            await self._outbound.close()

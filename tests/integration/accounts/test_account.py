@@ -177,3 +177,9 @@ async def test_an_openid_token_proves_who_one_is_and_nothing_else(start: Any) ->
     assert await server.parts.openid.user_of(alice.token) is None
     await clock.advance(3600)
     assert await server.parts.openid.user_of(made["access_token"]) is None
+
+
+async def test_nobody_has_addresses_yet_and_clients_are_told_so(server: IdentityServer) -> None:
+    """AUTH-31: what settings pages ask for."""
+    alice = await server.register("alice")
+    assert await alice.get("/account/3pid") == {"threepids": []}
