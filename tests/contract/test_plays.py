@@ -9,7 +9,7 @@ async def test_people_meet_talk_and_part(server: Server) -> None:
     alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
     room = await alice.create_room(name="Tea", preset="private_chat")
     await alice.invite(room, bob)
-    await bob.sync_until(lambda reply: room in reply["rooms"]["invite"])
+    await bob.sync_until(lambda reply: room in reply.get("rooms", {}).get("invite", {}))
     await bob.join(room)
     await alice.send(room, "hello bob")
     hello = await bob.sees(room, "hello bob")
@@ -30,6 +30,7 @@ async def test_people_meet_talk_and_part(server: Server) -> None:
     await alice.invite(room, bob.user_id)
     await bob.join(room)
     await alice.kick(room, bob)
+    await alice.sync()
     await alice.leave(room)
     left = await alice.sync()
     assert room in left["rooms"]["leave"]
