@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeserver.config import Config
 from homeserver.graph.append import GraphWriter, Identity
+from homeserver.graph.compaction import Compaction
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.rooms import Rooms
@@ -39,6 +40,8 @@ class Core:
         self.transactions = Transactions(db)
         self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name)
         self.tail.attach(self.rooms)
+        self.compaction = Compaction(db)
+        self.tail.attach(self.compaction)
         self.visibility = VisibilityFilter(db, self.interning, self.events, self.states)
         self.graph = GraphWriter(
             self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock

@@ -26,6 +26,7 @@ class Features:
     """Built once per process."""
 
     def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
+        self._core = core
         self.http_metrics = HttpMetrics()
         self.accounts = AccountsFeature(config, core, limiter)
         self.account_data = AccountDataFeature(core)
@@ -67,7 +68,7 @@ class Features:
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""
-        return {**self.accounts.loops(), **self.ephemeral.loops(), **self.presence.loops()}
+        return {"graph.compaction": self._core.compaction.run(), **self.accounts.loops(), **self.ephemeral.loops(), **self.presence.loops()}
 
     async def start(self) -> None:
         """What must be loaded before the first request."""
