@@ -32,6 +32,8 @@ class World:
     """Per sender: (body, event_id), in the order of the answers."""
     heard: list[tuple[str, str]] = field(default_factory=list)
     """(body, event_id), in the order of the syncs."""
+    since: str = ""
+    """Where the listener begins."""
     over: bool = False
 
     async def ask(self, method: str, path: str, token: str | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -62,10 +64,9 @@ class World:
 
     async def listener(self, token: str) -> None:
         limit = '{"room":{"timeline":{"limit":100}}}'
-        answer = await self.ask("GET", "/sync", token, params={"filter": limit})
+        since = self.since
         while True:
             last = self.over
-            since = answer["next_batch"]
             params = {"since": since, "timeout": "0" if last else "1000", "filter": limit}
             answer = await self.ask("GET", "/sync", token, params=params)
             section = answer.get("rooms", {}).get("join", {}).get(self.room_id)
@@ -74,6 +75,7 @@ class World:
                 if timeline["limited"]:
                     self.heard += await self.page(token, timeline["prev_batch"], since)
                 self.heard += _messages(timeline["events"])
+            since = answer["next_batch"]
             if last and not section:
                 return
 
@@ -124,6 +126,7 @@ async def _prepare(world: World) -> None:
     world.room_id = (await world.ask("POST", "/createRoom", world.tokens[0], json=room))["room_id"]
     for token in world.tokens[1:]:
         await world.ask("POST", f"/join/{world.room_id}", token, json={})
+    world.since = (await world.ask("GET", "/sync", world.tokens[-1]))["next_batch"]
 
 
 async def _check(world: World) -> None:
