@@ -15,6 +15,14 @@ class LeaveAllRooms(Protocol):
         ...
 
 
+class JoinFirstRooms(Protocol):
+    """Fulfilled by rooms."""
+
+    async def join_first_rooms(self, user_id: UserId) -> None:
+        """Join the rooms every new account joins. May be called again after a crash."""
+        ...
+
+
 class ForgetUser(Protocol):
     """A feature that keeps data of a user that is no event: account data, filters, pushers."""
 

@@ -13,6 +13,8 @@ import msgspec
 
 from homeserver.accounts import store
 from homeserver.accounts.names import Names
+from homeserver.accounts.ports import JoinFirstRooms
+from homeserver.accounts.tasks import AccountTasks
 from homeserver.accounts.types import Account, NewAccount
 from homeserver.auth.entries import SessionsChanged
 from homeserver.auth.passwords import Passwords
@@ -39,6 +41,11 @@ STAGES: Mapping[str, str] = {
 """Steps of the configuration -> stages of the protocol."""
 
 
+JOIN = "join_first_rooms"
+_WAIT_SECONDS = 5.0
+"""How long a new user waits to be in the rooms everybody is in; after that, it happens without waiting."""
+
+
 class Registered(NamedTuple):
     """An account that was just made. `tokens` is None if no session was asked for."""
 
@@ -60,6 +67,7 @@ class RegistrationService:
         config: RegistrationSection,
         passwords: Passwords,
         sessions: SessionService,
+        tasks: AccountTasks,
     ) -> None:
         self._db = db
         self._log = log
@@ -68,10 +76,19 @@ class RegistrationService:
         self._config = config
         self._passwords = passwords
         self._sessions = sessions
+        self._tasks = tasks
 
     @property
     def config(self) -> RegistrationSection:
         return self._config
+
+    def join_with(self, rooms: JoinFirstRooms) -> None:
+        """Plug in who joins new users to the rooms everybody is in."""
+
+        async def join(_user_nid: int, user_id: UserId) -> None:
+            await rooms.join_first_rooms(user_id)
+
+        self._tasks.handle(JOIN, join)
 
     def flows(self) -> list[list[str]]:
         """What a person has to go through. Raises `Forbidden` when nobody can register."""
@@ -128,9 +145,15 @@ class RegistrationService:
                 raise UserInUse("User ID already taken")
             if proof is not None:
                 await self._note_terms(tx, proof, user_nid)
+            joins = self._joins_rooms(new)
+            if joins:
+                async with tx.pipeline() as batch:
+                    self._tasks.order(batch, JOIN, user_nid)
             tokens = None
             if session is not None:
                 tokens = await self._sessions.open_new(tx, user_nid, session)
+        if joins:
+            await self._tasks.carry_out(JOIN, user_nid, within=_WAIT_SECONDS)
         return Registered(user_nid, new.user_id, tokens)
 
     async def upgrade_guest(
@@ -158,6 +181,10 @@ class RegistrationService:
         async with self._db.read() as tx:
             found = await store.find_registration_token(tx, token, now_ms)
         return found is not None and found.valid(now_ms)
+
+    def _joins_rooms(self, new: NewAccount) -> bool:
+        person = not new.is_guest and new.appservice_id is None and new.user_type is None
+        return person and bool(self._config.autojoin_rooms)
 
     async def make_token(self, *, uses_allowed: int | None, lifetime_ms: int | None) -> str:
         """A registration token; None: any number of uses, for ever."""

@@ -136,6 +136,7 @@ class AccountsFeature:
             config=registration,
             passwords=self.passwords,
             sessions=self.sessions,
+            tasks=self.tasks,
         )
         self.registration.check_possible(self.uia)
         self.housekeeping = Housekeeping(core.db, core.clock)

@@ -33,6 +33,7 @@ class Features:
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
         self.accounts.profiles.propagate_with(self.rooms.own)
         self.accounts.ending.leave_with(self.rooms.own)
+        self.accounts.registration.join_with(self.rooms.autojoin)
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         self.to_device = ToDeviceFeature(core, self.accounts.devices)
@@ -68,7 +69,12 @@ class Features:
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""
-        return {"graph.compaction": self._core.compaction.run(), **self.accounts.loops(), **self.ephemeral.loops(), **self.presence.loops()}
+        return {
+            "graph.compaction": self._core.compaction.run(),
+            **self.accounts.loops(),
+            **self.ephemeral.loops(),
+            **self.presence.loops(),
+        }
 
     async def start(self) -> None:
         """What must be loaded before the first request."""

@@ -6,6 +6,7 @@ from homeserver.config import Config
 from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
+from homeserver.rooms.autojoin import AutoJoin
 from homeserver.rooms.canonical_alias import AliasCheck
 from homeserver.rooms.creation import CreationService
 from homeserver.rooms.history import HistoryService
@@ -40,6 +41,9 @@ class RoomsFeature:
         )
         self.membership = MembershipService(core.graph, core.log, core.rooms, core.events, profiles, invites)
         self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
+        self.autojoin = AutoJoin(
+            self.aliases, self.membership, core.interning, config.registration.autojoin_rooms
+        )
         self.sending = SendingService(
             core.graph,
             core.rooms,
