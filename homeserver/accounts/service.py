@@ -75,6 +75,8 @@ class AccountService:
 
         def write(batch: Pipeline) -> None:
             store.set_password(batch, user_nid, hashed)
+            if logout_devices:
+                store.delete_grants(batch, user_nid)
 
         if logout_devices:
             await self._devices.delete_all(user_nid, user_id, but=keep, also=write)

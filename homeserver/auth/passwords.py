@@ -97,8 +97,15 @@ class Passwords:
             return False
         if stored.startswith(_BCRYPT_PREFIXES):
             peppered = (password + self._imported_pepper).encode()[:_BCRYPT_BYTES]
-            return b"\0" not in peppered and bcrypt.checkpw(peppered, stored.encode())
+            return self._verify_bcrypt(peppered, stored.encode())
         return self._verify_argon2(password, stored)
+
+    @staticmethod
+    def _verify_bcrypt(password: bytes, stored: bytes) -> bool:
+        try:
+            return bcrypt.checkpw(password, stored)
+        except ValueError:  # U+0000 in the password, or no hash after all
+            return False
 
     def _verify_argon2(self, password: str, stored: str) -> bool:
         try:

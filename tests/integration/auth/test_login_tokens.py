@@ -98,3 +98,11 @@ async def test_where_it_is_off_nobody_gets_a_token(start: Any) -> None:
     await alice.post(PATH, json=proof(alice), expect=(400, "M_UNKNOWN"))
     await use(server, "any", (400, "M_UNKNOWN"))
     assert (await alice.get("/capabilities"))["capabilities"]["m.get_login_token"] == {"enabled": False}
+
+
+async def test_a_new_password_voids_tokens_that_were_not_used_yet(server: IdentityServer) -> None:
+    """AUTH-28: whoever got hold of one is out, as their devices are."""
+    alice = await server.register("alice")
+    token = (await get_token(alice))["login_token"]
+    await alice.post("/account/password", json={"new_password": "another good one", **proof(alice)})
+    await use(server, token, (403, "M_FORBIDDEN"))
