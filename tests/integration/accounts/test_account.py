@@ -180,6 +180,6 @@ async def test_an_openid_token_proves_who_one_is_and_nothing_else(start: Any) ->
 
 
 async def test_nobody_has_addresses_yet_and_clients_are_told_so(server: IdentityServer) -> None:
-    """AUTH-31: what settings pages ask for."""
+    """What settings pages of clients ask for."""
     alice = await server.register("alice")
     assert await alice.get("/account/3pid") == {"threepids": []}

@@ -1,4 +1,4 @@
-"""Making accounts: CHECKLIST AUTH-20 to AUTH-22, AUTH-34, AUTH-35."""
+"""Making accounts: CHECKLIST AUTH-20 to AUTH-22."""
 
 import asyncio
 import hashlib

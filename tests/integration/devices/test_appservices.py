@@ -1,4 +1,4 @@
-"""Application services as requesters: CHECKLIST AUTH-33 to AUTH-35, DEV-01, DEV-02, AUTH-20."""
+"""Application services as requesters: CHECKLIST AUTH-33, AUTH-34, DEV-01, DEV-02, AUTH-20."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +51,7 @@ async def add(
 
 
 async def test_a_bridge_registers_its_users_unasked(bridged: IdentityServer) -> None:
-    """AUTH-20, AUTH-35: also where nobody else can register."""
+    """AUTH-20."""
     made = await add(bridged, "_irc_carol")
     assert made["user_id"] == "@_irc_carol:localhost"
     assert "access_token" not in made
@@ -63,6 +63,12 @@ async def test_a_bridge_registers_its_users_unasked(bridged: IdentityServer) -> 
     await bridged.client.post("/register", json=body, token=TOKEN, expect=(400, "M_MISSING_PARAM"))
     with_session = await add(bridged, "_irc_erin", inhibit_login=False, device_id="BRIDGE")
     assert with_session["device_id"] == "BRIDGE"
+
+
+async def test_a_bridge_registers_its_users_where_nobody_else_can_register(start: Any) -> None:
+    server = await start(appservices=OneBridge(), registration={"enabled": False})
+    await server.client.post("/register", json={"username": "alice"}, expect=(403, "M_FORBIDDEN"))
+    assert (await add(server, "_irc_bob"))["user_id"] == "@_irc_bob:localhost"
 
 
 async def test_nobody_else_gets_a_name_of_the_bridge(bridged: IdentityServer) -> None:
