@@ -50,7 +50,9 @@ def run(
         migrate.require_current(config.database.url)
         return _serve(config, load_serve, None, announce)
     database = EmbeddedPostgres(config.server.data_dir)
-    with _deaf_until_serving(), database:
+    with _deaf_until_serving(), contextlib.ExitStack() as stack:
+        stack.callback(database.stop)
+        database.start(meanwhile=load_serve if config.server.processes == 1 else lambda: None)
         return _serve(config.with_database(database.dsn), load_serve, database, announce)
 
 

@@ -89,6 +89,7 @@ class EmbeddedPostgres:
         self.log = self.directory / "postgres.log"
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._meanwhile: Callable[[], object] = lambda: None
 
     @property
     def dsn(self) -> str:
@@ -105,22 +106,25 @@ class EmbeddedPostgres:
         """Process number of the running PostgreSQL."""
         return self._running()
 
-    def start(self) -> None:
+    def start(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Make the cluster if there is none, and start it; returns when it takes connections.
 
-        Must be called in the main thread for PostgreSQL to be stopped if this process is killed.
+        Must be called in the main thread for PostgreSQL to be stopped if this process is killed. `meanwhile` is called
+        once, while PostgreSQL is at work and we would only wait.
 
         Raises:
             DatabaseBusy: another Atrium owns this data directory.
             StorageError: it could not be made or started; the message says why.
         """
         self._own()
+        self._meanwhile = meanwhile
         try:
             if (running := self._running()) is not None:
                 # Its owner was killed: it is about to stop, or was told nothing. Either way it becomes ours anew.
                 self._terminate(running)
             self._prepare()
             self._launch()
+            self._kill_time()
         except BaseException:
             self.stop()
             raise
@@ -319,20 +323,30 @@ class EmbeddedPostgres:
             shutil.rmtree(self._data)  # without PG_VERSION it holds no cluster
         fresh.rename(self._data)
 
+    def _kill_time(self) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, lambda: None
+        meanwhile()
+
     def _run(self, command: list[str], purpose: str, said: str = "") -> None:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
-            input=said.encode(),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             cwd="/",
             env=_environment(),
-            preexec_fn=system_user.child_setup(self._user),
-            timeout=_START_LIMIT,
-            check=False,
+            preexec_fn=system_user.child_setup(self._user),  # noqa: PLW1509  # one thread so early
         )
-        if done.returncode != 0:
-            words = (done.stderr + done.stdout).decode(errors="replace").strip()[-2000:]
-            raise StorageError(f"PostgreSQL could not {purpose} in {self.directory}: {words}")
+        try:
+            self._kill_time()
+            words, _ = process.communicate(said.encode(), timeout=_START_LIMIT)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        if process.returncode != 0:
+            reason = words.decode(errors="replace").strip()[-2000:]
+            raise StorageError(f"PostgreSQL could not {purpose} in {self.directory}: {reason}")
 
     def _launch(self) -> None:
         deadline = time.monotonic() + _STOP_LIMIT  # noqa: TID251  # waits for processes, not for a clock
