@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from homeserver.graph.entry import EventEntry
+from homeserver.graph.refs import JOIN
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
 from homeserver.rooms import store
@@ -26,13 +27,25 @@ class Own(NamedTuple):
 
 
 class UserRooms:
-    """One user's rooms: room_nid -> membership."""
+    """One user's rooms: room_nid -> membership. `rooms` is never changed in place: who holds it holds a moment."""
 
-    __slots__ = ("position", "rooms")
+    __slots__ = ("joined", "position", "rooms")
 
     def __init__(self, position: Position, rooms: dict[int, Own]) -> None:
         self.position = position
         self.rooms = rooms
+        self.joined = _joined(rooms)
+        """room_nids of what the user is joined to."""
+
+    def set(self, room_nid: int, own: Own | None) -> None:
+        """Another membership; None: none."""
+        rooms = dict(self.rooms)
+        if own is None:
+            rooms.pop(room_nid, None)
+        else:
+            rooms[room_nid] = own
+        self.rooms = rooms
+        self.joined = _joined(rooms)
 
     def with_membership(self, *memberships: int) -> list[int]:
         """room_nids; forgotten rooms left out."""
@@ -93,12 +106,16 @@ class Memberships:
         if isinstance(entry, ForgetEntry):
             own = user.rooms.get(entry.room_nid)
             if entry.user_nid == user_nid and own is not None and own.position == entry.left_at:
-                user.rooms[entry.room_nid] = own._replace(forgotten=True)
+                user.set(entry.room_nid, own._replace(forgotten=True))
         elif isinstance(entry, EventEntry):
             for change in entry.changes:
                 if change.user_nid != user_nid:
                     continue
                 if change.ref is None or change.membership is None:
-                    user.rooms.pop(entry.stored.room_nid, None)
+                    user.set(entry.stored.room_nid, None)
                 else:
-                    user.rooms[entry.stored.room_nid] = Own(change.membership, change.ref.nid, False)
+                    user.set(entry.stored.room_nid, Own(change.membership, change.ref.nid, False))
+
+
+def _joined(rooms: dict[int, Own]) -> frozenset[int]:
+    return frozenset(nid for nid, own in rooms.items() if own.membership == JOIN)

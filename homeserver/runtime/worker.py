@@ -91,6 +91,8 @@ async def serve_until_told(
         # What was made so far stays; the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
+        # Nearly everything is freed by counting references; a full walk of the caches would stop the world for long.
+        gc.set_threshold(50_000, 25, 25)
         ready()
 
     serving = asyncio.ensure_future(serve(config, reuse_port=reuse_port, worker=worker, ready=warm))

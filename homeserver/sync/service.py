@@ -75,18 +75,20 @@ class SyncService:
                 raise InvalidParam("since: not a token of this server")
         await self._presence.touch(requester, wish.set_presence)
         deadline = self._clock.monotonic() + min(wish.timeout_ms, MAX_TIMEOUT_MS) / 1000
-        while True:
-            ask = await self._ask(requester, wish)
-            if wish.since is None or ask.upto > wish.to_device or wish.full_state:
-                rooms, parts = await self._build(ask)
-                news = wish.since is None or wish.full_state or has_news(rooms, parts)
-            else:
-                rooms, parts, news = RoomsPart(), [], False
-            left = deadline - self._clock.monotonic()
-            if news or left <= 0 or not await self._wait(requester, ask.upto, left):
-                if not parts:
-                    rooms, parts = await self._build(ask)
+        at_once = wish.since is None or wish.full_state
+        upto = self._tail.position
+        if at_once or upto > wish.to_device:
+            ask, rooms, parts = await self._build(requester, wish)
+            if at_once or has_news(rooms, parts):
                 return await self._assemble(rooms, parts, ask.upto)
+            upto = ask.upto
+        while await self._wait(requester, upto, deadline - self._clock.monotonic()):
+            ask, rooms, parts = await self._build(requester, wish)
+            if has_news(rooms, parts):
+                return await self._assemble(rooms, parts, ask.upto)
+            upto = ask.upto
+        ask, rooms, parts = await self._build(requester, wish)
+        return await self._assemble(rooms, parts, ask.upto)
 
     async def _ask(self, requester: Requester, wish: Wish) -> Ask:
         user = await self._memberships.of(requester.user_nid)
@@ -102,18 +104,22 @@ class SyncService:
             self._clock.now_ms(),
             wish.full_state,
             wish.state_after,
-            dict(user.rooms),
+            user.rooms,
+            user.joined,
             recent,
             ignored,
             wish.to_device,
         )
 
-    async def _build(self, ask: Ask) -> tuple[RoomsPart, list[Part]]:
+    async def _build(self, requester: Requester, wish: Wish) -> tuple[Ask, RoomsPart, list[Part]]:
+        ask = await self._ask(requester, wish)
         rooms, joined = await self._rooms.changes(ask)
-        return rooms, [await stream.changes(ask, joined) for stream in self._streams]
+        return ask, rooms, [await stream.changes(ask, joined) for stream in self._streams]
 
     async def _wait(self, requester: Requester, upto: Position, seconds: float) -> bool:
         """Until there may be news; False when the time is over or the server is closing."""
+        if seconds <= 0:
+            return False
         if self._tail.position > upto:
             return True
         return await self._notifier.wait(requester.user_nid, seconds)

@@ -44,6 +44,8 @@ class Ask:
     """The client asked for `state_after` in place of `state`."""
     memberships: Mapping[int, Own]
     """room_nid -> the user's membership as of `upto`; forgotten rooms too."""
+    joined: frozenset[int]
+    """Those they are joined to."""
     recent: Recent | None
     """Entries in (since, upto], if memory reaches back that far; None: ask the database."""
     ignored: frozenset[str]

@@ -42,6 +42,7 @@ class SyncFeature:
             StateReader(core.db, core.states, core.interning),
             StrippedRooms(core.events, core.states, core.interning),
         )
+        core.tail.attach(stream)
         self.service = SyncService(
             core.tail,
             rooms.memberships,

@@ -35,6 +35,8 @@ class Classifier:
 
     async def classify(self, ask: Ask) -> Classified:
         """Sort the user's rooms. At most one query beside naming rooms for a filter that names some."""
+        if ask.recent is not None and not ask.full_state and _same_memberships(ask):
+            return Classified(await self._joined(ask), frozenset(), {}, [], [])
         wanted = await self._wanted(ask)
         changed = {
             room for room in wanted if ask.since is not None and ask.memberships[room].position > ask.since
@@ -62,6 +64,11 @@ class Classifier:
                 (invited if own.membership == INVITE else knocked).append(room)
         return Classified(frozenset(joined), frozenset(new), left, invited, knocked)
 
+    async def _joined(self, ask: Ask) -> frozenset[int]:
+        if ask.filter.room.rooms is None and not ask.filter.room.not_rooms:
+            return ask.joined
+        return ask.joined.intersection(await self._wanted(ask))
+
     async def _wanted(self, ask: Ask) -> list[int]:
         rooms = list(ask.memberships)
         if ask.filter.room.rooms is None and not ask.filter.room.not_rooms:
@@ -88,3 +95,12 @@ class Classifier:
                 content = json.loads(replaced.content) if replaced else {}
                 found[room] = MEMBERSHIPS.get(str(content.get("membership")), 0)
         return found
+
+
+def _same_memberships(ask: Ask) -> bool:
+    """Whether nothing in the slice concerns the user's own memberships."""
+    assert ask.recent is not None
+    user_nid = ask.requester.user_nid
+    return not any(
+        change.user_nid == user_nid for _, entry in ask.recent.get(EventEntry, ()) for change in entry.changes
+    )

@@ -24,6 +24,7 @@ from homeserver.rooms.entries import ForgetEntry
 from homeserver.sync.rooms.classify import Classified, Classifier
 from homeserver.sync.rooms.lazy import Given, GivenMembers
 from homeserver.sync.rooms.render import Renderer
+from homeserver.sync.rooms.shared import Key, SharedSections, has_plain_wishes, key_of
 from homeserver.sync.rooms.state import StateReader
 from homeserver.sync.rooms.stripped import StrippedRooms
 from homeserver.sync.rooms.summary import changes_summary, heroes_of, summary_of
@@ -83,6 +84,7 @@ class RoomsStream:
         self._state = state
         self._stripped = stripped
         self._given = GivenMembers()
+        self._shared = SharedSections()
 
     def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
         """Events concern everybody in the room, and whose membership they change."""
@@ -95,6 +97,16 @@ class RoomsStream:
 
         return {EventEntry: of_event, ForgetEntry: lambda entry: Audience((entry.user_nid,))}
 
+    def handlers(self) -> dict[type[Entry], Callable[[int, Any], None]]:
+        return {EventEntry: self._applied}
+
+    def reset(self) -> None:
+        self._shared.clear()
+
+    def _applied(self, _: int, entry: EventEntry) -> None:
+        if entry.redacts is not None:  # what is stripped may stand in a section
+            self._shared.clear()
+
     async def changes(self, ask: Ask) -> tuple[RoomsPart, JoinedRooms]:
         """Sections of all rooms with news."""
         kinds = await self._classifier.classify(ask)
@@ -103,14 +115,44 @@ class RoomsStream:
         if ask.full_state:
             shown |= kinds.joined
         rooms = await self._rooms.get_many(shown) if shown else {}
-        work = _Work(ask, kinds, timelines, rooms)
         part = RoomsPart()
-        if shown:
+        own, keys = self._share(ask, kinds, timelines, rooms, part)
+        work = _Work(ask, kinds, {nid: timelines[nid] for nid in own if nid in timelines}, own)
+        if own:
             await self._look(work)
             await self._choose_state(work)
             await self._render(work, part)
+            for nid, key in keys.items():
+                if nid in part.join:
+                    self._shared.put(key, part.join[nid])
         part.invite, part.knock = await self._stripped.sections(ask, kinds)
         return part, JoinedRooms(rooms, kinds.joined, kinds.new)
+
+    def _share(
+        self,
+        ask: Ask,
+        kinds: Classified,
+        timelines: Mapping[int, Timeline],
+        rooms: Mapping[int, Room],
+        part: RoomsPart,
+    ) -> tuple[Mapping[int, Room], dict[int, Key]]:
+        """Take sections that were made for somebody else already. Returns the other rooms, and the keys of those that can
+        be shared."""
+        if not has_plain_wishes(ask):
+            return rooms, {}
+        own: dict[int, Room] = {}
+        keys: dict[int, Key] = {}
+        for nid, room in rooms.items():
+            plain = nid in kinds.joined and nid not in kinds.new and nid in timelines
+            key = key_of(ask, room, timelines[nid]) if plain else None
+            section = self._shared.get(key) if key else None
+            if section is not None:
+                part.join[nid] = section
+                continue
+            own[nid] = room
+            if key is not None:
+                keys[nid] = key
+        return own, keys
 
     async def _look(self, work: _Work) -> None:
         """What of the timelines the user may see, and wants to."""

@@ -1,0 +1,77 @@
+"""Sections that many readers share: members who have been in a room for a while, and ask for the same stretch of the log
+with the same plain wishes, are told the same, byte for byte. Long polls that wake together are such readers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from homeserver.graph.refs import JOIN
+from homeserver.graph.room import Room
+from homeserver.log.entries import Position
+from homeserver.sync.rooms.summary import changes_summary
+from homeserver.sync.rooms.timeline import Timeline
+from homeserver.sync.types import Ask
+
+KEPT = 256
+
+
+class Key(NamedTuple):
+    """What decides how a section reads."""
+
+    room_nid: int
+    since: Position
+    upto: Position
+    start: Position
+    """Where the timeline begins: limits may differ."""
+    state_after: bool
+
+
+class SharedSections:
+    """One per process."""
+
+    def __init__(self) -> None:
+        self._sections: OrderedDict[Key, dict[str, bytes]] = OrderedDict()
+
+    def get(self, key: Key) -> dict[str, bytes] | None:
+        return self._sections.get(key)
+
+    def put(self, key: Key, section: dict[str, bytes]) -> None:
+        self._sections[key] = section
+        if len(self._sections) > KEPT:
+            self._sections.popitem(last=False)
+
+    def clear(self) -> None:
+        """Something in them may have been redacted."""
+        self._sections.clear()
+
+
+def has_plain_wishes(ask: Ask) -> bool:
+    """Whether the reader asks for nothing that makes their answer their own."""
+    wanted = ask.filter
+    return (
+        ask.recent is not None
+        and not ask.full_state
+        and not ask.ignored
+        and wanted.event_fields is None
+        and wanted.event_format == "client"
+        and not wanted.room.state.lazy_load_members
+        and not wanted.room.timeline.selective
+        and not wanted.room.state.selective
+    )
+
+
+def key_of(ask: Ask, room: Room, timeline: Timeline) -> Key | None:
+    """None where the reader's section is their own: membership changed, own messages, gaps, summaries."""
+    assert ask.since is not None
+    member = room.members.get(ask.requester.user_id)
+    if member is None or member.membership != JOIN or timeline.limited or not timeline.events:
+        return None
+    if timeline.raw[0].nid <= member.event_nid:
+        return None
+    me = (ask.requester.user_nid, ask.requester.device_id)
+    for stored in timeline.events:
+        if (stored.sent_by is not None and stored.sent_by[:2] == me) or changes_summary(stored):
+            return None
+    return Key(room.name.nid, ask.since, ask.upto, timeline.start, ask.state_after)
