@@ -128,7 +128,11 @@ class App:
             authenticator=self.features.authenticator,
             server_authenticator=None,
             limiter=self.limiter,
-            observer=Observer(self.clock, self.features.http_metrics),
+            observer=Observer(
+                self.clock,
+                self.features.http_metrics,
+                settings.request_line(self.config.log, self.clock),
+            ),
             wire=Wire(self.clock, patience),
             patience=patience,
             # A client that was answered by another process must see here what it did there.

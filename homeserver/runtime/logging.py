@@ -15,6 +15,8 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
+from homeserver.runtime.tally import add_request_id
+
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
@@ -40,6 +42,7 @@ def setup_logging(*, level: Level = "info", style: Format = "auto", worker: int 
     as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_request_id,
         structlog.processors.add_log_level,
         redact,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import errors, pq
 from psycopg.pq.abc import PGresult
 
+from homeserver.runtime.tally import count_query
 from homeserver.storage.statement import Statement, Statements
 
 Command = tuple[Statement, Mapping[str, Any]]
@@ -109,6 +110,7 @@ class Connection:
                 asked.append(name)
             send_query(name, values, statement.formats, 1)
             asked.append(None)
+        count_query()
         results = await self._flight()
         if fresh:
             prepared.update(
@@ -149,6 +151,7 @@ class Connection:
         pg = self._pg
         pg.send_prepare(statement.name, statement.sql, None)
         pg.send_describe_prepared(statement.name)
+        count_query()
         results = await self._flight()
         self._check(results)
         description = results[1]

@@ -9,7 +9,8 @@ import msgspec
 import psycopg
 import structlog
 
-from homeserver.matrix.errors import InvalidParam, MatrixError, ServerFault
+from homeserver.matrix.errors import InvalidParam, MatrixError, ServerFault, Unavailable
+from homeserver.storage.database import DatabaseOverloaded
 from homeserver.web.response import JSON, Reply
 from homeserver.web.stream import BodyTimeout
 
@@ -39,5 +40,10 @@ def _unforeseen(error: BaseException, request_id: str, operation: str) -> Matrix
         # fault, but ours that it came so far, hence the log line.
         _log.warning("value_refused_by_database", request_id=request_id, operation=operation, exc_info=error)
         return InvalidParam("A value in this request cannot be stored")
+    if isinstance(error, psycopg.OperationalError | DatabaseOverloaded):
+        _log.error("database_unavailable", request_id=request_id, operation=operation, exc_info=error)
+        refusal = Unavailable(f"The database does not answer for the moment (request {request_id})")
+        refusal.headers["Retry-After"] = "2"
+        return refusal
     _log.error("request_failed", request_id=request_id, operation=operation, exc_info=error)
     return ServerFault(f"Internal server error (request {request_id})")

@@ -1,13 +1,11 @@
 """What is known about requests from outside: one line per request, and metrics.
 
-Owns the canonical line (route template instead of path: identifiers and tokens stay out of it) and the request that
-code below is running for (`current`), so that a log line deep in the storage names it.
+Owns the canonical line: route template instead of path, so that identifiers and tokens stay out of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from contextvars import ContextVar
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -15,29 +13,14 @@ import msgspec
 import structlog
 
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.tally import current
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.request import RequestInfo
 
 _log = structlog.get_logger("atrium.request")
 
-current: ContextVar[RequestInfo | None] = ContextVar("atrium_request", default=None)
-"""The request this task runs for."""
-
 Line = Callable[[dict[str, Any]], None]
 """Writes the fields of one request's line."""
-
-
-def count_query() -> None:
-    """Called by the storage once per statement: the line of the request says how many it took."""
-    if (info := current.get()) is not None:
-        info.db_queries += 1
-
-
-def add_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: every line that is written for a request carries its id."""
-    if (info := current.get()) is not None:
-        event.setdefault("request_id", info.request_id)
-    return event
 
 
 def structlog_line(fields: dict[str, Any]) -> None:
@@ -45,15 +28,13 @@ def structlog_line(fields: dict[str, Any]) -> None:
     _log.info("request", **fields)
 
 
-def json_line(stream: IO[bytes], clock: Clock, *, worker: int | None = None) -> Line:
+def json_line(stream: IO[bytes], clock: Clock) -> Line:
     """The same line as JSON, without structlog's chain of processors: a third of the cost.
 
-    With the keys that `runtime.logging` writes; `worker` where there are several processes.
+    With the keys that `runtime.logging` writes, and what is bound in structlog's context now (which worker this is).
     """
     encode = msgspec.json.Encoder().encode
-    constant: dict[str, Any] = {"event": "request", "level": "info"}
-    if worker is not None:
-        constant["worker"] = worker
+    constant = {"event": "request", "level": "info", **structlog.contextvars.get_contextvars()}
 
     def write(fields: dict[str, Any]) -> None:
         moment = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)

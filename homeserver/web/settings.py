@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from homeserver.config.limits import LimitsSection
 from homeserver.config.listeners import Listener as ListenerSection
+from homeserver.config.observability import LogSection
 from homeserver.config.rate_limits import Rate as RateSection
 from homeserver.config.rate_limits import RateLimitSection
 from homeserver.runtime.clock import Clock
 from homeserver.web.binding import Bounds
 from homeserver.web.listener import Listener, Tls
+from homeserver.web.observe import Line, json_line, structlog_line
 from homeserver.web.rate_limit import Rate, RateLimiter
 from homeserver.web.resources import Resource
 
@@ -25,6 +29,15 @@ def limiter(section: RateLimitSection, clock: Clock) -> RateLimiter:
     found = {name: getattr(section, name) for name in type(section).model_fields}
     rates = {name: Rate(r.per_second, r.burst) for name, r in found.items() if isinstance(r, RateSection)}
     return RateLimiter(clock, rates, guest_factor=section.guest_factor)
+
+
+def request_line(section: LogSection, clock: Clock) -> Line | None:
+    """How a request's line is written; None where none is wanted. The fast way where lines are JSON."""
+    if not section.requests or section.level in {"warning", "error"}:
+        return None
+    as_json = section.format == "json" or (section.format == "auto" and not sys.stderr.isatty())
+    binary = getattr(sys.stderr, "buffer", None)
+    return json_line(binary, clock) if as_json and binary is not None else structlog_line
 
 
 def listener(section: ListenerSection, *, reuse_port: bool = False) -> Listener:

@@ -10,13 +10,14 @@ import msgspec
 from homeserver.matrix.errors import Forbidden, UnknownToken
 from homeserver.matrix.ids import DeviceId, RoomId, ServerName, UserId
 from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.runtime.tally import count_query
 from homeserver.web.auth import AdminRequester, Auth, Origin, Requester
 from homeserver.web.binding import Bounds
 from homeserver.web.dispatch import Parts
 from homeserver.web.endpoint import Body, Form, Header, Name, Path, Query, endpoint
 from homeserver.web.listener import Listener
 from homeserver.web.metrics import HttpMetrics
-from homeserver.web.observe import Observer, count_query
+from homeserver.web.observe import Observer
 from homeserver.web.rate_limit import Rate, RateLimiter
 from homeserver.web.registry import Registry
 from homeserver.web.request import RequestInfo

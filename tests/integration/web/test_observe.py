@@ -4,10 +4,12 @@ import asyncio
 import io
 import json
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from homeserver.runtime.clock import FakeClock
-from homeserver.web.observe import add_request_id, current, json_line
+from homeserver.runtime.tally import add_request_id, current
+from homeserver.web.observe import json_line
 from homeserver.web.system_api import HealthApi, MetricsApi
 from tests.integration.web.conftest import Client
 from tests.integration.web.sample import C, Running, running
@@ -51,7 +53,9 @@ def test_a_line_below_a_request_names_it() -> None:
 
 def test_the_line_can_be_written_as_json_without_structlog() -> None:
     stream = io.BytesIO()
-    json_line(stream, FakeClock(1_700_000_000_123), worker=2)({"method": "GET", "status": 200})
+    with structlog.contextvars.bound_contextvars(worker=2):
+        write = json_line(stream, FakeClock(1_700_000_000_123))
+    write({"method": "GET", "status": 200})
     line = json.loads(stream.getvalue())
     assert line["time"] == "2023-11-14T22:13:20.123Z"
     assert (line["event"], line["level"], line["worker"], line["status"]) == ("request", "info", 2, 200)

@@ -8,6 +8,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from homeserver.matrix.errors import Forbidden, LimitExceeded, ResourceLimitExceeded, UserLimitExceeded
+from homeserver.storage.database import DatabaseOverloaded
 from homeserver.web.errors import reply_to
 
 
@@ -44,6 +45,16 @@ def test_what_nobody_foresaw_is_logged_once_and_told_to_nobody() -> None:
     assert [(line["event"], line["request_id"], line["operation"]) for line in lines] == [
         ("request_failed", "r-1", "op")
     ]
+
+
+@pytest.mark.parametrize("error", [psycopg.OperationalError("connection lost"), DatabaseOverloaded("busy")])
+def test_a_database_that_is_away_is_said_to_be_so(error: Exception) -> None:
+    structlog.reset_defaults()
+    with capture_logs() as lines:
+        reply = reply_to(error, "r-1", "op")
+    assert (reply.status, (reply.headers or {})["Retry-After"]) == (503, "2")
+    assert b"connection lost" not in reply.body
+    assert len(lines) == 1
 
 
 def test_a_value_no_column_can_hold_is_the_request_s_fault() -> None:
