@@ -92,7 +92,7 @@ class Failed(msgspec.Struct):
 class KeysApi:
     """Keys of devices and users."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         keys: KeyService,
         tracking: DeviceTracking,

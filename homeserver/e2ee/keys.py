@@ -71,7 +71,7 @@ class KeyService:
             counts, _ = await store.count_keys(tx, user_nid, device_id)
         return counts
 
-    async def _write(
+    async def _write(  # noqa: PLR0917  # one value each, called in one place
         self,
         user_nid: int,
         user_id: UserId,

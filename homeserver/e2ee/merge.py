@@ -26,7 +26,7 @@ class KeysOfUsers(msgspec.Struct):
     user_signing_keys: dict[str, Any] = {}
 
 
-def merge_keys(
+def merge_keys(  # noqa: PLR0917  # one value each, called in one place
     users: Sequence[UserId],
     names: Mapping[int, UserId],
     devices: Sequence[DeviceRow],

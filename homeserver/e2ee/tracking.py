@@ -143,7 +143,7 @@ def _moves_of_rows(rows: Iterable[tuple[int, str, int]], requester: Requester, e
     return moves
 
 
-def _note(
+def _note(  # noqa: PLR0917  # one value each, called in one place
     moves: _Moves,
     room: int,
     user_id: str,

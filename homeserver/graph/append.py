@@ -61,7 +61,7 @@ Plan = Callable[[Head], Sequence[Send]]
 class GraphWriter:
     """The only way for local events into rooms. One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         log: LogWriter,
         tail: Tail,
@@ -216,7 +216,7 @@ class GraphWriter:
         assert stored is not None
         return stored.ref
 
-    def _sign(
+    def _sign(  # noqa: PLR0917  # one value each, called in one place
         self,
         draft: EventDraft,
         version: RoomVersion,
@@ -246,7 +246,7 @@ class GraphWriter:
             raise NotReady(events=missing)
         return [reference_to(ref.event or self._events.get(ref.nid).event) for ref in refs]  # type: ignore[union-attr]  # loaded
 
-    def _entry(
+    def _entry(  # noqa: PLR0917  # one value each, called in one place
         self,
         room: Room,
         event: Event,

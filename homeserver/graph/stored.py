@@ -56,7 +56,7 @@ class Stored:
         "state_before",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it is made of; built in one place
         self,
         event: Event,
         ref: EventRef,

@@ -59,12 +59,14 @@ class StructSink(Generic[E]):
     entry_type: type[E]
 
     def write(self, batch: Pipeline, written: Sequence[Written[E]]) -> None:
-        return None
+        """Nothing but the feed."""
+        del batch, written
 
     def encode(self, entry: E) -> bytes:
         return msgspec.msgpack.encode(entry)
 
     async def decode(self, tx: Tx, rows: Sequence[tuple[Position, bytes]]) -> list[Written[E]]:
+        del tx
         decoder = msgspec.msgpack.Decoder(self.entry_type)
         return [Written(position, decoder.decode(payload)) for position, payload in rows]
 

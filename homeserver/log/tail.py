@@ -7,6 +7,7 @@ a second (so that a lost hint costs a second, never correctness). A process that
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -132,14 +133,12 @@ class Tail:
     async def run(self) -> None:
         """Follow what other processes write, until cancelled."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hint.wait(), POLL_SECONDS)
-            except TimeoutError:
-                pass
             self._hint.clear()
             try:
                 await self._catch_up()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever it was, the log goes on
                 log.warning("tail.read_failed", error=repr(error))
 
     async def _catch_up(self) -> None:

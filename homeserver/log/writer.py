@@ -85,7 +85,7 @@ class LogWriter:
             for _, future in batch:
                 future.cancel()
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it was, the log goes on
             self._tail.expect(())
             for sink in self._tail.checked_sinks:
                 sink.undo([append for append, _ in batch])

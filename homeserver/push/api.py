@@ -61,7 +61,7 @@ class PushRulesApi:
         return rules.find(requester.user_id, kind, rule_id)
 
     @endpoint("setPushRule", "PUT", RULE, auth=Auth.USER, when_suspended=True)
-    async def put(
+    async def put(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,
         kind: Path[Kind],
@@ -107,7 +107,13 @@ class PushRulesApi:
 
 def _rule(kind: Kind, rule_id: str, body: RuleBody) -> Rule:
     """Raises `InvalidParam` (PUSH-11)."""
-    if not rule_id or rule_id.startswith(".") or "/" in rule_id or "\\" in rule_id or len(rule_id) > MAX_RULE_ID:
+    if (
+        not rule_id
+        or rule_id.startswith(".")
+        or "/" in rule_id
+        or "\\" in rule_id
+        or len(rule_id) > MAX_RULE_ID
+    ):
         raise InvalidParam("ruleId: must not begin with a dot, nor contain / or \\")
     rule: Rule = {
         "rule_id": rule_id,

@@ -39,7 +39,11 @@ def _rule(rule_id: str, conditions: list[dict[str, Any]], *actions: Any, enabled
 def _override(user_id: UserId) -> Iterator[Rule]:
     yield _rule(MASTER, [], enabled=False)
     yield _rule(".m.rule.suppress_notices", [_match("content.msgtype", "m.notice")])
-    invite = [_match("type", "m.room.member"), _match("content.membership", "invite"), _match("state_key", user_id)]
+    invite = [
+        _match("type", "m.room.member"),
+        _match("content.membership", "invite"),
+        _match("state_key", user_id),
+    ]
     yield _rule(".m.rule.invite_for_me", invite, _NOTIFY, _SOUND)
     yield _rule(".m.rule.member_event", [_match("type", "m.room.member")])
     mention = {"kind": "event_property_contains", "key": "content.m\\.mentions.user_ids", "value": user_id}

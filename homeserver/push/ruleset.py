@@ -84,7 +84,13 @@ class Ruleset(msgspec.Struct):
         self.own[kind] = kept
 
     def change(
-        self, user_id: UserId, kind: Kind, rule_id: str, *, enabled: bool | None = None, actions: list[Any] | None = None
+        self,
+        user_id: UserId,
+        kind: Kind,
+        rule_id: str,
+        *,
+        enabled: bool | None = None,
+        actions: list[Any] | None = None,
     ) -> None:
         """Switch any rule, or give it other actions. Raises `NotFound`. (PUSH-12)"""
         self.find(user_id, kind, rule_id)

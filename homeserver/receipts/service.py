@@ -35,7 +35,7 @@ class RoomMarkers(Protocol):
 class ReceiptService:
     """One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         log: LogWriter,

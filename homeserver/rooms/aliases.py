@@ -66,7 +66,10 @@ class AliasService:
                 raise AliasTaken("The alias is taken")
 
     async def delete(self, requester: Requester, alias: RoomAlias) -> None:
-        """Take a name away: one's own, or any of a room where one may set m.room.canonical_alias. Raises `NotFound`, `Forbidden`."""
+        """Take a name away: one's own, or any of a room where one may set m.room.canonical_alias.
+
+        Raises `NotFound`, `Forbidden`.
+        """
         self._check(alias)
         async with self._db.read() as tx:
             found = await store.find_alias(tx, alias)

@@ -56,7 +56,7 @@ class Context(NamedTuple):
 class HistoryService:
     """Pages of what a user may see."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         access: RoomAccess,
@@ -120,7 +120,7 @@ class HistoryService:
         before, start = await self._scan(requester, access, target.nid - 1, None, True, limit // 2, wanted)
         after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
         last = after[-1].stored if after else target
-        state = await self._state_at(access, last, [*before, seen, *after], wanted)
+        state = await self._state_at(last, [*before, seen, *after], wanted)
         return Context(
             self._render(requester, room_id, seen),
             [self._render(requester, room_id, item) for item in before],
@@ -134,7 +134,7 @@ class HistoryService:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    async def _scan(
+    async def _scan(  # noqa: PLR0917  # one value each, called in one place
         self,
         requester: Requester,
         access: Access,
@@ -186,7 +186,7 @@ class HistoryService:
         return list((await self._events.load(nids)).values())
 
     async def _state_at(
-        self, access: Access, last: Stored, shown: Sequence[Visible], wanted: RoomEventFilter
+        self, last: Stored, shown: Sequence[Visible], wanted: RoomEventFilter
     ) -> list[Stored]:
         """State at the last event returned; of members only the senders' if they are lazy."""
         state = await self._states.load(last.state_after_nid)

@@ -31,7 +31,7 @@ MEMBER = "m.room.member"
 class MembershipService:
     """Policy of membership; transitions themselves are the auth rules' business."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         graph: GraphWriter,
         log: LogWriter,

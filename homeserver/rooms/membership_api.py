@@ -86,6 +86,7 @@ class MembershipApi:
         via: Query[list[str]] = [],  # noqa: B006  # never changed
         server_name: Query[list[str]] = [],  # noqa: B006  # the name of `via` before 1.14
     ) -> RoomIdResponse:
+        del via, server_name  # servers to ask, once there are others
         room_id = await self._aliases.resolve(room_id_or_alias)
         return RoomIdResponse(await self._membership.join(requester, room_id, body))
 
@@ -104,6 +105,7 @@ class MembershipApi:
         via: Query[list[str]] = [],  # noqa: B006  # never changed
         server_name: Query[list[str]] = [],  # noqa: B006  # the name of `via` before 1.14
     ) -> RoomIdResponse:
+        del via, server_name  # servers to ask, once there are others
         room_id = await self._aliases.resolve(room_id_or_alias)
         return RoomIdResponse(await self._membership.knock(requester, room_id, body.reason))
 

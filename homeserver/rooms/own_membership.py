@@ -36,7 +36,9 @@ CARRIED = ("displayname", "avatar_url")
 class OwnMembership:
     """Writes to every room of a user."""
 
-    def __init__(self, graph: GraphWriter, memberships: Memberships, interning: Interning, tail: Tail) -> None:
+    def __init__(
+        self, graph: GraphWriter, memberships: Memberships, interning: Interning, tail: Tail
+    ) -> None:
         self._graph = graph
         self._memberships = memberships
         self._interning = interning

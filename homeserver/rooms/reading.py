@@ -30,7 +30,7 @@ MEMBER = "m.room.member"
 class ReadingService:
     """What clients may read of a room, as bytes ready to be sent."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         access: RoomAccess,

@@ -116,7 +116,7 @@ class ReadingApi:
         return RawJson(await self._reading.event(requester, room_id, event_id))
 
     @endpoint("getRoomEvents", "GET", ROOM + "/messages", auth=Auth.GUEST_ALLOWED)
-    async def messages(
+    async def messages(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,
         room_id: Path[RoomId],

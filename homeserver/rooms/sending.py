@@ -33,7 +33,7 @@ REDACTION = "m.room.redaction"
 class SendingService:
     """Policy of sending; the graph does the rest."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         graph: GraphWriter,
         rooms: Rooms,

@@ -97,7 +97,7 @@ async def read_memberships(tx: Tx, user_nid: int) -> tuple[Position, list[tuple[
     return head.result[0], rows.result
 
 
-async def page(
+async def page(  # noqa: PLR0917  # one value each, called in one place
     tx: Tx, room_nid: int, position: Position, stop: Position | None, backwards: bool, limit: int
 ) -> list[int]:
     """Numbers of a room's events: at or before `position` newest first, or after it oldest first; not beyond `stop`."""

@@ -41,7 +41,7 @@ class Wish(NamedTuple):
 class SyncService:
     """One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         tail: Tail,
         memberships: Memberships,

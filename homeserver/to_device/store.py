@@ -24,7 +24,7 @@ def insert(batch: Pipeline, rows: Sequence[tuple[int, str, Position, bytes]]) ->
     )
 
 
-async def find(
+async def find(  # noqa: PLR0917  # one value each, called in one place
     tx: Tx, user_nid: int, device_id: str, after: Position, upto: Position, limit: int
 ) -> list[tuple[Position, bytes]]:
     """Messages in (after, upto], in order."""

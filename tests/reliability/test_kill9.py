@@ -97,7 +97,7 @@ def _messages(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 async def test_what_was_acknowledged_survives_fifty_kills_in_order_and_once(tmp_path: Path) -> None:
     """API-09"""
-    chance = random.Random(1)  # noqa: S311  # reproducible
+    chance = random.Random(1)  # reproducible
     server = HomeserverProcess(tmp_path / "data")
     with contextlib.closing(server):
         await asyncio.to_thread(server.start)

@@ -5,6 +5,7 @@ spec: op:sync `state`, `state_after` (SYNC-05, SYNC-06, SYNC-08)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from homeserver.events.event import StateKey
@@ -35,10 +36,11 @@ class StateReader:
         raw = timeline.raw if timeline else []
         if raw and _is_line(room, raw):
             return dict(room.state) if ask.state_after else _rolled_back(room.state, raw)
-        if raw:
-            state_nid = raw[-1].state_after_nid if ask.state_after else raw[0].state_before.nid
-        else:
-            state_nid = room.room_state.nid
+        state_nid = (
+            (raw[-1].state_after_nid if ask.state_after else raw[0].state_before.nid)
+            if raw
+            else room.room_state.nid
+        )
         by_nid = await self._states.load(state_nid)
         keys = await self._interning.keys(by_nid.keys())
         return {keys[key]: event for key, event in by_nid.items()}
@@ -89,7 +91,7 @@ def _is_line(room: Room, raw: list[Stored]) -> bool:
     """Whether the events lead one after the other to the room's current state, so that it can be rolled back."""
     if raw[-1].nid != room.last_event or raw[-1].state_after_nid != room.room_state.nid:
         return False
-    return all(one.state_after_nid == two.state_before.nid for one, two in zip(raw, raw[1:], strict=False))
+    return all(one.state_after_nid == two.state_before.nid for one, two in itertools.pairwise(raw))
 
 
 def _rolled_back(state: Mapping[StateKey, int], raw: list[Stored]) -> StateNids:

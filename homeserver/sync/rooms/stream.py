@@ -64,7 +64,7 @@ class _Work:
 class RoomsStream:
     """One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         rooms: Rooms,
         events: EventCache,
@@ -137,7 +137,8 @@ class RoomsStream:
         part: RoomsPart,
     ) -> tuple[Mapping[int, Room], dict[int, Key]]:
         """Take sections that were made for somebody else already. Returns the other rooms, and the keys of those that can
-        be shared."""
+        be shared.
+        """
         if not has_plain_wishes(ask):
             return rooms, {}
         own: dict[int, Room] = {}
@@ -235,9 +236,8 @@ class RoomsStream:
             section = self._section(work, nid, room, loaded, renderer)
             if nid in work.kinds.left:
                 part.leave[nid] = section
-            elif nid in work.kinds.joined:
-                if section:
-                    part.join[nid] = section
+            elif nid in work.kinds.joined and section:
+                part.join[nid] = section
 
     def _section(
         self, work: _Work, nid: int, room: Room, loaded: Mapping[int, Stored], renderer: Renderer

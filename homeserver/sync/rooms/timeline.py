@@ -60,7 +60,8 @@ class Timelines:
         return found
 
     def _from_memory(self, ask: Ask, known: frozenset[int], limit: int) -> dict[int, Timeline]:
-        assert ask.recent is not None and ask.since is not None
+        assert ask.recent is not None
+        assert ask.since is not None
         by_room: dict[int, list[Stored]] = {}
         for _, entry in ask.recent.get(EventEntry, ()):
             stored = entry.stored

@@ -75,7 +75,10 @@ async def test_a_retried_send_never_writes_twice_even_after_a_restart(database: 
 
 
 async def test_two_processes_write_one_room_gaplessly_and_in_order(database: str, tmp_path: Path) -> None:
-    async with process(database, tmp_path, alone=False) as one, process(database, tmp_path, alone=False) as two:
+    async with (
+        process(database, tmp_path, alone=False) as one,
+        process(database, tmp_path, alone=False) as two,
+    ):
         alice, bob = await one.user("alice"), await two.user("bob")
         room_id = await one.room(alice, preset="public_chat")
         await two.core.tail.fresh()

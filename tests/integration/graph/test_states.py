@@ -26,7 +26,7 @@ async def _hops(dsn: str, state_nid: int) -> int:
 
 
 async def test_every_state_stays_what_it_was_and_is_read_in_few_hops(database: str, tmp_path: Path) -> None:
-    chance = random.Random(3)  # noqa: S311  # reproducible
+    chance = random.Random(3)  # reproducible
     async with process(database, tmp_path) as here:
         alice = await here.user("alice")
         room_id = await here.room(alice)
@@ -39,8 +39,8 @@ async def test_every_state_stays_what_it_was_and_is_read_in_few_hops(database: s
                 expected[room.room_state.nid] = sorted(room.state.values())
             if number == 300:
                 await here.core.compaction.drain()  # half behind the writer, half by the sweep
-                here.core.compaction._due.clear()  # noqa: SLF001  # as if the process had ended
-        here.core.compaction._due.clear()  # noqa: SLF001  # likewise
+                here.core.compaction._due.clear()  # as if the process had ended
+        here.core.compaction._due.clear()  # likewise
         while await compaction.sweep(here.core.db):
             pass
         fresh = states.StateStore(here.core.db)
@@ -49,7 +49,9 @@ async def test_every_state_stays_what_it_was_and_is_read_in_few_hops(database: s
         assert await _hops(database, room.room_state.nid) < 4 * states.STEP
 
 
-async def test_single_values_are_found_wherever_in_the_chain_they_were_set(database: str, tmp_path: Path) -> None:
+async def test_single_values_are_found_wherever_in_the_chain_they_were_set(
+    database: str, tmp_path: Path
+) -> None:
     async with process(database, tmp_path) as here:
         alice = await here.user("alice")
         room_id = await here.room(alice, name="first")
