@@ -8,7 +8,6 @@ spec: client-server-api/#room-history-visibility (CHECKLIST HV-01 to HV-05)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from homeserver.events.event import Event
@@ -29,16 +28,6 @@ class Stage(NamedTuple):
     """As `history_visibility_of` reads it."""
     membership: str
     """The viewer's; `leave` if there is none."""
-
-
-class Seen(NamedTuple):
-    """An event and what has to be known to decide whether one viewer may see it."""
-
-    event: Event
-    before: Stage
-    """By the state before the event."""
-    joined_later: bool
-    """Whether the viewer joined, or rejoined, at some time after the event; a membership held all along does not count."""
 
 
 def history_visibility_of(event: Event | None) -> str:
@@ -82,15 +71,6 @@ def is_visible(before: Stage, after: Stage, *, joined_later: bool) -> bool:
     return allows(after, joined_later=joined_later) or (
         after != before and allows(before, joined_later=joined_later)
     )
-
-
-def visible_to_user(candidates: Iterable[Seen], viewer: UserId) -> list[Event]:
-    """Of a page of events, those the viewer may see, in the same order."""
-    return [
-        seen.event
-        for seen in candidates
-        if is_visible(*stages(seen.event, seen.before, viewer), joined_later=seen.joined_later)
-    ]
 
 
 class ServerStage(NamedTuple):
