@@ -115,3 +115,18 @@ def test_only_what_must_be_escaped_is() -> None:
         rb"\u0010\u0011\u0012\u0013\u0014\u0015\u0016\u0017\u0018\u0019\u001a\u001b\u001c\u001d\u001e\u001f"
         b' \\"\\\\/\x7f' + "\u2028é".encode() + b'"'
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"a":1.5}', '{"a":1e300}', '{"a":9007199254740992}', "[" * 100_000, "NaN"]
+)
+def test_text_without_a_canonical_form_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        canonical_json.of_text(text)
+
+
+def test_keys_that_are_no_text_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        canonical_json.encode_strict({1: 2})
+    with pytest.raises(BadJson, match="not text"):
+        canonical_json.check_strict({1: 2})
