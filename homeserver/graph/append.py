@@ -31,6 +31,7 @@ from homeserver.matrix.ids import RoomId, ServerName, UserId, domain_of
 from homeserver.matrix.signing import SigningKey
 from homeserver.runtime.clock import Clock
 
+MAX_PREV = 20
 MAX_TRIES = 60
 """Rebuilds after conflicts, and loads, before the caller is told to come back."""
 CREATE: StateKey = ("m.room.create", "")
@@ -198,7 +199,7 @@ class GraphWriter:
         state = head.state({*wanted, CREATE, *((keys[0],) if keys else ())})
         auth = [state[key] for key in wanted if key in state]
         now = send.origin_server_ts if send.origin_server_ts is not None else self._clock.now_ms()
-        event = self._sign(draft, version, room.name.room_id, room.head_extremities, auth, now)
+        event = self._sign(draft, version, room.name.room_id, _newest(room.head_extremities), auth, now)
         auth_rules.check(event, state, version)
         before = head.stored(keys[0]) if keys else None
         sent_by = SentBy(once.user_nid, once.device_id, once.txn_id) if once else None
@@ -256,6 +257,7 @@ class GraphWriter:
         sent_by: SentBy | None,
     ) -> EventEntry:
         base, state = room.head_extremities, room.head_state
+        prev = _newest(base)
         ref = EventRef(event.event_id, 0, event.depth, None if room.name.version.hash_ids else event)
         sender_nid = self._interning.known_user_nid(event.sender)
         assert sender_nid is not None
@@ -272,9 +274,9 @@ class GraphWriter:
         return EventEntry(
             stored=stored,
             base=base,
-            extremities=(ref,),
+            extremities=(*(each for each in base if each not in prev), ref),
             room_state=StateRef(state.height + 1, event=ref) if changes else state,
-            prev=base,
+            prev=prev,
             auth=auth,
             changes=changes,
             key_nid=changes[0].key_nid if changes else None,
@@ -303,6 +305,11 @@ class GraphWriter:
             await self._interning.user_nids(need.users)
         if need.keys:
             await self._interning.key_nids(need.keys)
+
+
+def _newest(extremities: tuple[EventRef, ...]) -> tuple[EventRef, ...]:
+    """What a new event points at: all extremities, at most 20. spec: data pdu_v*.yaml (EVT-03)"""
+    return extremities if len(extremities) <= MAX_PREV else extremities[-MAX_PREV:]
 
 
 def _replaced(before: Stored | None) -> Replaced | None:

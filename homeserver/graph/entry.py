@@ -6,6 +6,7 @@ import msgspec
 
 from homeserver.events.event import StateKey
 from homeserver.graph.refs import EventRef, StateRef
+from homeserver.graph.resolved import NewState
 from homeserver.graph.stored import Stored
 from homeserver.log.entries import Entry
 
@@ -40,5 +41,7 @@ class EventEntry(Entry, frozen=True):
     """What it changes in the room's current state: its own key, or more when branches meet."""
     key_nid: int | None = None
     replaces: EventRef | None = None
+    new_states: tuple[NewState, ...] = ()
+    """States made by resolution that it, or the room with it, stands on."""
     redacts: Stored | None = None
     """The event that this redaction takes effect on, if it may and is here."""

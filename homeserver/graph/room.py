@@ -109,7 +109,9 @@ class Room:
         """An event is committed."""
         if position <= self.position:
             return
-        self.position = self.last_event = position
+        self.position = position
+        if not entry.stored.hidden:
+            self.last_event = position
         self.extremities = entry.extremities
         self.room_state = entry.room_state
         for change in entry.changes:

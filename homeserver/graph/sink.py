@@ -63,9 +63,7 @@ class EventSink:
             entry.stored.ref.nid = position
         store.insert_events(batch, written)
         store.write_rooms(batch, written)
-        with_state = [item for item in written if item.entry.changes]
-        if with_state:
-            store.write_state(batch, with_state)
+        store.write_state(batch, written)
         redactions = [item for item in written if item.entry.redacts is not None]
         if redactions:
             store.apply_redactions(batch, redactions)

@@ -42,6 +42,15 @@ class StateStore:
         self._remember(state_nid, state)
         return state
 
+    async def heights(self, state_nids: Collection[int]) -> dict[int, int]:
+        """How long the chain of each state is; 0 for the empty state."""
+        async with self._db.read() as tx:
+            rows = await tx.all(
+                "SELECT state_nid, height FROM state WHERE state_nid = ANY(%(nids)s::bigint[])",
+                nids=list(state_nids),
+            )
+        return dict.fromkeys(state_nids, 0) | dict(rows)
+
     async def values(self, state_nids: Collection[int], key_nids: Collection[int]) -> dict[int, StateMap]:
         """For each state, the events of just these keys (absent: not set). One query for all states."""
         result = {nid: _pick(self._states[nid], key_nids) for nid in state_nids if nid in self._states}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from homeserver.events.event import Event
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.resolved import OWN, NewState
 from homeserver.log.entries import Written
 from homeserver.storage.tx import Later, Pipeline
 
@@ -84,7 +85,25 @@ def _insert_rooms(batch: Pipeline, new: dict[int, Event]) -> None:
 
 
 def write_state(batch: Pipeline, written: Batch) -> None:
-    """The state after each state event, and what it makes of the current state and of memberships."""
+    """The state after each state event, states made by resolution, and what it makes of current state and memberships."""
+    own = [item for item in written if item.entry.key_nid is not None and not item.entry.stored.hidden]
+    if own:
+        _insert_own_states(batch, own)
+    made = [(position, entry, state) for position, entry in written for state in entry.new_states]
+    if made:
+        _insert_resolved_states(batch, made)
+    changed = [item for item in written if item.entry.changes]
+    if not changed:
+        return
+    _upsert_current_state(batch, changed)
+    local = [
+        (position, e, c) for position, e in changed for c in e.changes if c.local and c.membership and c.ref
+    ]
+    if local:
+        _insert_memberships(batch, local)
+
+
+def _insert_own_states(batch: Pipeline, written: Batch) -> None:
     batch.execute(
         """
         INSERT INTO state (state_nid, parent, room_nid, height, keys, events)
@@ -98,12 +117,27 @@ def write_state(batch: Pipeline, written: Batch) -> None:
         heights=[e.stored.state_before.height + 1 for _, e in written],
         keys=[e.key_nid for _, e in written],
     )
-    _upsert_current_state(batch, written)
-    local = [
-        (position, e, c) for position, e in written for c in e.changes if c.local and c.membership and c.ref
-    ]
-    if local:
-        _insert_memberships(batch, local)
+
+
+def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntry, NewState]]) -> None:
+    # Arrays of different lengths travel as literals.
+    def literal(values: Iterable[int]) -> str:
+        return "{" + ",".join(map(str, values)) + "}"
+
+    batch.execute(
+        """
+        INSERT INTO state (state_nid, parent, room_nid, height, keys, events)
+        SELECT nid, parent, room, height, keys::int[], events::bigint[]
+        FROM unnest(%(nids)s::bigint[], %(parents)s::bigint[], %(rooms)s::bigint[], %(heights)s::int[],
+                    %(keys)s::text[], %(events)s::text[]) AS row (nid, parent, room, height, keys, events)
+        """,
+        nids=[state.nid for _, _, state in made],
+        parents=[state.parent for _, _, state in made],
+        rooms=[entry.stored.room_nid for _, entry, _ in made],
+        heights=[state.height for _, _, state in made],
+        keys=[literal(state.keys) for _, _, state in made],
+        events=[literal(at if nid == OWN else nid for nid in state.keys.values()) for at, _, state in made],
+    )
 
 
 def _upsert_current_state(batch: Pipeline, written: Batch) -> None:

@@ -7,6 +7,8 @@ from homeserver.graph.append import GraphWriter, Identity
 from homeserver.graph.compaction import Compaction
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.receive import Receiver
+from homeserver.graph.resolve import StateResolver
 from homeserver.graph.rooms import Rooms
 from homeserver.graph.sink import EventSink
 from homeserver.graph.states import StateStore
@@ -40,6 +42,15 @@ class Core:
         self.transactions = Transactions(db)
         self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name)
         self.tail.attach(self.rooms)
+        self.receiver = Receiver(
+            self.log,
+            self.rooms,
+            self.events,
+            self.states,
+            StateResolver(db, self.events, self.states, self.interning),
+            self.interning,
+            self.server_name,
+        )
         self.compaction = Compaction(db)
         self.tail.attach(self.compaction)
         self.visibility = VisibilityFilter(db, self.interning, self.events, self.states)

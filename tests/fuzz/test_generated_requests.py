@@ -17,7 +17,8 @@ def served_operations() -> list[Operation]:
     spec = load()
     shapes = {(endpoint.method, shape(path)) for endpoint in declared() for path in endpoint.paths}
     operations = spec.operations if spec else ()
-    return [operation for operation in operations if (operation.method, shape(operation.path)) in shapes]
+    served = [each for each in operations if (each.method, shape(each.path)) in shapes]
+    return sorted(served, key=lambda each: (each.path, each.method))  # one order in all processes of a run
 
 
 @pytest.mark.skipif(load() is None, reason=spec_files.ABSENT)

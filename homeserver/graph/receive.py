@@ -1,0 +1,253 @@
+"""Events made elsewhere become part of a room: the state before them, the rules, the room's new frontier and state.
+
+Signatures and hashes have been checked by whoever got the event; its previous and auth events must be here.
+spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #rejection, #soft-failure
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from homeserver.events import auth_rules
+from homeserver.events.auth_rules.auth_events import auth_keys_of
+from homeserver.events.event import Event, StateKey
+from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef
+from homeserver.graph.resolve import StateResolver
+from homeserver.graph.resolved import OWN, NewState
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.graph.states import StateMap, StateStore
+from homeserver.graph.stored import Replaced, Stored
+from homeserver.log.entries import Append, Conflict
+from homeserver.log.writer import LogWriter
+from homeserver.matrix.errors import Unavailable
+from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
+
+MAX_TRIES = 60
+CREATE: StateKey = ("m.room.create", "")
+MEMBER = "m.room.member"
+
+
+class MissingEvents(Exception):
+    """Events that this one refers to are not here; fetch them first."""
+
+    def __init__(self, event_ids: Sequence[EventId]) -> None:
+        super().__init__(f"{len(event_ids)} events are not here")
+        self.event_ids = list(event_ids)
+
+
+class _Before(NamedTuple):
+    """The state before an event."""
+
+    ref: StateRef
+    state: StateMap
+    new: NewState | None
+
+
+class Receiver:
+    """One per process."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        log: LogWriter,
+        rooms: Rooms,
+        events: EventCache,
+        states: StateStore,
+        resolver: StateResolver,
+        interning: Interning,
+        server_name: ServerName,
+    ) -> None:
+        self._log = log
+        self._rooms = rooms
+        self._events = events
+        self._states = states
+        self._resolver = resolver
+        self._interning = interning
+        self._server_name = server_name
+
+    async def receive(self, event: Event) -> Stored:
+        """Write an event of a known room, or return it if it is here. Flags say whether it was rejected or soft failed.
+
+        Raises `MissingEvents`, `Unavailable` (the room is too busy).
+        """
+        known = await self._events.by_id(event.event_id)
+        if known is not None:
+            return known
+        room = await self._rooms.known(event.room_id)
+        prev = await self._all(event.prev_event_ids)
+        auth = await self._all(event.auth_event_ids)
+        before = await self._before(room, prev)
+        rejected = await self._is_rejected(room, event, auth, before)
+        for _ in range(MAX_TRIES):
+            await self._settle(room)
+            entry = await self._entry(room, event, prev, auth, before, rejected)
+            try:
+                await self._log.add(Append([entry]))
+            except Conflict:
+                continue
+            return entry.stored
+        raise Unavailable("The room is too busy, try again")
+
+    async def _settle(self, room: Room) -> None:
+        """Wait for what is in flight in this process."""
+        if not room.idle:
+            await self._log.add(Append(()))
+
+    async def _all(self, event_ids: Sequence[EventId]) -> list[Stored]:
+        numbers = await self._events.numbers(event_ids)
+        missing = [event_id for event_id in event_ids if event_id not in numbers]
+        if missing:
+            raise MissingEvents(missing)
+        loaded = await self._events.load(numbers.values())
+        return [loaded[numbers[event_id]] for event_id in event_ids]
+
+    # --- the rules -------------------------------------------------------------------------------------------------
+
+    async def _before(self, room: Room, prev: Sequence[Stored]) -> _Before:
+        nids = list(dict.fromkeys(stored.state_after_nid for stored in prev))
+        heights = await self._states.heights(nids)
+        maps = [await self._states.load(nid) for nid in nids]
+        state = await self._resolver.resolve(room.name.version, maps)
+        for nid, each in zip(nids, maps, strict=True):
+            if each == state:
+                return _Before(StateRef(heights[nid], nid=nid), state, None)
+        new = await self._resolver.new_state(state, nids[0])
+        return _Before(StateRef(new.height, nid=new.nid), state, new)
+
+    async def _is_rejected(self, room: Room, event: Event, auth: Sequence[Stored], before: _Before) -> bool:
+        """Steps 4 and 5: by its auth events, and by the state before it."""
+        bad = {stored.event.event_id for stored in auth if stored.flags & REJECTED}
+        cited = {stored.event.key: stored.event for stored in auth if stored.event.key is not None}
+        create = room.state.get(CREATE)
+        if create is not None and CREATE not in cited:
+            found = await self._events.one(create)
+            if found is not None:
+                cited[CREATE] = found.event
+        try:
+            auth_rules.check_auth_events(event, [stored.event for stored in auth], bad)
+            auth_rules.check(event, cited, event.room_version)
+            auth_rules.check(event, await self._relevant(event, before.state), event.room_version)
+        except auth_rules.Rejected:
+            return True
+        return False
+
+    async def _soft_fails(self, room: Room, event: Event) -> bool:
+        """Step 6: by the current state. spec: server-server-api/#soft-failure"""
+        keys = [*auth_keys_of(event), CREATE]
+        loaded = await self._events.load([room.state[key] for key in keys if key in room.state])
+        state = {stored.event.key: stored.event for stored in loaded.values() if stored.event.key is not None}
+        try:
+            auth_rules.check(event, state, event.room_version)
+        except auth_rules.Rejected:
+            return True
+        return False
+
+    async def _relevant(self, event: Event, state: StateMap) -> dict[StateKey, Event]:
+        keys = await self._interning.find_key_nids([*auth_keys_of(event), CREATE])
+        loaded = await self._events.load([state[nid] for nid in keys.values() if nid in state])
+        return {stored.event.key: stored.event for stored in loaded.values() if stored.event.key is not None}
+
+    # --- the room with it ------------------------------------------------------------------------------------------
+
+    async def _entry(  # noqa: PLR0917  # one value each, called in one place
+        self,
+        room: Room,
+        event: Event,
+        prev: Sequence[Stored],
+        auth: Sequence[Stored],
+        before: _Before,
+        rejected: bool,
+    ) -> EventEntry:
+        flags = REJECTED if rejected else SOFT_FAILED if await self._soft_fails(room, event) else 0
+        users: list[UserId] = [event.sender]
+        if event.type == "m.room.member" and event.state_key is not None:
+            users.append(UserId(event.state_key))
+        nids = await self._interning.user_nids(users)
+        key_nid = (await self._interning.key_nids([event.key]))[event.key] if event.key is not None else None
+        ref = EventRef(event.event_id, 0, event.depth)
+        replaced = before.state.get(key_nid) if key_nid is not None else None
+        old = await self._events.one(replaced) if replaced else None
+        stored = Stored(
+            event,
+            ref,
+            room_nid=room.name.nid,
+            sender_nid=nids[event.sender],
+            state_before=before.ref,
+            flags=flags,
+            replaced=Replaced(old.ref, old.event.event_id, old.event.sender, old.event.content_json)
+            if old
+            else None,
+        )
+        base, extremities = room.extremities, room.extremities
+        room_state = room.room_state
+        changes: tuple[StateChange, ...] = ()
+        new = [before.new] if before.new else []
+        if not flags:
+            seen = {each.nid for each in prev}
+            others = [each for each in base if each.nid not in seen]
+            extremities = (*others, ref)
+            after = before.state if key_nid is None else {**before.state, key_nid: OWN}
+            state = await self._resolver.resolve(
+                room.name.version, [after, *await self._states_after(others)], event
+            )
+            if not others and before.ref.nid == room.room_state.nid:
+                room_state = before.ref if key_nid is None else StateRef(before.ref.height + 1, event=ref)
+            else:
+                made = await self._resolver.new_state(state, room.room_state.nid)
+                new.append(made)
+                room_state = StateRef(made.height, nid=made.nid)
+            changes = await self._changes(room, state, event, ref)
+        return EventEntry(
+            stored=stored,
+            base=base,
+            extremities=extremities,
+            room_state=room_state,
+            prev=tuple(each.ref for each in prev),
+            auth=tuple(each.ref for each in auth),
+            changes=changes,
+            key_nid=key_nid,
+            replaces=old.ref if old else None,
+            new_states=tuple(new),
+        )
+
+    async def _states_after(self, refs: Sequence[EventRef]) -> list[StateMap]:
+        loaded = await self._events.load([ref.nid for ref in refs])
+        return [await self._states.load(loaded[ref.nid].state_after_nid) for ref in refs]
+
+    async def _changes(
+        self, room: Room, state: StateMap, own: Event, ref: EventRef
+    ) -> tuple[StateChange, ...]:
+        """What makes the room's current state this one."""
+        names = await self._interning.keys(state)
+        wanted = {names[key]: (key, nid) for key, nid in state.items()}
+        changed = {key: value for key, value in wanted.items() if room.state.get(key) != value[1]}
+        gone = [key for key in room.state if key not in wanted]
+        numbers = await self._interning.find_key_nids(gone)
+        events = await self._events.load([nid for _, nid in changed.values() if nid != OWN])
+        users = [UserId(key[1]) for key in (*changed, *gone) if key[0] == MEMBER]
+        nids = await self._interning.user_nids(users)
+        found: list[StateChange] = []
+        for key, (key_nid, nid) in changed.items():
+            event = own if nid == OWN else events[nid].event
+            place = ref if nid == OWN else events[nid].ref
+            found.append(self._change(key, key_nid, place, event.membership, nids))
+        found += [self._change(key, numbers[key], None, None, nids) for key in gone]
+        return tuple(found)
+
+    def _change(
+        self,
+        key: StateKey,
+        key_nid: int,
+        ref: EventRef | None,
+        membership: str | None,
+        nids: Mapping[UserId, int],
+    ) -> StateChange:
+        if key[0] != MEMBER:
+            return StateChange(key, key_nid, ref)
+        user_id = UserId(key[1])
+        local = domain_of(user_id) == self._server_name
+        return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
