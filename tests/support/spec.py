@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema_rs
 
 from tests.support import spec_rules
+from tests.support.spec_examples import compose
 from tests.support.spec_files import api_documents, inline, schema_only, spec_dir
 from tests.support.spec_routes import RouteTable
 
@@ -83,8 +84,18 @@ class Operation:
 
     def examples(self, status: int | str) -> list[Any]:
         """The bodies the specification gives as examples for that status (or for "request")."""
-        examples = self._json_content(status).get("examples") or {}
-        return [example["value"] for example in examples.values() if "value" in example]
+        content = self._json_content(status)
+        schema = content.get("schema") or {}
+        named = [
+            example["value"] for example in (content.get("examples") or {}).values() if "value" in example
+        ]
+        plain = [holder["example"] for holder in (content, schema) if "example" in holder]
+        return [*named, *plain, *(schema.get("examples") or ())]
+
+    def sample_request(self) -> Any:
+        """A proper request body: the specification's first example, else one put together from its schema; {} if none."""
+        shown = self.examples("request")
+        return shown[0] if shown else compose(self._json_content("request").get("schema"))
 
     def required(self, status: int | str) -> list[str]:
         """The fields a body of that status must have, as its schema says at its top level."""
