@@ -29,7 +29,7 @@ def check(event: Event, state: State, version: RoomVersion) -> None:
     try:
         _check(event, state, version)
     except BadLevel as bad:
-        # Versions 1-9 let malformed levels pass (rule 10 looks at `users` alone): what needs them cannot be allowed.
+        # Versions 1-9 let malformed levels pass (rule 10 looks at `users` alone): what depends on one is not allowed.
         raise Rejected("10", f"power levels cannot be read: {bad}") from bad
 
 

@@ -1,7 +1,8 @@
 """Power: who may do what in a state of a room. The rules and the services ask the same questions here.
 
 `state` is any mapping that has the room's m.room.create and, if there is one, m.room.power_levels. Every question costs
-a few look-ups, however many users the power levels list, and raises `BadLevel` if the value it needs is malformed.
+a few look-ups, however many users the power levels list. Versions 1-9 let malformed levels into a room: who asks for such a
+level gets `BadLevel`, and what depends on one is not allowed (`can_…` say no).
 
 spec: client-server-api/#mroompower_levels, rooms/v12/#authorisation-rules
 """
@@ -9,9 +10,10 @@ spec: client-server-api/#mroompower_levels, rooms/v12/#authorisation-rules
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, Literal
 
-from homeserver.events.content.power_levels import PowerLevels
+from homeserver.events.content.power_levels import BadLevel, PowerLevels
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
 
@@ -62,13 +64,17 @@ def notification_level(state: State, key: str, version: RoomVersion) -> int:
 def can_send(state: State, user_id: str, event_type: str, version: RoomVersion, *, is_state: bool) -> bool:
     """Whether the level suffices for the event type; membership is not looked at."""
     levels = levels_in(state, version)
-    return levels.user_level(user_id) >= levels.event_level(event_type, state=is_state)
+    with suppress(BadLevel):
+        return levels.user_level(user_id) >= levels.event_level(event_type, state=is_state)
+    return False
 
 
 def can_act(state: State, user_id: str, action: Action, version: RoomVersion) -> bool:
     """Whether the level suffices to invite, or to redact what others sent; membership is not looked at."""
     levels = levels_in(state, version)
-    return levels.user_level(user_id) >= levels.named(action)
+    with suppress(BadLevel):
+        return levels.user_level(user_id) >= levels.named(action)
+    return False
 
 
 def can_remove(
@@ -76,5 +82,7 @@ def can_remove(
 ) -> bool:
     """Whether the level suffices to kick or ban, and the target's level is below it."""
     levels = levels_in(state, version)
-    level = levels.user_level(user_id)
-    return level >= levels.named(action) and level > levels.user_level(target)
+    with suppress(BadLevel):
+        level = levels.user_level(user_id)
+        return level >= levels.named(action) and level > levels.user_level(target)
+    return False

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from homeserver.events.auth_rules.power import user_level
+from homeserver.events.auth_rules.power import can_remove, user_level
 from tests.support.factory import ALICE, ALL_VERSIONS, BOB, CAROL, DAVE, RoomFactory, versions
 from tests.support.vectors import vectors
 
@@ -81,8 +81,10 @@ def test_evt_21_levels_that_cannot_be_read_reject_what_needs_them(version: str) 
     room = RoomFactory.public(version)
     room.join(BOB)
     room.add(room.draft_power_levels(users={ALICE: 100}, ban="much", events={"x": []}))
-    assert room.rejection(room.draft_member(BOB, "ban", by=ALICE)) == "10"
-    assert room.rejection(room.draft("x", {}, by=ALICE)) == "10"
+    assert room.rejection(room.draft_member(BOB, "ban", by=ALICE)) == "5.6.3"
+    assert room.rejection(room.draft("x", {}, by=ALICE)) == "8"
+    assert room.rejection(room.draft_power_levels(by=ALICE, users={ALICE: 100}, ban=50)) == "10"
+    assert not can_remove(room.state, ALICE, BOB, "ban", room.version)
     assert room.allows(room.draft("m.room.message", {}, by=ALICE))
 
 
