@@ -64,7 +64,7 @@ def test_an_exception_is_one_line_without_local_variables(capsys: pytest.Capture
     setup_logging(style="json")
     hidden = "s3cret"
     try:
-        raise ValueError(f"wrong length: {len(hidden)}")
+        int(f"wrong length: {len(hidden)}")
     except ValueError:
         structlog.get_logger("x").exception("failed")
     lines = capsys.readouterr().err.splitlines()
