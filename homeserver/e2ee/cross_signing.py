@@ -79,7 +79,8 @@ class CrossSigningService:
         if not plan.rows:
             return
         own_only = all(row.usage == USER_SIGNING for row in plan.rows)
-        entry = DeviceListEntry(requester.user_nid, requester.user_id, own_only)
+        me = requester.user_nid
+        entry = DeviceListEntry(me, requester.user_id, me if own_only else None)
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             signing_store.upsert_signing_keys(batch, plan.rows)

@@ -12,12 +12,12 @@ from homeserver.storage.tx import Pipeline
 
 
 class DeviceListEntry(Entry, frozen=True):
-    """A user's devices, their keys, or the user's cross-signing keys have changed."""
+    """A user's devices, their keys, or the user's cross-signing keys look different now."""
 
     user_nid: int
     user_id: str
-    own_only: bool = False
-    """Of concern to the user's own devices alone."""
+    seen_by: int | None = None
+    """The user_nid to whom alone they look different; None: to everybody who may see them."""
 
 
 class DeviceListSink(StructSink[DeviceListEntry]):
@@ -28,7 +28,7 @@ class DeviceListSink(StructSink[DeviceListEntry]):
 
     @override
     def write(self, batch: Pipeline, written: Sequence[Written[DeviceListEntry]]) -> None:
-        store.insert_changes(batch, [(position, e.user_nid, e.own_only) for position, e in written])
+        store.insert_changes(batch, [(position, e.user_nid, e.seen_by) for position, e in written])
 
 
 class KeyCountEntry(Entry, frozen=True):

@@ -65,7 +65,7 @@ class SignatureService:
                     rows += _check(requester, known, nids.get(UserId(user_id)), key_id, given)
                 except MatrixError as error:
                     failures.setdefault(user_id, {})[key_id] = error.to_json()
-        await self._write(requester, rows)
+        await self._write(requester, nids, rows)
         return failures
 
     async def _known(self, nids: Sequence[int]) -> _Known:
@@ -74,17 +74,24 @@ class SignatureService:
             signing = signing_store.find_signing_keys(batch, nids)
         return _Known(devices.result, signing.result)
 
-    async def _write(self, requester: Requester, rows: Sequence[SignatureRow]) -> None:
+    async def _write(
+        self, requester: Requester, nids: Mapping[UserId, int], rows: Sequence[SignatureRow]
+    ) -> None:
         if not rows:
             return
         # Signatures of others' keys are seen by the signer alone; of one's own keys by everybody.
-        own_only = all(row.target_nid != requester.user_nid for row in rows)
-        entry = DeviceListEntry(requester.user_nid, requester.user_id, own_only)
+        me = requester.user_nid
+        targets = {row.target_nid for row in rows}
+        entries = [
+            DeviceListEntry(nid, user_id, None if nid == me else me)
+            for user_id, nid in nids.items()
+            if nid in targets
+        ]
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             signing_store.upsert_signatures(batch, rows)
 
-        await self._log.append(entry, alongside=write)
+        await self._log.append(*entries, alongside=write)
 
 
 def _check(

@@ -39,31 +39,33 @@ class DeviceRow(NamedTuple):
 # --- device lists ------------------------------------------------------------------------------------------------
 
 
-def insert_changes(batch: Pipeline, rows: Sequence[tuple[Position, int, bool]]) -> None:
-    """(position, user_nid, own_only)."""
+def insert_changes(batch: Pipeline, rows: Sequence[tuple[Position, int, int | None]]) -> None:
+    """(position, user_nid, seen_by)."""
     batch.execute(
         """
-        INSERT INTO device_list_changes (position, user_nid, own_only)
-        SELECT * FROM unnest(%(positions)s::bigint[], %(users)s::bigint[], %(own)s::boolean[])
+        INSERT INTO device_list_changes (position, user_nid, seen_by)
+        SELECT * FROM unnest(%(positions)s::bigint[], %(users)s::bigint[], %(viewers)s::bigint[])
         """,
         positions=[row[0] for row in rows],
         users=[row[1] for row in rows],
-        own=[row[2] for row in rows],
+        viewers=[row[2] for row in rows],
     )
 
 
 async def find_changed_users(tx: Tx, reader: int, since: Position, upto: Position) -> list[tuple[int, str]]:
-    """(user_nid, user_id) whose device lists changed in (since, upto]: the reader, and users joined to a room with them."""
+    """(user_nid, user_id) whose device lists changed in (since, upto]: the reader, users joined to a room with them, and users
+    whom the reader has signed.
+    """
     return await tx.all(
         """
         SELECT u.user_nid, u.user_id FROM users u
         WHERE u.user_nid IN (SELECT c.user_nid FROM device_list_changes c
                              WHERE c.position > %(since)s AND c.position <= %(upto)s
-                               AND (NOT c.own_only OR c.user_nid = %(reader)s))
-          AND (u.user_nid = %(reader)s OR EXISTS (
-              SELECT 1 FROM current_state mine JOIN current_state theirs USING (room_nid)
-              WHERE mine.user_nid = %(reader)s AND mine.membership = 1
-                AND theirs.user_nid = u.user_nid AND theirs.membership = 1))
+                               AND (c.seen_by = %(reader)s
+                                    OR c.seen_by IS NULL AND (c.user_nid = %(reader)s OR EXISTS (
+                                        SELECT 1 FROM current_state mine JOIN current_state theirs USING (room_nid)
+                                        WHERE mine.user_nid = %(reader)s AND mine.membership = 1
+                                          AND theirs.user_nid = c.user_nid AND theirs.membership = 1))))
         """,
         reader=reader,
         since=since,

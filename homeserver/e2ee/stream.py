@@ -78,8 +78,8 @@ class E2eeStream:
         """A change concerns the user, and everybody in a room with them."""
 
         def of(entry: DeviceListEntry) -> Audience:
-            if entry.own_only:
-                return Audience((entry.user_nid,))
+            if entry.seen_by is not None:
+                return Audience((entry.seen_by,))
             user = self._memberships.cached(entry.user_nid)
             if user is None:
                 return Audience(

@@ -79,9 +79,9 @@ class DeviceTracking:
         """Users whose keys changed and whom the reader shares a room with; the reader too."""
         found: set[str] = set()
         for _, entry in recent.get(DeviceListEntry, ()):
-            if entry.user_nid == requester.user_nid:
+            if requester.user_nid in (entry.seen_by, entry.user_nid):
                 found.add(entry.user_id)
-            elif not entry.own_only and entry.user_id not in found:
+            elif entry.seen_by is None and entry.user_id not in found:
                 theirs = await self._memberships.of(entry.user_nid)
                 if not mine.isdisjoint(theirs.with_membership(JOIN)):
                     found.add(entry.user_id)
