@@ -135,10 +135,15 @@ class NioPerson:
         accepted(await self.client.join(room_id))
         await self.until(f"being in {room_id}", lambda: room_id in self.client.rooms)
 
-    async def close(self) -> None:
-        """Stops syncing and closes the connections; the device stays logged in."""
+    async def stop_syncing(self) -> None:
+        """Ends the long poll."""
         if self._syncing is not None:
             self._syncing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._syncing
+            self._syncing = None
+
+    async def close(self) -> None:
+        """Stops syncing and closes the connections; the device stays logged in."""
+        await self.stop_syncing()
         await self.client.close()

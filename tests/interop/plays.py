@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -140,7 +141,12 @@ class Play:
             said = json.loads(line)
             headers = {"content-type": said["type"]} if said["type"] else {}
             exchange = Exchange(
-                said["method"], said["path"], said["status"], said["response"].encode(), headers=headers
+                said["method"],
+                said["path"],
+                said["status"],
+                said["response"].encode(),
+                query=dict(parse_qsl(said["query"].removeprefix("?"))),
+                headers=headers,
             )
             for problem in problems_of(exchange):
                 found[f"{said['method']} {said['path']}: {problem}"] = None

@@ -139,6 +139,7 @@ async def test_a_new_device_pages_back_through_500_messages(
 
 async def test_a_token_is_worth_nothing_after_logout(people: tuple[NioPerson, NioPerson]) -> None:
     alice, bob = people
+    await bob.stop_syncing()
     token = bob.client.access_token
     accepted(await bob.client.logout())
     bob.client.access_token = token

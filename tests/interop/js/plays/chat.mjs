@@ -81,11 +81,13 @@ async function edit(alice, bob, roomId) {
 async function react(alice, bob, roomId) {
     const eventId = await alice.says(roomId, "cake!");
     await bob.reads(roomId, "cake!");
-    await bob.client.sendEvent(roomId, EventType.Reaction, { "m.relates_to": { rel_type: RelationType.Annotation, event_id: eventId, key: "🍰" } });
+    const cake = { "m.relates_to": { rel_type: RelationType.Annotation, event_id: eventId, key: "🍰" } };
+    await bob.client.sendEvent(roomId, EventType.Reaction, cake);
     const reactions = () => alice.room(roomId).relations.getChildEventsForEvent(eventId, RelationType.Annotation, EventType.Reaction);
     const [[key, events]] = await alice.until("the reaction", () => reactions()?.getSortedAnnotationsByKey());
     expect(["🍰", [bob.userId]], [key, [...events].map((event) => event.getSender())], "the reaction");
-    await refused("M_DUPLICATE_ANNOTATION", bob.client.sendEvent(roomId, EventType.Reaction, { "m.relates_to": { rel_type: RelationType.Annotation, event_id: eventId, key: "🍰" } }), "the same reaction twice");
+    await refused("M_DUPLICATE_ANNOTATION", bob.client.sendEvent(roomId, EventType.Reaction, cake), "the same reaction twice");
+    for (const event of bob.room(roomId).getPendingEvents()) bob.client.cancelPendingEvent(event);
     seen("a reaction");
 }
 
