@@ -13,6 +13,7 @@ from homeserver.graph import write_store as store
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.events import EventCache
 from homeserver.graph.refs import EventRef, StateRef
+from homeserver.graph.relations import delete_relations, insert_relations
 from homeserver.log.entries import Append, Conflict, Position, Refused, Written
 from homeserver.storage.tx import Pipeline, Tx
 
@@ -64,9 +65,11 @@ class EventSink:
         store.insert_events(batch, written)
         store.write_rooms(batch, written)
         store.write_state(batch, written)
+        insert_relations(batch, written)
         redactions = [item for item in written if item.entry.redacts is not None]
         if redactions:
             store.apply_redactions(batch, redactions)
+            delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
 
     def undo(self, appends: Sequence[Append]) -> None:
         """These events have no place in the log: whatever was built on them cannot be written either."""

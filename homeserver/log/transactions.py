@@ -54,12 +54,20 @@ class Transactions:
     async def _carry_out(self, key: OnceKey, work: Callable[[], Awaitable[Position]]) -> Position:
         try:
             return await work()
-        except Repeated as before:
-            return before.position
+        except Repeated as repeated:
+            return repeated.position
         except MatrixError:
             # What is refused now may have been allowed, and done, when it was asked first.
-            async with self._db.transaction() as tx, tx.pipeline() as batch:
-                used = store.find_written(batch, [store.key_of(key)])
-            if used.result:
-                return used.result[0][1]
-            raise
+            before = await self._find(key)
+            if before is None:
+                raise
+            return before
+
+    async def is_known(self, key: OnceKey) -> bool:
+        """Whether the request is being carried out, or was."""
+        return key in self._finished or key in self._running or await self._find(key) is not None
+
+    async def _find(self, key: OnceKey) -> Position | None:
+        async with self._db.transaction() as tx, tx.pipeline() as batch:
+            used = store.find_written(batch, [store.key_of(key)])
+        return used.result[0][1] if used.result else None

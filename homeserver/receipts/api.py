@@ -44,7 +44,7 @@ class ReceiptsApi:
         room_id: Path[RoomId],
         receipt_type: Path[str],
         event_id: Path[EventId],
-        body: Body[dict[str, Any]],
+        body: Body[dict[str, Any]] = {},  # noqa: B006  # never changed
     ) -> None:
         await self._receipts.read(requester, room_id, receipt_type, event_id, body.get("thread_id"))
 

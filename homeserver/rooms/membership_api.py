@@ -82,7 +82,7 @@ class MembershipApi:
         self,
         requester: Requester,
         room_id_or_alias: Path[str],
-        body: Body[dict[str, Any]],
+        body: Body[dict[str, Any]] = {},  # noqa: B006  # never changed
         via: Query[list[str]] = [],  # noqa: B006  # never changed
         server_name: Query[list[str]] = [],  # noqa: B006  # the name of `via` before 1.14
     ) -> RoomIdResponse:
@@ -92,7 +92,10 @@ class MembershipApi:
 
     @endpoint("joinRoomById", "POST", ROOM + "/join", auth=Auth.GUEST_ALLOWED, limit="join")
     async def join_by_id(
-        self, requester: Requester, room_id: Path[RoomId], body: Body[dict[str, Any]]
+        self,
+        requester: Requester,
+        room_id: Path[RoomId],
+        body: Body[dict[str, Any]] = {},  # noqa: B006  # never changed
     ) -> RoomIdResponse:
         return RoomIdResponse(await self._membership.join(requester, room_id, body))
 

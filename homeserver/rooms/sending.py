@@ -16,14 +16,16 @@ from homeserver.graph.append import GraphWriter, Send
 from homeserver.graph.events import EventCache
 from homeserver.graph.head import Head
 from homeserver.graph.interning import Interning
+from homeserver.graph.relations import Relation, has_annotated, read_relation
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.graph.stored import Stored
 from homeserver.log.entries import OnceKey, Position
 from homeserver.log.transactions import Transactions
-from homeserver.matrix.errors import Forbidden, NotFound, ServerFault
+from homeserver.matrix.errors import DuplicateAnnotation, Forbidden, NotFound, ServerFault, Unknown
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.rooms.canonical_alias import AliasCheck
+from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
 Content = Mapping[str, Any]
@@ -35,6 +37,7 @@ class SendingService:
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
+        db: Database,
         graph: GraphWriter,
         rooms: Rooms,
         events: EventCache,
@@ -42,6 +45,7 @@ class SendingService:
         transactions: Transactions,
         aliases: AliasCheck,
     ) -> None:
+        self._db = db
         self._graph = graph
         self._rooms = rooms
         self._events = events
@@ -63,6 +67,12 @@ class SendingService:
         room = await self._rooms.known(room_id)
         check_client_event(event_type, None, content, room.name.version)
         draft = EventDraft(event_type, None, requester.user_id, content)
+        relation = read_relation(content)
+        if relation is not None:
+            key = OnceKey(
+                requester.user_nid, requester.device_id or "", f"send/{room_id}/{event_type}", txn_id
+            )
+            await self._check_relation(requester, room, event_type, relation, key)
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined(head, requester.user_id)
@@ -121,6 +131,23 @@ class SendingService:
             return [Send(draft, redacts=None if target.redaction else target)]
 
         return await self._once(requester, f"{scope}/{room_id}/{target_id}", txn_id, self._writer(room, plan))
+
+    async def _check_relation(
+        self, requester: Requester, room: Room, event_type: str, relation: Relation, once: OnceKey
+    ) -> None:
+        """Raises `DuplicateAnnotation` (REL-07), `Unknown` for a thread on what is in a relation itself (REL-10)."""
+        if relation.rel_type == "m.annotation":
+            if await self._transactions.is_known(once):
+                return  # a retry; it finds its first answer
+            async with self._db.read() as tx:
+                if await has_annotated(tx, room.name.nid, requester.user_nid, event_type, relation):
+                    raise DuplicateAnnotation("You have annotated this event so already")
+        elif relation.rel_type == "m.thread":
+            root = await self._events.by_id(relation.parent_id)
+            if root is not None and read_relation(root.event.content) is not None:
+                raise Unknown(
+                    "m.relates_to.event_id: a thread cannot begin at an event that relates to another"
+                )
 
     async def _target(self, room: Room, event_id: object) -> Stored:
         found = await self._events.by_id(EventId(event_id)) if isinstance(event_id, str) else None

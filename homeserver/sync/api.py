@@ -20,6 +20,7 @@ from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Name, Path, Query, endpoint
 from homeserver.web.response import RawJson, StreamedJson
 
+STATE_AFTER, UNSTABLE_STATE_AFTER = "state_after", "org.matrix.msc4222.state_after"
 FILTERS = "/_matrix/client/{v}/user/{userId}/filter"
 
 
@@ -44,9 +45,8 @@ class SyncApi:
         timeout: Query[int] = 0,  # the specification's name
         filter: Query[str | None] = None,  # noqa: A002  # the specification's name
         full_state: Query[bool] = False,
-        use_state_after: Annotated[
-            Query[bool], Name("use_state_after", "org.matrix.msc4222.use_state_after")
-        ] = False,
+        use_state_after: Query[bool] = False,
+        unstable_state_after: Annotated[Query[bool], Name("org.matrix.msc4222.use_state_after")] = False,
         set_presence: Query[Presence] = "online",
     ) -> RawJson | StreamedJson:
         token = parse_sync_token(since, "since") if since else None
@@ -56,7 +56,7 @@ class SyncApi:
             await self._filters.for_sync(requester.user_nid, filter),
             max(0, timeout),
             full_state,
-            use_state_after,
+            STATE_AFTER if use_state_after else UNSTABLE_STATE_AFTER if unstable_state_after else None,
             set_presence,
         )
         pieces = await self._sync.sync(requester, wish)

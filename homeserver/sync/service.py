@@ -34,7 +34,8 @@ class Wish(NamedTuple):
     filter: Filter
     timeout_ms: int
     full_state: bool
-    state_after: bool
+    state_after: str | None
+    """The name under which the client wants `state_after`; None: it wants `state`."""
     set_presence: Presence
 
 

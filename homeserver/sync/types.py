@@ -40,8 +40,8 @@ class Ask:
     upto: Position
     now_ms: int
     full_state: bool
-    state_after: bool
-    """The client asked for `state_after` in place of `state`."""
+    state_after: str | None
+    """The name under which the client asked for `state_after` in place of `state`; None: it did not."""
     memberships: Mapping[int, Own]
     """room_nid -> the user's membership as of `upto`; forgotten rooms too."""
     joined: frozenset[int]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from homeserver.config import Config
 from homeserver.sync.types import Stream
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
+from homeserver.web.system_api import HealthApi, MetricsApi
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
@@ -28,6 +31,8 @@ class Features:
     def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
         self._core = core
         self.http_metrics = HttpMetrics()
+        self._metrics = CollectorRegistry()
+        self._metrics.register(self.http_metrics)
         self.accounts = AccountsFeature(config, core, limiter)
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
@@ -53,6 +58,7 @@ class Features:
 
     def apis(self) -> list[object]:
         """Objects that declare endpoints."""
+        own = [HealthApi({"database": self._database_answers}), MetricsApi(self._metrics)]
         features = (
             self.accounts,
             self.account_data,
@@ -65,7 +71,11 @@ class Features:
             self.push,
             self.sync,
         )
-        return [api for feature in features for api in feature.apis()]
+        return [*own, *(api for feature in features for api in feature.apis())]
+
+    async def _database_answers(self) -> None:
+        async with self._core.db.read() as tx:
+            await tx.value("SELECT 1")
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""

@@ -45,6 +45,7 @@ class RoomsFeature:
             self.aliases, self.membership, core.interning, config.registration.autojoin_rooms
         )
         self.sending = SendingService(
+            core.db,
             core.graph,
             core.rooms,
             core.events,

@@ -85,7 +85,7 @@ class Process:
             read_filter(wish.pop("filter", {})),
             timeout_ms=0,
             full_state=wish.pop("full_state", False),
-            state_after=wish.pop("state_after", False),
+            state_after="state_after" if wish.pop("state_after", False) else None,
             set_presence="offline",
         )
         answer: dict[str, Any] = json.loads(b"".join(await self.sync_feature.service.sync(who, chosen)))

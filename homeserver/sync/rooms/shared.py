@@ -25,7 +25,7 @@ class Key(NamedTuple):
     upto: Position
     start: Position
     """Where the timeline begins: limits may differ."""
-    state_after: bool
+    state_after: str | None
 
 
 class SharedSections:

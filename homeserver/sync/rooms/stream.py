@@ -272,8 +272,7 @@ class RoomsStream:
         membership = room.membership(ask.requester.user_id)
         events = b'{"events":[%b]}' % b",".join(renderer.event(Visible(s, membership)) for s in state)
         if ask.state_after:
-            section["state_after"] = events
-            section["org.matrix.msc4222.state_after"] = events
+            section[ask.state_after] = events
         else:
             section["state"] = events
         if nid in work.heroes and nid in work.kinds.joined:
