@@ -24,7 +24,9 @@ def init(
     data: Annotated[
         str, typer.Option(help="Where everything is kept; a relative path starts at the configuration file.")
     ] = "data",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen, on 127.0.0.1; 0: the default.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where to listen, on 127.0.0.1; 0: the default.")
+    ] = 0,
 ) -> None:
     """Write a configuration file, with every option and its default, and the server's signing key."""
     from homeserver.config.sample import render_sample

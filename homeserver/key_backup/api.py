@@ -146,7 +146,9 @@ def _rows(room_id: str, keys: RoomKeys) -> list[Row]:
 
 
 def _sessions(rows: list[Row]) -> bytes:
-    return b'{"sessions":{%b}}' % b",".join(b"%b:%b" % (json.dumps(row.session_id), _key(row)) for row in rows)
+    return b'{"sessions":{%b}}' % b",".join(
+        b"%b:%b" % (json.dumps(row.session_id), _key(row)) for row in rows
+    )
 
 
 def _key(row: Row) -> bytes:

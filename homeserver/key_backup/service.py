@@ -34,6 +34,7 @@ class KeyBackupService:
         """A new version; keys are written to it alone from now on. Raises `TooLarge`."""
         data = _auth_data(auth_data)
         async with self._db.transaction() as tx:
+            await store.lock_user(tx, user_nid)
             return await store.insert_version(tx, user_nid, algorithm, data)
 
     async def version(self, user_nid: int, version: str | None) -> VersionRow:

@@ -48,6 +48,12 @@ async def lock_newest(tx: Tx, user_nid: int) -> int | None:
     )
 
 
+async def lock_user(tx: Tx, user_nid: int) -> None:
+    """Nobody else makes a version for the user until the transaction ends. A statement of its own: the next one must see
+    what was made before the lock was had."""
+    await tx.execute("SELECT 1 FROM accounts WHERE user_nid = %(user)s FOR NO KEY UPDATE", user=user_nid)
+
+
 async def insert_version(tx: Tx, user_nid: int, algorithm: str, auth_data: bytes) -> int:
     """A number greater than any the user had."""
     return await tx.value(  # type: ignore[no-any-return]  # bigint
@@ -113,7 +119,9 @@ async def put_keys(tx: Tx, user_nid: int, version: int, rows: Sequence[Row]) -> 
     )
 
 
-async def delete_keys(tx: Tx, user_nid: int, version: int, room_id: str | None, session_id: str | None) -> int:
+async def delete_keys(
+    tx: Tx, user_nid: int, version: int, room_id: str | None, session_id: str | None
+) -> int:
     """All keys, those of a room, or one. Returns how many went."""
     return await tx.execute(
         """

@@ -48,7 +48,14 @@ class PresenceService:
     """One per process; also a projection of the log."""
 
     def __init__(
-        self, db: Database, log: LogWriter, interning: Interning, clock: Clock, *, config: PresenceSection, alone: bool
+        self,
+        db: Database,
+        log: LogWriter,
+        interning: Interning,
+        clock: Clock,
+        *,
+        config: PresenceSection,
+        alone: bool,
     ) -> None:
         self._db = db
         self._log = log
