@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 CONFIG := $(DATA)/config.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-docs run test lint format bench docs lock clean
+.PHONY: help install install-dev install-docs run test test-browser lint format bench docs lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -25,11 +25,15 @@ run: install ## install, start a server on http://localhost:8008 with its data u
 test: install-dev ## install what the tests need, run them all, print a summary
 	@$(BIN)/python -m pytest -n $(WORKERS) --slow $(TESTS)
 
+test-browser: install-dev ## drive Element in Chromium (needs node, npm, chromium)
+	@$(BIN)/python -m pytest -m browser tests/browser
+
 lint: install-dev ## style, types, layers
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	@status=0; for check in "ruff check" "ruff format --check" mypy "lint-imports --no-logo"; do \
+	    echo "==> $$check"; \
+	    case $$check in ruff*) folder=.;; *) folder=;; esac; \
+	    $(BIN)/$$check $$folder || status=1; \
+	done; exit $$status
 
 format: install-dev ## let ruff arrange the code
 	$(BIN)/ruff check --fix .
@@ -41,8 +45,8 @@ bench: install-dev ## measure, beside Synapse; see docs/performance.md
 docs: install-docs ## build the documentation into ./site
 	$(BIN)/zensical build
 
-lock: ## write requirements*.txt anew with the newest versions
-	@sh scripts/lock.sh $(PYTHON)
+lock: ## write requirements*.txt for pyproject.toml; UPGRADE=--upgrade takes the newest versions
+	@UPGRADE=$(UPGRADE) sh scripts/lock.sh $(PYTHON)
 
 clean: ## remove what was installed and made here, but never ./data
 	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

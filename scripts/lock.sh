@@ -1,5 +1,6 @@
 #!/bin/sh
 # Writes requirements.txt, requirements-dev.txt and requirements-docs.txt anew: scripts/lock.sh PYTHON.
+# What is locked already stays as it is unless UPGRADE=--upgrade.
 # On the oldest Python we support, so that what only it needs is in.
 set -eu
 python=$1
@@ -12,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 printf 'hatchling\neditables\n' > "$work/build.in"
 
 compile() {
-    "$work/venv/bin/pip-compile" --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe --resolver=backtracking \
+    "$work/venv/bin/pip-compile" --quiet ${UPGRADE:-} --generate-hashes --strip-extras --allow-unsafe --resolver=backtracking \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header "$@"
 }
 compile --output-file requirements.txt pyproject.toml "$work/build.in"
