@@ -10,6 +10,11 @@ from homeserver.graph.rooms import Rooms
 from homeserver.log.entries import Entry, Written
 from homeserver.sync.types import Audience
 
+LINGER_SECONDS = 0.001
+"""How long news waits for more. It lets the sender be answered before her own devices hear of the event: clients take an
+event that comes first from `/sync` for a stranger's (matrix-js-sdk fails to send in a thread then). And what is written
+meanwhile wakes nobody a second time."""
+
 
 class Notifier:
     """One per process."""
@@ -18,6 +23,8 @@ class Notifier:
         self._rooms = rooms
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self._audiences: dict[type[Entry], list[Callable[[Any], Audience]]] = {}
+        self._news: list[Written[Any]] = []
+        self._lingering = False
         self._closed = False
 
     def listen(self, audiences: dict[type[Entry], Callable[[Any], Audience]]) -> None:
@@ -50,7 +57,15 @@ class Notifier:
         if not written:
             self._wake_everybody()
             return
-        for entry in {id(item.entry): item.entry for item in written}.values():
+        self._news.extend(written)
+        if not self._lingering:
+            self._lingering = True
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        """Wake whom the news concerns."""
+        news, self._news, self._lingering = self._news, [], False
+        for entry in {id(item.entry): item.entry for item in news}.values():
             for audience in self._audiences.get(type(entry), ()):
                 self._wake(audience(entry))
 
