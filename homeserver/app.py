@@ -6,6 +6,7 @@ Nobody receives this object; what a feature needs is handed to it here.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -99,6 +100,15 @@ class App:
         self._loops.clear()
         await self._stack.aclose()
 
+    def reload(self) -> None:
+        """Read TLS certificates anew; what cannot be read leaves those in use."""
+        try:
+            self.web.reload_certificates()
+        except OSError as error:  # ssl.SSLError is one
+            log.error("certificates_not_reloaded", error=str(error))  # noqa: TRY400  # the sentence says it all
+        else:
+            log.info("certificates_reloaded")
+
     @property
     def url(self) -> str:
         """Base URL of the first listener that carries the client API."""
@@ -146,6 +156,7 @@ async def serve(config: Config, *, reuse_port: bool, worker: int, ready: Callabl
     structlog.contextvars.bind_contextvars(worker=worker)
     app = App(config, reuse_port=reuse_port)
     await app.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload)
     try:
         ready()
         await app.failed()

@@ -132,6 +132,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(keep_alive(self._database, self._clock))
             kept = [group.create_task(self._keep(number)) for number in range(self._config.server.processes)]
@@ -186,6 +187,12 @@ class Workers:
             if process.returncode is None:
                 process.kill()
             del self._running[number]
+
+    def _reload(self) -> None:
+        """Tell the workers to read their certificates anew."""
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGHUP)
 
     def _is_ready(self, number: int) -> None:
         if number in self._not_ready:
