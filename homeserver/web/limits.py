@@ -38,6 +38,12 @@ MAX_HEADER_FIELD: Final = 16 * KIB
 
 MAX_HEADERS: Final = 100
 
+MAX_CONNECTIONS: Final = 100_000
+"""Connections of a process, if the operating system lets it have so many."""
+
+FILES_FOR_OTHERS: Final = 1024
+"""Open files left for the database, outgoing connections and media."""
+
 MAX_FORWARDED_HOPS: Final = 32
 """Addresses of one `X-Forwarded-For` that are looked at."""
 

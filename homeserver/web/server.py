@@ -1,6 +1,6 @@
 """Listening, and stopping to listen.
 
-Owns the sockets and the connections of this process: aiohttp's low-level server with our dispatcher behind it.
+Owns the listening sockets of this process; what comes in on them is `connections.py`, what is answered `dispatch.py`.
 Shutting down: no new connections; long polls are told by `closing` and answer at once; running requests get `grace`
 seconds; what still runs then is cancelled.
 """
@@ -10,26 +10,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-import structlog
 from aiohttp import web
-from typing_extensions import override
 
 from homeserver.runtime.clock import Entropy
-from homeserver.web import cors, limits
+from homeserver.web.connections import Connections, Room, Waiting, connections_possible
 from homeserver.web.dispatch import Dispatcher, Parts, Sent
 from homeserver.web.listener import Listener
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.registry import Registry
 from homeserver.web.request import RequestInfo
-
-_log = structlog.get_logger("atrium.web")
-
-Waiting = dict[object, tuple[RequestInfo, "asyncio.Task[Any]"]]
 
 
 @dataclass(slots=True)
@@ -37,7 +29,7 @@ class _Open:
     """A listener at work."""
 
     listener: Listener
-    connections: _Connections
+    connections: Connections
     sockets: asyncio.AbstractServer
     tls: ssl.SSLContext | None
 
@@ -46,11 +38,19 @@ class WebServer:
     """Serves the endpoints of a registry on any number of listeners."""
 
     def __init__(
-        self, registry: Registry, parts: Parts, entropy: Entropy, *, keepalive: float = 120.0
+        self,
+        registry: Registry,
+        parts: Parts,
+        entropy: Entropy,
+        *,
+        keepalive: float = 120.0,
+        max_connections: int | None = None,
     ) -> None:
+        """`keepalive`: seconds an idle connection stays. `max_connections`: default from the limit of open files."""
         self._registry = registry
         self._parts = parts
         self._keepalive = keepalive
+        self._room = Room(max_connections or connections_possible())
         self._numbers = itertools.count(1)
         self._prefix = entropy.letters(6)
         self._open: list[_Open] = []
@@ -106,7 +106,7 @@ class WebServer:
             info = RequestInfo(http, (prefix, next(numbers)), self.closing, proxies)
             return await dispatcher.answer(info)
 
-        connections = _Connections(handle, waiting, keepalive=self._keepalive)
+        connections = Connections(handle, waiting, self._room, keepalive=self._keepalive)
         tls = listener.tls.context() if listener.tls else None
         if listener.unix_socket is not None:
             sockets = await loop.create_unix_server(
@@ -122,63 +122,3 @@ class WebServer:
                 reuse_port=listener.reuse_port or None,
             )
         return _Open(listener, connections, sockets, tls)
-
-
-class _Protocol(web.RequestHandler):
-    """aiohttp's connection, answering what is no HTTP in our format."""
-
-    __slots__ = ()
-
-    @override
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status >= 500:
-            _log.error("connection_failed", exc_info=exc)
-        body = msgspec.json.encode({"errcode": "M_UNKNOWN", "error": "This is not a valid HTTP request"})
-        response = web.Response(
-            status=status,
-            body=body,
-            content_type="application/json",
-            headers={**dict(cors.ON_EVERY_ANSWER), "Connection": "close"},
-        )
-        response.force_close()
-        return response
-
-
-class _Connections(web.Server):
-    """The connections of one listener."""
-
-    def __init__(
-        self, handle: Callable[[web.BaseRequest], Any], waiting: Waiting, *, keepalive: float
-    ) -> None:
-        self._settings: dict[str, Any] = {
-            "access_log": None,
-            "keepalive_timeout": keepalive,
-            "max_line_size": limits.MAX_REQUEST_LINE,
-            "max_field_size": limits.MAX_HEADER_FIELD,
-            "max_headers": limits.MAX_HEADERS,
-            "lingering_time": 5.0,
-        }
-        super().__init__(handle)
-        self._waiting = waiting
-
-    @override
-    def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=asyncio.get_running_loop(), **self._settings)
-
-    @override
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        if (found := self._waiting.get(handler)) is not None:
-            info, task = found
-            info.disconnected = True
-            task.cancel()
-
-    async def finish(self, grace: float) -> None:
-        """Wait for running requests, then close what is left."""
-        await self.shutdown(grace)

@@ -311,6 +311,7 @@ async def running(
     extra: tuple[object, ...] = (),
     bounds: Bounds | None = None,
     keepalive: float = 120,
+    max_connections: int | None = None,
 ) -> AsyncIterator[Running]:
     """A server with the sample's endpoints and `extra` ones, until the block ends."""
     clock, api, metrics, lines = SystemClock(), SampleApi(), HttpMetrics(), list[dict[str, Any]]()
@@ -325,7 +326,7 @@ async def running(
         wire=Wire(clock, patience),
         patience=patience,
     )
-    web = WebServer(registry, parts, Entropy(), keepalive=keepalive)
+    web = WebServer(registry, parts, Entropy(), keepalive=keepalive, max_connections=max_connections)
     await web.start(listeners or [Listener(port=0, trusted_proxies=("10.0.0.0/8",))])
     try:
         yield Running(web, api, lines, metrics)

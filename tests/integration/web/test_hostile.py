@@ -1,11 +1,14 @@
 """What no proper client sends: every answer is a clean refusal, and the server goes on."""
 
 import asyncio
+import contextlib
 import gzip
 import io
+import resource
 
 import pytest
 
+from homeserver.web.connections import connections_possible
 from homeserver.web.stream import Patience
 from tests.integration.web.conftest import Client
 from tests.integration.web.sample import C, Running, running
@@ -188,3 +191,20 @@ async def test_pipelined_requests_are_answered_in_order(web: Running) -> None:
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         assert f'"limit":{number},'.encode() in await reader.readexactly(length)
     writer.close()
+
+
+async def test_connections_beyond_the_limit_are_dropped_and_the_others_served() -> None:
+    async with running(max_connections=5) as web:
+        kept = [await asyncio.open_connection("127.0.0.1", web.port) for _ in range(5)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        for reader, writer in kept:
+            writer.write(f"GET {C}/echo HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            writer.close()
+
+
+def test_the_number_of_connections_fits_the_limit_of_open_files() -> None:
+    assert 0 < connections_possible() < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
