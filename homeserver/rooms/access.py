@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from homeserver.events.visibility import WORLD_READABLE, history_visibility_of
 from homeserver.graph.events import EventCache
-from homeserver.graph.interning import Interning
 from homeserver.graph.refs import BAN, JOIN, LEAVE
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
@@ -18,6 +17,9 @@ from homeserver.graph.visibility import HISTORY_VISIBILITY
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId
+from homeserver.rooms import store
+from homeserver.rooms.memberships import Memberships
+from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
 
@@ -32,8 +34,11 @@ class Access(NamedTuple):
 class RoomAccess:
     """One per process."""
 
-    def __init__(self, rooms: Rooms, events: EventCache, states: StateStore, interning: Interning) -> None:
-        self._interning = interning
+    def __init__(
+        self, db: Database, rooms: Rooms, events: EventCache, states: StateStore, memberships: Memberships
+    ) -> None:
+        self._db = db
+        self._memberships = memberships
         self._rooms = rooms
         self._events = events
         self._states = states
@@ -47,9 +52,9 @@ class RoomAccess:
         if peek and await self.world_readable(room):
             return Access(room, None)
         if member is not None and member.membership in (LEAVE, BAN):
-            left = await self._events.one(member.event_nid)
-            if left is not None and await self._was_in(requester, left.state_before.nid):
-                return Access(room, member.event_nid)
+            left_at = await self._left_at(requester, room)
+            if left_at is not None:
+                return Access(room, left_at)
         raise Forbidden("You are not in this room")
 
     async def state(self, access: Access) -> dict[int, int]:
@@ -63,11 +68,12 @@ class RoomAccess:
         stored = await self._events.one(nid) if nid else None
         return history_visibility_of(stored.event if stored else None) == WORLD_READABLE
 
-    async def _was_in(self, requester: Requester, state_before: int) -> bool:
-        """Whether they were joined before they left: who was only invited has nothing to read."""
-        key = ("m.room.member", requester.user_id)
-        keys = await self._interning.find_key_nids([key])
-        values = await self._states.values([state_before], list(keys.values()))
-        nid = values[state_before].get(keys.get(key, 0))
-        before = await self._events.one(nid) if nid else None
-        return before is not None and before.event.membership == "join"
+    async def _left_at(self, requester: Requester, room: Room) -> Position | None:
+        """Where they went after they were last joined, whatever has become of their membership since: a ban, an invite
+        turned down. None for who was never in, or has forgotten the room (ROOM-17).
+        """
+        own = (await self._memberships.of(requester.user_nid)).rooms.get(room.name.nid)
+        if own is not None and own.forgotten:
+            return None
+        async with self._db.read() as tx:
+            return await store.find_departure(tx, requester.user_nid, room.name.nid)

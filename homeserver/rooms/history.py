@@ -5,12 +5,13 @@ spec: client-server-api/#get_matrixclientv3roomsroomidmessages, #event-context (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from homeserver.events.client_format import with_room_id
 from homeserver.events.event import StateKey
 from homeserver.events.filtering import RoomEventFilter
+from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.states import StateStore
@@ -60,6 +61,7 @@ class HistoryService:
         self,
         db: Database,
         access: RoomAccess,
+        bundles: Bundles,
         interning: Interning,
         events: EventCache,
         states: StateStore,
@@ -68,6 +70,7 @@ class HistoryService:
     ) -> None:
         self._db = db
         self._access = access
+        self._bundles = bundles
         self._interning = interning
         self._events = events
         self._states = states
@@ -97,11 +100,12 @@ class HistoryService:
         found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
         state = await self._lazy_members(access, found) if wanted.lazy_load_members else []
+        extra = await self._extra(requester, found)
         return Page(
-            [self._render(requester, room_id, item) for item in found],
+            [self._render(requester, room_id, item, extra) for item in found],
             format_token(shown),
             None if end is None else format_token(end),
-            [self._render(requester, room_id, Visible(stored, 0)) for stored in state],
+            [self._render(requester, room_id, Visible(stored, 0), {}) for stored in state],
         )
 
     async def context(
@@ -121,15 +125,16 @@ class HistoryService:
         after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
         last = after[-1].stored if after else target
         state = await self._state_at(last, [*before, seen, *after], wanted)
+        extra = await self._extra(requester, [seen, *before, *after])
         return Context(
-            self._render(requester, room_id, seen),
-            [self._render(requester, room_id, item) for item in before],
-            [self._render(requester, room_id, item) for item in after],
+            self._render(requester, room_id, seen, extra),
+            [self._render(requester, room_id, item, extra) for item in before],
+            [self._render(requester, room_id, item, extra) for item in after],
             format_token(
                 start if start is not None else (before[-1].stored.nid - 1 if before else target.nid - 1)
             ),
             format_token(end if end is not None else last.nid),
-            [self._render(requester, room_id, Visible(stored, 0)) for stored in state],
+            [self._render(requester, room_id, Visible(stored, 0), {}) for stored in state],
         )
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -201,6 +206,14 @@ class HistoryService:
             }
         return [stored for stored in (await self._events.load(nids)).values() if wanted.matches(stored.event)]
 
-    def _render(self, requester: Requester, room_id: RoomId, item: Visible) -> bytes:
+    async def _extra(self, requester: Requester, found: Sequence[Visible]) -> dict[int, bytes]:
         reader = Reader(requester.user_nid, requester.device_id)
-        return with_room_id(item.stored.render(reader, item.membership, self._clock.now_ms()), room_id)
+        return await self._bundles.of(reader, [item.stored for item in found])
+
+    def _render(
+        self, requester: Requester, room_id: RoomId, item: Visible, extra: Mapping[int, bytes]
+    ) -> bytes:
+        reader = Reader(requester.user_nid, requester.device_id)
+        more = extra.get(item.stored.nid, b"")
+        rendered = item.stored.render(reader, item.membership, self._clock.now_ms(), extra=more)
+        return with_room_id(rendered, room_id)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 
 from homeserver.events.client_format import with_room_id
 from homeserver.events.event import StateKey
+from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN, MEMBERSHIPS
@@ -34,6 +35,7 @@ class ReadingService:
         self,
         db: Database,
         access: RoomAccess,
+        bundles: Bundles,
         memberships: Memberships,
         interning: Interning,
         events: EventCache,
@@ -42,6 +44,7 @@ class ReadingService:
     ) -> None:
         self._db = db
         self._access = access
+        self._bundles = bundles
         self._memberships = memberships
         self._interning = interning
         self._events = events
@@ -120,7 +123,10 @@ class ReadingService:
         if seen is None:
             raise NotFound("There is no such event")
         reader = Reader(requester.user_nid, requester.device_id)
-        return with_room_id(stored.render(reader, seen.membership, self._clock.now_ms()), room_id)
+        extra = (await self._bundles.of(reader, [stored])).get(stored.nid, b"")
+        return with_room_id(
+            stored.render(reader, seen.membership, self._clock.now_ms(), extra=extra), room_id
+        )
 
     # --- inside --------------------------------------------------------------------------------------------------
 

@@ -97,6 +97,21 @@ async def read_memberships(tx: Tx, user_nid: int) -> tuple[Position, list[tuple[
     return head.result[0], rows.result
 
 
+async def find_departure(tx: Tx, user_nid: int, room_nid: int) -> Position | None:
+    """The event with which a user's last stay in a room ended; None if there was none."""
+    return await tx.value(  # type: ignore[no-any-return]  # bigint
+        """
+        SELECT min(event_nid) FROM memberships
+        WHERE user_nid = %(user)s AND room_nid = %(room)s AND event_nid > (
+            SELECT max(event_nid) FROM memberships
+            WHERE user_nid = %(user)s AND room_nid = %(room)s AND membership = 1
+        )
+        """,
+        user=user_nid,
+        room=room_nid,
+    )
+
+
 async def page(  # noqa: PLR0917  # one value each, called in one place
     tx: Tx, room_nid: int, position: Position, stop: Position | None, backwards: bool, limit: int
 ) -> list[int]:

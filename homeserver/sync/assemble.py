@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from homeserver.graph.interning import RoomName
-from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.tokens import SyncToken, format_sync_token
 from homeserver.sync.rooms.stream import RoomsPart, Section
-from homeserver.sync.types import Part
+from homeserver.sync.types import Ask, Part
 
+NO_EVENTS = b'{"events":[]}'
 PIECE = 256 * 1024
 """Bytes of an answer that are sent together."""
 
@@ -23,18 +23,18 @@ def has_news(rooms: RoomsPart, parts: Sequence[Part]) -> bool:
 
 
 def assemble(
-    rooms: RoomsPart, parts: Sequence[Part], names: Mapping[int, RoomName], upto: Position
+    rooms: RoomsPart, parts: Sequence[Part], names: Mapping[int, RoomName], ask: Ask
 ) -> Iterator[bytes]:
     """Pieces of the answer. `names`: of every room in it."""
-    given = next((part.to_device for part in parts if part.to_device is not None), upto)
-    yield b'{"next_batch":' + json.dumps(format_sync_token(SyncToken(upto, given)))
+    given = next((part.to_device for part in parts if part.to_device is not None), ask.upto)
+    yield b'{"next_batch":' + json.dumps(format_sync_token(SyncToken(ask.upto, given)))
     top: dict[str, bytes] = {}
     for part in parts:
         top.update(part.always)
         top.update(part.top)
     for member, value in top.items():
         yield b",%b:%b" % (json.dumps(member), value)
-    join = _merged(rooms.join, parts)
+    join = _merged(rooms.join, parts, ask.state_after)
     kinds = {"join": join, "invite": rooms.invite, "knock": rooms.knock, "leave": rooms.leave}
     first = True
     for kind, sections in kinds.items():
@@ -47,11 +47,15 @@ def assemble(
     yield b"}" if first else b"}}"
 
 
-def _merged(join: Mapping[int, Section], parts: Sequence[Part]) -> dict[int, Section]:
+def _merged(
+    join: Mapping[int, Section], parts: Sequence[Part], state_after: str | None
+) -> dict[int, Section]:
+    # Who asked for `state_after` finds it in every room, also where only somebody types. (SYNC-06)
+    bare: Section = {state_after: b'{"events":[]}'} if state_after else {}
     merged = {room: dict(section) for room, section in join.items()}
     for part in parts:
         for room, members in part.rooms.items():
-            merged.setdefault(room, {}).update(members)
+            merged.setdefault(room, dict(bare)).update(members)
     return merged
 
 

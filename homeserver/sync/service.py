@@ -81,15 +81,15 @@ class SyncService:
         if at_once or upto > wish.to_device:
             ask, rooms, parts = await self._build(requester, wish)
             if at_once or has_news(rooms, parts):
-                return await self._assemble(rooms, parts, ask.upto)
+                return await self._assemble(rooms, parts, ask)
             upto = ask.upto
         while await self._wait(requester, upto, deadline - self._clock.monotonic()):
             ask, rooms, parts = await self._build(requester, wish)
             if has_news(rooms, parts):
-                return await self._assemble(rooms, parts, ask.upto)
+                return await self._assemble(rooms, parts, ask)
             upto = ask.upto
         ask, rooms, parts = await self._build(requester, wish)
-        return await self._assemble(rooms, parts, ask.upto)
+        return await self._assemble(rooms, parts, ask)
 
     async def _ask(self, requester: Requester, wish: Wish) -> Ask:
         user = await self._memberships.of(requester.user_nid)
@@ -125,7 +125,7 @@ class SyncService:
             return True
         return await self._notifier.wait(requester.user_nid, seconds)
 
-    async def _assemble(self, rooms: RoomsPart, parts: list[Part], upto: Position) -> Iterator[bytes]:
+    async def _assemble(self, rooms: RoomsPart, parts: list[Part], ask: Ask) -> Iterator[bytes]:
         nids = {
             *rooms.join,
             *rooms.leave,
@@ -133,4 +133,4 @@ class SyncService:
             *rooms.knock,
             *(nid for p in parts for nid in p.rooms),
         }
-        return assemble(rooms, parts, await self._interning.rooms(nids), upto)
+        return assemble(rooms, parts, await self._interning.rooms(nids), ask)

@@ -20,6 +20,7 @@ from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import PushFeature
+from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
 from homeserver.wiring.to_device import ToDeviceFeature
@@ -44,6 +45,7 @@ class Features:
         self.to_device = ToDeviceFeature(core, self.accounts.devices)
         self.push = PushFeature(core)
         self.account_data.stream.always("m.push_rules", self.push.rules.account_data)
+        self.relations = RelationsFeature(core, self.rooms)
         self.key_backup = KeyBackupFeature(core)
         self.e2ee = E2eeFeature(core, self.accounts, self.rooms)
         streams: list[Stream] = [
@@ -69,6 +71,7 @@ class Features:
             self.e2ee,
             self.key_backup,
             self.push,
+            self.relations,
             self.sync,
         )
         return [*own, *(api for feature in features for api in feature.apis())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeserver.config import Config
 from homeserver.events.room_version import ROOM_VERSIONS
+from homeserver.graph.bundles import Bundles
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.autojoin import AutoJoin
@@ -28,7 +29,7 @@ class RoomsFeature:
     def __init__(self, config: Config, core: Core, profiles: Profiles, invites: InvitePolicy) -> None:
         self.memberships = Memberships(core.db, core.tail)
         core.tail.attach(self.memberships)
-        self.access = RoomAccess(core.rooms, core.events, core.states, core.interning)
+        self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
         self.aliases = AliasService(core.db, core.rooms, core.events, core.interning, core.server_name)
         self.creation = CreationService(
             core.graph,
@@ -53,11 +54,26 @@ class RoomsFeature:
             core.transactions,
             AliasCheck(core.db, core.events),
         )
+        self.bundles = Bundles(core.db, core.events, core.clock)
         self.reading = ReadingService(
-            core.db, self.access, self.memberships, core.interning, core.events, core.visibility, core.clock
+            core.db,
+            self.access,
+            self.bundles,
+            self.memberships,
+            core.interning,
+            core.events,
+            core.visibility,
+            core.clock,
         )
         self.history = HistoryService(
-            core.db, self.access, core.interning, core.events, core.states, core.visibility, core.clock
+            core.db,
+            self.access,
+            self.bundles,
+            core.interning,
+            core.events,
+            core.states,
+            core.visibility,
+            core.clock,
         )
 
     def apis(self) -> list[object]:

@@ -1,0 +1,54 @@
+"""SQL of relations."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Tx
+
+MAX_DEPTH = 3
+
+
+class Wanted(NamedTuple):
+    """Which children of an event are asked for."""
+
+    parent_id: str
+    room_nid: int
+    rel_type: str | None
+    event_type: str | None
+    depth: int
+    after: Position
+    upto: Position
+    backwards: bool
+    limit: int
+
+
+async def find_children(tx: Tx, wanted: Wanted) -> list[int]:
+    """Numbers of the events that relate to one, `depth` relations deep, in (after, upto]; newest first if backwards."""
+    return await tx.column(
+        """
+        WITH RECURSIVE tree AS (
+            SELECT event_nid, rel_type, type, 1 AS depth FROM relations
+            WHERE parent_id = %(parent)s AND room_nid = %(room)s
+            UNION
+            SELECT r.event_nid, r.rel_type, r.type, t.depth + 1
+            FROM tree t JOIN events e ON e.event_nid = t.event_nid
+                        JOIN relations r ON r.parent_id = e.event_id AND r.room_nid = %(room)s
+            WHERE t.depth < %(depth)s
+        )
+        SELECT DISTINCT event_nid, CASE WHEN %(backwards)s THEN -event_nid ELSE event_nid END AS place FROM tree
+        WHERE event_nid > %(after)s AND event_nid <= %(upto)s
+          AND (%(rel_type)s::text = '' OR rel_type = %(rel_type)s) AND (%(type)s::text = '' OR type = %(type)s)
+        ORDER BY place LIMIT %(limit)s
+        """,
+        parent=wanted.parent_id,
+        room=wanted.room_nid,
+        depth=wanted.depth,
+        after=wanted.after,
+        upto=wanted.upto,
+        backwards=wanted.backwards,
+        rel_type=wanted.rel_type or "",
+        type=wanted.event_type or "",
+        limit=wanted.limit,
+    )

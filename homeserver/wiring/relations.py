@@ -1,0 +1,21 @@
+"""Relations, put together."""
+
+from __future__ import annotations
+
+from homeserver.relations.api import RelationsApi
+from homeserver.relations.service import RelationsService
+from homeserver.wiring.core import Core
+from homeserver.wiring.rooms import RoomsFeature
+
+
+class RelationsFeature:
+    """Service and endpoints."""
+
+    def __init__(self, core: Core, rooms: RoomsFeature) -> None:
+        self.service = RelationsService(
+            core.db, rooms.access, core.events, core.visibility, rooms.bundles, core.clock
+        )
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [RelationsApi(self.service)]
