@@ -110,7 +110,3 @@ class Connections(web.Server):
             info, task = found
             info.disconnected = True
             task.cancel()
-
-    async def finish(self, grace: float) -> None:
-        """Wait for running requests, then close what is left."""
-        await self.shutdown(grace)

@@ -8,10 +8,12 @@ seconds; what still runs then is cancelled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 
@@ -22,6 +24,9 @@ from homeserver.web.listener import Listener
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.registry import Registry
 from homeserver.web.request import RequestInfo
+
+LAST_MOMENT: Final = 0.1
+"""Seconds that connections get to close after the requests have ended, and handlers to end after being cancelled."""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,8 @@ class WebServer:
         self._numbers = itertools.count(1)
         self._prefix = entropy.letters(6)
         self._open: list[_Open] = []
+        self._under_way = 0
+        self._done = asyncio.Event()
         self.closing = asyncio.Event()
         """Set at the beginning of a shutdown."""
 
@@ -90,7 +97,10 @@ class WebServer:
         for opened in self._open:
             opened.sockets.close()
             opened.connections.pre_shutdown()
-        await asyncio.gather(*(o.connections.finish(grace) for o in self._open))
+        if self._under_way:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._done.wait(), grace)
+        await asyncio.gather(*(o.connections.shutdown(LAST_MOMENT) for o in self._open))
         self._open.clear()
         self._parts.wire.close()
 
@@ -99,12 +109,17 @@ class WebServer:
         waiting: Waiting = {}
         dispatcher = Dispatcher(self._registry.router(listener.resources), self._parts, waiting)
         proxies = TrustedProxies(listener.trusted_proxies)
-
         prefix, numbers = self._prefix, self._numbers
 
         async def handle(http: web.BaseRequest) -> Sent:
             info = RequestInfo(http, (prefix, next(numbers)), self.closing, proxies)
-            return await dispatcher.answer(info)
+            self._under_way += 1
+            try:
+                return await dispatcher.answer(info)
+            finally:
+                self._under_way -= 1
+                if not self._under_way and self.closing.is_set():
+                    self._done.set()
 
         connections = Connections(handle, waiting, self._room, keepalive=self._keepalive)
         tls = listener.tls.context() if listener.tls else None

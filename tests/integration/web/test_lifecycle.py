@@ -77,9 +77,18 @@ async def test_stopping_lets_a_write_finish_and_takes_no_new_requests(web: Runni
 
 async def test_stopping_ends_what_does_not_end_by_itself(web: Running) -> None:
     writer = await begin(web, "POST", f"{C}/write")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(1):
         await web.web.stop(grace=0.1)
     assert web.api.cancelled.is_set()
+    writer.close()
+
+
+async def test_stopping_does_not_wait_for_a_body_that_never_ends(web: Running) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.write(f"POST {C}/act HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n".encode())
+    await until(lambda: bool(web.lines))
+    async with asyncio.timeout(1):
+        await web.web.stop(grace=5)
     writer.close()
 
 
