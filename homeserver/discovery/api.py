@@ -28,8 +28,13 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "uk.tcpip.msc4133": True,  # extended profiles; in the specification since v1.16
     "uk.tcpip.msc4133.stable": True,
     "uk.timedout.msc4323": True,  # locking and suspending; since v1.18
+    "org.matrix.e2e_cross_signing": True,  # without it Element before 2025 sets up no cross-signing
+    "org.matrix.msc2285.stable": True,  # private receipts; since v1.4
+    "org.matrix.msc3440.stable": True,  # threads; since v1.3
+    "org.matrix.msc3771": True,  # receipts of threads; since v1.4
+    "org.matrix.msc3981": True,  # relations of relations; since v1.10
 }
-"""Of the features in this package's neighbourhood; others are handed over in the constructor."""
+"""Names under which clients look for what the versions above already say; others are handed over in the constructor."""
 
 
 class DiscoveryApi:

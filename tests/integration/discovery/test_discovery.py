@@ -14,6 +14,7 @@ async def test_versions_are_listed_by_name_whoever_asks(server: IdentityServer, 
     assert {f"v1.{minor}" for minor in range(1, 20)} <= set(answer["versions"])
     assert "r0.6.1" in answer["versions"]
     assert all(value is True for value in answer["unstable_features"].values())
+    assert "org.matrix.e2e_cross_signing" in answer["unstable_features"]
 
 
 async def test_clients_are_told_where_the_server_is_only_if_it_knows(start: Any) -> None:
