@@ -44,7 +44,7 @@ class PresenceApi:
             found["status_msg"] = row.status_msg
         return found
 
-    @endpoint("setPresence", "PUT", STATUS, auth=Auth.USER, limit="presence")
+    @endpoint("setPresence", "PUT", STATUS, auth=Auth.USER)
     async def set(self, requester: Requester, user_id: Path[UserId], body: Body[Wanted]) -> None:
         if user_id != requester.user_id:
             raise Forbidden("Only your own presence")

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from homeserver.config.rate_limits import RateLimitSection
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.web.auth import AdminRequester, Auth, Origin, Requester
 from homeserver.web.binding import Bounds, bind
@@ -13,6 +14,7 @@ from homeserver.web.resources import Resource
 from homeserver.web.router import Clash
 from homeserver.web.signature import In
 from homeserver.web.stream import BodyStream
+from tests.support.endpoints import declared
 
 
 def one(api: type) -> Endpoint:
@@ -191,3 +193,9 @@ def test_the_size_of_a_body_is_declared_or_configured() -> None:
 
     bounds = Bounds(client_body=10, server_body=20)
     assert [bind(e, Api(), bounds).max_body for e in endpoints_of(Api)] == [5, 10, 20]
+
+
+def test_every_limit_that_an_endpoint_names_can_be_configured() -> None:
+    """API-08"""
+    named = {endpoint.limit for endpoint in declared() if endpoint.limit}
+    assert named <= set(RateLimitSection.model_fields)
