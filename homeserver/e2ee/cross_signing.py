@@ -31,6 +31,7 @@ from homeserver.web.auth import Requester
 USAGES = {MASTER: "master", SELF_SIGNING: "self_signing", USER_SIGNING: "user_signing"}
 FIELDS = {MASTER: "master_key", SELF_SIGNING: "self_signing_key", USER_SIGNING: "user_signing_key"}
 MAX_KEY_BYTES = 16 * 1024
+ED25519_BYTES = 32
 
 
 class Plan(NamedTuple):
@@ -119,14 +120,26 @@ def _read_key(requester: Requester, usage: int, key: Mapping[str, Any]) -> Signi
     if not isinstance(keys, Mapping) or len(keys) != 1:
         raise InvalidParam(f"{where}.keys: exactly one key is expected")
     [(name, public_key)] = keys.items()
-    if not isinstance(public_key, str) or name != f"ed25519:{public_key}":
-        raise InvalidParam(f"{where}.keys: not a key under its own name")
+    if not isinstance(public_key, str) or name != f"ed25519:{public_key}" or not _is_ed25519(public_key):
+        raise InvalidParam(f"{where}.keys: not an ed25519 key under its own name")
     data = canonical_json.encode({field: value for field, value in key.items() if field != "unsigned"})
     if len(data) > MAX_KEY_BYTES:
         raise TooLarge(f"{where}: more than {MAX_KEY_BYTES} bytes")
-    if not isinstance(key.get("signatures", {}), Mapping):
-        raise BadJson(f"{where}.signatures: not an object")
+    signatures = key.get("signatures", {})
+    if not isinstance(signatures, Mapping) or not all(isinstance(by, Mapping) for by in signatures.values()):
+        raise BadJson(f"{where}.signatures: not an object of objects")
+    if any(
+        signer != requester.user_id for signer in signatures
+    ):  # it would be shown as a signature of theirs
+        raise InvalidParam(f"{where}.signatures: of somebody else")
     return SigningRow(requester.user_nid, usage, public_key, data)
+
+
+def _is_ed25519(public_key: str) -> bool:
+    try:
+        return len(base64.decode(public_key)) == ED25519_BYTES
+    except ValueError:
+        return False
 
 
 def _require_signed(user_id: UserId, usage: int, key: Mapping[str, Any], master: str) -> None:

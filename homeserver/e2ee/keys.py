@@ -11,7 +11,7 @@ from typing import Any
 from homeserver.e2ee import signing_store, store
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry
 from homeserver.e2ee.merge import KeysOfUsers, merge_keys
-from homeserver.e2ee.store import NewKey
+from homeserver.e2ee.store import NewKey, SameId
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Written
 from homeserver.log.writer import LogWriter
@@ -25,7 +25,13 @@ MAX_KEYS = 1_000
 """One-time keys of one upload."""
 MAX_KEY_BYTES = 16 * 1024
 MAX_DEVICE_KEYS_BYTES = 64 * 1024
+MAX_STORED = 5_000
+"""One-time keys a device can have waiting; clients keep 50 to 100."""
+MAX_FALLBACK = 16
+"""Algorithms of one upload with a fallback key."""
 MAX_NAME = 255
+MAX_CLAIMED = 10_000
+"""Devices of one claim."""
 MAX_USERS = 5_000
 """Users asked about in one query or claim."""
 
@@ -60,12 +66,15 @@ class KeyService:
         once, fallback = read_keys(one_time_keys, "one_time_keys"), read_keys(fallback_keys, "fallback_keys")
         if len({key.algorithm for key in fallback}) < len(fallback):
             raise InvalidParam("fallback_keys: more than one key of an algorithm")
+        if len(fallback) > MAX_FALLBACK:
+            raise InvalidParam(f"fallback_keys: more than {MAX_FALLBACK} algorithms")
         async with self._db.read() as tx:
             before = await store.find_device_keys(tx, user_nid, device_id) if keys is not None else None
             same = await store.find_same_ids(tx, user_nid, device_id, once) if once else {}
-        for key in once:
-            if same.get((key.algorithm, key.key_id), key.key) != key.key:
-                raise InvalidParam(f"one_time_keys.{key.algorithm}:{key.key_id}: another key has that id")
+            counts, _ = await store.count_keys(tx, user_nid, device_id)
+        once = _new_keys(once, same)
+        if once and sum(counts.values()) + len(once) > MAX_STORED:
+            raise InvalidParam(f"one_time_keys: more than {MAX_STORED} keys would wait")
         await self._write(user_nid, user_id, device_id, keys if keys != before else None, once, fallback)
         async with self._db.read() as tx:
             counts, _ = await store.count_keys(tx, user_nid, device_id)
@@ -143,7 +152,10 @@ class KeyService:
             (nid, device, algorithm)
             for user, nid in nids.items()
             for device, algorithm in wanted[user].items()
+            if "\0" not in device + algorithm  # no device is called so
         ]
+        if len(rows) > MAX_CLAIMED:
+            raise InvalidParam(f"one_time_keys: more than {MAX_CLAIMED} devices")
         if not rows:
             return {}
         async with self._db.transaction() as tx:
@@ -186,7 +198,9 @@ def check_device_keys(user_id: UserId, device_id: str, keys: Mapping[str, Any]) 
     if not isinstance(signatures, Mapping):
         raise BadJson("device_keys.signatures: not an object")
     for signer, by_key in signatures.items():
-        _check_strings(by_key, f"device_keys.signatures.{signer}")
+        if signer != user_id:  # others would be shown it as a signature of theirs
+            raise InvalidParam("device_keys.signatures: of somebody else")
+        _check_strings(by_key, "device_keys.signatures")
     data = canonical_json.encode({key: value for key, value in keys.items() if key != "unsigned"})
     if len(data) > MAX_DEVICE_KEYS_BYTES:
         raise TooLarge(f"device_keys: more than {MAX_DEVICE_KEYS_BYTES} bytes")
@@ -212,6 +226,18 @@ def read_keys(keys: Mapping[str, Any], where: str) -> list[NewKey]:
             raise TooLarge(f"{where}.{name}: more than {MAX_KEY_BYTES} bytes")
         rows.append(NewKey(algorithm, key_id, data))
     return rows
+
+
+def _new_keys(keys: Sequence[NewKey], same: Mapping[tuple[str, str], SameId]) -> list[NewKey]:
+    """Those that are not there yet. Raises `InvalidParam` for another key under the id of one that waits (E2E-02)."""
+    found: list[NewKey] = []
+    for key in keys:
+        stored = same.get((key.algorithm, key.key_id))
+        if stored is None or (stored.claimed and stored.key != key.key):
+            found.append(key)
+        elif stored.key != key.key:
+            raise InvalidParam(f"one_time_keys.{key.algorithm}:{key.key_id}: another key has that id")
+    return found
 
 
 def _check_strings(value: object, where: str) -> None:

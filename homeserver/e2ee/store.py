@@ -86,9 +86,11 @@ async def find_device_keys(tx: Tx, user_nid: int, device_id: str) -> bytes | Non
 
 
 def upsert_device_keys(batch: Pipeline, user_nid: int, device_id: str, keys: bytes) -> None:
+    """Of a device that has ended meanwhile nothing is kept; so it is with all keys below."""
     batch.execute(
         """
-        INSERT INTO device_keys (user_nid, device_id, keys) VALUES (%(user)s, %(device)s, %(keys)s)
+        INSERT INTO device_keys (user_nid, device_id, keys)
+        SELECT user_nid, device_id, %(keys)s FROM devices WHERE user_nid = %(user)s AND device_id = %(device)s
         ON CONFLICT (user_nid, device_id) DO UPDATE SET keys = excluded.keys
         """,
         user=user_nid,
@@ -103,7 +105,7 @@ def find_devices(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[Device
         DeviceRow,
         """
         SELECT k.user_nid, k.device_id, k.keys, d.display_name
-        FROM device_keys k LEFT JOIN devices d USING (user_nid, device_id)
+        FROM device_keys k JOIN devices d USING (user_nid, device_id)
         WHERE k.user_nid = ANY(%(users)s::bigint[])
         """,
         users=list(user_nids),
@@ -111,7 +113,7 @@ def find_devices(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[Device
 
 
 def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
-    """All keys of devices that end, and signatures of them."""
+    """All keys of devices that end, and signatures of them and by them."""
     devices = list(device_ids)
     batch.execute(
         "DELETE FROM device_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
@@ -133,18 +135,36 @@ def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str])
         user=user_nid,
         devices=devices,
     )
+    batch.execute(
+        """
+        DELETE FROM key_signatures WHERE signer_nid = %(user)s AND target_nid = %(user)s
+          AND signer_key = ANY(%(signers)s::text[])
+        """,
+        user=user_nid,
+        signers=[f"ed25519:{device}" for device in devices],
+    )
 
 
 # --- one-time and fallback keys ------------------------------------------------------------------------------------
 
+REMEMBERED = 1_000
+"""Keys given out that are remembered per device, so that an upload that is repeated does not bring them back."""
+
+
+class SameId(NamedTuple):
+    """What is stored under an id that is uploaded."""
+
+    key: bytes
+    claimed: bool
+
 
 async def find_same_ids(
     tx: Tx, user_nid: int, device_id: str, keys: Sequence[NewKey]
-) -> dict[tuple[str, str], bytes]:
-    """(algorithm, key id) -> key of those that are stored already under these ids."""
+) -> dict[tuple[str, str], SameId]:
+    """(algorithm, key id) -> what is stored already under these ids, given out or not."""
     rows = await tx.all(
         """
-        SELECT k.algorithm, k.key_id, k.key FROM one_time_keys k
+        SELECT k.algorithm, k.key_id, k.key, k.claimed FROM one_time_keys k
         JOIN unnest(%(algorithms)s::text[], %(ids)s::text[]) AS w (algorithm, key_id) USING (algorithm, key_id)
         WHERE k.user_nid = %(user)s AND k.device_id = %(device)s
         """,
@@ -153,25 +173,41 @@ async def find_same_ids(
         algorithms=[key.algorithm for key in keys],
         ids=[key.key_id for key in keys],
     )
-    return {(row[0], row[1]): row[2] for row in rows}
+    return {(row[0], row[1]): SameId(row[2], row[3]) for row in rows}
 
 
 def insert_one_time_keys(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]) -> None:
-    """In the order given; a key that is there already stays where it is."""
+    """In the order given. A key that is there stays where it is, given out or not; another key takes the id of one
+    that was given out.
+    """
     batch.execute(
         """
-        INSERT INTO one_time_keys (user_nid, device_id, algorithm, key_id, key)
-        SELECT %(user)s, %(device)s, algorithm, key_id, key
-        FROM unnest(%(algorithms)s::text[], %(ids)s::text[], %(keys)s::bytea[])
+        INSERT INTO one_time_keys AS k (user_nid, device_id, algorithm, key_id, key)
+        SELECT d.user_nid, d.device_id, algorithm, key_id, key
+        FROM devices d, unnest(%(algorithms)s::text[], %(ids)s::text[], %(keys)s::bytea[])
              WITH ORDINALITY AS row (algorithm, key_id, key, place)
+        WHERE d.user_nid = %(user)s AND d.device_id = %(device)s
         ORDER BY place
-        ON CONFLICT (user_nid, device_id, algorithm, key_id) DO NOTHING
+        ON CONFLICT (user_nid, device_id, algorithm, key_id) DO UPDATE
+            SET key_nid = DEFAULT, key = excluded.key, claimed = false
+            WHERE k.claimed AND k.key <> excluded.key
         """,
         user=user_nid,
         device=device_id,
         algorithms=[key.algorithm for key in keys],
         ids=[key.key_id for key in keys],
         keys=[key.key for key in keys],
+    )
+    batch.execute(
+        """
+        DELETE FROM one_time_keys WHERE key_nid IN (
+            SELECT key_nid FROM one_time_keys
+            WHERE user_nid = %(user)s AND device_id = %(device)s AND claimed
+            ORDER BY key_nid DESC OFFSET %(remembered)s)
+        """,
+        user=user_nid,
+        device=device_id,
+        remembered=REMEMBERED,
     )
 
 
@@ -180,8 +216,10 @@ def upsert_fallback_keys(batch: Pipeline, user_nid: int, device_id: str, keys: S
     batch.execute(
         """
         INSERT INTO fallback_keys (user_nid, device_id, algorithm, key_id, key)
-        SELECT %(user)s, %(device)s, algorithm, key_id, key
-        FROM unnest(%(algorithms)s::text[], %(ids)s::text[], %(keys)s::bytea[]) AS row (algorithm, key_id, key)
+        SELECT d.user_nid, d.device_id, algorithm, key_id, key
+        FROM devices d, unnest(%(algorithms)s::text[], %(ids)s::text[], %(keys)s::bytea[])
+             AS row (algorithm, key_id, key)
+        WHERE d.user_nid = %(user)s AND d.device_id = %(device)s
         ON CONFLICT (user_nid, device_id, algorithm) DO UPDATE
             SET key_id = excluded.key_id, key = excluded.key, used = false
             WHERE (fallback_keys.key_id, fallback_keys.key) <> (excluded.key_id, excluded.key)
@@ -200,7 +238,7 @@ async def count_keys(tx: Tx, user_nid: int, device_id: str) -> tuple[dict[str, i
         counts = batch.all(
             """
             SELECT algorithm, count(*) FROM one_time_keys
-            WHERE user_nid = %(user)s AND device_id = %(device)s GROUP BY algorithm
+            WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT claimed GROUP BY algorithm
             """,
             user=user_nid,
             device=device_id,
@@ -219,7 +257,7 @@ async def count_keys(tx: Tx, user_nid: int, device_id: str) -> tuple[dict[str, i
 async def claim(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]:
     """Take one key per (user_nid, device_id, algorithm): the oldest that nobody takes at this moment, and only once.
 
-    One statement: the row is locked, deleted and returned; a row another claim has locked is passed over.
+    One statement: the row is locked, marked and returned; a row another claim has locked is passed over.
     """
     return await tx.rows(
         Claimed,
@@ -231,10 +269,11 @@ async def claim(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]
             SELECT k.key_nid FROM wanted w, LATERAL (
                 SELECT o.key_nid FROM one_time_keys o
                 WHERE o.user_nid = w.user_nid AND o.device_id = w.device_id AND o.algorithm = w.algorithm
+                  AND NOT o.claimed
                 ORDER BY o.key_nid LIMIT 1 FOR UPDATE SKIP LOCKED
             ) k
         )
-        DELETE FROM one_time_keys USING picked WHERE one_time_keys.key_nid = picked.key_nid
+        UPDATE one_time_keys SET claimed = true FROM picked WHERE one_time_keys.key_nid = picked.key_nid
         RETURNING user_nid, device_id, algorithm, key_id, key
         """,
         users=[row[0] for row in wanted],
@@ -244,15 +283,23 @@ async def claim(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]
 
 
 async def use_fallback(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]:
-    """The fallback keys, marked used. Every algorithm of a device at most once."""
+    """The fallback keys, marked used. Every algorithm of a device at most once.
+
+    Locked in order, so that two claims of the same devices do not wait for each other.
+    """
     return await tx.rows(
         Claimed,
         """
-        UPDATE fallback_keys f SET used = true
-        FROM unnest(%(users)s::bigint[], %(devices)s::text[], %(algorithms)s::text[])
-             AS w (user_nid, device_id, algorithm)
-        WHERE f.user_nid = w.user_nid AND f.device_id = w.device_id AND f.algorithm = w.algorithm
-        RETURNING f.user_nid, f.device_id, f.algorithm, f.key_id, f.key
+        WITH locked AS (
+            SELECT f.* FROM fallback_keys f
+            JOIN unnest(%(users)s::bigint[], %(devices)s::text[], %(algorithms)s::text[])
+                 AS w (user_nid, device_id, algorithm) USING (user_nid, device_id, algorithm)
+            ORDER BY user_nid, device_id, algorithm FOR NO KEY UPDATE OF f
+        ), marked AS (
+            UPDATE fallback_keys f SET used = true FROM locked l
+            WHERE f.user_nid = l.user_nid AND f.device_id = l.device_id AND f.algorithm = l.algorithm AND NOT l.used
+        )
+        SELECT user_nid, device_id, algorithm, key_id, key FROM locked
         """,
         users=[row[0] for row in wanted],
         devices=[row[1] for row in wanted],
@@ -260,6 +307,6 @@ async def use_fallback(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[C
     )
 
 
-async def delete_all_one_time_keys(tx: Tx) -> int:
-    """After a restore from a backup: keys in it may have been handed out since, and must not be again. Returns how many."""
-    return await tx.execute("DELETE FROM one_time_keys")
+def spend_one_time_keys(batch: Pipeline) -> Later[int]:
+    """After a restore from a backup: keys in it may have been handed out since, and must not be again. How many."""
+    return batch.execute("UPDATE one_time_keys SET claimed = true WHERE NOT claimed")

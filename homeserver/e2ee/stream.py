@@ -104,7 +104,9 @@ class E2eeStream:
     # --- devices ---------------------------------------------------------------------------------------------------
 
     def deletion_entries(self, change: DeviceChange) -> Sequence[Entry]:
-        return (DeviceListEntry(change.user_nid, change.user_id),)
+        counts = (KeyCountEntry(change.user_nid, device_id) for device_id in change.device_ids)
+        # The counts too: a device that is made again under the same id starts without keys.
+        return (DeviceListEntry(change.user_nid, change.user_id), *counts)
 
     def on_devices_deleted(
         self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]

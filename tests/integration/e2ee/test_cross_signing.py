@@ -1,0 +1,239 @@
+"""Cross-signing keys and signatures: CHECKLIST E2E-06 to E2E-10."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.crypto import DeviceCrypto, Identity, Signer, changed_in, in_encrypted_room, query, some_key
+from tests.support.server import PASSWORD, Server
+from tests.support.user import User
+
+SIGNING = "/keys/device_signing/upload"
+SIGNATURES = "/keys/signatures/upload"
+
+
+def proof(user: User, session: str | None = None) -> dict[str, Any]:
+    auth = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": user.user_id}}
+    return {**auth, "password": PASSWORD, **({"session": session} if session else {})}
+
+
+async def test_the_first_keys_need_no_proof_the_same_again_neither_others_do(server: Server) -> None:
+    """E2E-07."""
+    alice = await server.register("alice")
+    first = Identity(alice)
+    await first.upload()
+    await alice.post(SIGNING, json=first.body())
+    other = Identity(alice)
+    question = await alice.post(SIGNING, json=other.body(), expect=401)
+    assert (await query(alice, alice))["master_keys"] == {alice.user_id: first.key("master")}
+    await alice.post(SIGNING, json={**other.body(), "auth": proof(alice, question["session"])})
+    assert (await query(alice, alice))["master_keys"] == {alice.user_id: other.key("master")}
+
+
+async def test_everybody_sees_master_and_self_signing_keys_and_oneself_all(server: Server) -> None:
+    """E2E-05."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    keys = Identity(alice)
+    await keys.upload()
+    own, others = await query(alice, alice), await query(bob, alice)
+    for found in (own, others):
+        assert found["master_keys"] == {alice.user_id: keys.key("master")}
+        assert found["self_signing_keys"] == {alice.user_id: keys.key("self_signing")}
+    assert own["user_signing_keys"] == {alice.user_id: keys.key("user_signing")}
+    assert others.get("user_signing_keys", {}) == {}
+
+
+async def test_keys_must_be_signed_by_the_master_key(server: Server) -> None:
+    """E2E-08: by the one given, or the one stored."""
+    alice = await server.register("alice")
+    keys, other = Identity(alice), Identity(alice)
+    body = {"self_signing_key": keys.key("self_signing")}
+    await alice.post(SIGNING, json=body, expect=(400, "M_MISSING_PARAM"))
+    wrong = {"master_key": keys.key("master"), "user_signing_key": other.key("user_signing")}
+    await alice.post(SIGNING, json=wrong, expect=(400, "M_INVALID_SIGNATURE"))
+    unsigned = {**keys.key("self_signing"), "signatures": {}}
+    await alice.post(
+        SIGNING, json={"master_key": keys.key("master"), "self_signing_key": unsigned}, expect=400
+    )
+    assert (await query(alice, alice)).get("master_keys", {}) == {}
+    await alice.post(SIGNING, json={"master_key": keys.key("master")})
+    question = await alice.post(SIGNING, json=body, expect=401)
+    await alice.post(SIGNING, json={**body, "auth": proof(alice, question["session"])})
+    assert (await query(alice, alice))["self_signing_keys"] == {alice.user_id: keys.key("self_signing")}
+
+
+async def test_a_key_is_not_called_like_a_device_nor_a_device_like_a_key(server: Server) -> None:
+    """E2E-08, E2E-10."""
+    alice = await server.register("alice")
+    keys = Identity(alice)
+    device = await alice.new_device(keys.master.public)
+    await DeviceCrypto(device).upload()
+    await alice.post(SIGNING, json=keys.body(), expect=(403, "M_FORBIDDEN"))
+    other = Identity(alice)
+    await other.upload()
+    login = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": alice.user_id},
+        "password": PASSWORD,
+        "device_id": other.self_signing.public,
+    }
+    await server.client.post("/login", json=login, expect=(403, "M_FORBIDDEN"))
+
+
+async def test_a_device_without_keys_keeps_its_name_from_being_a_key_too(server: Server) -> None:
+    """E2E-08, E2E-10: the device may upload its keys later."""
+    alice = await server.register("alice")
+    keys = Identity(alice)
+    await alice.new_device(keys.user_signing.public)
+    await alice.post(SIGNING, json=keys.body(), expect=(403, "M_FORBIDDEN"))
+
+
+def _bad(field: str, value: Any) -> Any:
+    def change(key: dict[str, Any]) -> dict[str, Any]:
+        return {**key, field: value}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _bad("user_id", "@somebody:else"),
+        _bad("user_id", None),
+        _bad("usage", ["self_signing"]),
+        _bad("usage", "master"),
+        _bad("keys", {}),
+        _bad("keys", {"ed25519:a": "b"}),
+        _bad("keys", {"ed25519:a\0b": "a\0b"}),
+        _bad("keys", {"ed25519:AAAA": "AAAA"}),
+        _bad("keys", {f"ed25519:{'A' * 43}": "A" * 43, f"ed25519:{'B' * 42}A": "B" * 42 + "A"}),
+        _bad("signatures", []),
+        _bad("signatures", {"@somebody:else": {"ed25519:X": "c2ln"}}),
+    ],
+)
+async def test_malformed_keys_are_refused(server: Server, change: Any) -> None:
+    """E2E-08: nothing is stored."""
+    alice = await server.register("alice")
+    body = {"master_key": change(Identity(alice).key("master"))}
+    await alice.post(SIGNING, json=body, expect=400)
+    assert (await query(alice, alice)).get("master_keys", {}) == {}
+
+
+async def test_a_huge_key_is_refused(server: Server) -> None:
+    """E2E-08."""
+    alice = await server.register("alice")
+    key = {**Identity(alice).key("master"), "org.example": "x" * 20_000}
+    await alice.post(SIGNING, json={"master_key": key}, expect=(413, "M_TOO_LARGE"))
+
+
+async def test_a_user_signs_their_devices_and_everybody_sees_it(server: Server) -> None:
+    """E2E-06, E2E-09."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await in_encrypted_room(alice, bob)
+    keys, device = Identity(alice), DeviceCrypto(alice)
+    sent = (await device.upload())["device_keys"]
+    await keys.upload()
+    await bob.sync()
+    signed = keys.self_signing.sign(alice.user_id, sent)
+    answer = await alice.post(SIGNATURES, json={alice.user_id: {alice.device_id: signed}})
+    assert answer["failures"] == {}
+    assert alice.user_id in changed_in(await bob.sync())
+    for reader in (alice, bob):
+        assert (await query(reader, alice))["device_keys"][alice.user_id][alice.device_id] == signed
+    again = await alice.post(SIGNATURES, json={alice.user_id: {alice.device_id: signed}})
+    assert again["failures"] == {}
+
+
+async def test_the_master_key_is_signed_by_devices(server: Server) -> None:
+    """E2E-06: everybody sees the owner's devices' signatures."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    keys, device = Identity(alice), DeviceCrypto(alice)
+    await device.upload()
+    await keys.upload()
+    signed = device.signer.sign(alice.user_id, keys.key("master"))
+    answer = await alice.post(SIGNATURES, json={alice.user_id: {keys.master.public: signed}})
+    assert answer["failures"] == {}
+    assert (await query(bob, alice))["master_keys"][alice.user_id] == signed
+
+
+async def test_a_signature_of_somebody_else_is_seen_by_the_signer_alone(server: Server) -> None:
+    """E2E-06, E2E-09."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    await in_encrypted_room(alice, bob, carol)
+    mine, theirs = Identity(alice), Identity(bob)
+    await mine.upload()
+    await theirs.upload()
+    for user in (alice, bob, carol):
+        await user.sync()
+    signed = mine.user_signing.sign(alice.user_id, theirs.key("master"))
+    answer = await alice.post(SIGNATURES, json={bob.user_id: {theirs.master.public: signed}})
+    assert answer["failures"] == {}
+    assert (await query(alice, bob))["master_keys"][bob.user_id] == signed
+    for reader in (bob, carol):
+        assert (await query(reader, bob))["master_keys"][bob.user_id] == theirs.key("master")
+    assert bob.user_id in changed_in(await alice.sync())
+    assert not changed_in(await carol.sync()) and not changed_in(await bob.sync())
+
+
+async def test_each_wrong_signature_is_told_and_the_right_ones_are_kept(server: Server) -> None:
+    """E2E-09."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await alice.new_device()
+    keys, theirs = Identity(alice), Identity(bob)
+    laptop_keys = (await DeviceCrypto(alice).upload())["device_keys"]
+    phone_keys = (await DeviceCrypto(phone).upload())["device_keys"]
+    bobs = (await DeviceCrypto(bob).upload())["device_keys"]
+    await keys.upload()
+    await theirs.upload()
+    good = keys.self_signing.sign(alice.user_id, laptop_keys)
+    false = {**phone_keys, "signatures": {alice.user_id: {keys.self_signing.key_id: "A" * 86}}}
+    by_stranger = Signer().sign(alice.user_id, theirs.key("self_signing"))
+    body = {
+        alice.user_id: {alice.device_id: good, phone.device_id: false, "NONE": phone_keys},
+        bob.user_id: {
+            theirs.self_signing.public: by_stranger,
+            bob.device_id: keys.user_signing.sign(alice.user_id, bobs),
+        },
+        "@nobody:nowhere.invalid": {"X": phone_keys},
+        "no user": {"a\0b": {}},
+    }
+    failures = (await alice.post(SIGNATURES, json=body))["failures"]
+    assert set(failures[alice.user_id]) == {phone.device_id, "NONE"}
+    assert failures[alice.user_id][phone.device_id]["errcode"] == "M_INVALID_SIGNATURE"
+    assert failures[alice.user_id]["NONE"]["errcode"] == "M_NOT_FOUND"
+    assert set(failures[bob.user_id]) == {theirs.self_signing.public, bob.device_id}
+    assert set(failures) == set(body)
+    found = await query(alice, alice, bob)
+    assert found["device_keys"][alice.user_id] == {alice.device_id: good, phone.device_id: phone_keys}
+    assert found["device_keys"][bob.user_id][bob.device_id] == bobs
+
+
+async def test_another_object_under_a_right_signature_is_refused(server: Server) -> None:
+    """E2E-09: what is signed must be what is stored."""
+    alice = await server.register("alice")
+    keys, device = Identity(alice), DeviceCrypto(alice)
+    sent = (await device.upload())["device_keys"]
+    await keys.upload()
+    changed = {**sent, "keys": {**sent["keys"], f"curve25519:{alice.device_id}": some_key()}, "more": 1.5}
+    body = {alice.user_id: {alice.device_id: keys.self_signing.sign(alice.user_id, changed)}}
+    failures = (await alice.post(SIGNATURES, json=body))["failures"]
+    assert failures[alice.user_id][alice.device_id]["errcode"] == "M_INVALID_SIGNATURE"
+
+
+async def test_signatures_of_a_device_end_with_it(server: Server) -> None:
+    """E2E-13: a device that is made again under the id is not signed."""
+    alice = await server.register("alice")
+    phone = await alice.new_device("PHONE")
+    keys, device = Identity(alice), DeviceCrypto(phone)
+    sent = (await device.upload())["device_keys"]
+    await keys.upload()
+    master = device.signer.sign(alice.user_id, keys.key("master"))
+    signed = keys.self_signing.sign(alice.user_id, sent)
+    body = {alice.user_id: {"PHONE": signed, keys.master.public: master}}
+    assert (await alice.post(SIGNATURES, json=body))["failures"] == {}
+    await phone.logout()
+    again = await alice.new_device("PHONE")
+    sent = (await DeviceCrypto(again).upload())["device_keys"]
+    found = await query(alice, alice)
+    assert found["device_keys"][alice.user_id]["PHONE"] == sent
+    assert found["master_keys"][alice.user_id] == keys.key("master")
