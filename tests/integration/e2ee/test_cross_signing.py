@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.crypto import DeviceCrypto, Identity, Signer, changed_in, in_encrypted_room, query, some_key
+from tests.support.crypto import (
+    DeviceCrypto,
+    Identity,
+    Signer,
+    changed_in,
+    in_encrypted_room,
+    query,
+    some_key,
+)
 from tests.support.server import PASSWORD, Server
 from tests.support.user import User
 
@@ -172,7 +180,8 @@ async def test_a_signature_of_somebody_else_is_seen_by_the_signer_alone(server: 
     for reader in (bob, carol):
         assert (await query(reader, bob))["master_keys"][bob.user_id] == theirs.key("master")
     assert bob.user_id in changed_in(await alice.sync())
-    assert not changed_in(await carol.sync()) and not changed_in(await bob.sync())
+    assert not changed_in(await carol.sync())
+    assert not changed_in(await bob.sync())
 
 
 async def test_each_wrong_signature_is_told_and_the_right_ones_are_kept(server: Server) -> None:

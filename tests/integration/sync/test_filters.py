@@ -1,0 +1,153 @@
+"""Filters and the shape of events: CHECKLIST section 6."""
+
+from typing import Any
+
+from tests.support.server import Server
+from tests.support.user import User
+
+FILTER = "/user/{}/filter"
+
+
+async def bodies(user: User, room: str, **timeline: Any) -> list[str]:
+    """What of the room's conversation a sync with this timeline filter shows; other kinds by their type."""
+    reply = await user.sync(since=None, filter={"room": {"timeline": {"limit": 50, **timeline}}})
+    events = reply.get("rooms", {}).get("join", {}).get(room, {}).get("timeline", {}).get("events", [])
+    return [event["content"].get("body", event["type"]) for event in events]
+
+
+async def test_filters_are_kept_for_their_owner(server: Server) -> None:
+    """FILT-01."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    wanted = {"room": {"timeline": {"limit": 1, "types": ["m.room.message"]}}}
+    filter_id = (await alice.post(FILTER, alice.user_id, json=wanted))["filter_id"]
+    assert not filter_id.startswith("{")
+    assert await alice.get(FILTER + "/{}", alice.user_id, filter_id) == wanted
+    await alice.get(FILTER + "/{}", alice.user_id, "nonsense", expect=(404, "M_NOT_FOUND"))
+    await alice.get(FILTER + "/{}", alice.user_id, "99999", expect=(404, "M_NOT_FOUND"))
+    await bob.get(FILTER + "/{}", alice.user_id, filter_id, expect=(403, "M_FORBIDDEN"))
+    await bob.post(FILTER, alice.user_id, json=wanted, expect=(403, "M_FORBIDDEN"))
+    room = await alice.create_room()
+    await alice.send(room, "one")
+    two = await alice.send(room, "two")
+    for given in (filter_id, wanted):
+        timeline = (await alice.sync(since=None, filter=given))["rooms"]["join"][room]["timeline"]
+        assert [e["event_id"] for e in timeline["events"]] == [two]
+    await alice.sync(filter="77777", expect=400)
+    await alice.sync(filter="{broken", expect=400)
+
+
+async def test_what_a_timeline_filter_lets_through(server: Server) -> None:
+    """FILT-02, FILT-03."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room)
+    await alice.send(room, "from alice")
+    await bob.send(room, "from bob")
+    await alice.send(room, "picture", url="mxc://localhost/a")
+    await alice.send_event(room, "org.example.kind", {"body": "custom"})
+    assert await bodies(alice, room, types=["m.room.message"]) == ["from alice", "from bob", "picture"]
+    assert await bodies(alice, room, types=["m.room.mess*", "org.*"]) == [
+        "from alice",
+        "from bob",
+        "picture",
+        "custom",
+    ]
+    assert await bodies(alice, room, types=["m.room.message"], not_types=["m.*"]) == []
+    assert await bodies(alice, room, types=[]) == []
+    assert await bodies(alice, room, senders=[bob.user_id], types=["m.room.message"]) == ["from bob"]
+    assert "from bob" not in await bodies(alice, room, not_senders=[bob.user_id])
+    both = {"senders": [bob.user_id], "not_senders": [bob.user_id]}
+    assert await bodies(alice, room, **both) == []
+    assert await bodies(alice, room, contains_url=True) == ["picture"]
+    assert "picture" not in await bodies(alice, room, contains_url=False)
+
+
+async def test_rooms_are_chosen_before_their_sections(server: Server) -> None:
+    """FILT-03: `room.rooms` before `room.timeline.rooms`, and for account data and ephemeral events too."""
+    alice = await server.register("alice")
+    here, there = await alice.create_room(), await alice.create_room()
+    tag = "/user/{}/rooms/{}/tags/{}"
+    for room in (here, there):
+        await alice.put(tag, alice.user_id, room, "m.favourite", json={"order": 0.5})
+    only = {"room": {"rooms": [here], "timeline": {"rooms": [here, there]}}}
+    assert set((await alice.sync(since=None, filter=only))["rooms"]["join"]) == {here}
+    neither = {"room": {"rooms": [here], "not_rooms": [here]}}
+    assert not (await alice.sync(since=None, filter=neither)).get("rooms", {}).get("join")
+    nothing: dict[str, Any] = {"room": {"account_data": {"types": []}, "state": {"types": []}}}
+    section = (await alice.sync(since=None, filter=nothing))["rooms"]["join"][here]
+    assert not section.get("account_data", {}).get("events")
+    assert not section.get("state", {}).get("events")
+    quiet: dict[str, Any] = {"account_data": {"types": []}, "presence": {"types": []}}
+    reply = await alice.sync(since=None, filter=quiet)
+    assert not reply.get("account_data", {}).get("events")
+
+
+async def test_a_filter_of_messages(server: Server) -> None:
+    """FILT-02, ROOM-22."""
+    alice = await server.register("alice")
+    room = await alice.create_room(name="Name")
+    await alice.send(room, "one")
+    page = await alice.messages(room, filter={"types": ["m.room.name"]}, limit=50)
+    assert [e["type"] for e in page["chunk"]] == ["m.room.name"]
+    page = await alice.messages(room, filter={"not_types": ["m.room.*"]}, limit=50)
+    assert page["chunk"] == []
+    assert "end" not in page
+
+
+async def test_fields_can_be_chosen(server: Server) -> None:
+    """FILT-03: dots in names are escaped."""
+    alice = await server.register("alice")
+    room = await alice.create_room()
+    content = {"msgtype": "m.text", "body": "body", "a.b": {"c": 1}, "other": 2}
+    await alice.send_event(room, "m.room.message", content)
+    # The schema of the answer asks for these whatever the filter says.
+    required = ["type", "event_id", "sender", "origin_server_ts"]
+    wanted: dict[str, Any] = {
+        "event_fields": [*required, "content.body", "content.a\\.b.c"],
+        "room": {"timeline": {"limit": 1}, "state": {"types": []}},
+    }
+    event = (await alice.sync(filter=wanted))["rooms"]["join"][room]["timeline"]["events"][0]
+    assert set(event) == {*required, "content"}
+    assert event["content"] == {"body": "body", "a.b": {"c": 1}}
+
+
+async def test_only_the_sending_device_is_told_its_transaction(server: Server) -> None:
+    """FILT-06, FILT-10."""
+    alice = await server.register("alice")
+    tablet = await alice.new_device()
+    room = await alice.create_room()
+    event_id = await alice.send_event(room, "m.room.message", {"msgtype": "m.text", "body": "x"}, txn="mine")
+    assert (await alice.event(room, event_id))["unsigned"]["transaction_id"] == "mine"
+    assert "transaction_id" not in (await tablet.event(room, event_id)).get("unsigned", {})
+    shown = [await user.sees(room, "x") for user in (alice, tablet)]
+    assert [e.get("unsigned", {}).get("transaction_id") for e in shown] == ["mine", None]
+    for event in (*shown, await alice.event(room, event_id)):
+        assert not {"auth_events", "prev_events", "hashes", "signatures", "depth"} & set(event)
+    assert "room_id" not in shown[0]
+    assert (await alice.event(room, event_id))["room_id"] == room
+
+
+async def test_events_say_what_the_reader_was_then(server: Server) -> None:
+    """FILT-07."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    before = await alice.send(room, "before")
+    await alice.invite(room, bob)
+    invited = await alice.send(room, "invited")
+    await bob.join(room)
+    after = await alice.send(room, "after")
+    found = [(await bob.event(room, e))["unsigned"]["membership"] for e in (before, invited, after)]
+    assert found == ["leave", "invite", "join"]
+
+
+async def test_replaced_state_is_told_where_it_was_visible(server: Server) -> None:
+    """FILT-06: replaces_state is told always, prev_content to who may see it."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room = await alice.create_room(preset="public_chat", initial_state=[hidden])
+    first = await alice.put_state(room, "m.room.topic", {"topic": "secret"})
+    await bob.join(room)
+    second = await alice.put_state(room, "m.room.topic", {"topic": "open"})
+    mine, his = await alice.event(room, second), await bob.event(room, second)
+    assert mine["unsigned"]["prev_content"] == {"topic": "secret"}
+    assert mine["unsigned"]["replaces_state"] == his["unsigned"]["replaces_state"] == first

@@ -1,0 +1,273 @@
+"""What a sync holds, when, and how much of it: CHECKLIST section 7."""
+
+import asyncio
+from typing import Any
+
+from tests.support.server import Server
+from tests.support.user import User
+
+
+def joined(reply: dict[str, Any], room: str) -> dict[str, Any]:
+    return dict(reply.get("rooms", {}).get("join", {}).get(room, {}))
+
+
+def ids(section: dict[str, Any], name: str = "timeline") -> list[str]:
+    return [event["event_id"] for event in section[name]["events"]]
+
+
+def people(section: dict[str, Any]) -> set[str]:
+    return {e["state_key"] for e in section["state"]["events"] if e["type"] == "m.room.member"}
+
+
+async def meeting(server: Server, *names: str, **wish: Any) -> tuple[str, list[User]]:
+    """A public room of the first, in which the others are."""
+    users = [await server.register(name) for name in names]
+    room = await users[0].create_room(preset="public_chat", **wish)
+    for user in users[1:]:
+        await user.join(room)
+    return room, users
+
+
+async def test_a_long_poll_ends_with_news_or_with_its_time(server: Server) -> None:
+    """SYNC-02."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await alice.sync()
+    before = alice.since
+    empty = await alice.sync(timeout=50)
+    assert "rooms" not in empty or not empty["rooms"].get("join")
+    assert empty["next_batch"]
+    poll = asyncio.create_task(alice.sync(timeout=30_000))
+    await asyncio.sleep(0)
+    event = await bob.send(room, "news")
+    assert ids(joined(await asyncio.wait_for(poll, 10), room)) == [event]
+    again = await alice.sync(since=before)
+    assert ids(joined(again, room)) == [event]
+
+
+async def test_a_cut_timeline_goes_on_with_messages(server: Server) -> None:
+    """SYNC-04, SYNC-05: no gap, no overlap; state is what changed before its start."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await bob.sync()
+    since = bob.since
+    sent = [await alice.send(room, f"{n}") for n in range(3)]
+    topic = await alice.put_state(room, "m.room.topic", {"topic": "in the gap"})
+    sent += [topic, *[await alice.send(room, f"{n}") for n in range(3, 6)]]
+    cut = {"room": {"timeline": {"limit": 2}}}
+    section = joined(await bob.sync(filter=cut), room)
+    assert section["timeline"]["limited"] is True
+    assert ids(section) == sent[-2:]
+    assert ids(section, "state") == [topic]
+    page = await bob.messages(room, from_=section["timeline"]["prev_batch"], to=since, limit=50)
+    assert [e["event_id"] for e in reversed(page["chunk"])] == sent[:-2]
+    rest = joined(await bob.sync(since=since), room)
+    assert (ids(rest), rest["timeline"]["limited"]) == (sent, False)
+    assert rest.get("state", {}).get("events", []) == []
+
+
+async def test_state_after_goes_to_the_end_of_the_timeline(server: Server) -> None:
+    """SYNC-06: also in rooms one has left."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await bob.sync(use_state_after=True)
+    topic = await alice.put_state(room, "m.room.topic", {"topic": "shown"})
+    section = joined(await bob.sync(use_state_after=True), room)
+    assert "state" not in section
+    assert ids(section, "state_after") == ids(section) == [topic]
+    await alice.send(room, "no state")
+    section = joined(await bob.sync(use_state_after=True), room)
+    assert section["state_after"]["events"] == []
+    await bob.leave(room)
+    left = (await bob.sync(use_state_after=True))["rooms"]["leave"][room]
+    assert "state" not in left
+    assert [e["content"]["membership"] for e in left["state_after"]["events"]] == ["leave"]
+
+
+async def test_full_state_comes_at_once_with_a_timeline_since_the_token(server: Server) -> None:
+    """SYNC-03, FILT-05."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await bob.sync()
+    event = await alice.send(room, "one")
+    section = joined(await asyncio.wait_for(bob.sync(full_state=True, timeout=30_000), 10), room)
+    assert ids(section) == [event]
+    kinds = {e["type"] for e in section["state"]["events"]}
+    assert {"m.room.create", "m.room.power_levels", "m.room.join_rules"} <= kinds
+    assert people(section) == {alice.user_id, bob.user_id}
+    # With nothing new at all, still at once and whole.
+    section = joined(await asyncio.wait_for(bob.sync(full_state=True, timeout=30_000), 10), room)
+    assert section["timeline"]["events"] == []
+    assert people(section) == {alice.user_id, bob.user_id}
+
+
+async def test_a_room_just_joined_comes_whole(server: Server) -> None:
+    """SYNC-08, FILT-05."""
+    room, (alice,) = await meeting(server, "alice")
+    bob = await server.register("bob")
+    await bob.sync()
+    await alice.send(room, "before")
+    await bob.join(room)
+    section = joined(await bob.sync(), room)
+    shown = section["state"]["events"] + section["timeline"]["events"]
+    assert {"m.room.create", "m.room.power_levels"} <= {e["type"] for e in shown}
+    assert "before" in [e["content"].get("body") for e in shown]
+    assert bob.user_id in [e.get("state_key") for e in shown]
+    assert all("room_id" not in event for event in shown), "FILT-10"
+    await bob.leave(room)
+    await bob.join(room)  # between two syncs
+    section = joined(await bob.sync(), room)
+    assert section["timeline"]["events"]
+
+
+async def test_the_summary_names_others_until_the_room_has_a_name(server: Server) -> None:
+    """SYNC-09."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    carol = await server.register("carol")
+    await alice.invite(room, carol)
+    first = joined(await alice.sync(), room)["summary"]
+    assert set(first["m.heroes"]) == {bob.user_id, carol.user_id}
+    assert (first["m.joined_member_count"], first["m.invited_member_count"]) == (2, 1)
+    await bob.send(room, "no change")
+    assert not joined(await alice.sync(), room).get("summary")
+    await carol.join(room)
+    assert joined(await alice.sync(), room)["summary"]["m.joined_member_count"] == 3
+    await bob.leave(room)
+    await carol.leave(room)
+    gone = joined(await alice.sync(), room)["summary"]
+    assert set(gone["m.heroes"]) == {bob.user_id, carol.user_id}
+    await alice.put_state(room, "m.room.name", {"name": "Named"})
+    assert not joined(await alice.sync(), room).get("summary", {}).get("m.heroes")
+
+
+async def test_the_summary_tells_of_a_change_in_the_gap(server: Server) -> None:
+    """SYNC-09, SYNC-10: a limited timeline does not show who came."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    carol = await server.register("carol")
+    await alice.sync()
+    await carol.join(room)
+    for n in range(4):
+        await bob.send(room, f"{n}")
+    section = joined(await alice.sync(filter={"room": {"timeline": {"limit": 1}}}), room)
+    assert carol.user_id in people(section)
+    assert section["summary"]["m.joined_member_count"] == 3
+
+
+async def test_lazy_clients_get_the_members_they_need(server: Server) -> None:
+    """FILT-04, FILT-05, SYNC-10."""
+    room, (alice, bob, carol, dave) = await meeting(server, "alice", "bob", "carol", "dave", name="Named")
+    for n in range(3):
+        await bob.send(room, f"{n}")
+    lazy = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 1}}}
+    assert people(joined(await alice.sync(filter=lazy), room)) == {alice.user_id, bob.user_id}
+    await carol.send(room, "hello")
+    assert people(joined(await alice.sync(filter=lazy), room)) == {carol.user_id}
+    await carol.send(room, "again")
+    assert people(joined(await alice.sync(filter=lazy), room)) == set()
+    redundant = {"room": {"state": {"lazy_load_members": True, "include_redundant_members": True}}}
+    await carol.send(room, "once more")
+    assert people(joined(await alice.sync(filter=redundant), room)) == {carol.user_id}
+    await dave.put("/profile/{}/displayname", dave.user_id, json={"displayname": "Dave"})
+    await bob.send(room, "a")
+    await bob.send(room, "b")
+    assert dave.user_id in people(joined(await alice.sync(filter=lazy), room)), "a change in the gap"
+
+
+async def test_lazy_clients_get_the_heroes_too(server: Server) -> None:
+    """SYNC-10."""
+    room, (alice, bob, carol) = await meeting(server, "alice", "bob", "carol")
+    for n in range(2):
+        await alice.send(room, f"{n}")
+    lazy = {"room": {"state": {"lazy_load_members": True}, "timeline": {"limit": 1}}}
+    section = joined(await alice.sync(filter=lazy), room)
+    assert set(section["summary"]["m.heroes"]) == {bob.user_id, carol.user_id}
+    assert people(section) == {alice.user_id, bob.user_id, carol.user_id}
+
+
+async def test_lazy_members_of_messages_and_context(server: Server) -> None:
+    """FILT-04."""
+    room, (alice, bob, carol) = await meeting(server, "alice", "bob", "carol")
+    await bob.send(room, "one")
+    middle = await carol.send(room, "two")
+    await bob.send(room, "three")
+    lazy = {"lazy_load_members": True}
+    page = await alice.messages(room, limit=1, filter=lazy)
+    assert [e["state_key"] for e in page["state"]] == [bob.user_id]
+    assert "state" not in await alice.messages(room, limit=1)
+    context = await alice.get("/rooms/{}/context/{}", room, middle, params={"limit": 0, "filter": lazy})
+    members = [e["state_key"] for e in context["state"] if e["type"] == "m.room.member"]
+    assert members == [carol.user_id]
+
+
+async def test_invites_come_stripped(server: Server) -> None:
+    """SYNC-13, FILT-08."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await bob.sync()
+    room = await alice.create_room(name="Name", topic="Topic", invite=[bob.user_id], is_direct=True)
+    events = (await bob.sync())["rooms"]["invite"][room]["invite_state"]["events"]
+    for event in events:
+        assert set(event) == {"type", "state_key", "content", "sender"}
+    kinds = {event["type"] for event in events}
+    assert {"m.room.create", "m.room.name", "m.room.topic", "m.room.join_rules", "m.room.member"} <= kinds
+    own = next(e for e in events if e.get("state_key") == bob.user_id)
+    assert own["content"]["membership"] == "invite"
+    assert own["content"]["is_direct"] is True
+    await bob.leave(room)
+    reply = await bob.sync()
+    assert room in reply["rooms"]["leave"]
+    assert "Name" not in str(reply["rooms"]["leave"])
+
+
+async def test_a_leave_is_told_once(server: Server) -> None:
+    """SYNC-13, SYNC-14: the timeline ends with it."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await bob.sync()
+    await alice.send(room, "seen")
+    await alice.kick(room, bob)
+    await alice.send(room, "not seen")
+    section = (await bob.sync())["rooms"]["leave"][room]
+    timeline = section["timeline"]["events"]
+    assert timeline[0]["content"]["body"] == "seen"
+    assert timeline[-1]["content"]["membership"] == "leave"
+    assert len(timeline) == 2
+    assert not (await bob.sync()).get("rooms", {}).get("leave")
+    assert not (await bob.sync(since=None)).get("rooms", {}).get("leave")
+    old = await bob.sync(since=None, filter={"room": {"include_leave": True}})
+    assert "not seen" not in str(old["rooms"]["leave"][room])
+
+
+async def test_the_knock_has_its_section(server: Server) -> None:
+    """SYNC-13, JOIN-04."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    rule = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+    room = await alice.create_room(preset="private_chat", name="Name", initial_state=[rule])
+    await bob.sync()
+    await bob.post("/knock/{}", room, json={"reason": "please"})
+    state = (await bob.sync())["rooms"]["knock"][room]["knock_state"]["events"]
+    assert {"m.room.create", "m.room.name"} <= {e["type"] for e in state}
+    await alice.invite(room, bob)
+    assert room in (await bob.sync())["rooms"]["invite"]
+    await bob.join(room)
+    assert room in (await bob.sync())["rooms"]["join"]
+
+
+IGNORED = "/user/{}/account_data/m.ignored_user_list"
+
+
+async def test_what_ignored_people_say_is_not_shown(server: Server) -> None:
+    """SYNC-15, SYNC-16, MOD-03."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await bob.send(room, "before")
+    await alice.put(IGNORED, alice.user_id, json={"ignored_users": {bob.user_id: {}}})
+    await alice.sync(since=None)
+    bodies = [e["content"].get("body") for e in alice.timeline[room]]
+    assert "before" not in bodies
+    await bob.put("/profile/{}/displayname", bob.user_id, json={"displayname": "Bobby"})
+    await bob.send(room, "after")
+    section = joined(await alice.sync(), room)
+    assert [e["type"] for e in section["timeline"]["events"]] == ["m.room.member"]
+    elsewhere = await bob.create_room(invite=[alice.user_id], preset="private_chat")
+    await bob.put("/rooms/{}/typing/{}", room, bob.user_id, json={"typing": True, "timeout": 30_000})
+    reply = await alice.sync()
+    assert elsewhere not in reply.get("rooms", {}).get("invite", {})
+    assert elsewhere not in (await alice.sync(since=None)).get("rooms", {}).get("invite", {})
+    await alice.put(IGNORED, alice.user_id, json={"ignored_users": {}})
+    await bob.send(room, "heard")
+    await alice.sees(room, "heard")
+    assert elsewhere in (await alice.sync(since=None))["rooms"]["invite"]
