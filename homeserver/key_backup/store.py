@@ -50,7 +50,8 @@ async def lock_newest(tx: Tx, user_nid: int) -> int | None:
 
 async def lock_user(tx: Tx, user_nid: int) -> None:
     """Nobody else makes a version for the user until the transaction ends. A statement of its own: the next one must see
-    what was made before the lock was had."""
+    what was made before the lock was had.
+    """
     await tx.execute("SELECT 1 FROM accounts WHERE user_nid = %(user)s FOR NO KEY UPDATE", user=user_nid)
 
 

@@ -139,6 +139,8 @@ class Play:
         found: dict[str, None] = {}
         for line in self.transcript.read_text().splitlines():
             said = json.loads(line)
+            if not said["status"]:
+                continue  # no answer came
             headers = {"content-type": said["type"]} if said["type"] else {}
             exchange = Exchange(
                 said["method"],

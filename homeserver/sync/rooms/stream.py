@@ -169,7 +169,10 @@ class RoomsStream:
         work.visible = visible
         for nid in work.rooms:
             room = work.rooms[nid]
-            if self._is_whole(work, nid) or any(changes_summary(v.stored) for v in visible.get(room, ())):
+            # What a limited timeline leaves out may have changed the summary (SYNC-09).
+            unseen = nid in work.timelines and work.timelines[nid].limited
+            shown = visible.get(room, ())
+            if unseen or self._is_whole(work, nid) or any(changes_summary(v.stored) for v in shown):
                 work.heroes[nid] = heroes_of(room, ask.requester.user_id)
 
     def _is_whole(self, work: _Work, room: int) -> bool:

@@ -14,6 +14,10 @@ function remember(line) {
     if (short.length > KEPT) short.shift();
 }
 
+function write(line) {
+    if (file) appendFileSync(file, JSON.stringify({ at: Date.now(), ...line }) + "\n");
+}
+
 /** `fetch` for one named device, remembered. */
 export function fetchAs(name) {
     return async (resource, options = {}) => {
@@ -25,16 +29,15 @@ export function fetchAs(name) {
         try {
             response = await fetch(resource, options);
         } catch (error) {
-            if (error.name !== "AbortError") remember(`${what()}  failed: ${error.cause?.code ?? error.message}`);
+            const why = error.name === "AbortError" ? "aborted" : (error.cause?.code ?? error.message);
+            if (why !== "aborted") remember(`${what()}  failed: ${why}`);
+            write({ device: name, method, path: url.pathname, query: url.search, request: options.body ?? null, status: 0, failed: why });
             throw error;
         }
         const body = await response.clone().text();
         remember(`${what()}  ${response.status}${response.ok ? "" : ` ${body.slice(0, 300)}  sent: ${String(options.body ?? "").slice(0, 300)}`}`);
-        if (file) {
-            const type = response.headers.get("content-type");
-            const line = { device: name, method, path: url.pathname, query: url.search, request: options.body ?? null, status: response.status, type, response: body };
-            appendFileSync(file, JSON.stringify(line) + "\n");
-        }
+        const type = response.headers.get("content-type");
+        write({ device: name, method, path: url.pathname, query: url.search, request: options.body ?? null, status: response.status, type, response: body });
         return response;
     };
 }
