@@ -163,14 +163,11 @@ class Receiver:
         rejected: bool,
     ) -> EventEntry:
         flags = REJECTED if rejected else SOFT_FAILED if await self._soft_fails(room, event) else 0
-        users: list[UserId] = [event.sender]
-        if event.type == "m.room.member" and event.state_key is not None:
-            users.append(UserId(event.state_key))
-        nids = await self._interning.user_nids(users)
+        nids = await self._interning.user_nids(_users_of(event))
         key_nid = (await self._interning.key_nids([event.key]))[event.key] if event.key is not None else None
         ref = EventRef(event.event_id, 0, event.depth)
-        replaced = before.state.get(key_nid) if key_nid is not None else None
-        old = await self._events.one(replaced) if replaced else None
+        old_nid = before.state.get(key_nid) if key_nid is not None else None
+        old = await self._events.one(old_nid) if old_nid else None
         stored = Stored(
             event,
             ref,
@@ -178,9 +175,7 @@ class Receiver:
             sender_nid=nids[event.sender],
             state_before=before.ref,
             flags=flags,
-            replaced=Replaced(old.ref, old.event.event_id, old.event.sender, old.event.content_json)
-            if old
-            else None,
+            replaced=_replaced(old),
         )
         base, extremities = room.extremities, room.extremities
         room_state = room.room_state
@@ -251,3 +246,14 @@ class Receiver:
         user_id = UserId(key[1])
         local = domain_of(user_id) == self._server_name
         return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
+
+
+def _users_of(event: Event) -> list[UserId]:
+    target = [UserId(event.state_key)] if event.type == MEMBER and event.state_key is not None else []
+    return [event.sender, *target]
+
+
+def _replaced(old: Stored | None) -> Replaced | None:
+    if old is None:
+        return None
+    return Replaced(old.ref, old.event.event_id, old.event.sender, old.event.content_json)

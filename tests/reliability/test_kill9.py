@@ -35,6 +35,9 @@ class World:
     since: str = ""
     """Where the listener begins."""
     over: bool = False
+    """Nobody says anything new."""
+    quiet: bool = False
+    """And everything that was said is answered."""
 
     async def ask(self, method: str, path: str, token: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """One request, repeated until the server answers it."""
@@ -66,7 +69,7 @@ class World:
         limit = '{"room":{"timeline":{"limit":100}}}'
         since = self.since
         while True:
-            last = self.over
+            last = self.quiet
             params = {"since": since, "timeout": "0" if last else "1000", "filter": limit}
             answer = await self.ask("GET", "/sync", token, params=params)
             section = answer.get("rooms", {}).get("join", {}).get(self.room_id)
@@ -106,8 +109,7 @@ async def test_what_was_acknowledged_survives_fifty_kills_in_order_and_once(tmp_
             world = World(http, server.base_url + "/_matrix/client/v3")
             await _prepare(world)
             async with asyncio.TaskGroup() as tasks:
-                for number in range(SENDERS):
-                    tasks.create_task(world.sender(number))
+                senders = [tasks.create_task(world.sender(number)) for number in range(SENDERS)]
                 tasks.create_task(world.listener(world.tokens[-1]))
                 for kill in range(KILLS):
                     await asyncio.sleep(chance.uniform(0.02, 0.4))
@@ -115,6 +117,8 @@ async def test_what_was_acknowledged_survives_fifty_kills_in_order_and_once(tmp_
                     await asyncio.to_thread(killed)
                     await asyncio.to_thread(server.start)
                 world.over = True
+                await asyncio.wait(senders)
+                world.quiet = True
             await _check(world)
 
 
