@@ -112,7 +112,7 @@ async def test_fields_can_be_chosen(server: Server) -> None:
 
 
 async def test_only_the_sending_device_is_told_its_transaction(server: Server) -> None:
-    """FILT-06, FILT-10."""
+    """`transaction_id`, and no federation fields; FILT-10."""
     alice = await server.register("alice")
     tablet = await alice.new_device()
     room = await alice.create_room()
@@ -140,8 +140,8 @@ async def test_events_say_what_the_reader_was_then(server: Server) -> None:
     assert found == ["leave", "invite", "join"]
 
 
-async def test_replaced_state_is_told_where_it_was_visible(server: Server) -> None:
-    """FILT-06: replaces_state is told always, prev_content to who may see it."""
+async def test_the_reader_is_told_what_state_was_replaced(server: Server) -> None:
+    """`replaces_state` always, and `prev_content` to who may see its event."""
     alice, bob = await server.register("alice"), await server.register("bob")
     hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
     room = await alice.create_room(preset="public_chat", initial_state=[hidden])

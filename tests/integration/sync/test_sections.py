@@ -117,7 +117,7 @@ async def test_a_room_just_joined_comes_whole(server: Server) -> None:
 
 
 async def test_the_summary_names_others_until_the_room_has_a_name(server: Server) -> None:
-    """SYNC-09."""
+    """Heroes and counts, left out when unchanged."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
     carol = await server.register("carol")
     await alice.invite(room, carol)
@@ -137,7 +137,7 @@ async def test_the_summary_names_others_until_the_room_has_a_name(server: Server
 
 
 async def test_the_summary_tells_of_a_change_in_the_gap(server: Server) -> None:
-    """SYNC-09, SYNC-10: a limited timeline does not show who came."""
+    """SYNC-10: a limited timeline does not show who came."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
     carol = await server.register("carol")
     await alice.sync()
@@ -251,7 +251,7 @@ IGNORED = "/user/{}/account_data/m.ignored_user_list"
 
 
 async def test_what_ignored_people_say_is_not_shown(server: Server) -> None:
-    """SYNC-15, SYNC-16, MOD-03."""
+    """SYNC-16; and their invites do not come."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
     await bob.send(room, "before")
     await alice.put(IGNORED, alice.user_id, json={"ignored_users": {bob.user_id: {}}})

@@ -1,0 +1,137 @@
+"""Restricted joins, memberships, aliases and redactions: CHECKLIST sections 8, 10 and 19."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.server import Server
+from tests.support.user import User
+
+
+async def restricted(alice: User, space: str, rule: str, version: str) -> str:
+    allow = [{"type": "m.room_membership", "room_id": space}]
+    content = {"join_rule": rule, "allow": allow}
+    state = [{"type": "m.room.join_rules", "content": content}]
+    return await alice.create_room(preset="private_chat", room_version=version, initial_state=state)
+
+
+@pytest.mark.parametrize("version", ["8", "10", "11", "12"])
+async def test_members_of_an_allowed_room_may_join(server: Server, version: str) -> None:
+    """JOIN-01, JOIN-02."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    space = await alice.create_room(preset="public_chat")
+    room = await restricted(alice, space, "restricted", version)
+    await bob.join(room, expect=(403, "M_FORBIDDEN"))
+    await bob.join(space)
+    await bob.join(room)
+    member = await alice.state(room, "m.room.member", bob.user_id)
+    assert member["join_authorised_via_users_server"] == alice.user_id
+    await alice.invite(room, carol)
+    await carol.join(room)
+    assert "join_authorised_via_users_server" not in await alice.state(room, "m.room.member", carol.user_id)
+    await bob.leave(space)
+    await bob.leave(room)
+    await bob.join(room, expect=(403, "M_FORBIDDEN"))
+
+
+@pytest.mark.parametrize("version", ["10", "12"])
+async def test_knock_restricted_allows_both_ways(server: Server, version: str) -> None:
+    """JOIN-03."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    space = await alice.create_room(preset="public_chat")
+    room = await restricted(alice, space, "knock_restricted", version)
+    await bob.join(space)
+    await bob.join(room)
+    await carol.join(room, expect=(403, "M_FORBIDDEN"))
+    await carol.post("/knock/{}", room)
+    await alice.invite(room, carol)
+    await carol.join(room)
+
+
+async def test_memberships_follow_the_table(server: Server) -> None:
+    """ROOM-13, ROOM-14, ROOM-16."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="private_chat")
+    await alice.invite(room, bob)
+    await alice.invite(room, bob)
+    await alice.unban(room, bob, expect=(400, "M_BAD_STATE"))
+    await bob.join(room)
+    await alice.invite(room, bob, expect=(403, "M_FORBIDDEN"))
+    await bob.post("/knock/{}", room, expect=(403, "M_FORBIDDEN"))
+    await bob.unban(room, alice, expect=(403, "M_FORBIDDEN"))
+    await alice.ban(room, bob)
+    await alice.invite(room, bob, expect=(403, "M_FORBIDDEN"))
+    await bob.join(room, expect=(403, "M_FORBIDDEN"))
+    await alice.unban(room, bob)
+    assert (await alice.members(room))[bob.user_id] == "leave"
+
+
+async def test_aliases(server: Server) -> None:
+    """ROOM-10, ROOM-11, ROOM-12."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    here, there = await alice.create_room(), await alice.create_room()
+    path, alias = "/directory/room/{}", f"#{alice.localpart}:{alice.server_name}"
+    await alice.put(path, "nonsense", json={"room_id": here}, expect=(400, "M_INVALID_PARAM"))
+    await alice.get(path, alias, expect=(404, "M_NOT_FOUND"))
+    await alice.put(path, alias, json={"room_id": here})
+    await alice.put(path, alias, json={"room_id": there}, expect=409)
+    kind = "m.room.canonical_alias"
+    await alice.put_state(there, kind, {"alias": alias}, expect=(400, "M_BAD_ALIAS"))
+    await alice.put_state(here, kind, {"alt_aliases": ["x"]}, expect=(400, "M_INVALID_PARAM"))
+    await alice.put_state(here, kind, {"alias": alias})
+    assert (await alice.get("/rooms/{}/aliases", here))["aliases"] == [alias]
+    await bob.get("/rooms/{}/aliases", here, expect=(403, "M_FORBIDDEN"))
+    visibility = {"history_visibility": "world_readable"}
+    await alice.put_state(here, "m.room.history_visibility", visibility)
+    await bob.get("/rooms/{}/aliases", here)
+    await bob.delete(path, alias, expect=(403, "M_FORBIDDEN"))
+    await alice.delete(path, alias)
+    await alice.get(path, alias, expect=(404, "M_NOT_FOUND"))
+
+
+@pytest.mark.parametrize("version", ["1", "9", "10", "11", "12"])
+async def test_redactions_in_every_version(server: Server, version: str) -> None:
+    """RED-02, RED-04, RED-05, RED-06."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat", room_version=version)
+    await bob.join(room)
+    his, hers = await bob.send(room, "his"), await alice.send(room, "hers")
+    redaction = await bob.redact(room, his, "typo")
+    by_send: dict[str, Any] = {"redacts": hers, "reason": "sent"}
+    await bob.send_event(room, "m.room.redaction", by_send, expect=(403, "M_FORBIDDEN"))
+    await alice.send_event(room, "m.room.redaction", by_send)
+    for event_id in (his, hers):
+        event = await bob.event(room, event_id)
+        assert event["content"] == {}
+        because = event["unsigned"]["redacted_because"]
+        assert because["redacts"] == because["content"]["redacts"] == event_id
+    shown = await bob.event(room, redaction)
+    assert shown["redacts"] == shown["content"]["redacts"] == his
+
+
+async def test_a_state_event_with_format_comes_whole(server: Server) -> None:
+    """ROOM-21."""
+    alice = await server.register("alice")
+    room = await alice.create_room(name="Name")
+    event = await alice.get("/rooms/{}/state/m.room.name/", room, params={"format": "event"})
+    assert event["content"] == {"name": "Name"}
+    assert (event["type"], event["state_key"], event["room_id"]) == ("m.room.name", "", room)
+
+
+async def test_context_stands_around_its_event(server: Server) -> None:
+    """ROOM-22, ROOM-23."""
+    alice = await server.register("alice")
+    room = await alice.create_room()
+    events = [await alice.send(room, f"{n}") for n in range(5)]
+    path = "/rooms/{}/context/{}"
+    around = await alice.get(path, room, events[2], params={"limit": 2})
+    assert around["event"]["event_id"] == events[2]
+    assert [e["event_id"] for e in around["events_before"]] == [events[1]]
+    assert [e["event_id"] for e in around["events_after"]] == [events[3]]
+    alone = await alice.get(path, room, events[2], params={"limit": 0})
+    assert (alone["events_before"], alone["events_after"]) == ([], [])
+    page = await alice.messages(room, from_=around["start"], limit=1)
+    assert page["chunk"][0]["event_id"] == events[0]
+    page = await alice.messages(room, dir="f", from_=around["end"], limit=1)
+    assert page["chunk"][0]["event_id"] == events[4]
+    assert (await alice.messages(room, dir="f", limit=1))["chunk"][0]["type"] == "m.room.create"
