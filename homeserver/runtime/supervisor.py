@@ -149,7 +149,8 @@ class Workers:
             if self._stopping.is_set():
                 return
             _log.error("worker_ended", worker=number, status=status)
-            if number in self._not_ready:  # it never served: it would not the next time either
+            if number in self._not_ready and status >= 0:
+                # It ended by itself before it served: it would again. (One that was killed gets another chance.)
                 self._status = status or 1
                 self._stopping.set()
                 return
