@@ -104,8 +104,8 @@ class CrossSigningService:
     async def _stored(self, user_nid: int) -> tuple[dict[int, SigningRow], set[str]]:
         async with self._db.transaction() as tx, tx.pipeline() as batch:
             signing = signing_store.find_signing_keys(batch, [user_nid])
-            devices = store.find_devices(batch, [user_nid])
-        return {row.usage: row for row in signing.result}, {row.device_id for row in devices.result}
+            devices = store.find_device_ids(batch, user_nid)
+        return {row.usage: row for row in signing.result}, {row[0] for row in devices.result}
 
 
 def _read_key(requester: Requester, usage: int, key: Mapping[str, Any]) -> SigningRow:

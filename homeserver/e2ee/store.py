@@ -112,6 +112,11 @@ def find_devices(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[Device
     )
 
 
+def find_device_ids(batch: Pipeline, user_nid: int) -> Later[list[tuple[str]]]:
+    """All devices of a user, with or without keys."""
+    return batch.all("SELECT device_id FROM devices WHERE user_nid = %(user)s", user=user_nid)
+
+
 def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
     """All keys of devices that end, and signatures of them and by them."""
     devices = list(device_ids)

@@ -5,16 +5,18 @@ spec: client-server-api/#tracking-the-device-list-for-a-user (E2E-11, E2E-12, SY
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from homeserver.e2ee import store, tracking_store
 from homeserver.e2ee.entries import DeviceListEntry
-from homeserver.graph.entry import EventEntry
+from homeserver.e2ee.tracking_store import MemberRow
+from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms import Rooms
 from homeserver.log.entries import Position
+from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
@@ -79,7 +81,7 @@ class DeviceTracking:
         """Users whose keys changed and whom the reader shares a room with; the reader too."""
         found: set[str] = set()
         for _, entry in recent.get(DeviceListEntry, ()):
-            if requester.user_nid in (entry.seen_by, entry.user_nid):
+            if requester.user_nid == (entry.user_nid if entry.seen_by is None else entry.seen_by):
                 found.add(entry.user_id)
             elif entry.seen_by is None and entry.user_id not in found:
                 theirs = await self._memberships.of(entry.user_nid)
@@ -131,14 +133,32 @@ def _moves(recent: Recent, requester: Requester, mine: frozenset[int]) -> _Moves
         for change in entry.changes:
             if change.key == ENCRYPTION and room in mine:
                 moves.encrypted.add(room)
-            elif change.user_nid is not None:
+            elif change.user_nid is not None and not _stayed(entry, change):
                 _note(moves, room, change.key[1], change.membership, requester, mine)
     return moves
 
 
-def _moves_of_rows(rows: Iterable[tuple[int, str, int]], requester: Requester, encrypted: set[int]) -> _Moves:
+def _stayed(entry: EventEntry, change: StateChange) -> bool:
+    """Whether a membership event says nothing but that a member has another name or picture."""
+    before = entry.stored.replaced
+    own = before is not None and change.ref is not None and change.ref.event_id == entry.stored.ref.event_id
+    return bool(own and before and change.membership == JOIN and _says_join(before.content))
+
+
+def _says_join(content: bytes) -> bool:
+    found = json.loads(content)
+    return isinstance(found, Mapping) and found.get("membership") == "join"
+
+
+def _moves_of_rows(rows: Iterable[MemberRow], requester: Requester, encrypted: set[int]) -> _Moves:
     moves = _Moves({}, {}, set(), set(), encrypted)
-    for room, user_id, membership in rows:
+    for room, user_id, membership, before in rows:
+        if (
+            membership == JOIN
+            and before is not None
+            and json.loads(before)["content"].get("membership") == "join"
+        ):
+            continue
         _note(moves, room, user_id, membership, requester, None)
     return moves
 

@@ -38,7 +38,8 @@ class ToDeviceStream:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._devices: OrderedDict[tuple[int, str], Waiting] = OrderedDict()
-        self._version = 0
+        self._loading: dict[tuple[int, str], Waiting] = {}
+        """What has arrived for devices whose messages are being looked up."""
 
     # --- the projection --------------------------------------------------------------------------------------------
 
@@ -46,27 +47,28 @@ class ToDeviceStream:
         return {ToDeviceEntry: self._arrived}
 
     def reset(self) -> None:
-        self._version += 1
         self._devices.clear()
+        self._loading.clear()
 
     def _arrived(self, position: Position, entry: ToDeviceEntry) -> None:
-        self._version += 1
-        waiting = self._devices.get((entry.user_nid, entry.device_id))
-        if waiting is not None:
-            waiting.first = waiting.first or position
-            waiting.last = position
+        key = (entry.user_nid, entry.device_id)
+        for waiting in (self._devices.get(key), self._loading.get(key)):
+            if waiting is not None:
+                waiting.first = waiting.first or position
+                waiting.last = position
 
     async def _waiting(self, user_nid: int, device_id: str) -> Waiting:
         key = (user_nid, device_id)
-        while key not in self._devices:
-            version = self._version
+        while (found := self._devices.get(key)) is None:
+            arrived = self._loading.setdefault(key, Waiting(0, 0))
             async with self._db.read() as tx:
                 first, last = await store.find_bounds(tx, user_nid, device_id)
-            if version == self._version:
-                self._devices[key] = Waiting(first, last)
+            if self._loading.get(key) is arrived:  # else another request has read it, or entries were missed
+                del self._loading[key]
+                self._devices[key] = Waiting(first or arrived.first, max(last, arrived.last))
                 if len(self._devices) > MAX_DEVICES:
                     self._devices.popitem(last=False)
-        return self._devices[key]
+        return found
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
@@ -97,12 +99,12 @@ class ToDeviceStream:
 
     async def _delete(self, user_nid: int, device_id: str, upto: Position, waiting: Waiting) -> None:
         """The device has got everything up to here."""
-        version = self._version
+        last = waiting.last
         async with self._db.transaction() as tx:
             await store.delete_upto(tx, user_nid, device_id, upto)
             first, _ = await store.find_bounds(tx, user_nid, device_id)
         # What arrived while we looked is either seen or newer than all that was.
-        waiting.first = first or (waiting.last if version != self._version and waiting.last > upto else 0)
+        waiting.first = first or (waiting.last if waiting.last > last else 0)
 
     # --- devices ---------------------------------------------------------------------------------------------------
 
