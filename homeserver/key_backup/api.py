@@ -26,6 +26,7 @@ ALL = [f"{base}/keys" for base in BASE]
 ROOM = [f"{base}/keys/{{roomId}}" for base in BASE]
 SESSION = [f"{base}/keys/{{roomId}}/{{sessionId}}" for base in BASE]
 MAX_BODY = 16 * 2**20
+MAX_NAME = 255
 
 
 class NewVersion(msgspec.Struct):
@@ -102,12 +103,14 @@ class KeyBackupApi:
 
     @endpoint("getRoomKeysByRoomId", "GET", ROOM, auth=Auth.USER)
     async def room(self, requester: Requester, room_id: Path[str], version: Query[str]) -> RawJson:
+        _check_names(room_id)
         return RawJson(_sessions(await self._backups.find(requester.user_nid, version, room_id, None)))
 
     @endpoint("getRoomKeyBySessionId", "GET", SESSION, auth=Auth.USER)
     async def session(
         self, requester: Requester, room_id: Path[str], session_id: Path[str], version: Query[str]
     ) -> RawJson:
+        _check_names(room_id, session_id)
         rows = await self._backups.find(requester.user_nid, version, room_id, session_id)
         if not rows:
             raise NotFound("There is no such key in the backup")
@@ -121,28 +124,36 @@ class KeyBackupApi:
 
     @endpoint("deleteRoomKeysByRoomId", "DELETE", ROOM, auth=Auth.USER, when_suspended=True)
     async def delete_room(self, requester: Requester, room_id: Path[str], version: Query[str]) -> Updated:
+        _check_names(room_id)
         return await self._backups.remove(requester.user_nid, version, room_id, None)
 
     @endpoint("deleteRoomKeyBySessionId", "DELETE", SESSION, auth=Auth.USER, when_suspended=True)
     async def delete_session(
         self, requester: Requester, room_id: Path[str], session_id: Path[str], version: Query[str]
     ) -> Updated:
+        _check_names(room_id, session_id)
         return await self._backups.remove(requester.user_nid, version, room_id, session_id)
 
 
 def _rows(room_id: str, keys: RoomKeys) -> list[Row]:
     """Raises `InvalidParam`, `TooLarge`."""
-    if not is_room_id(room_id):
-        raise InvalidParam("rooms: a key is not a room ID")
+    _check_names(room_id)
     rows: list[Row] = []
     for session_id, key in keys.sessions.items():
-        if not session_id or len(session_id) > 255 or "\0" in session_id:
-            raise InvalidParam("sessions: a session ID of 1 to 255 characters is expected")
+        _check_names(room_id, session_id)
         data = session_data(key.session_data, f"sessions.{session_id}")
         rows.append(
             Row(room_id, session_id, key.is_verified, key.first_message_index, key.forwarded_count, data)
         )
     return rows
+
+
+def _check_names(room_id: str, session_id: str | None = None) -> None:
+    """Raises `InvalidParam`."""
+    if not is_room_id(room_id):
+        raise InvalidParam("rooms: not a room ID")
+    if session_id is not None and (not session_id or len(session_id) > MAX_NAME or "\0" in session_id):
+        raise InvalidParam(f"sessions: a session ID of 1 to {MAX_NAME} characters is expected")
 
 
 def _sessions(rows: list[Row]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from homeserver.key_backup import store
 from homeserver.key_backup.store import VersionRow
 from homeserver.key_backup.types import Row, Updated
-from homeserver.matrix import canonical_json, json
+from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam, NotFound, TooLarge, WrongRoomKeysVersion
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -19,6 +19,7 @@ from homeserver.storage.tx import Tx
 MAX_KEYS = 20_000
 """Sessions of one upload."""
 MAX_SESSION_BYTES = 64 * 1024
+MAX_ALGORITHM = 255
 MAX_AUTH_DATA = 64 * 1024
 
 
@@ -31,7 +32,9 @@ class KeyBackupService:
     # --- versions ------------------------------------------------------------------------------------------------
 
     async def create(self, user_nid: int, algorithm: str, auth_data: Mapping[str, Any]) -> int:
-        """A new version; keys are written to it alone from now on. Raises `TooLarge`."""
+        """A new version; keys are written to it alone from now on. Raises `InvalidParam`, `TooLarge`."""
+        if not algorithm or len(algorithm) > MAX_ALGORITHM or "\0" in algorithm:
+            raise InvalidParam(f"algorithm: a name of 1 to {MAX_ALGORITHM} characters is expected")
         data = _auth_data(auth_data)
         async with self._db.transaction() as tx:
             await store.lock_user(tx, user_nid)
@@ -119,7 +122,7 @@ def session_data(data: Mapping[str, Any], where: str) -> bytes:
 
 
 def _auth_data(auth_data: Mapping[str, Any]) -> bytes:
-    data = canonical_json.encode(auth_data)
+    data = json.dumps(auth_data)
     if len(data) > MAX_AUTH_DATA:
         raise TooLarge(f"auth_data: more than {MAX_AUTH_DATA} bytes")
     return data
