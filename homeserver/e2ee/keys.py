@@ -62,12 +62,7 @@ class KeyService:
         Raises `InvalidParam` (another user or device in the body, E2E-01; another key under an id in use, E2E-02),
         `BadJson`, `TooLarge`.
         """
-        keys = None if device_keys is None else check_device_keys(user_id, device_id, device_keys)
-        once, fallback = read_keys(one_time_keys, "one_time_keys"), read_keys(fallback_keys, "fallback_keys")
-        if len({key.algorithm for key in fallback}) < len(fallback):
-            raise InvalidParam("fallback_keys: more than one key of an algorithm")
-        if len(fallback) > MAX_FALLBACK:
-            raise InvalidParam(f"fallback_keys: more than {MAX_FALLBACK} algorithms")
+        keys, once, fallback = self.check(user_id, device_id, device_keys, one_time_keys, fallback_keys)
         async with self._db.read() as tx:
             before = await store.find_device_keys(tx, user_nid, device_id) if keys is not None else None
             same = await store.find_same_ids(tx, user_nid, device_id, once) if once else {}
@@ -79,6 +74,23 @@ class KeyService:
         async with self._db.read() as tx:
             counts, _ = await store.count_keys(tx, user_nid, device_id)
         return counts
+
+    @staticmethod
+    def check(
+        user_id: UserId,
+        device_id: str,
+        device_keys: Mapping[str, Any] | None,
+        one_time_keys: Mapping[str, Any],
+        fallback_keys: Mapping[str, Any],
+    ) -> tuple[bytes | None, list[NewKey], list[NewKey]]:
+        """What can be seen of an upload alone; returns it as it is stored. Raises as `upload`."""
+        keys = None if device_keys is None else check_device_keys(user_id, device_id, device_keys)
+        once, fallback = read_keys(one_time_keys, "one_time_keys"), read_keys(fallback_keys, "fallback_keys")
+        if len({key.algorithm for key in fallback}) < len(fallback):
+            raise InvalidParam("fallback_keys: more than one key of an algorithm")
+        if len(fallback) > MAX_FALLBACK:
+            raise InvalidParam(f"fallback_keys: more than {MAX_FALLBACK} algorithms")
+        return keys, once, fallback
 
     async def _write(  # noqa: PLR0917  # one value each, called in one place
         self,

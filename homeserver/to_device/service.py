@@ -21,6 +21,7 @@ from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.web.auth import Requester
 
 ALL_DEVICES = "*"
+MAX_POSITION = 2**62
 MAX_RECIPIENTS = 10_000
 MAX_MESSAGE = 65_536
 
@@ -58,6 +59,13 @@ class ToDeviceService:
             return 0
 
         await self._transactions.run(key, work)
+
+    async def waiting(
+        self, user_nid: int, device_id: str, after: Position, limit: int
+    ) -> list[tuple[Position, bytes]]:
+        """Messages that wait for a device after a position, in order; they go on waiting."""
+        async with self._db.read() as tx:
+            return await store.find(tx, user_nid, device_id, after, MAX_POSITION, limit)
 
     async def entries(self, sender: UserId, event_type: str, messages: Messages) -> Sequence[ToDeviceEntry]:
         """What is to be written: one entry per local device."""

@@ -15,6 +15,7 @@ from homeserver.web.system_api import HealthApi, MetricsApi
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
+from homeserver.wiring.dehydrated import DehydratedFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
@@ -48,6 +49,7 @@ class Features:
         self.relations = RelationsFeature(core, self.rooms)
         self.key_backup = KeyBackupFeature(core)
         self.e2ee = E2eeFeature(core, self.accounts, self.rooms)
+        self.dehydrated = DehydratedFeature(core, self.accounts, self.e2ee, self.to_device)
         streams: list[Stream] = [
             self.account_data.stream,
             self.ephemeral.stream,
@@ -69,6 +71,7 @@ class Features:
             self.presence,
             self.to_device,
             self.e2ee,
+            self.dehydrated,
             self.key_backup,
             self.push,
             self.relations,

@@ -1,0 +1,138 @@
+"""Keeping a device that nobody holds: its row has no tokens, so it is reached like any other and never logs in.
+
+MSC3814. Replacing or deleting it ends a device: keys and messages go, sharers hear of it (E2E-13).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from homeserver.auth.sessions import check_device_id
+from homeserver.dehydrated import store
+from homeserver.dehydrated.store import DehydratedRow
+from homeserver.devices.service import DeviceService
+from homeserver.e2ee.cross_signing import CrossSigningService
+from homeserver.e2ee.keys import KeyService
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge
+from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.storage.database import Database
+from homeserver.to_device.service import ToDeviceService
+
+MAX_DATA_BYTES = 256 * 1024
+PER_PAGE = 100
+_TOKEN = re.compile(r"d([0-9]{1,18})", re.ASCII)
+
+
+class NewDehydrated(NamedTuple):
+    """A device to be kept."""
+
+    device_id: str
+    data: Mapping[str, Any]
+    """Of no meaning to the server but for `algorithm`."""
+    name: str | None
+    device_keys: Mapping[str, Any]
+    one_time_keys: Mapping[str, Any]
+    fallback_keys: Mapping[str, Any]
+
+
+class DehydratedService:
+    """One per process."""
+
+    def __init__(
+        self,
+        db: Database,
+        devices: DeviceService,
+        keys: KeyService,
+        cross_signing: CrossSigningService,
+        to_device: ToDeviceService,
+    ) -> None:
+        self._db = db
+        self._devices = devices
+        self._keys = keys
+        self._cross_signing = cross_signing
+        self._to_device = to_device
+
+    async def put(self, user_nid: int, user_id: UserId, new: NewDehydrated) -> None:
+        """Keep a device with its keys; the one kept before ends. The same again is a retry: its messages stay.
+
+        Raises `InvalidParam`, `BadJson`, `TooLarge`, and `Forbidden` for the id of another device or of a
+        cross-signing key (E2E-10). Nothing has changed then.
+        """
+        device_id = DeviceId(new.device_id)
+        data = _checked_data(new.data)
+        check_device_id(device_id)
+        # All that can be wrong with the keys is found before anything ends.
+        self._keys.check(user_id, device_id, new.device_keys, new.one_time_keys, new.fallback_keys)
+        if await self._cross_signing.is_key(user_nid, device_id):
+            raise Forbidden("device_id: one of your cross-signing keys is called so")
+        before = await self._find(user_nid)
+        if before is not None and before.device_id != device_id:
+            await self._require_free(user_nid, device_id)
+            await self._devices.delete(user_nid, user_id, [before.device_id])
+            before = None
+        if before is None and not await self._devices.create(user_nid, device_id, new.name):
+            raise Forbidden("device_id: another device is called so")
+        async with self._db.transaction() as tx:
+            await store.upsert(tx, user_nid, device_id, data)
+        await self._keys.upload(
+            user_nid,
+            user_id,
+            device_id,
+            device_keys=new.device_keys,
+            one_time_keys=new.one_time_keys,
+            fallback_keys=new.fallback_keys,
+        )
+
+    async def get(self, user_nid: int) -> DehydratedRow:
+        """Raises `NotFound`."""
+        row = await self._find(user_nid)
+        if row is None:
+            raise NotFound("There is no dehydrated device")
+        return row
+
+    async def delete(self, user_nid: int, user_id: UserId) -> str:
+        """End it. Returns its id. Raises `NotFound`."""
+        row = await self.get(user_nid)
+        await self._devices.delete(user_nid, user_id, [row.device_id])
+        return row.device_id
+
+    async def events(self, user_nid: int, device_id: str, token: str | None) -> tuple[list[bytes], Position]:
+        """A page of messages after the token, and the position of the last; none: there are no more.
+
+        Raises `NotFound` (no dehydrated device), `Forbidden` (another device), `InvalidParam` (no token of ours).
+        """
+        row = await self.get(user_nid)
+        if row.device_id != device_id:
+            raise Forbidden("This is not your dehydrated device")
+        found = await self._to_device.waiting(user_nid, device_id, _position(token), PER_PAGE)
+        return [message for _, message in found], found[-1][0] if found else 0
+
+    async def _find(self, user_nid: int) -> DehydratedRow | None:
+        async with self._db.read() as tx:
+            return await store.find(tx, user_nid)
+
+    async def _require_free(self, user_nid: int, device_id: DeviceId) -> None:
+        if any(device.device_id == device_id for device in await self._devices.list_of(user_nid)):
+            raise Forbidden("device_id: another device is called so")
+
+
+def _checked_data(data: Mapping[str, Any]) -> bytes:
+    if not isinstance(data.get("algorithm"), str):
+        raise BadJson("device_data.algorithm: a name is expected")
+    encoded = json.dumps(data)
+    if len(encoded) > MAX_DATA_BYTES:
+        raise TooLarge(f"device_data: more than {MAX_DATA_BYTES} bytes")
+    return encoded
+
+
+def _position(token: str | None) -> Position:
+    if not token:
+        return 0
+    found = _TOKEN.fullmatch(token)
+    if found is None:
+        raise InvalidParam("next_batch: not a token of this server")
+    return int(found[1])

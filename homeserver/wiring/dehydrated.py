@@ -1,0 +1,25 @@
+"""Dehydrated devices, put together."""
+
+from __future__ import annotations
+
+from homeserver.dehydrated.api import DehydratedApi
+from homeserver.dehydrated.service import DehydratedService
+from homeserver.wiring.accounts import AccountsFeature
+from homeserver.wiring.core import Core
+from homeserver.wiring.e2ee import E2eeFeature
+from homeserver.wiring.to_device import ToDeviceFeature
+
+
+class DehydratedFeature:
+    """Service and endpoints."""
+
+    def __init__(
+        self, core: Core, accounts: AccountsFeature, e2ee: E2eeFeature, to_device: ToDeviceFeature
+    ) -> None:
+        self.service = DehydratedService(
+            core.db, accounts.devices, e2ee.keys, e2ee.cross_signing, to_device.service
+        )
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [DehydratedApi(self.service)]
