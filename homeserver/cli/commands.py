@@ -8,6 +8,7 @@ from homeserver.cli.config import config_app
 from homeserver.cli.doctor import doctor
 from homeserver.cli.init import init
 from homeserver.cli.migrate import migrate
+from homeserver.cli.restored import restored
 from homeserver.cli.serve import serve
 from homeserver.cli.user import user_app
 
@@ -22,5 +23,6 @@ app.command()(serve)
 app.command()(init)
 app.command()(migrate)
 app.command()(doctor)
+app.command()(restored)
 app.add_typer(user_app, name="user", help="Accounts.")
 app.add_typer(config_app, name="config", help="The configuration file.")

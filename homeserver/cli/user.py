@@ -117,6 +117,24 @@ def deactivate(
     _run(config, work)
 
 
+@user_app.command(name="reset-cross-signing")
+def reset_cross_signing(
+    name: Name,
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a user's cross-signing keys: they set up new ones without proof, and others verify them anew."""
+    if not yes:
+        typer.confirm(f"Remove the cross-signing keys of {name}?", abort=True)
+
+    async def work(feature: AccountsFeature) -> str:
+        account = await _find(feature, name)
+        await feature.cross_signing.reset(account.user_nid, account.user_id)
+        return f"{account.user_id} has no cross-signing keys any more; the next ones need no proof."
+
+    _run(config, work)
+
+
 @user_app.command()
 def admin(
     name: Name,

@@ -38,6 +38,17 @@ class KeyCountEntry(Entry, frozen=True):
     device_id: str
 
 
+class KeysSpentEntry(Entry, frozen=True):
+    """No one-time key of any device waits any more: the database was restored from a backup."""
+
+
+class KeysSpentSink(StructSink[KeysSpentEntry]):
+    """Nothing but the feed: the tables are written alongside."""
+
+    kind = "keys_spent"
+    entry_type = KeysSpentEntry
+
+
 class KeyCountSink(StructSink[KeyCountEntry]):
     """Nothing but the feed: the tables are written alongside."""
 

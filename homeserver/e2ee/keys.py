@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homeserver.e2ee import signing_store, store
-from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry
+from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysSpentEntry
 from homeserver.e2ee.merge import KeysOfUsers, merge_keys
 from homeserver.e2ee.store import NewKey, SameId
 from homeserver.graph.interning import Interning
@@ -19,7 +19,7 @@ from homeserver.matrix import canonical_json, json
 from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
 from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
 from homeserver.storage.database import Database
-from homeserver.storage.tx import Pipeline
+from homeserver.storage.tx import Later, Pipeline
 
 MAX_KEYS = 1_000
 """One-time keys of one upload."""
@@ -185,6 +185,16 @@ class KeyService:
             devices = found.setdefault(names[key.user_nid], {})
             devices[key.device_id] = {f"{key.algorithm}:{key.key_id}": json.loads(key.key)}
         return found
+
+    async def spend_all(self) -> int:
+        """After a restore from a backup: no key in it is handed out, clients upload new ones. Returns how many it were."""
+        spent: list[Later[int]] = []
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            spent.append(store.spend_keys(batch))
+
+        await self._log.append(KeysSpentEntry(), alongside=write)
+        return spent[-1].result
 
 
 def check_users(wanted: Mapping[str, Any], where: str) -> None:

@@ -312,6 +312,10 @@ async def use_fallback(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[C
     )
 
 
-def spend_one_time_keys(batch: Pipeline) -> Later[int]:
-    """After a restore from a backup: keys in it may have been handed out since, and must not be again. How many."""
-    return batch.execute("UPDATE one_time_keys SET claimed = true WHERE NOT claimed")
+def spend_keys(batch: Pipeline) -> Later[int]:
+    """After a restore from a backup. Its one-time keys may have been handed out since; its fallback keys replaced: they
+    count as used, so that clients upload new ones. Returns how many one-time keys waited.
+    """
+    spent = batch.execute("UPDATE one_time_keys SET claimed = true WHERE NOT claimed")
+    batch.execute("UPDATE fallback_keys SET used = true WHERE NOT used")
+    return spent

@@ -1,24 +1,22 @@
-"""Device lists and key counts in `/sync`; and what of keys ends with a device.
+"""Device lists and key counts in `/sync`.
 
-spec: client-server-api/#e2e-extensions-to-sync (SYNC-19 to SYNC-21, E2E-13)
+spec: client-server-api/#e2e-extensions-to-sync (SYNC-19 to SYNC-21)
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from homeserver.devices.types import DeviceChange
 from homeserver.e2ee import store
-from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry
+from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysSpentEntry
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.graph.refs import JOIN
-from homeserver.log.entries import Entry, Position, Written
+from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
-from homeserver.storage.tx import Pipeline
 from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
 
 CACHED_DEVICES = 50_000
@@ -35,7 +33,7 @@ class KeyCounts:
         self._version = 0
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {KeyCountEntry: self._changed}
+        return {KeyCountEntry: self._changed, KeysSpentEntry: lambda _, __: self.reset()}
 
     def reset(self) -> None:
         self._version += 1
@@ -100,25 +98,3 @@ class E2eeStream:
             if changed or left:
                 part.top["device_lists"] = json.dumps({"changed": sorted(changed), "left": sorted(left)})
         return part
-
-    # --- devices ---------------------------------------------------------------------------------------------------
-
-    def deletion_entries(self, change: DeviceChange) -> Sequence[Entry]:
-        counts = (KeyCountEntry(change.user_nid, device_id) for device_id in change.device_ids)
-        # The counts too: a device that is made again under the same id starts without keys.
-        return (DeviceListEntry(change.user_nid, change.user_id), *counts)
-
-    def on_devices_deleted(
-        self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]
-    ) -> None:
-        """Keys and signatures go with their devices (E2E-13)."""
-        del written
-        store.delete_of_devices(batch, change.user_nid, change.device_ids)
-
-    def rename_entries(self, change: DeviceChange) -> Sequence[Entry]:
-        return (DeviceListEntry(change.user_nid, change.user_id),)
-
-    def on_devices_renamed(
-        self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]
-    ) -> None:
-        """The name is read with the keys."""

@@ -69,13 +69,14 @@ class AccountsFeature:
         self.authenticator = TokenAuthenticator(
             db=core.db, clock=core.clock, sessions=cache, last_seen=self.last_seen, appservices=masks
         )
+        self.cross_signing = CrossSigningService(core.db, core.log)
         self.sessions = SessionService(
             db=core.db,
             log=core.log,
             clock=core.clock,
             entropy=core.entropy,
             config=auth,
-            cross_signing=CrossSigningService(core.db, core.log),
+            cross_signing=self.cross_signing,
         )
         self.devices = DeviceService(db=core.db, log=core.log, clock=core.clock, last_seen=self.last_seen)
 

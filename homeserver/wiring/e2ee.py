@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeserver.e2ee.api import KeysApi
 from homeserver.e2ee.cross_signing import CrossSigningService
+from homeserver.e2ee.ending import DeviceEnding
 from homeserver.e2ee.keys import KeyService
 from homeserver.e2ee.signatures import SignatureService
 from homeserver.e2ee.stream import E2eeStream, KeyCounts
@@ -26,7 +27,7 @@ class E2eeFeature:
         counts = KeyCounts(core.db)
         core.tail.attach(counts)
         self.stream = E2eeStream(counts, self.tracking, rooms.memberships)
-        accounts.devices.listen(self.stream)
+        accounts.devices.listen(DeviceEnding())
 
     def apis(self) -> list[object]:
         """Endpoints."""

@@ -7,33 +7,44 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from homeserver.config import Config
+from homeserver.e2ee.ending import DeviceEnding
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
+from homeserver.to_device.stream import ToDeviceStream
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
 
 
 @contextlib.asynccontextmanager
-async def accounts_of(config: Config) -> AsyncIterator[AccountsFeature]:
-    """The account feature on the configured, migrated database.
-
-    A running server learns of every change through the log. What a change entails in rooms is done by the server, at
-    once if it runs, else when it starts.
-    """
+async def core_of(config: Config) -> AsyncIterator[Core]:
+    """The log and the event graph on the configured, migrated database. A running server learns of every change."""
     dsn = config.database.url
     assert dsn is not None
     clock, entropy = SystemClock(), Entropy()
     key = signing_key.load_or_create(config.server.signing_key, entropy)
     async with Database(dsn, size=2) as db:
         core = Core(config, db, key, clock, entropy, alone=False)
-        feature = AccountsFeature(config, core, RateLimiter(clock, {}))
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         try:
-            yield feature
+            yield core
         finally:
             core.log.close()
             await writer
+
+
+@contextlib.asynccontextmanager
+async def accounts_of(config: Config) -> AsyncIterator[AccountsFeature]:
+    """The account feature. What a change entails in rooms is done by the server, at once if it runs, else when it starts;
+    what is kept of devices ends with them here.
+    """
+    async with core_of(config) as core:
+        feature = AccountsFeature(config, core, RateLimiter(core.clock, {}))
+        feature.devices.listen(DeviceEnding())
+        feature.devices.listen(ToDeviceStream(core.db))
+        try:
+            yield feature
+        finally:
             await feature.stop()

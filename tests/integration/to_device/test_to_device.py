@@ -1,0 +1,140 @@
+"""Messages to devices: CHECKLIST TD-01, TD-02, SYNC-18, E2E-13, E2E-18."""
+
+import asyncio
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.support.crypto import messages_in
+from tests.support.server import Server
+from tests.support.user import User
+
+_numbers = count(1)
+
+
+async def send(
+    sender: User,
+    messages: dict[str, Any],
+    *,
+    kind: str = "m.room.encrypted",
+    txn: str | None = None,
+    **more: Any,
+) -> None:
+    path = "/sendToDevice/{}/{}"
+    await sender.put(path, kind, txn or f"td{next(_numbers)}", json={"messages": messages}, **more)
+
+
+async def contents(user: User, **options: Any) -> list[Any]:
+    return [event["content"] for event in messages_in(await user.sync(**options))]
+
+
+async def test_a_message_reaches_the_device_it_is_for_as_it_was_sent(server: Server) -> None:
+    """TD-01, E2E-18: the server adds nothing but the sender, and looks at nothing."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await bob.new_device()
+    content = {"algorithm": "x", "deep": {"b": [1.5, None, "é\0"], "a": {}}, "org.example": 2**60}
+    for kind in (
+        "m.room_key_request",
+        "m.forwarded_room_key",
+        "m.room_key.withheld",
+        "m.key.verification.start",
+    ):
+        await send(alice, {bob.user_id: {phone.device_id: content}}, kind=kind)
+        event = {"type": kind, "sender": alice.user_id, "content": content}
+        assert messages_in(await phone.sync()) == [event]
+    assert messages_in(await bob.sync()) == []
+
+
+async def test_a_star_is_all_devices_there_are_now_and_unknown_ones_are_passed_over(server: Server) -> None:
+    """TD-01."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await bob.new_device()
+    nobody = f"@nobody:{bob.server_name}"
+    await send(alice, {bob.user_id: {"*": {"n": 1}}, nobody: {"*": {}}, alice.user_id: {"NONE": {}}})
+    late = await bob.new_device()
+    assert await contents(bob) == await contents(phone) == [{"n": 1}]
+    assert await contents(late) == []
+    await send(alice, {bob.user_id: {"*": {"n": 2}, phone.device_id: {"n": 3}}})
+    assert (await contents(bob), await contents(phone)) == ([{"n": 2}], [{"n": 3}])
+
+
+async def test_a_message_sent_again_under_its_transaction_id_arrives_once(server: Server) -> None:
+    """TD-02."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    to = {bob.user_id: {bob.device_id: {"n": 1}}}
+    await asyncio.gather(*(send(alice, to, txn="same") for _ in range(5)))
+    await send(alice, to, txn="same", kind="m.other")
+    phone = await alice.new_device()
+    await send(phone, to, txn="same")
+    assert len(await contents(bob)) == 3
+
+
+async def test_messages_come_in_order_a_hundred_at_a_time_until_acknowledged(server: Server) -> None:
+    """SYNC-18, TD-02."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    start = (await bob.sync())["next_batch"]
+    for n in range(250):
+        await send(alice, {bob.user_id: {bob.device_id: {"n": n}}})
+    first = await contents(bob, since=start)
+    assert first == [{"n": n} for n in range(100)]
+    assert await contents(bob, since=start) == first
+    acknowledged = bob.since
+    second = await contents(bob)
+    assert second == [{"n": n} for n in range(100, 200)]
+    assert await contents(bob, since=acknowledged) == second
+    assert await contents(bob) == [{"n": n} for n in range(200, 250)]
+    assert await contents(bob) == []
+    assert await contents(bob, since=start) == []
+
+
+async def test_an_initial_sync_gives_what_was_never_acknowledged(server: Server) -> None:
+    """SYNC-18."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await send(alice, {bob.user_id: {bob.device_id: {"n": 1}}})
+    assert await contents(bob, since=None) == await contents(bob, since=None) == [{"n": 1}]
+    assert await contents(bob) == []
+
+
+async def test_a_message_ends_a_long_poll(server: Server) -> None:
+    """SYNC-18."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await bob.sync()
+    waiting = asyncio.create_task(bob.sync_until(messages_in))
+    await send(alice, {bob.user_id: {"*": {"n": 1}}})
+    assert messages_in(await waiting)[0]["content"] == {"n": 1}
+
+
+async def test_what_waits_for_a_device_ends_with_it(server: Server) -> None:
+    """E2E-13."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await bob.new_device("PHONE")
+    await send(alice, {bob.user_id: {"PHONE": {"n": 1}}})
+    await phone.logout()
+    again = await bob.new_device("PHONE")
+    assert await contents(again) == []
+    await send(alice, {bob.user_id: {"PHONE": {"n": 2}}})
+    assert await contents(again) == [{"n": 2}]
+
+
+async def test_a_message_reaches_none_of_a_wrong_request(server: Server) -> None:
+    """TD-01: refused whole."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    good = {bob.user_id: {bob.device_id: {"n": 1}}}
+    for user in ("bob", "@a\0b:x.y", "", "@" + "x" * 300 + ":x.y"):
+        await send(alice, {**good, user: {"*": {}}}, expect=(400, "M_INVALID_PARAM"))
+    large = {**good, alice.user_id: {"*": {"x": "x" * 70_000}}}
+    await send(alice, large, expect=(413, "M_TOO_LARGE"))
+    for messages in ([], {bob.user_id: []}, {bob.user_id: {"*": "x"}}, {bob.user_id: None}):
+        await send(alice, {**good, **messages} if isinstance(messages, dict) else messages, expect=400)  # type: ignore[arg-type]
+    assert await contents(bob) == []
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "x" * 400])
+async def test_strange_names_are_no_fault_of_the_server(server: Server, name: str) -> None:
+    """TD-01: event types, transaction ids, device ids."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await send(alice, {bob.user_id: {name: {}}})
+    await send(alice, {bob.user_id: {"*": {}}}, kind=name, expect=None)
+    await send(alice, {bob.user_id: {"*": {}}}, txn=name, expect=None)
+    await bob.sync()
