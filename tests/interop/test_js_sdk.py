@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.interop.audit import lost_to_device_messages
 from tests.interop.plays import Asked, Play, need_node
 from tests.support.process import HomeserverProcess
 
@@ -49,10 +50,6 @@ async def test_two_people_chat_and_page_back_through_500_messages(
     keeps_the_contract(play)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="about one run in six, more under load, one device cannot read a message of the round of a kill: open",
-)
 async def test_no_message_is_lost_doubled_or_unreadable_when_the_server_is_killed(
     killable: HomeserverProcess, tmp_path: Path
 ) -> None:
@@ -68,6 +65,7 @@ async def test_no_message_is_lost_doubled_or_unreadable_when_the_server_is_kille
     play = Play("encrypted", killable.base_url, tmp_path, {"kill": kill, "start": start})
     await play.run(seconds=120)
     assert "nothing lost, doubled or unreadable while the server was killed" in play.seen
+    assert lost_to_device_messages(play.transcript) == []
     keeps_the_contract(play)
 
 
@@ -94,4 +92,5 @@ async def test_encryption(name: str, end: str, base_url: str, tmp_path: Path) ->
     play = Play(name, base_url, tmp_path, {})
     await play.run(seconds=90)
     assert play.seen[-1] == end
+    assert lost_to_device_messages(play.transcript) == []
     keeps_the_contract(play)

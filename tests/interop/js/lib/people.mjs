@@ -50,6 +50,15 @@ export class Device {
         this.open();
     }
 
+    /** Pages back to where the room began, if a sync left something out: the SDK begins a new, short timeline then. */
+    async closeGap(roomId) {
+        if (!this.gaps.has(roomId)) return;
+        for (let oldest; (oldest = this.timelines(roomId)[0])?.getPaginationToken("b"); ) {
+            await this.client.paginateEventTimeline(oldest, { backwards: true, limit: 100 });
+        }
+        this.gaps.delete(roomId);
+    }
+
     /** A client as after the loading of a page: it knows who it is and finds its keys, nothing else. */
     open() {
         this.client = createClient({
@@ -62,6 +71,8 @@ export class Device {
                 cacheSecretStorageKey: (id, _info, key) => this.secrets.set(id, key),
             },
         });
+        this.gaps = new Set(); // rooms of which a sync left something out since the client was opened
+        this.client.on(RoomEvent.TimelineReset, (room) => room && this.gaps.add(room.roomId));
     }
 
     get id() { return this.client.getDeviceId(); }
@@ -76,7 +87,7 @@ export class Device {
 
     stop() { this.client.stopClient(); }
 
-    /** Waits until `check()` gives something true, looking again at whatever the client notices, and gives that. */
+    /** `what` is what is waited for, or a function that says so in the end. Waits until `check()` gives something true, looking again at whatever the client notices, and gives that. */
     async until(what, check, seconds = 20) {
         let timer;
         let look;
@@ -91,7 +102,7 @@ export class Device {
                     }
                 };
                 const end = Date.now() + seconds * 1000;
-                timer = setInterval(() => (Date.now() > end ? reject(new Error(`${this.name} waited ${seconds} s for: ${what}`)) : look()), 100);
+                timer = setInterval(() => (Date.now() > end ? reject(new Error(`${this.name} waited ${seconds} s for: ${typeof what === "function" ? what() : what}`)) : look()), 100);
                 for (const change of CHANGES) this.client.on(change, look);
                 look();
             });
@@ -103,10 +114,17 @@ export class Device {
 
     room(roomId) { return this.client.getRoom(roomId); }
 
-    /** The events of the live timeline, oldest first. */
-    timeline(roomId) { return this.room(roomId)?.getLiveTimeline().getEvents() ?? []; }
+    /** The live timeline and those joined to it when a gap was closed, oldest first. */
+    timelines(roomId) {
+        const found = [];
+        for (let each = this.room(roomId)?.getLiveTimeline(); each; each = each.getNeighbouringTimeline("b")) found.unshift(each);
+        return found;
+    }
 
-    /** The texts of the live timeline, oldest first; what cannot be decrypted reads as the reason why. */
+    /** The events of the room that are here, oldest first. */
+    timeline(roomId) { return this.timelines(roomId).flatMap((each) => each.getEvents()); }
+
+    /** The texts of the room that are here, oldest first; what cannot be decrypted reads as the reason why. */
     texts(roomId) {
         const messages = this.timeline(roomId).filter((event) => ["m.room.message", "m.room.encrypted"].includes(event.getType()) && !event.isRedacted());
         return messages.map((event) => (event.isDecryptionFailure() ? `?${event.decryptionFailureReason}` : event.getContent().body));
@@ -120,9 +138,10 @@ export class Device {
     /** Sends a text; answers its event id. */
     async says(roomId, text) { return (await this.client.sendTextMessage(roomId, text)).event_id; }
 
-    /** Waits until a text is readable in the live timeline; answers its event. */
+    /** Waits until a text is readable, paging back over a gap as one who scrolls up; answers its event. */
     reads(roomId, text) {
-        const found = () => this.timeline(roomId).find((event) => event.getContent().body === text && !event.isBeingDecrypted() && !event.isDecryptionFailure());
-        return this.until(`reading "${text}", but sees ${JSON.stringify(this.texts(roomId).slice(-5))}`, found);
+        const here = () => this.timeline(roomId).find((event) => event.getContent().body === text && !event.isBeingDecrypted() && !event.isDecryptionFailure());
+        const found = async () => here() ?? (await this.closeGap(roomId), here());
+        return this.until(() => `reading "${text}", but sees ${JSON.stringify(this.texts(roomId).slice(-40))}`, found);
     }
 }

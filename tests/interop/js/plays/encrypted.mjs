@@ -25,6 +25,7 @@ await play(async () => {
     for (let round = 0; round < ROUNDS; round++) await killedInTheMiddle(everybody, roomId, round);
     seen("nothing lost, doubled or unreadable while the server was killed");
 
+    for (const device of everybody) await device.closeGap(roomId);
     const expected = everybody[0].texts(roomId);
     for (const device of everybody) expect(expected, device.texts(roomId), `what ${device.name} sees`);
 });
@@ -66,6 +67,7 @@ async function killedInTheMiddle(everybody, roomId, round) {
     for (const speaker of speakers) await sendAgain(speaker, roomId);
     for (const { text } of said) for (const device of everybody) await device.reads(roomId, text);
     for (const device of everybody) {
+        await device.closeGap(roomId);
         const texts = device.texts(roomId).filter((text) => text?.startsWith(`round ${round},`));
         expect(said.map(({ text }) => text).sort(), texts.sort(), `what ${device.name} sees of round ${round}`);
     }
