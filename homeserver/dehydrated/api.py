@@ -8,7 +8,7 @@ import msgspec
 
 from homeserver.dehydrated.service import DehydratedService, NewDehydrated
 from homeserver.web.auth import Auth, Requester
-from homeserver.web.endpoint import Body, Path, endpoint
+from homeserver.web.endpoint import Body, Path, Query, endpoint
 from homeserver.web.response import RawJson
 
 DEVICE = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
@@ -85,7 +85,17 @@ class DehydratedApi:
     )
     async def events(self, requester: Requester, device_id: Path[str], body: Body[EventsBody]) -> RawJson:
         """Gives the messages sent to the device, a page at a time; they stay as long as the device."""
-        messages, last = await self._dehydrated.events(requester.user_nid, device_id, body.next_batch)
+        return await self._page(requester, device_id, body.next_batch)
+
+    @endpoint("getDehydratedDeviceEvents", "GET", DEVICE + "/{deviceId}/events", auth=Auth.USER)
+    async def events_from(
+        self, requester: Requester, device_id: Path[str], from_: Query[str | None] = None
+    ) -> RawJson:
+        """The same as matrix-js-sdk asks for it."""
+        return await self._page(requester, device_id, from_)
+
+    async def _page(self, requester: Requester, device_id: str, after: str | None) -> RawJson:
+        messages, last = await self._dehydrated.events(requester.user_nid, device_id, after)
         # Clients read on until a page is empty, or until there is no token: an empty page carries none.
         token = b',"next_batch":"d%d"' % last if messages else b""
         return RawJson(b'{"events":[%b]%b}' % (b",".join(messages), token))

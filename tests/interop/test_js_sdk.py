@@ -83,7 +83,6 @@ async def test_no_message_is_lost_doubled_or_unreadable_when_the_server_is_kille
         pytest.param(
             "dehydrated",
             "the dehydrated device replaced",
-            marks=pytest.mark.xfail(strict=False, reason="dehydrated devices (MSC3814) are not there yet"),
             id="a dehydrated device receives while all devices are away",
         ),
     ],

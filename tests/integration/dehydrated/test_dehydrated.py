@@ -157,6 +157,21 @@ async def test_malformed_devices_are_refused_and_the_former_stays(
         await alice.post(*path, json={"next_batch": token}, expect=(400, "M_INVALID_PARAM"))
 
 
+async def test_messages_are_read_by_either_spelling(server: Server) -> None:
+    """matrix-js-sdk 43 asks with GET and `from`, the proposal with POST and `next_batch`."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    kept = body(alice)
+    device_id = kept["device_id"]
+    await alice.put(DEVICE, json=kept)
+    message = {"messages": {alice.user_id: {device_id: {"n": 1}}}}
+    await bob.put("/sendToDevice/{}/{}", "org.example", "1", json=message)
+    path = DEVICE + "/{}/events"
+    asked, posted = await alice.get(path, device_id), await alice.post(path, device_id)
+    assert asked == posted
+    assert [event["content"] for event in asked["events"]] == [{"n": 1}]
+    assert (await alice.get(path, device_id, params={"from": asked["next_batch"]})) == {"events": []}
+
+
 async def test_clients_can_see_that_it_is_served(server: Server) -> None:
     versions = await server.client.get("/_matrix/client/versions")
     assert versions["unstable_features"]["org.matrix.msc3814"] is True
