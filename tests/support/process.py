@@ -137,7 +137,7 @@ class HomeserverProcess:
             connection.close()
 
     def kill9(self) -> None:
-        """SIGKILL to all processes of the server at once. The embedded database goes on, as it would in life."""
+        """SIGKILL to all processes of the server at once. The kernel asks the embedded database to stop then."""
         reaper.kill_group(self.pid)
         self._ended()
 
