@@ -41,8 +41,8 @@ async def room_of(alice: NioPerson, bob: NioPerson) -> str:
 async def test_two_people_chat(people: tuple[NioPerson, NioPerson]) -> None:
     alice, bob = people
     room_id = await room_of(alice, bob)
-    assert bob.client.rooms[room_id].name == "Kitchen"
-    assert bob.client.rooms[room_id].topic == "who washes up"
+    seen = bob.client.rooms[room_id]
+    await bob.until("name and topic", lambda: (seen.name, seen.topic) == ("Kitchen", "who washes up"))
     for speaker, listener, text in [(alice, bob, "hello"), (bob, alice, "grüß dich 👋"), (alice, bob, "bye")]:
         event_id = await speaker.says(room_id, text)
         event = await listener.reads(room_id, text)
