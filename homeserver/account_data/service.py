@@ -5,13 +5,14 @@ spec: client-server-api/#client-config, #room-tagging
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from homeserver.account_data import store
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
 from homeserver.graph.interning import Interning
+from homeserver.log.entries import Position
+from homeserver.log.turns import Turns
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
 from homeserver.matrix.errors import BadJson, InvalidParam, NotFound, ResourceLimitExceeded, TooLarge
@@ -40,7 +41,7 @@ class AccountDataService:
         self._db = db
         self._log = log
         self._interning = interning
-        self._tag_locks: dict[int, asyncio.Lock] = {}
+        self._turns = Turns()
 
     async def get(self, user_nid: int, room_id: RoomId | None, kind: str) -> bytes:
         """Content as JSON. Raises `NotFound`."""
@@ -62,6 +63,12 @@ class AccountDataService:
         await self._check_bounds(user_nid, room_nid, kind, data)
         await self._log.append(AccountDataEntry(user_nid, room_nid, kind, data))
 
+    async def stands_at(self, user_nid: int, room_nid: int, kind: str) -> Position:
+        """Where the present content stands in the log, 0 if there is none: what `AccountDataEntry.built_on` wants."""
+        async with self._db.read() as tx:
+            position, _ = await store.find_placed(tx, user_nid, room_nid, kind)
+        return position
+
     async def set_managed(self, user_nid: int, room_nid: int, kind: str, content: Mapping[str, Any]) -> None:
         """Set content as the server does: fully-read markers, push rules."""
         await self._log.append(AccountDataEntry(user_nid, room_nid, kind, json.dumps(content)))
@@ -69,7 +76,7 @@ class AccountDataService:
     async def tags(self, user_nid: int, room_id: RoomId) -> dict[str, Any]:
         """Tag name -> its data."""
         room_nid = await self._room_nid(room_id)
-        return {} if room_nid is None else await self._tags(user_nid, room_nid)
+        return {} if room_nid is None else (await self._tags(user_nid, room_nid))[1]
 
     async def put_tag(self, user_nid: int, room_id: RoomId, tag: str, data: Mapping[str, Any]) -> None:
         """Add or change a tag. Raises `InvalidParam`, `NotFound`. (AD-04)"""
@@ -83,35 +90,39 @@ class AccountDataService:
         room_nid = await self._room_nid(room_id)
         if room_nid is None:
             raise NotFound("There is no such room")
-        async with self._tag_locks.setdefault(user_nid, asyncio.Lock()):
-            tags = await self._tags(user_nid, room_nid)
+
+        def add(tags: dict[str, Any]) -> None:
             tags[tag] = dict(data)
             if len(tags) > MAX_TAGS:
                 raise ResourceLimitExceeded(f"More than {MAX_TAGS} tags")
-            await self.set_managed(user_nid, room_nid, TAGS, {"tags": tags})
-        self._drop_lock(user_nid)
+
+        await self._change_tags(user_nid, room_nid, add)
 
     async def delete_tag(self, user_nid: int, room_id: RoomId, tag: str) -> None:
         """Take a tag away; one that is not there is gone already."""
         room_nid = await self._room_nid(room_id)
-        if room_nid is None:
-            return
-        async with self._tag_locks.setdefault(user_nid, asyncio.Lock()):
-            tags = await self._tags(user_nid, room_nid)
-            if tags.pop(tag, None) is not None:
-                await self.set_managed(user_nid, room_nid, TAGS, {"tags": tags})
-        self._drop_lock(user_nid)
+        if room_nid is not None:
+            await self._change_tags(user_nid, room_nid, lambda tags: tags.pop(tag, None))
 
-    async def _tags(self, user_nid: int, room_nid: int) -> dict[str, Any]:
+    async def _change_tags(
+        self, user_nid: int, room_nid: int, change: Callable[[dict[str, Any]], object]
+    ) -> None:
+        async def once() -> None:
+            position, tags = await self._tags(user_nid, room_nid)
+            before = dict(tags)
+            change(tags)
+            if tags != before:
+                content = json.dumps({"tags": tags})
+                await self._log.append(AccountDataEntry(user_nid, room_nid, TAGS, content, position))
+
+        await self._turns.changed((user_nid, room_nid), once)
+
+    async def _tags(self, user_nid: int, room_nid: int) -> tuple[Position, dict[str, Any]]:
+        """Where they stand in the log, and they."""
         async with self._db.read() as tx:
-            content = await store.find(tx, user_nid, room_nid, TAGS)
+            position, content = await store.find_placed(tx, user_nid, room_nid, TAGS)
         tags = json.loads(content).get("tags") if content else None
-        return tags if isinstance(tags, dict) else {}
-
-    def _drop_lock(self, user_nid: int) -> None:
-        lock = self._tag_locks.get(user_nid)
-        if lock is not None and not lock.locked():
-            self._tag_locks.pop(user_nid, None)
+        return position, tags if isinstance(tags, dict) else {}
 
     async def _check_bounds(self, user_nid: int, room_nid: int, kind: str, data: bytes) -> None:
         if len(kind.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:

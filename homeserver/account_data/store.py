@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Pipeline, Tx
+from homeserver.storage.tx import Later, Pipeline, Tx
 
 
 class Row(NamedTuple):
@@ -45,6 +45,36 @@ async def find(tx: Tx, user_nid: int, room_nid: int, kind: str) -> bytes | None:
         user=user_nid,
         room=room_nid,
         type=kind,
+    )
+
+
+async def find_placed(tx: Tx, user_nid: int, room_nid: int, kind: str) -> tuple[Position, bytes]:
+    """Position and content of one type; (0, b"") if there is none."""
+    row = await tx.one(
+        """
+        SELECT position, content FROM account_data
+        WHERE user_nid = %(user)s AND room_nid = %(room)s AND type = %(type)s
+        """,
+        user=user_nid,
+        room=room_nid,
+        type=kind,
+    )
+    return (0, b"") if row is None else (row[0], row[1])
+
+
+def find_positions(
+    batch: Pipeline, keys: Sequence[tuple[int, int, str]]
+) -> Later[list[tuple[int, int, str, Position]]]:
+    """(user_nid, room_nid, type, position) of those of these keys that have content."""
+    return batch.all(
+        """
+        SELECT user_nid, room_nid, type, position FROM account_data
+        WHERE (user_nid, room_nid, type) IN
+              (SELECT * FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[], %(types)s::text[]))
+        """,
+        users=[key[0] for key in keys],
+        rooms=[key[1] for key in keys],
+        types=[key[2] for key in keys],
     )
 
 

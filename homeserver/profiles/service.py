@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from homeserver.accounts.tasks import AccountTasks
-from homeserver.log.entries import Entry, Position
+from homeserver.log.entries import Conflict, Entry, Position
+from homeserver.log.turns import Turns
 from homeserver.log.writer import LogWriter
-from homeserver.matrix.errors import NotFound, Unavailable
+from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import ServerName, UserId, domain_of
 from homeserver.profiles import fields as rules
 from homeserver.profiles import store
@@ -27,7 +28,6 @@ PROPAGATE = "propagate_profile"
 _WAIT_SECONDS = 10.0
 """How long a client waits for its rooms to be told; what takes longer goes on without it."""
 MAX_CACHED = 20_000
-_ATTEMPTS = 5
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -80,6 +80,7 @@ class ProfileService:
         self._tasks = tasks
         self._server_name = server_name
         self._remote: RemoteProfiles | None = None
+        self._turns = Turns()
 
     def propagate_with(self, rooms: ProfilePropagation) -> None:
         """Plug in who tells the rooms."""
@@ -164,7 +165,8 @@ class ProfileService:
 
     async def _write(self, user_nid: int, user_id: UserId, key: str, value: Any) -> bool:
         """False if the field has this value already."""
-        for _ in range(_ATTEMPTS):
+
+        async def once() -> bool:
             old = await self._read(user_id)
             changed = dict(_decode(old))
             changed.pop(key, None)
@@ -173,12 +175,13 @@ class ProfileService:
             new = rules.encode(dict(sorted(changed.items())))
             if new == old:
                 return False
-            if await self._replace(user_nid, user_id, key, old, new):
-                return True
-        raise Unavailable("The profile is being changed elsewhere, try again")
+            await self._replace(user_nid, user_id, key, old, new)
+            return True
 
-    async def _replace(self, user_nid: int, user_id: UserId, key: str, old: bytes, new: bytes) -> bool:
-        """False if it is not `old` any more."""
+        return await self._turns.changed(user_nid, once)
+
+    async def _replace(self, user_nid: int, user_id: UserId, key: str, old: bytes, new: bytes) -> None:
+        """Raises `Conflict` if it is not `old` any more."""
         value = _decode(new).get(key, REMOVED)
         entry = ProfileChanged(
             user_nid, user_id, key, None if value is REMOVED else msgspec.json.encode(value)
@@ -191,7 +194,8 @@ class ProfileService:
                 self._tasks.order(batch, PROPAGATE, user_nid)
 
         await self._log.append(entry, alongside=write)
-        return replaced[-1].result == 1
+        if replaced[-1].result != 1:
+            raise Conflict("the profile has changed")
 
     async def _read(self, user_id: UserId) -> bytes:
         async with self._db.read() as tx:

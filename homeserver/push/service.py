@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.account_data.service import AccountDataService
 from homeserver.log.entries import Written
+from homeserver.log.turns import Turns
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
@@ -27,9 +29,11 @@ PUSH_RULES = "m.push_rules"
 class PushRuleService:
     """One per process."""
 
-    def __init__(self, db: Database, log: LogWriter) -> None:
+    def __init__(self, db: Database, log: LogWriter, account_data: AccountDataService) -> None:
         self._db = db
         self._log = log
+        self._account_data = account_data
+        self._turns = Turns()
 
     async def whole(self, user_nid: int, user_id: UserId) -> dict[Kind, list[Rule]]:
         """All rules by kind, in the order they apply."""
@@ -47,6 +51,15 @@ class PushRuleService:
 
     async def change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
         """Change the rules and tell the user's devices. Raises what `act` raises."""
+
+        async def once() -> None:
+            await self._change(requester, act)
+
+        await self._turns.changed(requester.user_nid, once)
+
+    async def _change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
+        """Raises `Conflict` if somebody else changed them meanwhile."""
+        told = await self._account_data.stands_at(requester.user_nid, GLOBAL, PUSH_RULES)
         rules = await self.ruleset(requester.user_nid)
         act(rules)
         content = json.dumps({"global": rules.whole(requester.user_id)})
@@ -61,5 +74,5 @@ class PushRuleService:
                 rules=msgspec.json.encode(rules),
             )
 
-        entry = AccountDataEntry(requester.user_nid, GLOBAL, PUSH_RULES, content)
+        entry = AccountDataEntry(requester.user_nid, GLOBAL, PUSH_RULES, content, told)
         await self._log.append(entry, alongside=write)

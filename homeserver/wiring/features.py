@@ -44,7 +44,7 @@ class Features:
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         self.to_device = ToDeviceFeature(core, self.accounts.devices)
-        self.push = PushFeature(core)
+        self.push = PushFeature(core, self.account_data.service)
         self.account_data.stream.always("m.push_rules", self.push.rules.account_data)
         self.relations = RelationsFeature(core, self.rooms)
         self.key_backup = KeyBackupFeature(core)
