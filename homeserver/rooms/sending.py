@@ -22,7 +22,14 @@ from homeserver.graph.rooms import Rooms
 from homeserver.graph.stored import Stored
 from homeserver.log.entries import OnceKey, Position
 from homeserver.log.transactions import Transactions
-from homeserver.matrix.errors import DuplicateAnnotation, Forbidden, NotFound, ServerFault, Unknown
+from homeserver.matrix.errors import (
+    DuplicateAnnotation,
+    Forbidden,
+    NotFound,
+    ServerFault,
+    Unknown,
+    UserSuspended,
+)
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.rooms.canonical_alias import AliasCheck
 from homeserver.storage.database import Database
@@ -114,12 +121,15 @@ class SendingService:
     ) -> EventId:
         """Redact an event, once per transaction id. Returns the redaction's id.
 
-        Raises `NotFound` if the event is not in this room, `Forbidden` without the redact level for others' events.
+        Raises `NotFound` if the event is not in this room, `Forbidden` without the redact level for others' events,
+        `UserSuspended` for others' events whatever the level (ACC-03).
         """
         room = await self._rooms.known(room_id)
         version = room.name.version
         target = await self._target(room, event_id)
         target_id = target.event.event_id
+        if requester.suspended and target.event.sender != requester.user_id:
+            raise UserSuspended("This account is suspended: it may take back its own messages only")
         reason = {key: value for key, value in content.items() if key != "redacts"}
         draft = EventDraft(REDACTION, None, requester.user_id, reason, redacts=target_id)
         check_client_event(REDACTION, None, draft.content, version)

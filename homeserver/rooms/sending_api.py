@@ -73,7 +73,14 @@ class SendingApi:
     ) -> EventIdResponse:
         return EventIdResponse(await self._sending.put_state(requester, room_id, (event_type, ""), body))
 
-    @endpoint("redactEvent", "PUT", ROOM + "/redact/{eventId}/{txnId}", auth=Auth.USER, limit="message")
+    @endpoint(
+        "redactEvent",
+        "PUT",
+        ROOM + "/redact/{eventId}/{txnId}",
+        auth=Auth.USER,
+        limit="message",
+        when_suspended=True,
+    )
     async def redact(
         self,
         requester: Requester,
