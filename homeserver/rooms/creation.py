@@ -116,8 +116,10 @@ class CreationService:
             room_id = RoomId(f"!{self._entropy.letters(18)}:{self._server_name}")
         try:
             name, _ = await self._graph.create(version, room_id, events.create(), plan, alongside=alongside)
-        except UniqueViolation as taken:
-            raise RoomInUse("The alias is taken") from taken
+        except UniqueViolation as clash:
+            if clash.diag.constraint_name != store.ONE_ROOM_PER_ALIAS:
+                raise
+            raise RoomInUse("The alias is taken") from clash
         except Forbidden as refused:
             # spec: createRoom: "a room could not be created with the given state" (ROOM-05)
             raise InvalidRoomState(f"The room would not be valid: {refused.error}") from refused

@@ -8,6 +8,9 @@ from homeserver.log.entries import Position
 from homeserver.matrix.ids import RoomAlias
 from homeserver.storage.tx import Pipeline, Tx
 
+ONE_ROOM_PER_ALIAS = "room_aliases_pkey"
+"""The constraint that whoever is second with an alias runs into."""
+
 
 async def find_alias(tx: Tx, alias: RoomAlias) -> tuple[int, int] | None:
     """(room_nid, creator's user_nid) of an alias."""

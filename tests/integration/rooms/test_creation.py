@@ -3,7 +3,12 @@
 from typing import Any
 
 import pytest
+from psycopg.errors import UniqueViolation
 
+from homeserver.matrix.ids import UserId
+from homeserver.rooms import store
+from homeserver.rooms.creation import CreateRoom
+from homeserver.web.auth import Requester
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -186,3 +191,18 @@ async def test_power_levels_that_are_no_numbers_are_refused(server: Server, vers
     assert await alice.state(room, "m.room.power_levels") == levels
     await alice.send_event(room, "m.room.message", {"body": "no type"}, expect=400)
     await alice.send_event(room, "m.room.message", {"msgtype": "m.text", "body": 3}, expect=400)
+
+
+async def test_only_the_alias_is_called_taken(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROOM-05: another constraint that is run into is a fault of the server, and is said to be one."""
+    assert server.app is not None
+    alice = await server.register("alice")
+
+    def clash(batch: Any, room_nid: int) -> None:
+        insert = "INSERT INTO users (user_id) VALUES (%(user)s)"
+        batch.execute(insert, user=alice.user_id)
+
+    monkeypatch.setattr(store, "add_published", clash)
+    requester = Requester(user_id=UserId(alice.user_id), user_nid=1)
+    with pytest.raises(UniqueViolation):
+        await server.app.features.rooms.creation.create(requester, CreateRoom(visibility="public"))
