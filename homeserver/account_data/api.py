@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from homeserver.account_data.service import AccountDataService
-from homeserver.matrix.errors import Forbidden
+from homeserver.account_data.stream import AccountDataStream
+from homeserver.matrix.errors import Forbidden, NotFound
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, endpoint
@@ -21,13 +22,20 @@ ROOM = USER + "/rooms/{roomId}"
 class AccountDataApi:
     """One's own data, nobody else's."""
 
-    def __init__(self, data: AccountDataService) -> None:
+    def __init__(self, data: AccountDataService, stream: AccountDataStream) -> None:
         self._data = data
+        self._stream = stream
 
     @endpoint("getAccountData", "GET", USER + "/account_data/{type}", auth=Auth.GUEST_ALLOWED)
     async def get(self, requester: Requester, user_id: Path[UserId], type: Path[str]) -> RawJson:  # noqa: A002  # the specification's name
         _own(requester, user_id)
-        return RawJson(await self._data.get(requester.user_nid, None, type))
+        try:
+            return RawJson(await self._data.get(requester.user_nid, None, type))
+        except NotFound:
+            default = await self._stream.default(type, requester.user_nid, requester.user_id)
+            if default is None:
+                raise
+            return RawJson(default)
 
     @endpoint(
         "setAccountData", "PUT", USER + "/account_data/{type}", auth=Auth.GUEST_ALLOWED, when_suspended=True

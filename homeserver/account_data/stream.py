@@ -17,6 +17,7 @@ from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
 
+
 Make = Callable[[int, UserId], Awaitable[bytes]]
 """(user_nid, user_id) -> content as JSON."""
 
@@ -31,6 +32,11 @@ class AccountDataStream:
     def always(self, kind: str, make: Make) -> None:
         """Data that every user has, also those for whom none was ever stored: made when a client starts anew."""
         self._always[kind] = make
+
+    async def default(self, kind: str, user_nid: int, user_id: UserId) -> bytes | None:
+        """Content of such data for a user for whom none was stored; None if there is no such kind."""
+        make = self._always.get(kind)
+        return None if make is None else await make(user_nid, user_id)
 
     def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
         return {AccountDataEntry: lambda entry: Audience((entry.user_nid,))}

@@ -21,4 +21,4 @@ class AccountDataFeature:
 
     def apis(self) -> list[object]:
         """Endpoints."""
-        return [AccountDataApi(self.service)]
+        return [AccountDataApi(self.service, self.stream)]

@@ -32,6 +32,14 @@ async def test_what_the_server_manages_is_not_put(server: Server, kind: str) -> 
     await alice.put(ROOM, alice.user_id, room, kind, json={}, expect=(405, "M_BAD_JSON"))
 
 
+async def test_push_rules_can_be_read_as_account_data_before_any_was_changed(server: Server) -> None:
+    """AD-02."""
+    alice = await server.register("alice")
+    assert await alice.get(GLOBAL, alice.user_id, "m.push_rules") == await alice.get("/pushrules/")
+    await alice.put("/pushrules/global/room/{}", "!a:b", json={"actions": []})
+    assert await alice.get(GLOBAL, alice.user_id, "m.push_rules") == await alice.get("/pushrules/")
+
+
 async def test_rooms_need_a_valid_id_and_no_membership(server: Server) -> None:
     """AD-03, EPH-07."""
     alice, bob = await server.register("alice"), await server.register("bob")
