@@ -60,6 +60,13 @@ class EventCache:
             _, oldest = self._events.popitem(last=False)
             self._size -= oldest.size
 
+    def redacted(self, target: Stored) -> None:
+        """An event was redacted: so is what later state events, those in memory, tell of it."""
+        if target.event.is_state:
+            for stored in list(self._held.values()):
+                if stored.replaced is not None and stored.replaced.ref.nid == target.nid:
+                    stored.redact_replaced(target)
+
     async def load(self, nids: Collection[int]) -> dict[int, Stored]:
         """Events by number; those that exist. One query for all that are not in memory (per 5 000)."""
         found, missing = self._split(nids)

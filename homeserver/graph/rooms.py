@@ -87,9 +87,13 @@ class Rooms:
     def _apply(self, position: Position, entry: EventEntry) -> None:
         stored = entry.stored
         self._events.add(stored)
+        before = self._events.get(stored.replaced.ref.nid) if stored.replaced is not None else None
+        if before is not None and before.redaction is not None:  # after this one was built upon it
+            stored.redact_replaced(before)
         target = self._events.get(entry.redacts.nid) if entry.redacts is not None else None
         if target is not None and target.redaction is None:
             target.redact(stored)
+            self._events.redacted(target)
         room = self._rooms.get(stored.room_nid)
         if room is not None:
             room.apply(position, entry)

@@ -79,7 +79,7 @@ class Stored:
         self.redaction = redaction
         self.sent_by = sent_by
         self._client: bytes | None = None
-        self._rendered: tuple[tuple[int, int], bytes] | None = None
+        self._rendered: tuple[tuple[int | None, int, bool], bytes] | None = None
 
     @property
     def nid(self) -> int:
@@ -115,39 +115,49 @@ class Stored:
         self.redaction = redaction
         self._client = self._rendered = None
 
-    def render(self, reader: Reader, membership: int, now_ms: int, *, extra: bytes = b"") -> bytes:
+    def redact_replaced(self, before: Stored) -> None:
+        """What this replaced is redacted: `prev_content` tells no more than the stripped form."""
+        if self.replaced is not None:
+            self.replaced = self.replaced._replace(content=before.event.content_json)
+            self._rendered = None
+
+    def render(
+        self,
+        reader: Reader,
+        membership: int | None,
+        now_ms: int,
+        *,
+        previous: bool = False,
+        extra: bytes = b"",
+    ) -> bytes:
         """Client form for a reader, without `room_id`.
 
-        `membership`: the reader's at the event (JOIN … BAN; 0 counts as leave). `extra`: further members of `unsigned`,
-        each with a leading comma.
+        `membership`: the reader's at the event (JOIN … BAN; 0 counts as leave; None: it is not told). `previous`: the reader
+        may see the state event that this one replaced. `extra`: further members of `unsigned`, each with a leading comma.
         """
         own = self.sent_by is not None and self.sent_by[:2] == (reader.user_nid, reader.device_id)
         if own or extra:
-            return self._spliced(self._unsigned(membership, now_ms, own) + extra)
-        key = (membership, now_ms)
+            return self._spliced(self._unsigned(membership, now_ms, own=own, previous=previous) + extra)
+        key = (membership, now_ms, previous)
         if self._rendered is None or self._rendered[0] != key:
-            self._rendered = (key, self._spliced(self._unsigned(membership, now_ms, False)))
+            unsigned = self._unsigned(membership, now_ms, own=False, previous=previous)
+            self._rendered = (key, self._spliced(unsigned))
         return self._rendered[1]
 
     def _spliced(self, unsigned: bytes) -> bytes:
         return b'%b,"unsigned":{%b}}' % (self.client[:-1], unsigned)
 
-    def _unsigned(self, membership: int, now_ms: int, own: bool) -> bytes:
-        name = MEMBERSHIP_NAMES.get(membership, "leave")
-        parts = [
-            b'"age":%d,"membership":"%b"' % (max(0, now_ms - self.event.origin_server_ts), name.encode())
-        ]
+    def _unsigned(self, membership: int | None, now_ms: int, *, own: bool, previous: bool) -> bytes:
+        parts = [b'"age":%d' % max(0, now_ms - self.event.origin_server_ts)]
+        if membership is not None:
+            parts.append(b'"membership":"%b"' % MEMBERSHIP_NAMES.get(membership, "leave").encode())
         if own and self.sent_by is not None:
             parts.append(b'"transaction_id":' + json.dumps(self.sent_by.txn_id))
         if self.replaced is not None:
-            parts.append(
-                b'"prev_content":%b,"prev_sender":%b,"replaces_state":%b'
-                % (
-                    self.replaced.content,
-                    json.dumps(self.replaced.sender),
-                    json.dumps(self.replaced.event_id),
-                )
-            )
+            parts.append(b'"replaces_state":' + json.dumps(self.replaced.event_id))
+            if previous:  # spec: data client_event_without_room_id.yaml `prev_content` (FILT-06)
+                sender = json.dumps(self.replaced.sender)
+                parts.append(b'"prev_content":%b,"prev_sender":%b' % (self.replaced.content, sender))
         if self.redaction is not None:
             because = self.redaction
             parts.append(

@@ -12,14 +12,16 @@ from homeserver.events.event import StateKey
 from homeserver.events.visibility import Stage, history_visibility_of, is_visible, stages
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
-from homeserver.graph.refs import JOIN, MEMBERSHIP_NAMES, MEMBERSHIPS
+from homeserver.graph.refs import JOIN, MEMBERSHIPS
 from homeserver.graph.room import Room
 from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Stored
+from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 
 HISTORY_VISIBILITY: StateKey = ("m.room.history_visibility", "")
+NEVER: Position = 2**62
 
 
 class Viewer(NamedTuple):
@@ -33,8 +35,10 @@ class Visible(NamedTuple):
     """An event the viewer may see."""
 
     stored: Stored
-    membership: int
-    """The viewer's at the event: JOIN … BAN, 0 for none (unsigned.membership)."""
+    membership: int | None
+    """The viewer's at the event: JOIN … BAN, 0 for none (unsigned.membership); None if nobody has looked."""
+    previous: bool = False
+    """Whether the viewer may also see the state event that it replaced (unsigned.prev_content)."""
 
 
 class VisibilityFilter:
@@ -52,41 +56,40 @@ class VisibilityFilter:
         return found[room][0] if found[room] else None
 
     async def many(self, viewer: Viewer, pages: Mapping[Room, Sequence[Stored]]) -> dict[Room, list[Visible]]:
-        """Those events of each room that the viewer may see, order kept. At most four queries for all rooms together."""
-        member_key: StateKey = ("m.room.member", viewer.user_id)
-        keys = await self._interning.find_key_nids([HISTORY_VISIBILITY, member_key])
-        unsure = {
-            stored.state_before.nid
-            for room, page in pages.items()
-            for stored in page
-            if not stored.hidden and not _plain(room, viewer, stored)
-        }
-        values = await self._states.values(unsure, list(keys.values())) if unsure else {}
-        contents = await self._events.load({nid for state in values.values() for nid in state.values()})
+        """Those events of each room that the viewer may see, order kept. At most five queries for all rooms together."""
+        unsure: set[int] = set()
+        earlier: set[int] = set()
+        for room, page in pages.items():
+            plain = plain_after(room, viewer)
+            unsure.update(s.state_before.nid for s in page if s.nid <= plain and not s.hidden)
+            earlier.update(s.replaced.ref.nid for s in page if s.replaced and s.replaced.ref.nid <= plain)
+        befores = await self._events.load(earlier) if earlier else {}
+        unsure.update(stored.state_before.nid for stored in befores.values())
+        at = await self._moments(viewer, unsure) if unsure else {}
         last_joins = await self._last_joins(viewer, pages)
         result: dict[Room, list[Visible]] = {}
         for room, page in pages.items():
+            look = _Look(viewer, room, plain_after(room, viewer), at, last_joins.get(room.name.nid, 0))
             seen = result[room] = []
-            joined = room.membership(viewer.user_id) == JOIN
             for stored in page:
-                if stored.hidden:
-                    continue
-                if _plain(room, viewer, stored):
-                    seen.append(Visible(stored, JOIN))
-                    continue
-                state = values[stored.state_before.nid]
-                visibility = contents.get(state.get(keys.get(HISTORY_VISIBILITY, 0), 0))
-                member = contents.get(state.get(keys.get(member_key, 0), 0))
-                name = (member.event.membership if member else None) or "leave"
-                before, after = stages(
-                    stored.event,
-                    Stage(history_visibility_of(visibility.event if visibility else None), name),
-                    viewer.user_id,
-                )
-                later = joined or last_joins.get(room.name.nid, 0) > stored.nid
-                if is_visible(before, after, joined_later=later):
-                    seen.append(Visible(stored, MEMBERSHIPS.get(after.membership, 0)))
+                membership = look.membership(stored)
+                if membership is not None:
+                    seen.append(Visible(stored, membership, look.sees_replaced(stored, befores)))
         return result
+
+    async def _moments(self, viewer: Viewer, state_nids: set[int]) -> dict[int, Stage]:
+        """Visibility and the viewer's membership in each of these states."""
+        member_key: StateKey = ("m.room.member", viewer.user_id)
+        keys = await self._interning.find_key_nids([HISTORY_VISIBILITY, member_key])
+        values = await self._states.values(state_nids, list(keys.values()))
+        events = await self._events.load({nid for state in values.values() for nid in state.values()})
+        found: dict[int, Stage] = {}
+        for state_nid, state in values.items():
+            visibility = events.get(state.get(keys.get(HISTORY_VISIBILITY, 0), 0))
+            member = events.get(state.get(keys.get(member_key, 0), 0))
+            name = (member.event.membership if member else None) or "leave"
+            found[state_nid] = Stage(history_visibility_of(visibility.event if visibility else None), name)
+        return found
 
     async def _last_joins(self, viewer: Viewer, pages: Mapping[Room, Sequence[Stored]]) -> dict[int, int]:
         """Where the viewer is not joined now: position of the last join."""
@@ -105,12 +108,48 @@ class VisibilityFilter:
         return dict(rows)
 
 
-def _plain(room: Room, viewer: Viewer, stored: Stored) -> bool:
-    """A live event after the viewer's last membership change, the viewer being joined: seen whatever the visibility."""
+class _Look(NamedTuple):
+    """A viewer looks at one room."""
+
+    viewer: Viewer
+    room: Room
+    plain: Position
+    at: Mapping[int, Stage]
+    """state_nid -> the moment, for every event that is not plain."""
+    last_join: int
+
+    def membership(self, stored: Stored) -> int | None:
+        """The viewer's at the event; None if they may not see it."""
+        if stored.hidden:
+            return None
+        if stored.nid > self.plain:
+            return JOIN
+        before, after = stages(stored.event, self.at[stored.state_before.nid], self.viewer.user_id)
+        later = self.room.membership(self.viewer.user_id) == JOIN or self.last_join > stored.nid
+        if not is_visible(before, after, joined_later=later):
+            return None
+        return MEMBERSHIPS.get(after.membership, 0)
+
+    def sees_replaced(self, stored: Stored, befores: Mapping[int, Stored]) -> bool:
+        """Whether the viewer may see what the event replaced."""
+        if stored.replaced is None:
+            return False
+        if stored.replaced.ref.nid > self.plain:
+            return True
+        before = befores.get(stored.replaced.ref.nid)
+        return before is not None and self.membership(before) is not None
+
+
+def plain_after(room: Room, viewer: Viewer) -> Position:
+    """Live events after this are seen whatever the visibility: the viewer's last membership change, if it was to join."""
     member = room.members.get(viewer.user_id)
-    return member is not None and member.membership == JOIN and stored.nid > member.event_nid
+    return NEVER if member is None or member.membership != JOIN else member.event_nid
 
 
-def membership_name(membership: int) -> str:
-    """The word for JOIN … BAN; `leave` for none."""
-    return MEMBERSHIP_NAMES.get(membership, "leave")
+def as_state(room: Room, viewer: Viewer, stored: Stored) -> Visible:
+    """A state event shown as a part of the room's state. What the viewer was then, and what it replaced, is told where
+    nobody has to search for it: a whole state has too many events for that, and neither is promised.
+    """
+    plain = plain_after(room, viewer)
+    previous = stored.replaced is not None and stored.replaced.ref.nid > plain
+    return Visible(stored, JOIN if stored.nid > plain else None, previous)

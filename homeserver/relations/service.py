@@ -98,7 +98,13 @@ class RelationsService:
         now = self._clock.now_ms()
         chunk = [
             with_room_id(
-                item.stored.render(reader, item.membership, now, extra=bundles.get(item.stored.nid, b"")),
+                item.stored.render(
+                    reader,
+                    item.membership,
+                    now,
+                    previous=item.previous,
+                    extra=bundles.get(item.stored.nid, b""),
+                ),
                 room_id,
             )
             for item in seen

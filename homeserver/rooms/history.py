@@ -16,7 +16,7 @@ from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Reader, Stored
-from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible
+from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, as_state
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId
@@ -105,7 +105,7 @@ class HistoryService:
             [self._render(requester, room_id, item, extra) for item in found],
             format_token(shown),
             None if end is None else format_token(end),
-            [self._render(requester, room_id, Visible(stored, 0), {}) for stored in state],
+            [self._render(requester, room_id, item, {}) for item in self._as_state(requester, access, state)],
         )
 
     async def context(
@@ -134,7 +134,7 @@ class HistoryService:
                 start if start is not None else (before[-1].stored.nid - 1 if before else target.nid - 1)
             ),
             format_token(end if end is not None else last.nid),
-            [self._render(requester, room_id, Visible(stored, 0), {}) for stored in state],
+            [self._render(requester, room_id, item, {}) for item in self._as_state(requester, access, state)],
         )
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -206,6 +206,10 @@ class HistoryService:
             }
         return [stored for stored in (await self._events.load(nids)).values() if wanted.matches(stored.event)]
 
+    def _as_state(self, requester: Requester, access: Access, state: Sequence[Stored]) -> list[Visible]:
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        return [as_state(access.room, viewer, stored) for stored in state]
+
     async def _extra(self, requester: Requester, found: Sequence[Visible]) -> dict[int, bytes]:
         reader = Reader(requester.user_nid, requester.device_id)
         return await self._bundles.of(reader, [item.stored for item in found])
@@ -215,5 +219,7 @@ class HistoryService:
     ) -> bytes:
         reader = Reader(requester.user_nid, requester.device_id)
         more = extra.get(item.stored.nid, b"")
-        rendered = item.stored.render(reader, item.membership, self._clock.now_ms(), extra=more)
+        rendered = item.stored.render(
+            reader, item.membership, self._clock.now_ms(), previous=item.previous, extra=more
+        )
         return with_room_id(rendered, room_id)

@@ -14,7 +14,7 @@ from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN, MEMBERSHIPS
 from homeserver.graph.stored import Reader, Stored
-from homeserver.graph.visibility import Viewer, VisibilityFilter
+from homeserver.graph.visibility import Viewer, VisibilityFilter, as_state
 from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, NotFound
@@ -125,7 +125,8 @@ class ReadingService:
         reader = Reader(requester.user_nid, requester.device_id)
         extra = (await self._bundles.of(reader, [stored])).get(stored.nid, b"")
         return with_room_id(
-            stored.render(reader, seen.membership, self._clock.now_ms(), extra=extra), room_id
+            stored.render(reader, seen.membership, self._clock.now_ms(), previous=seen.previous, extra=extra),
+            room_id,
         )
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -166,8 +167,12 @@ class ReadingService:
 
     def _render(self, requester: Requester, access: Access, stored: Stored) -> bytes:
         reader = Reader(requester.user_nid, requester.device_id)
-        membership = access.room.membership(requester.user_id)
-        return with_room_id(stored.render(reader, membership, self._clock.now_ms()), access.room.name.room_id)
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        item = as_state(access.room, viewer, stored)
+        now_ms = self._clock.now_ms()
+        return with_room_id(
+            stored.render(reader, item.membership, now_ms, previous=item.previous), access.room.name.room_id
+        )
 
 
 def _matches(membership: str | None, wanted: str | None, unwanted: str | None) -> bool:

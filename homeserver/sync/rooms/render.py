@@ -30,7 +30,9 @@ class Renderer:
         if self._federation:
             rendered = visible.stored.event.pdu
         else:
-            rendered = visible.stored.render(self._reader, visible.membership, self._now_ms)
+            rendered = visible.stored.render(
+                self._reader, visible.membership, self._now_ms, previous=visible.previous
+            )
         if self._paths is None:
             return rendered
         return json.dumps(_only(json.loads(rendered), self._paths))

@@ -74,4 +74,6 @@ def key_of(ask: Ask, room: Room, timeline: Timeline) -> Key | None:
     for stored in timeline.events:
         if (stored.sent_by is not None and stored.sent_by[:2] == me) or changes_summary(stored):
             return None
+        if stored.replaced is not None and stored.replaced.ref.nid <= member.event_nid:
+            return None  # not everybody may see what was there before them
     return Key(room.name.nid, ask.since, ask.upto, timeline.start, ask.state_after)

@@ -15,7 +15,7 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.graph.stored import Stored
-from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible
+from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, as_state
 from homeserver.log.entries import Entry
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
@@ -272,8 +272,10 @@ class RoomsStream:
             b"true" if limited else b"false",
             json.dumps(prev),
         )
-        membership = room.membership(ask.requester.user_id)
-        events = b'{"events":[%b]}' % b",".join(renderer.event(Visible(s, membership)) for s in state)
+        viewer = Viewer(ask.requester.user_id, ask.requester.user_nid)
+        events = b'{"events":[%b]}' % b",".join(
+            renderer.event(as_state(room, viewer, stored)) for stored in state
+        )
         if ask.state_after:
             section[ask.state_after] = events
         else:

@@ -6,6 +6,7 @@ from tests.support.server import Server
 from tests.support.user import User
 
 FILTER = "/user/{}/filter"
+TOPIC = "m.room.topic"
 
 
 async def bodies(user: User, room: str, **timeline: Any) -> list[str]:
@@ -138,16 +139,92 @@ async def test_events_say_what_the_reader_was_then(server: Server) -> None:
     after = await alice.send(room, "after")
     found = [(await bob.event(room, e))["unsigned"]["membership"] for e in (before, invited, after)]
     assert found == ["leave", "invite", "join"]
+    topics = [await alice.put_state(room, TOPIC, {"topic": "after"})]
+    states = {e["event_id"]: e["unsigned"].get("membership") for e in await bob.get("/rooms/{}/state", room)}
+    assert states[topics[0]] == "join"
+    assert set(states.values()) == {"join", None}, "it may be left out, but not be wrong"
+
+
+def unsigned_of(events: list[dict[str, Any]], event_id: str) -> dict[str, Any]:
+    return next(dict(event["unsigned"]) for event in events if event["event_id"] == event_id)
+
+
+async def previous_seen(user: User, room: str, event_id: str) -> list[Any]:
+    """The `prev_content` of an event wherever the user can read it, `replaces_state` being there each time."""
+    reply = await user.sync(since=None, filter={"room": {"timeline": {"limit": 50}}})
+    whole = await user.sync(since=None, filter={"room": {"timeline": {"limit": 0}}})
+    context = await user.get("/rooms/{}/context/{}", room, event_id)
+    found = [
+        unsigned_of(reply["rooms"]["join"][room]["timeline"]["events"], event_id),
+        unsigned_of(whole["rooms"]["join"][room]["state"]["events"], event_id),
+        unsigned_of((await user.messages(room, limit=50))["chunk"], event_id),
+        unsigned_of([context["event"]], event_id),
+        unsigned_of(context["state"], event_id),
+        unsigned_of([await user.event(room, event_id)], event_id),
+        unsigned_of(await user.get("/rooms/{}/state", room), event_id),
+        unsigned_of(
+            [await user.get("/rooms/{}/state/{}/", room, TOPIC, params={"format": "event"})], event_id
+        ),
+    ]
+    assert all("replaces_state" in unsigned for unsigned in found)
+    assert all(("prev_sender" in unsigned) == ("prev_content" in unsigned) for unsigned in found)
+    return [unsigned.get("prev_content") for unsigned in found]
 
 
 async def test_the_reader_is_told_what_state_was_replaced(server: Server) -> None:
-    """`replaces_state` always, and `prev_content` to who may see its event."""
+    """FILT-06: `replaces_state` always, and `prev_content` to who may see its event."""
     alice, bob = await server.register("alice"), await server.register("bob")
     hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
     room = await alice.create_room(preset="public_chat", initial_state=[hidden])
-    first = await alice.put_state(room, "m.room.topic", {"topic": "secret"})
+    await alice.put_state(room, TOPIC, {"topic": "secret"})
     await bob.join(room)
-    second = await alice.put_state(room, "m.room.topic", {"topic": "open"})
-    mine, his = await alice.event(room, second), await bob.event(room, second)
-    assert mine["unsigned"]["prev_content"] == {"topic": "secret"}
-    assert mine["unsigned"]["replaces_state"] == his["unsigned"]["replaces_state"] == first
+    second = await alice.put_state(room, TOPIC, {"topic": "open"})
+    assert await previous_seen(alice, room, second) == [{"topic": "secret"}] * 8
+    assert await previous_seen(bob, room, second) == [None] * 8
+    third = await alice.put_state(room, TOPIC, {"topic": "later"})
+    for user in (alice, bob):
+        assert await previous_seen(user, room, third) == [{"topic": "open"}] * 8
+
+
+async def test_an_open_past_shows_what_was_replaced(server: Server) -> None:
+    """FILT-06: visibility `shared` lets those who came later see it, in the timeline at least."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await alice.put_state(room, TOPIC, {"topic": "first"})
+    second = await alice.put_state(room, TOPIC, {"topic": "second"})
+    await bob.join(room)
+    reply = await bob.sync(filter={"room": {"timeline": {"limit": 50}}})
+    shown = reply["rooms"]["join"][room]["timeline"]["events"]
+    assert unsigned_of(shown, second)["prev_content"] == {"topic": "first"}
+    assert (await bob.event(room, second))["unsigned"]["prev_content"] == {"topic": "first"}
+
+
+async def test_readers_who_wake_together_are_told_of_the_past_each_their_own(server: Server) -> None:
+    """FILT-06: long polls share what they are told, but not this."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room = await alice.create_room(preset="public_chat", initial_state=[hidden])
+    await carol.join(room)
+    await alice.put_state(room, TOPIC, {"topic": "secret"})
+    await bob.join(room)
+    for user in (bob, carol):
+        await user.sync()
+    bob.since = carol.since
+    second = await alice.put_state(room, TOPIC, {"topic": "open"})
+    told = []
+    for user in (carol, bob):
+        section = (await user.sync())["rooms"]["join"][room]
+        told.append(unsigned_of(section["timeline"]["events"], second).get("prev_content"))
+    assert told == [{"topic": "secret"}, None]
+
+
+async def test_what_was_replaced_is_redacted_with_its_event(server: Server) -> None:
+    """FILT-06, RED-01: also in memory."""
+    alice = await server.register("alice")
+    room = await alice.create_room()
+    first = await alice.put_state(room, TOPIC, {"topic": "shameful"})
+    second = await alice.put_state(room, TOPIC, {"topic": "better"})
+    assert (await alice.event(room, second))["unsigned"]["prev_content"] == {"topic": "shameful"}
+    await alice.redact(room, first)
+    assert "shameful" not in str(await alice.event(room, second))
+    assert "shameful" not in str(await alice.sync(since=None))
