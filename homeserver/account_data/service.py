@@ -16,7 +16,7 @@ from homeserver.log.turns import Turns
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
 from homeserver.matrix.errors import BadJson, InvalidParam, NotFound, ResourceLimitExceeded, TooLarge
-from homeserver.matrix.ids import RoomId
+from homeserver.matrix.ids import RoomId, UserId
 from homeserver.storage.database import Database
 
 TAGS = "m.tag"
@@ -103,6 +103,11 @@ class AccountDataService:
         room_nid = await self._room_nid(room_id)
         if room_nid is not None:
             await self._change_tags(user_nid, room_nid, lambda tags: tags.pop(tag, None))
+
+    async def forget_user(self, user_nid: int, _user_id: UserId) -> None:
+        """The account has ended: nobody is left to read it."""
+        async with self._db.transaction() as tx:
+            await store.delete_of_user(tx, user_nid)
 
     async def _change_tags(
         self, user_nid: int, room_nid: int, change: Callable[[dict[str, Any]], object]

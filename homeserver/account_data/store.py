@@ -112,3 +112,7 @@ async def count_types(tx: Tx, user_nid: int, room_nid: int) -> int:
         user=user_nid,
         room=room_nid,
     )
+
+
+async def delete_of_user(tx: Tx, user_nid: int) -> None:
+    await tx.execute("DELETE FROM account_data WHERE user_nid = %(user)s", user=user_nid)

@@ -17,7 +17,6 @@ from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
 
-
 Make = Callable[[int, UserId], Awaitable[bytes]]
 """(user_nid, user_id) -> content as JSON."""
 

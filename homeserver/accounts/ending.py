@@ -46,9 +46,12 @@ class Deactivation:
         self._forgetters.extend(features)
 
     async def deactivate(self, user_nid: int, user_id: UserId, *, erase: bool) -> None:
-        """End all sessions and ways in at once, and for ever; leave the rooms then. Doing it twice is harmless."""
+        """End all sessions and ways in at once, and for ever; then leave the rooms, and forget what was kept for the user.
+
+        Doing it twice is harmless. `erase`: whoever was not in a room with them sees redacted events (`erasure.py`).
+        """
         now_ms = self._clock.now_ms()
-        kinds: Sequence[str] = (LEAVE, FORGET) if erase else (LEAVE,)
+        kinds: Sequence[str] = (LEAVE, FORGET)
 
         def write(batch: Pipeline) -> None:
             store.deactivate(batch, user_nid, erase=erase, now_ms=now_ms)
@@ -61,6 +64,6 @@ class Deactivation:
         for kind in kinds:
             await self._tasks.carry_out(kind, user_nid, within=_WAIT_SECONDS)
 
-    async def _forget(self, user_nid: int, _user_id: UserId) -> None:
+    async def _forget(self, user_nid: int, user_id: UserId) -> None:
         for feature in self._forgetters:
-            await feature.forget_user(user_nid)
+            await feature.forget_user(user_nid, user_id)

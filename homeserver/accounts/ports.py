@@ -24,8 +24,8 @@ class JoinFirstRooms(Protocol):
 
 
 class ForgetUser(Protocol):
-    """A feature that keeps data of a user that is no event: account data, filters, pushers."""
+    """A feature that keeps data of a user that is no event: account data, filters, pushers, key backups."""
 
-    async def forget_user(self, user_nid: int) -> None:
-        """After a deactivation with `erase`. May be called again after a crash."""
+    async def forget_user(self, user_nid: int, user_id: UserId) -> None:
+        """After a deactivation. May be called again after a crash."""
         ...

@@ -96,6 +96,10 @@ class CrossSigningService:
 
         await self._log.append(DeviceListEntry(user_nid, user_id), alongside=write)
 
+    async def forget_user(self, user_nid: int, user_id: UserId) -> None:
+        """The account has ended."""
+        await self.reset(user_nid, user_id)
+
     async def is_key(self, user_nid: int, device_id: DeviceId) -> bool:
         """Whether a device of that name would be called like a cross-signing key of the user (E2E-10)."""
         async with self._db.read() as tx:

@@ -13,6 +13,7 @@ from homeserver.key_backup.store import VersionRow
 from homeserver.key_backup.types import Row, Updated
 from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam, NotFound, TooLarge, WrongRoomKeysVersion
+from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -28,6 +29,11 @@ class KeyBackupService:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    async def forget_user(self, user_nid: int, _user_id: UserId) -> None:
+        """The account has ended."""
+        async with self._db.transaction() as tx:
+            await store.delete_of_user(tx, user_nid)
 
     # --- versions ------------------------------------------------------------------------------------------------
 

@@ -170,3 +170,10 @@ async def touch(tx: Tx, user_nid: int, version: int) -> tuple[int, int]:
     )
     assert row is not None
     return row[0], row[1]
+
+
+async def delete_of_user(tx: Tx, user_nid: int) -> None:
+    """All versions with their keys."""
+    async with tx.pipeline() as batch:
+        batch.execute("DELETE FROM backed_up_keys WHERE user_nid = %(user)s", user=user_nid)
+        batch.execute("DELETE FROM key_backups WHERE user_nid = %(user)s", user=user_nid)

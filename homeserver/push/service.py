@@ -49,6 +49,11 @@ class PushRuleService:
         """Content of `m.push_rules`."""
         return json.dumps({"global": await self.whole(user_nid, user_id)})
 
+    async def forget_user(self, user_nid: int, _user_id: UserId) -> None:
+        """The account has ended."""
+        async with self._db.transaction() as tx:
+            await tx.execute("DELETE FROM push_rules WHERE user_nid = %(user)s", user=user_nid)
+
     async def change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
         """Change the rules and tell the user's devices. Raises what `act` raises."""
 

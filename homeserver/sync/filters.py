@@ -12,6 +12,7 @@ from typing import Any
 from homeserver.events.filtering import EVERYTHING, MAX_FILTER_BYTES, Filter, read_filter
 from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam, NotFound, ResourceLimitExceeded, TooLarge
+from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -47,6 +48,11 @@ class FilterService:
         if data is None:
             raise NotFound("There is no such filter")
         return data
+
+    async def forget_user(self, user_nid: int, _user_id: UserId) -> None:
+        """The account has ended."""
+        async with self._db.transaction() as tx:
+            await tx.execute("DELETE FROM filters WHERE user_nid = %(user)s", user=user_nid)
 
     async def for_sync(self, user_nid: int, text: str | None) -> Filter:
         """The filter a request names by id or gives as JSON. Raises `BadJson`, `InvalidParam`."""

@@ -58,6 +58,13 @@ class Features:
             self.e2ee.stream,
         ]
         self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, self.presence.service)
+        self.accounts.ending.forget_with(
+            self.account_data.service,
+            self.push.rules,
+            self.sync.filters,
+            self.key_backup.service,
+            self.e2ee.cross_signing,
+        )
         self.authenticator = self.accounts.authenticator
 
     def apis(self) -> list[object]:

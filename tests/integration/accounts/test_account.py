@@ -116,7 +116,7 @@ async def test_the_wish_to_be_erased_is_kept_and_carried_out(start: Any, erase: 
             left.append(user_id)
 
     class Filters:
-        async def forget_user(self, user_nid: int) -> None:
+        async def forget_user(self, user_nid: int, user_id: str) -> None:
             forgotten.append(user_nid)
 
     server.parts.ending.leave_with(Rooms())
@@ -126,7 +126,7 @@ async def test_the_wish_to_be_erased_is_kept_and_carried_out(start: Any, erase: 
     account = await server.parts.accounts.find(alice.user_id)
     assert account.erased is erase
     assert left == [alice.user_id]
-    assert forgotten == ([account.user_nid] if erase else [])
+    assert forgotten == [account.user_nid]
 
 
 async def test_rooms_are_left_by_another_process_if_the_first_one_dies(start: Any) -> None:
