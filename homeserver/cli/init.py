@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from homeserver.cli.common import DEFAULT_CONFIG, ConfigOption, fail, in_words
-from homeserver.config import load
+from homeserver.config import load, parse
 from homeserver.config.server import check_server_name
 
 
@@ -24,9 +24,10 @@ def init(
     data: Annotated[
         str, typer.Option(help="Where everything is kept; a relative path starts at the configuration file.")
     ] = "data",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where to listen, on 127.0.0.1; 0: the default.")
-    ] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: the default.")] = 0,
+    address: Annotated[
+        str, typer.Option(help="Where to listen: 127.0.0.1 unless said otherwise; 0.0.0.0: everywhere.")
+    ] = "",
 ) -> None:
     """Write a configuration file, with every option and its default, and the server's signing key."""
     from homeserver.config.sample import render_sample
@@ -37,6 +38,9 @@ def init(
         check_server_name(server_name)
     except ValueError as error:
         fail(f"--server-name: {error}", status=2)
+    text = render_sample(server_name, data, port, address)
+    with in_words():
+        parse(text, source="What was given", base=config.absolute().parent, environment={})
     try:
         config.parent.mkdir(parents=True, exist_ok=True)
         # It may hold passwords one day: for its owner alone from the start.
@@ -46,7 +50,7 @@ def init(
     except OSError as error:
         fail(f"{config} cannot be written: {error.strerror}")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(render_sample(server_name, data, port))
+        file.write(text)
     with in_words():
         made = load(config, {})
         key = load_or_create(made.server.signing_key, Entropy())

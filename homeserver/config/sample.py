@@ -29,12 +29,14 @@ _HEAD = """\
 """
 
 
-def render_sample(server_name: str = "example.com", data_dir: str = "", port: int = 0) -> str:
+def render_sample(
+    server_name: str = "example.com", data_dir: str = "", port: int = 0, address: str = ""
+) -> str:
     """The whole file as text; loads as it is, with every option that is not given here at its default."""
     lines = [_HEAD]
     given: dict[str, dict[str, Any]] = {
         "server": {"name": server_name} | ({"data_dir": data_dir} if data_dir else {}),
-        "listeners": {"address": "127.0.0.1", "port": port} if port else {},
+        "listeners": {"address": address or "127.0.0.1", "port": port or 8008} if port or address else {},
     }
     for name, field in Config.model_fields.items():
         lines += ["", *_comment(_docstrings(Config).get(name, ""), "")]

@@ -213,6 +213,14 @@ def test_a_foreign_database_with_another_schema_is_refused_with_the_command(
     postgres.drop(f"foreign_{worker}")  # type: ignore[attr-defined]
 
 
+def test_init_writes_nothing_when_told_something_impossible(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    done = atrium("init", "--server-name", "a.b", "--address", "everywhere", "--config", str(config))
+    assert done.returncode == 1
+    assert "an IP address is expected" in done.stderr
+    assert not config.exists()
+
+
 def test_init_doctor_and_check_agree_on_a_new_set_up(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     done = atrium("init", "--server-name", "example.com", "--config", str(config))

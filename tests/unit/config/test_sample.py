@@ -44,3 +44,8 @@ def test_what_init_is_told_stands_in_the_file() -> None:
     assert config.server.name == "b.org"
     assert config.server.data_dir == Path("/srv/atrium")
     assert [(each.address, each.port) for each in config.listeners] == [("127.0.0.1", 8448)]
+
+
+def test_init_can_be_told_to_listen_everywhere() -> None:
+    config = parse(render_sample("b.org", address="0.0.0.0"), source="init", base=Path(), environment={})
+    assert [(each.address, each.port) for each in config.listeners] == [("0.0.0.0", 8008)]
