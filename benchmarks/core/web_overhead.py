@@ -109,11 +109,12 @@ async def direct(request: web.BaseRequest) -> web.StreamResponse:
 
 
 NOWHERE = FilePath(os.devnull).open("wb")  # noqa: SIM115  # for the whole run
-LINES: dict[str, Line | None] = {
-    "none": None,
-    "json": json_line(NOWHERE, SystemClock()),
-    "structlog": structlog_line,
-}
+
+
+def line_of(name: str) -> Line | None:
+    if name == "json":
+        return json_line(NOWHERE, SystemClock())
+    return structlog_line if name == "structlog" else None
 
 
 async def serve_atrium(line: str) -> tuple[WebServer, int]:
@@ -123,7 +124,7 @@ async def serve_atrium(line: str) -> tuple[WebServer, int]:
         authenticator=Tokens(),
         server_authenticator=None,
         limiter=RateLimiter(clock, {"message": Rate(1e6, 1_000_000)}),
-        observer=Observer(clock, HttpMetrics(), LINES[line]),
+        observer=Observer(clock, HttpMetrics(), line_of(line)),
         wire=Wire(clock, patience),
         patience=patience,
     )

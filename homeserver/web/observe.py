@@ -5,6 +5,7 @@ Owns the canonical line: route template instead of path, so that identifiers and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -22,6 +23,9 @@ _log = structlog.get_logger("atrium.request")
 Line = Callable[[dict[str, Any]], None]
 """Writes the fields of one request's line."""
 
+LINGER_SECONDS = 0.02
+"""How long a line may wait to be written with others; as much is lost if the process is killed."""
+
 
 def structlog_line(fields: dict[str, Any]) -> None:
     """The line as structlog renders it, whatever that is configured to."""
@@ -29,18 +33,32 @@ def structlog_line(fields: dict[str, Any]) -> None:
 
 
 def json_line(stream: IO[bytes], clock: Clock) -> Line:
-    """The same line as JSON, without structlog's chain of processors: a third of the cost.
+    """The same line as JSON, without structlog's chain of processors: a fraction of the cost.
 
     With the keys that `runtime.logging` writes, and what is bound in structlog's context now (which worker this is).
+    Lines wait `LINGER_SECONDS` for others, to be handed to the system together; needs a running event loop.
     """
     encode = msgspec.json.Encoder().encode
-    constant = {"event": "request", "level": "info", **structlog.contextvars.get_contextvars()}
+    constant = encode({"event": "request", "level": "info", **structlog.contextvars.get_contextvars()})[1:-1]
+    loop = asyncio.get_running_loop()
+    second, prefix = -1, b""
+    waiting = False
+
+    def flush() -> None:
+        nonlocal waiting
+        waiting = False
+        stream.flush()
 
     def write(fields: dict[str, Any]) -> None:
-        moment = datetime.fromtimestamp(clock.now_ms() / 1000, UTC)
-        time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        stream.write(encode({"time": time, **constant, **fields}) + b"\n")
-        stream.flush()
+        nonlocal second, prefix, waiting
+        now, ms = divmod(clock.now_ms(), 1000)
+        if now != second:
+            moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            second, prefix = now, b'{"time":"%b.' % moment.encode()
+        stream.write(b'%b%03dZ",%b,%b\n' % (prefix, ms, constant, encode(fields)[1:]))
+        if not waiting:
+            waiting = True
+            loop.call_later(LINGER_SECONDS, flush)
 
     return write
 

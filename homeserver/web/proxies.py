@@ -10,6 +10,8 @@ import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from aiohttp import hdrs
+
 from homeserver.web import limits
 
 if TYPE_CHECKING:
@@ -36,9 +38,13 @@ class TrustedProxies:
         address, scheme = http.remote or "", http.scheme
         if not self.trusts(address):
             return address, scheme
-        told = http.headers.get("X-Forwarded-Proto", "").strip().lower()
-        scheme = told if told in {"http", "https"} else scheme
-        return self._forwarded(",".join(http.headers.getall("X-Forwarded-For", [])), address), scheme
+        headers = http.headers
+        if (told := headers.get(hdrs.X_FORWARDED_PROTO)) is not None:
+            told = told.strip().lower()
+            scheme = told if told in {"http", "https"} else scheme
+        if hops := headers.getall(hdrs.X_FORWARDED_FOR, None):
+            address = self._forwarded(",".join(hops), address)
+        return address, scheme
 
     def trusts(self, address: str) -> bool:
         """Whether a proxy may speak from this address; the empty one is a Unix socket."""

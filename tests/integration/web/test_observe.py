@@ -6,6 +6,7 @@ import json
 
 import structlog
 from prometheus_client import CollectorRegistry
+from typing_extensions import override
 
 from homeserver.runtime.clock import FakeClock
 from homeserver.runtime.tally import add_request_id, current
@@ -51,14 +52,35 @@ def test_a_line_below_a_request_names_it() -> None:
     assert current.get() is None
 
 
-def test_the_line_can_be_written_as_json_without_structlog() -> None:
-    stream = io.BytesIO()
+class Flushed(io.BytesIO):
+    """Knows when it was flushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed = asyncio.Event()
+
+    @override
+    def flush(self) -> None:
+        self.flushed.set()
+
+
+async def test_the_line_can_be_written_as_json_without_structlog() -> None:
+    stream, clock = Flushed(), FakeClock(1_700_000_000_123)
     with structlog.contextvars.bound_contextvars(worker=2):
-        write = json_line(stream, FakeClock(1_700_000_000_123))
+        write = json_line(stream, clock)
     write({"method": "GET", "status": 200})
-    line = json.loads(stream.getvalue())
-    assert line["time"] == "2023-11-14T22:13:20.123Z"
-    assert (line["event"], line["level"], line["worker"], line["status"]) == ("request", "info", 2, 200)
+    await clock.advance(0.9)
+    write({"method": "PUT", "status": 200})
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["time"], second["time"]) == ("2023-11-14T22:13:20.123Z", "2023-11-14T22:13:21.023Z")
+    assert (first["event"], first["level"], first["worker"], first["status"]) == ("request", "info", 2, 200)
+    assert (first["method"], second["method"]) == ("GET", "PUT")
+
+
+async def test_lines_are_handed_over_soon() -> None:
+    stream = Flushed()
+    json_line(stream, FakeClock())({"method": "GET"})
+    await asyncio.wait_for(stream.flushed.wait(), 30)
 
 
 async def test_metrics_count_by_operation_never_by_path() -> None:
