@@ -38,6 +38,20 @@ class KeyCountEntry(Entry, frozen=True):
     device_id: str
 
 
+class KeysClaimedEntry(Entry, frozen=True):
+    """Keys of devices were claimed: what waits of them is another number now."""
+
+    devices: Sequence[tuple[int, str]]
+    """(user_nid, device_id)"""
+
+
+class KeysClaimedSink(StructSink[KeysClaimedEntry]):
+    """Nothing but the feed: the tables are written alongside."""
+
+    kind = "keys_claimed"
+    entry_type = KeysClaimedEntry
+
+
 class KeysSpentEntry(Entry, frozen=True):
     """No one-time key of any device waits any more: the database was restored from a backup."""
 

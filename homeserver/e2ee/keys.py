@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from homeserver.e2ee import signing_store, store
-from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysSpentEntry
+from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
 from homeserver.e2ee.merge import KeysOfUsers, merge_keys
-from homeserver.e2ee.store import NewKey, SameId
+from homeserver.e2ee.store import Claimed, KeyCount, NewKey, SameId
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Written
 from homeserver.log.writer import LogWriter
-from homeserver.matrix import canonical_json, json
+from homeserver.matrix import canonical_json
 from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
 from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
 from homeserver.storage.database import Database
@@ -32,6 +34,8 @@ MAX_FALLBACK = 16
 MAX_NAME = 255
 MAX_CLAIMED = 10_000
 """Devices of one claim."""
+CLAIMED_AT_ONCE = 500
+"""Devices whose keys are claimed in one transaction: all other writes wait for it."""
 MAX_USERS = 5_000
 """Users asked about in one query or claim."""
 
@@ -63,17 +67,16 @@ class KeyService:
         `BadJson`, `TooLarge`.
         """
         keys, once, fallback = self.check(user_id, device_id, device_keys, one_time_keys, fallback_keys)
-        async with self._db.read() as tx:
-            before = await store.find_device_keys(tx, user_nid, device_id) if keys is not None else None
-            same = await store.find_same_ids(tx, user_nid, device_id, once) if once else {}
-            counts, _ = await store.count_keys(tx, user_nid, device_id)
-        once = _new_keys(once, same)
-        if once and sum(counts.values()) + len(once) > MAX_STORED:
+        async with self._db.transaction() as tx, tx.pipeline() as batch:
+            before = store.find_device_keys(batch, user_nid, device_id)
+            same = store.find_same_ids(batch, user_nid, device_id, once)
+            count = store.count_keys(batch, user_nid, device_id)
+        once = _new_keys(once, same.result)
+        if once and sum(count.counts.values()) + len(once) > MAX_STORED:
             raise InvalidParam(f"one_time_keys: more than {MAX_STORED} keys would wait")
-        await self._write(user_nid, user_id, device_id, keys if keys != before else None, once, fallback)
-        async with self._db.read() as tx:
-            counts, _ = await store.count_keys(tx, user_nid, device_id)
-        return counts
+        if before.result == (keys,):
+            keys = None
+        return await self._write(user_nid, user_id, device_id, keys, once, fallback) or count.counts
 
     @staticmethod
     def check(
@@ -100,14 +103,16 @@ class KeyService:
         keys: bytes | None,
         once: Sequence[NewKey],
         fallback: Sequence[NewKey],
-    ) -> None:
+    ) -> dict[str, int] | None:
+        """Returns how many one-time keys wait then; None if there was nothing to write."""
         entries: list[Entry] = []
         if keys is not None:
             entries.append(DeviceListEntry(user_nid, user_id))
         if once or fallback:
             entries.append(KeyCountEntry(user_nid, device_id))
         if not entries:
-            return
+            return None
+        counted: list[KeyCount] = []
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             if keys is not None:
@@ -116,8 +121,10 @@ class KeyService:
                 store.insert_one_time_keys(batch, user_nid, device_id, once)
             if fallback:
                 store.upsert_fallback_keys(batch, user_nid, device_id, fallback)
+            counted.append(store.count_keys(batch, user_nid, device_id))
 
         await self._log.append(*entries, alongside=write)
+        return counted[-1].counts
 
     # --- query ---------------------------------------------------------------------------------------------------
 
@@ -164,27 +171,27 @@ class KeyService:
             (nid, device, algorithm)
             for user, nid in nids.items()
             for device, algorithm in wanted[user].items()
-            if "\0" not in device + algorithm  # no device is called so
+            if _can_be_named(device) and _can_be_named(algorithm)
         ]
         if len(rows) > MAX_CLAIMED:
             raise InvalidParam(f"one_time_keys: more than {MAX_CLAIMED} devices")
-        if not rows:
-            return {}
-        async with self._db.transaction() as tx:
-            claimed = await store.claim(tx, rows)
-            got = {(key.user_nid, key.device_id, key.algorithm) for key in claimed}
-            missing = [row for row in rows if row not in got]
-            if missing:
-                claimed += await store.use_fallback(tx, missing)
-        touched = {(key.user_nid, key.device_id) for key in claimed}
-        if touched:
-            await self._log.append(*(KeyCountEntry(*device) for device in sorted(touched)))
         names = {nid: user for user, nid in nids.items()}
         found: dict[str, dict[str, dict[str, Any]]] = {}
-        for key in claimed:
-            devices = found.setdefault(names[key.user_nid], {})
-            devices[key.device_id] = {f"{key.algorithm}:{key.key_id}": json.loads(key.key)}
+        for first in range(0, len(rows), CLAIMED_AT_ONCE):
+            for key in await self._claim(rows[first : first + CLAIMED_AT_ONCE]):
+                devices = found.setdefault(names[key.user_nid], {})
+                devices[key.device_id] = {f"{key.algorithm}:{key.key_id}": msgspec.Raw(key.key)}
         return found
+
+    async def _claim(self, rows: Sequence[tuple[int, str, str]]) -> list[Claimed]:
+        """In one transaction with the word of it: no process ever counts keys that are gone."""
+        claimed: list[Later[list[Claimed]]] = []
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            claimed.append(store.claim(batch, rows))
+
+        await self._log.append(KeysClaimedEntry([row[:2] for row in rows]), alongside=write)
+        return claimed[-1].result
 
     async def spend_all(self) -> int:
         """After a restore from a backup: no key in it is handed out, clients upload new ones. Returns how many it were."""
@@ -223,7 +230,7 @@ def check_device_keys(user_id: UserId, device_id: str, keys: Mapping[str, Any]) 
         if signer != user_id:  # others would be shown it as a signature of theirs
             raise InvalidParam("device_keys.signatures: of somebody else")
         _check_strings(by_key, "device_keys.signatures")
-    data = canonical_json.encode({key: value for key, value in keys.items() if key != "unsigned"})
+    data = canonical_json.encode_strict({key: value for key, value in keys.items() if key != "unsigned"})
     if len(data) > MAX_DEVICE_KEYS_BYTES:
         raise TooLarge(f"device_keys: more than {MAX_DEVICE_KEYS_BYTES} bytes")
     return data
@@ -243,23 +250,29 @@ def read_keys(keys: Mapping[str, Any], where: str) -> list[NewKey]:
                 raise BadJson(f"{where}.{name}.key: not a string")
         elif not isinstance(key, str):
             raise BadJson(f"{where}.{name}: neither a string nor an object")
-        data = canonical_json.encode(key)
+        data = canonical_json.encode_strict(key)  # one spelling, whatever numbers are in it
         if len(data) > MAX_KEY_BYTES:
             raise TooLarge(f"{where}.{name}: more than {MAX_KEY_BYTES} bytes")
         rows.append(NewKey(algorithm, key_id, data))
     return rows
 
 
-def _new_keys(keys: Sequence[NewKey], same: Mapping[tuple[str, str], SameId]) -> list[NewKey]:
+def _new_keys(keys: Sequence[NewKey], stored: Sequence[SameId]) -> list[NewKey]:
     """Those that are not there yet. Raises `InvalidParam` for another key under the id of one that waits (E2E-02)."""
+    same = {(row.algorithm, row.key_id): row for row in stored}
     found: list[NewKey] = []
     for key in keys:
-        stored = same.get((key.algorithm, key.key_id))
-        if stored is None or (stored.claimed and stored.key != key.key):
+        before = same.get((key.algorithm, key.key_id))
+        if before is None or (before.claimed and before.key != key.key):
             found.append(key)
-        elif stored.key != key.key:
+        elif before.key != key.key:
             raise InvalidParam(f"one_time_keys.{key.algorithm}:{key.key_id}: another key has that id")
     return found
+
+
+def _can_be_named(name: str) -> bool:
+    """Whether a device or an algorithm can be called so: else nothing is stored under the name."""
+    return len(name) <= MAX_NAME and "\0" not in name
 
 
 def _check_strings(value: object, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from homeserver.log.entries import Position
 from homeserver.storage.tx import Later, Pipeline, Tx
@@ -25,6 +25,23 @@ class Claimed(NamedTuple):
     algorithm: str
     key_id: str
     key: bytes
+
+
+class KeyCount(NamedTuple):
+    """What of a device's keys can still be claimed; to be read when the flight is over."""
+
+    waiting: Later[list[tuple[Any, ...]]]
+    unused: Later[list[tuple[Any, ...]]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """One-time keys per algorithm."""
+        return dict(self.waiting.result)
+
+    @property
+    def unused_fallback(self) -> list[str]:
+        """Algorithms whose fallback key is unused."""
+        return [row[0] for row in self.unused.result]
 
 
 class DeviceRow(NamedTuple):
@@ -76,9 +93,9 @@ async def find_changed_users(tx: Tx, reader: int, since: Position, upto: Positio
 # --- device keys -------------------------------------------------------------------------------------------------
 
 
-async def find_device_keys(tx: Tx, user_nid: int, device_id: str) -> bytes | None:
+def find_device_keys(batch: Pipeline, user_nid: int, device_id: str) -> Later[tuple[bytes] | None]:
     """What the device has uploaded."""
-    return await tx.value(  # type: ignore[no-any-return]  # bytea
+    return batch.one(
         "SELECT keys FROM device_keys WHERE user_nid = %(user)s AND device_id = %(device)s",
         user=user_nid,
         device=device_id,
@@ -159,15 +176,18 @@ REMEMBERED = 1_000
 class SameId(NamedTuple):
     """What is stored under an id that is uploaded."""
 
+    algorithm: str
+    key_id: str
     key: bytes
     claimed: bool
 
 
-async def find_same_ids(
-    tx: Tx, user_nid: int, device_id: str, keys: Sequence[NewKey]
-) -> dict[tuple[str, str], SameId]:
-    """(algorithm, key id) -> what is stored already under these ids, given out or not."""
-    rows = await tx.all(
+def find_same_ids(
+    batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]
+) -> Later[list[SameId]]:
+    """What is stored already under these ids, given out or not."""
+    return batch.rows(
+        SameId,
         """
         SELECT k.algorithm, k.key_id, k.key, k.claimed FROM one_time_keys k
         JOIN unnest(%(algorithms)s::text[], %(ids)s::text[]) AS w (algorithm, key_id) USING (algorithm, key_id)
@@ -178,7 +198,6 @@ async def find_same_ids(
         algorithms=[key.algorithm for key in keys],
         ids=[key.key_id for key in keys],
     )
-    return {(row[0], row[1]): SameId(row[2], row[3]) for row in rows}
 
 
 def insert_one_time_keys(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]) -> None:
@@ -237,34 +256,34 @@ def upsert_fallback_keys(batch: Pipeline, user_nid: int, device_id: str, keys: S
     )
 
 
-async def count_keys(tx: Tx, user_nid: int, device_id: str) -> tuple[dict[str, int], list[str]]:
-    """(one-time keys that wait per algorithm, algorithms whose fallback key is unused)."""
-    async with tx.pipeline() as batch:
-        counts = batch.all(
-            """
-            SELECT algorithm, count(*) FROM one_time_keys
-            WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT claimed GROUP BY algorithm
-            """,
-            user=user_nid,
-            device=device_id,
-        )
-        unused = batch.all(
-            """
-            SELECT algorithm FROM fallback_keys
-            WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT used ORDER BY algorithm
-            """,
-            user=user_nid,
-            device=device_id,
-        )
-    return {row[0]: row[1] for row in counts.result}, [row[0] for row in unused.result]
+def count_keys(batch: Pipeline, user_nid: int, device_id: str) -> KeyCount:
+    """How many one-time keys wait per algorithm, and which fallback keys are unused."""
+    waiting = batch.all(
+        """
+        SELECT algorithm, count(*) FROM one_time_keys
+        WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT claimed GROUP BY algorithm
+        """,
+        user=user_nid,
+        device=device_id,
+    )
+    unused = batch.all(
+        """
+        SELECT algorithm FROM fallback_keys
+        WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT used ORDER BY algorithm
+        """,
+        user=user_nid,
+        device=device_id,
+    )
+    return KeyCount(waiting, unused)
 
 
-async def claim(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]:
-    """Take one key per (user_nid, device_id, algorithm): the oldest that nobody takes at this moment, and only once.
+def claim(batch: Pipeline, wanted: Sequence[tuple[int, str, str]]) -> Later[list[Claimed]]:
+    """Take a key per (user_nid, device_id, algorithm), each named once: the oldest one-time key, and only once; where none
+    is left the fallback key, which counts as used from then on.
 
-    One statement: the row is locked, marked and returned; a row another claim has locked is passed over.
+    One statement: a row is locked, marked and returned; a row somebody else has locked is passed over.
     """
-    return await tx.rows(
+    return batch.rows(
         Claimed,
         """
         WITH wanted AS (
@@ -277,34 +296,19 @@ async def claim(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]
                   AND NOT o.claimed
                 ORDER BY o.key_nid LIMIT 1 FOR UPDATE SKIP LOCKED
             ) k
-        )
-        UPDATE one_time_keys SET claimed = true FROM picked WHERE one_time_keys.key_nid = picked.key_nid
-        RETURNING user_nid, device_id, algorithm, key_id, key
-        """,
-        users=[row[0] for row in wanted],
-        devices=[row[1] for row in wanted],
-        algorithms=[row[2] for row in wanted],
-    )
-
-
-async def use_fallback(tx: Tx, wanted: Sequence[tuple[int, str, str]]) -> list[Claimed]:
-    """The fallback keys, marked used. Every algorithm of a device at most once.
-
-    Locked in order, so that two claims of the same devices do not wait for each other.
-    """
-    return await tx.rows(
-        Claimed,
-        """
-        WITH locked AS (
-            SELECT f.* FROM fallback_keys f
-            JOIN unnest(%(users)s::bigint[], %(devices)s::text[], %(algorithms)s::text[])
-                 AS w (user_nid, device_id, algorithm) USING (user_nid, device_id, algorithm)
-            ORDER BY user_nid, device_id, algorithm FOR NO KEY UPDATE OF f
+        ), once AS (
+            UPDATE one_time_keys SET claimed = true FROM picked WHERE one_time_keys.key_nid = picked.key_nid
+            RETURNING user_nid, device_id, algorithm, key_id, key
+        ), fallback AS (
+            SELECT user_nid, device_id, algorithm, f.key_id, f.key
+            FROM fallback_keys f JOIN wanted USING (user_nid, device_id, algorithm)
+            WHERE NOT EXISTS (SELECT FROM once o WHERE (o.user_nid, o.device_id, o.algorithm)
+                                                     = (f.user_nid, f.device_id, f.algorithm))
         ), marked AS (
-            UPDATE fallback_keys f SET used = true FROM locked l
-            WHERE f.user_nid = l.user_nid AND f.device_id = l.device_id AND f.algorithm = l.algorithm AND NOT l.used
+            UPDATE fallback_keys f SET used = true FROM fallback b
+            WHERE (f.user_nid, f.device_id, f.algorithm) = (b.user_nid, b.device_id, b.algorithm) AND NOT f.used
         )
-        SELECT user_nid, device_id, algorithm, key_id, key FROM locked
+        SELECT * FROM once UNION ALL SELECT * FROM fallback
         """,
         users=[row[0] for row in wanted],
         devices=[row[1] for row in wanted],

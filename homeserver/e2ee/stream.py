@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from homeserver.e2ee import store
-from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysSpentEntry
+from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.graph.refs import JOIN
 from homeserver.log.entries import Entry, Position
@@ -33,7 +33,11 @@ class KeyCounts:
         self._version = 0
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {KeyCountEntry: self._changed, KeysSpentEntry: lambda _, __: self.reset()}
+        return {
+            KeyCountEntry: self._changed,
+            KeysClaimedEntry: self._claimed,
+            KeysSpentEntry: lambda _, __: self.reset(),
+        }
 
     def reset(self) -> None:
         self._version += 1
@@ -43,6 +47,11 @@ class KeyCounts:
         self._version += 1
         self._counts.pop((entry.user_nid, entry.device_id), None)
 
+    def _claimed(self, _: Position, entry: KeysClaimedEntry) -> None:
+        self._version += 1
+        for user_nid, device_id in entry.devices:
+            self._counts.pop((user_nid, device_id), None)
+
     async def of(self, user_nid: int, device_id: str) -> dict[str, bytes]:
         """Members of the answer."""
         key = (user_nid, device_id)
@@ -50,12 +59,13 @@ class KeyCounts:
         if found is not None:
             return found
         version = self._version
-        async with self._db.transaction() as tx:
-            counts, unused = await store.count_keys(tx, user_nid, device_id)
+        async with self._db.transaction() as tx, tx.pipeline() as batch:
+            count = store.count_keys(batch, user_nid, device_id)
+        unused = json.dumps(count.unused_fallback)
         found = {
-            "device_one_time_keys_count": json.dumps({ALWAYS_COUNTED: 0, **counts}),
-            "device_unused_fallback_key_types": json.dumps(unused),
-            "org.matrix.msc2732.device_unused_fallback_key_types": json.dumps(unused),
+            "device_one_time_keys_count": json.dumps({ALWAYS_COUNTED: 0, **count.counts}),
+            "device_unused_fallback_key_types": unused,
+            "org.matrix.msc2732.device_unused_fallback_key_types": unused,
         }
         if version == self._version:
             self._counts[key] = found

@@ -6,7 +6,7 @@ from typing import Any
 
 from homeserver.account_data.entries import AccountDataSink
 from homeserver.auth.entries import SessionsChangedSink
-from homeserver.e2ee.entries import DeviceListSink, KeyCountSink, KeysSpentSink
+from homeserver.e2ee.entries import DeviceListSink, KeyCountSink, KeysClaimedSink, KeysSpentSink
 from homeserver.log.entries import Sink
 from homeserver.presence.entries import PresenceSink
 from homeserver.profiles.entries import ProfileChangedSink
@@ -27,6 +27,7 @@ def feature_sinks() -> list[Sink[Any]]:
         ToDeviceSink(),
         DeviceListSink(),
         KeyCountSink(),
+        KeysClaimedSink(),
         KeysSpentSink(),
         SessionsChangedSink(),
         ProfileChangedSink(),

@@ -195,6 +195,26 @@ async def test_many_claims_at_once_give_each_key_once_and_then_the_fallback(serv
     assert given.count(fallback) == 40
 
 
+async def test_a_claim_that_is_cut_off_has_claimed_nothing(
+    fresh_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2E-03, SYNC-20: keys are taken and counted in one act, so that no process counts keys that are gone."""
+    server = fresh_server
+    alice, bob = await server.register("alice"), await server.register("bob")
+    sent = await DeviceCrypto(alice).upload(2, fallback=True)
+    assert server.app is not None
+
+    async def dies(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.app.core.log, "append", dies)
+        await bob.post(
+            "/keys/claim", json={"one_time_keys": {alice.user_id: {alice.device_id: ONE_TIME}}}, expect=500
+        )
+    assert [await claim(bob, alice) for _ in range(2)] == list(sent["one_time_keys"].items())
+
+
 BAD_UPLOADS: list[tuple[dict[str, Any], int]] = [
     ({"one_time_keys": {"noalgorithm": "x"}}, 400),
     ({"one_time_keys": {":x": "x"}}, 400),
