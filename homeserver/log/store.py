@@ -58,3 +58,16 @@ async def read_feed(tx: Tx, after: Position, upto: Position, limit: int) -> list
 
 def trim_feed(batch: Pipeline, before: Position) -> None:
     batch.execute("DELETE FROM log_feed WHERE position < %(before)s", before=before)
+
+
+def empty_feed(batch: Pipeline) -> None:
+    batch.execute("DELETE FROM log_feed")
+
+
+def insert_break(batch: Pipeline, after: Position, upto: Position) -> None:
+    batch.execute("INSERT INTO log_breaks (after, upto) VALUES (%(after)s, %(upto)s)", after=after, upto=upto)
+
+
+async def find_breaks(tx: Tx) -> list[tuple[Position, Position]]:
+    """(after, upto) of every restore."""
+    return await tx.all("SELECT after, upto FROM log_breaks ORDER BY after")

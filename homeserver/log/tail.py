@@ -17,7 +17,9 @@ import structlog
 
 from homeserver.log import store
 from homeserver.log.entries import Checked, Entry, Position, Sink, Written
+from homeserver.log.restore import Break, Breaks
 from homeserver.storage.database import Database
+from homeserver.storage.tx import Tx
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ class Tail:
         self._alone = alone
         self._refresh: asyncio.Task[None] | None = None
         self._recent: deque[Written[Any]] = deque()
+        self._breaks = Breaks()
         self.position: Position = 0
 
     # --- wiring --------------------------------------------------------------------------------------------------
@@ -89,6 +92,10 @@ class Tail:
         newest_first.reverse()
         return iter(newest_first)
 
+    def lost(self, position: Position) -> Position | None:
+        """What a position counts as that a restore has cut off; None: it is good. See `log.restore`."""
+        return self._breaks.lost(position)
+
     async def fresh(self) -> None:
         """Wait until everything committed before this call, by any process, is seen here."""
         if self._alone:
@@ -106,6 +113,7 @@ class Tail:
         """Begin at the head; nothing before it is in memory."""
         async with self._db.read() as tx:
             self.position = await store.read_head(tx)
+            self._breaks = await _breaks(tx)
 
     def expect(self, written: Sequence[Written[Any]]) -> None:
         """This process is about to commit these. Should the feed bring them before `publish` does, they are taken from
@@ -150,6 +158,8 @@ class Tail:
 
     async def _read_upto(self, upto: Position) -> None:
         if upto - self.position > MAX_LAG:
+            async with self._db.read() as tx:
+                self._breaks = await _breaks(tx)
             self._reset(upto, "lag")
             return
         while self.position < upto:
@@ -197,3 +207,7 @@ class Tail:
         self.position = position
         for call in self._after_batch:
             call(())
+
+
+async def _breaks(tx: Tx) -> Breaks:
+    return Breaks([Break(*each) for each in await store.find_breaks(tx)])

@@ -74,6 +74,9 @@ class SyncService:
             await self._tail.fresh()
             if not 0 <= wish.since <= self._tail.position:
                 raise InvalidParam("since: not a token of this server")
+        if wish.since is not None and (known := self._tail.lost(wish.since)) is not None:
+            # The rooms are not as the client has them any more: tell them whole.
+            wish = wish._replace(since=known, full_state=True)
         await self._presence.touch(requester, wish.set_presence)
         deadline = self._clock.monotonic() + min(wish.timeout_ms, MAX_TIMEOUT_MS) / 1000
         at_once = wish.since is None or wish.full_state
@@ -93,7 +96,7 @@ class SyncService:
 
     async def _ask(self, requester: Requester, wish: Wish) -> Ask:
         user = await self._memberships.of(requester.user_nid)
-        ignored = await self._ignores.of(requester.user_nid)
+        unwanted = await self._ignores.of(requester.user_nid)
         # From here on nothing is awaited: position, memberships and the slice belong together.
         upto = self._tail.position
         recent = self._slices.between(wish.since, upto) if wish.since is not None else None
@@ -108,7 +111,7 @@ class SyncService:
             user.rooms,
             user.joined,
             recent,
-            ignored,
+            unwanted,
             wish.to_device,
         )
 
