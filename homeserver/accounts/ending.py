@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.accounts import store
+from homeserver.accounts.erasure import UserErased
 from homeserver.accounts.ports import ForgetUser, LeaveAllRooms
 from homeserver.accounts.tasks import AccountTasks
 from homeserver.devices.service import DeviceService
@@ -60,7 +61,8 @@ class Deactivation:
             for kind in kinds:
                 self._tasks.order(batch, kind, user_nid)
 
-        await self._devices.delete_all(user_nid, user_id, also=write, entries=removal_of(user_nid, user_id))
+        entries = [*removal_of(user_nid, user_id), *((UserErased(user_nid),) if erase else ())]
+        await self._devices.delete_all(user_nid, user_id, also=write, entries=entries)
         for kind in kinds:
             await self._tasks.carry_out(kind, user_nid, within=_WAIT_SECONDS)
 

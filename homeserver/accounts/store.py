@@ -133,6 +133,11 @@ def deactivate(batch: Pipeline, user_nid: int, *, erase: bool, now_ms: int) -> N
     )
 
 
+async def find_erased(tx: Tx) -> list[int]:
+    """Of every account that ended with the wish to be erased, the user_nid."""
+    return await tx.column("SELECT user_nid FROM accounts WHERE erased")
+
+
 def delete_grants(batch: Pipeline, user_nid: int) -> None:
     """Forget what could still prove this user to somebody: OpenID tokens, unused login tokens."""
     batch.execute("DELETE FROM openid_tokens WHERE user_nid = %(user_nid)s", user_nid=user_nid)

@@ -11,6 +11,7 @@ from homeserver.events.client_format import with_room_id
 from homeserver.graph import bundle_store as store
 from homeserver.graph.events import EventCache
 from homeserver.graph.stored import Reader, Stored
+from homeserver.graph.visibility import VisibilityFilter, stripped
 from homeserver.matrix import json
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
@@ -19,9 +20,10 @@ from homeserver.storage.database import Database
 class Bundles:
     """One per process."""
 
-    def __init__(self, db: Database, events: EventCache, clock: Clock) -> None:
+    def __init__(self, db: Database, events: EventCache, visibility: VisibilityFilter, clock: Clock) -> None:
         self._db = db
         self._events = events
+        self._visibility = visibility
         self._clock = clock
 
     async def of(self, reader: Reader, page: Sequence[Stored]) -> dict[int, bytes]:
@@ -39,10 +41,15 @@ class Bundles:
         for parent, nid in edits.result:
             edit = loaded.get(nid)
             # spec: #validity-of-replacement-events: of the same type, with new content where it can be seen (REL-05)
+            if not ids[parent].event.content:
+                continue  # redacted, or erased: what it became must not tell what it was
             if edit is not None and edit.event.type == ids[parent].event.type and _replaces(edit):
                 found.setdefault(parent, []).append(b'"m.replace":' + self._render(reader, edit))
+        erased = await self._visibility.erased() if threads.result else ()
         for row in threads.result:
             latest = loaded.get(row.latest_nid)
+            if latest is not None and latest.sender_nid in erased:
+                latest = stripped(latest)  # for everybody: who was there when is not looked up for a summary
             if latest is not None:
                 took_part = row.participated or ids[row.root_id].sender_nid == reader.user_nid
                 found.setdefault(row.root_id, []).append(

@@ -6,9 +6,11 @@ spec: client-server-api/#room-history-visibility (HV-01 to HV-04); the table its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple, Protocol
 
 from homeserver.events.event import StateKey
+from homeserver.events.redaction import redact_event
 from homeserver.events.visibility import Stage, history_visibility_of, is_visible, stages
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
@@ -41,6 +43,14 @@ class Visible(NamedTuple):
     """Whether the viewer may also see the state event that it replaced (unsigned.prev_content)."""
 
 
+class Erasures(Protocol):
+    """Fulfilled by accounts."""
+
+    async def users(self) -> AbstractSet[int]:
+        """user_nids of those whose events are stripped for who was not in the room with them (AUTH-29)."""
+        ...
+
+
 class VisibilityFilter:
     """One per process."""
 
@@ -49,6 +59,15 @@ class VisibilityFilter:
         self._interning = interning
         self._events = events
         self._states = states
+        self._erasures: Erasures | None = None
+
+    def erase_with(self, erasures: Erasures) -> None:
+        """Plug in who knows the erased users."""
+        self._erasures = erasures
+
+    async def erased(self) -> AbstractSet[int]:
+        """user_nids of the erased users."""
+        return await self._erasures.users() if self._erasures else frozenset()
 
     async def one(self, viewer: Viewer, room: Room, stored: Stored) -> Visible | None:
         """None if the viewer may not see the event."""
@@ -67,14 +86,19 @@ class VisibilityFilter:
         unsure.update(stored.state_before.nid for stored in befores.values())
         at = await self._moments(viewer, unsure) if unsure else {}
         last_joins = await self._last_joins(viewer, pages)
+        erased = await self.erased()
         result: dict[Room, list[Visible]] = {}
         for room, page in pages.items():
             look = _Look(viewer, room, plain_after(room, viewer), at, last_joins.get(room.name.nid, 0))
             seen = result[room] = []
             for stored in page:
                 membership = look.membership(stored)
-                if membership is not None:
-                    seen.append(Visible(stored, membership, look.sees_replaced(stored, befores)))
+                if membership is None:
+                    continue
+                if membership != JOIN and stored.sender_nid in erased:
+                    seen.append(Visible(stripped(stored), membership))
+                else:
+                    seen.append(Visible(stored, membership, look.sees_replaced(stored, befores, erased)))
         return result
 
     async def _moments(self, viewer: Viewer, state_nids: set[int]) -> dict[int, Stage]:
@@ -130,14 +154,30 @@ class _Look(NamedTuple):
             return None
         return MEMBERSHIPS.get(after.membership, 0)
 
-    def sees_replaced(self, stored: Stored, befores: Mapping[int, Stored]) -> bool:
+    def sees_replaced(self, stored: Stored, befores: Mapping[int, Stored], erased: AbstractSet[int]) -> bool:
         """Whether the viewer may see what the event replaced."""
         if stored.replaced is None:
             return False
         if stored.replaced.ref.nid > self.plain:
             return True
         before = befores.get(stored.replaced.ref.nid)
-        return before is not None and self.membership(before) is not None
+        if before is None:
+            return False
+        membership = self.membership(before)
+        return membership == JOIN if before.sender_nid in erased else membership is not None
+
+
+def stripped(stored: Stored) -> Stored:
+    """A copy as a redaction would leave it, with nothing of what it replaced."""
+    return Stored(
+        redact_event(stored.event),
+        stored.ref,
+        room_nid=stored.room_nid,
+        sender_nid=stored.sender_nid,
+        state_before=stored.state_before,
+        flags=stored.flags,
+        redaction=stored.redaction,
+    )
 
 
 def plain_after(room: Room, viewer: Viewer) -> Position:

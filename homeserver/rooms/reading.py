@@ -123,9 +123,11 @@ class ReadingService:
         if seen is None:
             raise NotFound("There is no such event")
         reader = Reader(requester.user_nid, requester.device_id)
-        extra = (await self._bundles.of(reader, [stored])).get(stored.nid, b"")
+        extra = (await self._bundles.of(reader, [seen.stored])).get(stored.nid, b"")
         return with_room_id(
-            stored.render(reader, seen.membership, self._clock.now_ms(), previous=seen.previous, extra=extra),
+            seen.stored.render(
+                reader, seen.membership, self._clock.now_ms(), previous=seen.previous, extra=extra
+            ),
             room_id,
         )
 

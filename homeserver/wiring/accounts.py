@@ -8,6 +8,7 @@ from typing import Any
 from homeserver.accounts.account_api import AccountApi
 from homeserver.accounts.api import RegistrationApi
 from homeserver.accounts.ending import Deactivation
+from homeserver.accounts.erasure import ErasedUsers
 from homeserver.accounts.housekeeping import Housekeeping
 from homeserver.accounts.moderation_api import ModerationApi
 from homeserver.accounts.names import Names
@@ -91,6 +92,8 @@ class AccountsFeature:
             devices=self.devices,
         )
         self.tasks = AccountTasks(core.db, core.clock)
+        self.erased = ErasedUsers(core.db)
+        core.tail.attach(self.erased)
         self.ending = Deactivation(devices=self.devices, tasks=self.tasks, clock=core.clock)
         profile_cache = ProfileCache()
         core.tail.attach(profile_cache)

@@ -39,6 +39,7 @@ class Features:
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
         self.accounts.profiles.propagate_with(self.rooms.own)
+        core.visibility.erase_with(self.accounts.erased)
         self.accounts.ending.leave_with(self.rooms.own)
         self.accounts.registration.join_with(self.rooms.autojoin)
         self.ephemeral = EphemeralFeature(core, self.account_data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from homeserver.account_data.entries import AccountDataSink
+from homeserver.accounts.erasure import UserErasedSink
 from homeserver.auth.entries import SessionsChangedSink
 from homeserver.e2ee.entries import DeviceListSink, KeyCountSink, KeysClaimedSink, KeysSpentSink
 from homeserver.log.entries import Sink
@@ -31,4 +32,5 @@ def feature_sinks() -> list[Sink[Any]]:
         KeysSpentSink(),
         SessionsChangedSink(),
         ProfileChangedSink(),
+        UserErasedSink(),
     ]
