@@ -17,6 +17,7 @@ from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.events import EventCache
+from homeserver.graph.facts import facts_in
 from homeserver.graph.head import Head, NotReady, known_numbers
 from homeserver.graph.interning import Interning, RoomName
 from homeserver.graph.refs import MEMBERSHIPS, EventRef, StateRef
@@ -27,7 +28,7 @@ from homeserver.log.entries import Alongside, Append, Conflict, Entry, OnceKey
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, Unavailable
-from homeserver.matrix.ids import RoomId, ServerName, UserId, domain_of
+from homeserver.matrix.ids import EventId, RoomId, ServerName, UserId, domain_of
 from homeserver.matrix.signing import SigningKey
 from homeserver.runtime.clock import Clock
 
@@ -53,6 +54,8 @@ class Send(NamedTuple):
     redacts: Stored | None = None
     origin_server_ts: int | None = None
     """Unix ms; None: now."""
+    related_thread: EventId | None = None
+    """The thread of what the event relates to."""
 
 
 Plan = Callable[[Head], Sequence[Send]]
@@ -203,7 +206,7 @@ class GraphWriter:
         auth_rules.check(event, state, version)
         before = head.stored(keys[0]) if keys else None
         sent_by = SentBy(once.user_nid, once.device_id, once.txn_id) if once else None
-        return self._entry(
+        entry = self._entry(
             room,
             event,
             tuple(self._ref(head, key) for key in wanted if key in state),
@@ -211,6 +214,8 @@ class GraphWriter:
             send.redacts,
             sent_by,
         )
+        entry.stored.facts = facts_in(room, event, state, send.related_thread)
+        return entry
 
     def _ref(self, head: Head, key: StateKey) -> EventRef:
         stored = head.stored(key)

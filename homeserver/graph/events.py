@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 from weakref import WeakValueDictionary
 
 from homeserver.events.parse import event_from_storage
+from homeserver.events.push_facts import Facts, plain
 from homeserver.graph.interning import Interning, RoomName
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.stored import Replaced, SentBy, Stored
@@ -21,7 +22,8 @@ AT_ONCE = 5_000
 
 _SELECT: LiteralString = """
     SELECT e.event_nid, e.room_nid, e.event_id, e.sender_nid, e.state_nid, e.flags, e.pdu, e.redacted_by,
-           p.event_nid, p.event_id, p.pdu, o.user_nid, o.device_id, o.txn_id
+           p.event_nid, p.event_id, p.pdu, o.user_nid, o.device_id, o.txn_id,
+           e.facts, e.thread, e.mentions
     FROM events e
     LEFT JOIN events p ON p.event_nid = e.replaces
     LEFT JOIN once o ON o.position = e.event_nid
@@ -157,6 +159,9 @@ def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored])
         user,
         device,
         txn,
+        bits,
+        thread,
+        mentions,
     ) = row
     event = event_from_storage(pdu, event_id, name.room_id, name.version)
     replaced = None
@@ -173,4 +178,5 @@ def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored])
         replaced=replaced,
         redaction=redactions.get(redacted_by) if redacted_by else None,
         sent_by=SentBy(user, device, txn) if user is not None else None,
+        facts=Facts(bits, thread, tuple(mentions or ())) if thread or mentions else plain(bits),
     )

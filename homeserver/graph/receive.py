@@ -12,10 +12,13 @@ from typing import NamedTuple
 from homeserver.events import auth_rules
 from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.events.event import Event, StateKey
+from homeserver.events.push_facts import Facts
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.events import EventCache
+from homeserver.graph.facts import facts_in, thread_of_related
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef
+from homeserver.graph.relations import relation_of
 from homeserver.graph.resolve import StateResolver
 from homeserver.graph.resolved import OWN, NewState
 from homeserver.graph.room import Room
@@ -146,6 +149,11 @@ class Receiver:
             return True
         return False
 
+    async def _facts(self, room: Room, event: Event, state: StateMap) -> Facts:
+        relation = relation_of(event)
+        thread = await thread_of_related(self._events, room.name.nid, relation) if relation else None
+        return facts_in(room, event, await self._relevant(event, state), thread)
+
     async def _relevant(self, event: Event, state: StateMap) -> dict[StateKey, Event]:
         keys = await self._interning.find_key_nids([*auth_keys_of(event), CREATE])
         loaded = await self._events.load([state[nid] for nid in keys.values() if nid in state])
@@ -176,6 +184,7 @@ class Receiver:
             state_before=before.ref,
             flags=flags,
             replaced=_replaced(old),
+            facts=await self._facts(room, event, before.state),
         )
         base, extremities = room.extremities, room.extremities
         room_state = room.room_state

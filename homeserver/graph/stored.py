@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from homeserver.events.client_format import client_event_bytes
 from homeserver.events.event import Event
+from homeserver.events.push_facts import NO_FACTS, Facts
 from homeserver.events.redaction import redact_event
 from homeserver.graph.refs import HIDDEN, MEMBERSHIP_NAMES, EventRef, StateRef
 from homeserver.matrix import json
@@ -46,6 +47,7 @@ class Stored:
         "_client",
         "_rendered",
         "event",
+        "facts",
         "flags",
         "redaction",
         "ref",
@@ -68,6 +70,7 @@ class Stored:
         replaced: Replaced | None = None,
         redaction: Stored | None = None,
         sent_by: SentBy | None = None,
+        facts: Facts = NO_FACTS,
     ) -> None:
         self.event = event
         self.ref = ref
@@ -78,6 +81,7 @@ class Stored:
         self.replaced = replaced
         self.redaction = redaction
         self.sent_by = sent_by
+        self.facts = facts
         self._client: bytes | None = None
         self._rendered: tuple[tuple[int | None, int, bool], bytes] | None = None
 

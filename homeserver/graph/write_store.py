@@ -26,13 +26,14 @@ def insert_events(batch: Pipeline, written: Batch) -> None:
     batch.execute(
         """
         INSERT INTO events (event_nid, room_nid, sender_nid, state_nid, origin_server_ts, replaces, key_nid, flags,
-                            event_id, prev, auth, pdu)
+                            event_id, prev, auth, pdu, facts, thread, mentions)
         SELECT nid, room, sender, state, ts, nullif(replaces, 0), nullif(key, 0), flags, id,
-               prev::bigint[], auth::bigint[], pdu
+               prev::bigint[], auth::bigint[], pdu, facts, nullif(thread, ''), nullif(mentions, '')::bigint[]
         FROM unnest(%(nids)s::bigint[], %(rooms)s::bigint[], %(senders)s::bigint[], %(states)s::bigint[],
                     %(ts)s::bigint[], %(replaces)s::bigint[], %(keys)s::int[], %(flags)s::smallint[], %(ids)s::text[],
-                    %(prev)s::text[], %(auth)s::text[], %(pdus)s::bytea[])
-             AS row (nid, room, sender, state, ts, replaces, key, flags, id, prev, auth, pdu)
+                    %(prev)s::text[], %(auth)s::text[], %(pdus)s::bytea[], %(facts)s::smallint[], %(threads)s::text[],
+                    %(mentions)s::text[])
+             AS row (nid, room, sender, state, ts, replaces, key, flags, id, prev, auth, pdu, facts, thread, mentions)
         """,
         nids=[position for position, _ in written],
         rooms=[e.stored.room_nid for _, e in written],
@@ -46,6 +47,12 @@ def insert_events(batch: Pipeline, written: Batch) -> None:
         prev=["{" + ",".join(str(r.nid) for r in e.prev) + "}" for _, e in written],
         auth=["{" + ",".join(str(r.nid) for r in e.auth) + "}" for _, e in written],
         pdus=[e.stored.event.pdu for _, e in written],
+        facts=[e.stored.facts.bits for _, e in written],
+        threads=[e.stored.facts.thread or "" for _, e in written],
+        mentions=[
+            "{" + ",".join(map(str, e.stored.facts.mentions)) + "}" if e.stored.facts.mentions else ""
+            for _, e in written
+        ],
     )
 
 

@@ -14,6 +14,7 @@ from homeserver.events.event import StateKey
 from homeserver.events.validation import check_client_event
 from homeserver.graph.append import GraphWriter, Send
 from homeserver.graph.events import EventCache
+from homeserver.graph.facts import thread_of_related
 from homeserver.graph.head import Head
 from homeserver.graph.interning import Interning
 from homeserver.graph.relations import Relation, has_annotated, read_relation
@@ -75,15 +76,17 @@ class SendingService:
         check_client_event(event_type, None, content, room.name.version)
         draft = EventDraft(event_type, None, requester.user_id, content)
         relation = read_relation(content)
+        related_thread: EventId | None = None
         if relation is not None:
             key = OnceKey(
                 requester.user_nid, requester.device_id or "", f"send/{room_id}/{event_type}", txn_id
             )
             await self._check_relation(requester, room, event_type, relation, key)
+            related_thread = await thread_of_related(self._events, room.name.nid, relation)
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined(head, requester.user_id)
-            return [Send(draft)]
+            return [Send(draft, related_thread=related_thread)]
 
         return await self._once(requester, f"send/{room_id}/{event_type}", txn_id, self._writer(room, plan))
 

@@ -1,0 +1,104 @@
+"""What the default push rules ask of an event, answered once when it is written: a few bits, its thread, whom it mentions.
+
+Counting what is unread then needs no look into events: most users have the default rules, or switched some of them off,
+and those ask nothing else. The room is asked as it was when the event came (how many members it had, what its sender was
+allowed), so that an event counts the same whoever counts it, and whenever.
+
+spec: client-server-api/#predefined-rules (PUSH-03), #threaded-read-receipts (EPH-05)
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from homeserver.events.content.power_levels import PowerLevels
+from homeserver.events.event import Event
+from homeserver.events.push_rules import may_notify
+from homeserver.matrix.ids import EventId
+
+MESSAGE: Final = 1
+ENCRYPTED: Final = 2
+CALL: Final = 4
+NOTICE: Final = 8
+EDIT: Final = 16
+REACTION: Final = 32
+TOMBSTONE: Final = 64
+SERVER_ACL: Final = 128
+MEMBER: Final = 256
+TWO_MEMBERS: Final = 512
+"""Exactly two were joined."""
+ROOM_MENTION: Final = 1024
+"""Mentions everybody, and its sender may."""
+BODY: Final = 2048
+"""`content.body` is a string."""
+
+_TYPES: Final = {
+    "m.room.message": MESSAGE,
+    "m.room.encrypted": ENCRYPTED,
+    "m.call.invite": CALL,
+    "m.reaction": REACTION,
+    "m.room.member": MEMBER,
+}
+_STATE_TYPES: Final = {"m.room.tombstone": TOMBSTONE, "m.room.server_acl": SERVER_ACL}
+
+
+class Facts(NamedTuple):
+    """Of one event; immutable, shared where equal."""
+
+    bits: int
+    thread: EventId | None = None
+    """The root of the thread it is in; None: the main timeline."""
+    mentions: tuple[int, ...] = ()
+    """user_nids of those of our users in the room whom it mentions."""
+
+
+@lru_cache(maxsize=4096)
+def plain(bits: int) -> Facts:
+    """Facts of an event in the main timeline that mentions nobody."""
+    return Facts(bits)
+
+
+NO_FACTS: Final = plain(0)
+
+
+def mentioned_users(event: Event) -> list[str]:
+    """Whom the event says it mentions, whoever that may be."""
+    mentions = event.content.get("m.mentions")
+    users = mentions.get("user_ids") if isinstance(mentions, dict) else None
+    return [user for user in users if isinstance(user, str)] if isinstance(users, list) else []
+
+
+def mentions_room(event: Event) -> bool:
+    """Whether the event asks to notify everybody."""
+    mentions = event.content.get("m.mentions")
+    return isinstance(mentions, dict) and mentions.get("room") is True
+
+
+def facts_of(
+    event: Event,
+    *,
+    member_count: int,
+    levels: PowerLevels | None,
+    thread: EventId | None,
+    mentions: tuple[int, ...],
+) -> Facts:
+    """All of it. `levels` may be None where the event does not mention the room."""
+    content = event.content
+    # `event_match` does not look at case.
+    bits = _TYPES.get(event.type.lower(), 0)
+    if event.state_key == "":
+        bits |= _STATE_TYPES.get(event.type.lower(), 0)
+    if member_count == 2:
+        bits |= TWO_MEMBERS
+    kind = content.get("msgtype")
+    if isinstance(kind, str) and kind.lower() == "m.notice":
+        bits |= NOTICE
+    if isinstance(content.get("body"), str):
+        bits |= BODY
+    relation = content.get("m.relates_to")
+    if isinstance(relation, dict) and relation.get("rel_type") == "m.replace":
+        bits |= EDIT
+    if levels is not None and mentions_room(event) and may_notify(levels, event.sender, "room"):
+        bits |= ROOM_MENTION
+    return Facts(bits, thread, mentions) if thread or mentions else plain(bits)

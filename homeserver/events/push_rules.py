@@ -1,0 +1,242 @@
+"""Push rules, evaluated: which rule an event meets for a user, and what it does. Pure.
+
+Rules come as JSON, in the order they apply (`push/ruleset.py`). What they ask of the room beside the event is in `Around`.
+
+spec: client-server-api/#push-rules (PUSH-01, PUSH-05 to PUSH-10)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from homeserver.events.content.power_levels import BadLevel, PowerLevels
+from homeserver.events.event import Event
+from homeserver.matrix.glob import glob
+from homeserver.matrix.property_path import split_path
+
+KINDS: Final = ("override", "content", "room", "sender", "underride")
+Rule = Mapping[str, Any]
+_COUNT: Final = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})", re.ASCII)
+_NOTHING: Final = object()
+_BODY: Final = ("content", "body")
+
+
+class Around(NamedTuple):
+    """What rules ask of the room."""
+
+    member_count: int
+    """Joined members."""
+    levels: PowerLevels | None = None
+    display_name: str | None = None
+    """The user's own in the room."""
+
+
+Condition = Callable[[Event, Around], bool]
+
+
+class Outcome(NamedTuple):
+    """What becomes of an event for the counts."""
+
+    notify: bool
+    highlight: bool
+
+
+SILENT: Final = Outcome(False, False)
+
+
+class CompiledRule(NamedTuple):
+    """One enabled rule."""
+
+    kind: str
+    rule_id: str
+    actions: Sequence[Any]
+    outcome: Outcome
+    conditions: tuple[Condition, ...]
+
+    def matches(self, event: Event, around: Around) -> bool:
+        return all(condition(event, around) for condition in self.conditions)
+
+
+class CompiledRules:
+    """All enabled rules of a user, in order."""
+
+    def __init__(self, rules: Mapping[Any, Sequence[Rule]]) -> None:
+        """`rules`: kind -> rules, the most important first; the kinds in any order."""
+        self.rules = [
+            compile_rule(kind, rule)
+            for kind in KINDS
+            for rule in rules.get(kind, ())
+            if rule.get("enabled", True)
+        ]
+
+    def decide(self, event: Event, around: Around) -> CompiledRule | None:
+        """The first rule the event meets; None if it meets none, and does nothing then.
+
+        One's own events notify nobody (PUSH-01): not asked here.
+        """
+        for rule in self.rules:
+            if rule.matches(event, around):
+                return rule
+        return None
+
+
+def compile_rule(kind: str, rule: Rule) -> CompiledRule:
+    """A rule ready to be asked. What cannot be understood never matches. spec: #conditions-1"""
+    rule_id = str(rule.get("rule_id", ""))
+    if kind in ("override", "underride"):
+        conditions = tuple(compile_condition(condition) for condition in rule.get("conditions") or ())
+    elif kind == "content":
+        conditions = (_event_match("content.body", rule.get("pattern")),)
+    elif kind == "room":
+        conditions = (lambda event, _: event.room_id == rule_id,)
+    elif kind == "sender":
+        conditions = (lambda event, _: event.sender == rule_id,)
+    else:
+        conditions = (_never,)
+    actions = rule.get("actions") or ()
+    return CompiledRule(kind, rule_id, actions, outcome_of(actions), conditions)
+
+
+def outcome_of(actions: Sequence[Any]) -> Outcome:
+    """Whether actions notify, and highlight. spec: #actions (PUSH-09, PUSH-10)"""
+    if "notify" not in actions:
+        return SILENT
+    highlight = any(
+        isinstance(action, Mapping)
+        and action.get("set_tweak") == "highlight"
+        and action.get("value", True) is not False
+        for action in actions
+    )
+    return Outcome(True, highlight)
+
+
+def compile_condition(condition: Rule) -> Condition:
+    """One condition; a kind nobody knows never matches (PUSH-07)."""
+    match condition.get("kind"):
+        case "event_match":
+            return _event_match(condition.get("key"), condition.get("pattern"))
+        case "event_property_is":
+            return _property_is(condition.get("key"), condition.get("value", _NOTHING))
+        case "event_property_contains":
+            return _property_contains(condition.get("key"), condition.get("value", _NOTHING))
+        case "contains_display_name":
+            return _contains_display_name
+        case "room_member_count":
+            return _member_count(condition.get("is"))
+        case "sender_notification_permission":
+            return _sender_may_notify(condition.get("key"))
+    return _never
+
+
+def _never(event: Event, around: Around) -> bool:
+    del event, around
+    return False
+
+
+def _event_match(key: object, pattern: object) -> Condition:
+    """spec: a glob on the whole value; on `content.body` on words of it (PUSH-05)"""
+    if not isinstance(key, str) or not isinstance(pattern, str):
+        return _never
+    path, compiled = tuple(split_path(key)), glob(pattern)
+    fits = compiled.matches_word if path == _BODY else compiled.matches
+
+    def matches(event: Event, around: Around) -> bool:
+        del around
+        value = property_of(event, path)
+        return isinstance(value, str) and fits(value)
+
+    return matches
+
+
+def _property_is(key: object, wanted: object) -> Condition:
+    if not isinstance(key, str) or not _is_scalar(wanted):
+        return _never
+    path = tuple(split_path(key))
+    return lambda event, _: _same(property_of(event, path), wanted)
+
+
+def _property_contains(key: object, wanted: object) -> Condition:
+    if not isinstance(key, str) or not _is_scalar(wanted):
+        return _never
+    path = tuple(split_path(key))
+
+    def contains(event: Event, around: Around) -> bool:
+        del around
+        values = property_of(event, path)
+        return isinstance(values, list) and any(_same(value, wanted) for value in values)
+
+    return contains
+
+
+def _contains_display_name(event: Event, around: Around) -> bool:
+    body = property_of(event, _BODY)
+    if not around.display_name or not isinstance(body, str):
+        return False
+    name = re.escape(around.display_name)
+    return re.search(rf"(?<![A-Za-z0-9_]){name}(?![A-Za-z0-9_])", body, re.IGNORECASE) is not None
+
+
+def _member_count(wanted: object) -> Condition:
+    found = _COUNT.fullmatch(wanted) if isinstance(wanted, str) else None
+    if found is None:
+        return _never
+    sign, number = found[1] or "==", int(found[2])
+
+    def counts(event: Event, around: Around) -> bool:
+        del event
+        count = around.member_count
+        return {
+            "==": count == number,
+            "<": count < number,
+            ">": count > number,
+            "<=": count <= number,
+            ">=": count >= number,
+        }[sign]
+
+    return counts
+
+
+def _sender_may_notify(key: object) -> Condition:
+    if not isinstance(key, str):
+        return _never
+    return lambda event, around: around.levels is not None and may_notify(around.levels, event.sender, key)
+
+
+def may_notify(levels: PowerLevels, sender: str, key: str) -> bool:
+    """Whether a sender's level suffices to notify everybody in this way; no, where a level is malformed."""
+    try:
+        return levels.user_level(sender) >= levels.notification_level(key)
+    except BadLevel:
+        return False
+
+
+def property_of(event: Event, path: Sequence[str]) -> object:
+    """A property of an event as clients see it; something that equals nothing in JSON if it is not there."""
+    value: object
+    match path[0]:
+        case "content":
+            value = event.content
+        case "type" | "sender" | "room_id" | "event_id" | "origin_server_ts":
+            value = getattr(event, path[0])
+        case "state_key":
+            value = _NOTHING if event.state_key is None else event.state_key
+        case "redacts":
+            value = event.redacts or _NOTHING
+        case _:
+            return _NOTHING
+    for key in path[1:]:
+        if not isinstance(value, Mapping) or key not in value:
+            return _NOTHING
+        value = value[key]
+    return value
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, (str, int))
+
+
+def _same(value: object, wanted: object) -> bool:
+    """Equal without casts: 1 is not true (PUSH-06)."""
+    return type(value) is type(wanted) and value == wanted
