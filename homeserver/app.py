@@ -9,12 +9,14 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from math import ceil
 
 import structlog
 
 from homeserver.config import Config
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.storage.connection import Timeouts
 from homeserver.storage.database import Database
 from homeserver.storage.listen import listen
 from homeserver.web import settings
@@ -59,7 +61,9 @@ class App:
     async def _start(self) -> None:
         dsn = self.config.database.url
         assert dsn is not None
-        db = Database(dsn, size=self.config.database.pool_size)
+        section = self.config.database
+        timeouts = Timeouts(statement=ceil(section.statement_timeout), lock=ceil(section.lock_timeout))
+        db = Database(dsn, size=section.pool_size, timeouts=timeouts)
         await db.open()
         self._stack.push_async_callback(db.close)
         key = signing_key.load_or_create(self.config.server.signing_key, self.entropy)
