@@ -24,6 +24,8 @@ Make = Callable[[int, UserId], Awaitable[bytes]]
 class AccountDataStream:
     """One per process."""
 
+    always_asked = False
+
     def __init__(self, db: Database) -> None:
         self._db = db
         self._always: dict[str, Make] = {}

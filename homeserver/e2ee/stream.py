@@ -12,7 +12,7 @@ from typing import Any
 from homeserver.e2ee import store
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
 from homeserver.e2ee.tracking import DeviceTracking
-from homeserver.graph.refs import JOIN
+from homeserver.graph.entry import EventEntry
 from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
 from homeserver.rooms.memberships import Memberships
@@ -74,16 +74,38 @@ class KeyCounts:
         return found
 
 
-class E2eeStream:
-    """One per process."""
+class KeyCountStream:
+    """Key counts stand in every answer. They are no news: a client that waits is not woken for them."""
 
-    def __init__(self, counts: KeyCounts, tracking: DeviceTracking, memberships: Memberships) -> None:
+    always_asked = True
+
+    def __init__(self, counts: KeyCounts) -> None:
         self._counts = counts
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        return {}
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        del rooms
+        requester = ask.requester
+        if requester.device_id is None:
+            return Part()
+        return Part(always=await self._counts.of(requester.user_nid, requester.device_id))
+
+
+class DeviceListStream:
+    """Whose device lists have changed, come into sight or gone out of it. One per process."""
+
+    always_asked = False
+
+    def __init__(self, tracking: DeviceTracking, memberships: Memberships) -> None:
         self._tracking = tracking
         self._memberships = memberships
 
     def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        """A change concerns the user, and everybody in a room with them."""
+        """A change concerns the user, and everybody in a room with them; so does who comes and goes, which the stream of
+        rooms says.
+        """
 
         def of(entry: DeviceListEntry) -> Audience:
             if entry.seen_by is not None:
@@ -93,18 +115,15 @@ class E2eeStream:
                 return Audience(
                     everybody=True
                 )  # we do not know in which rooms they are; each looks for themselves
-            return Audience((entry.user_nid,), None, user.with_membership(JOIN))
+            return Audience((entry.user_nid,), None, user.joined)
 
-        return {DeviceListEntry: of}
+        return {DeviceListEntry: of, EventEntry: lambda _: Audience()}
 
     async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
         del rooms
-        part = Part()
-        requester = ask.requester
-        if requester.device_id is not None:
-            part.always = await self._counts.of(requester.user_nid, requester.device_id)
-        if ask.since is not None and ask.upto > ask.since:
-            changed, left = await self._tracking.between(requester, ask.since, ask.upto, ask.recent)
-            if changed or left:
-                part.top["device_lists"] = json.dumps({"changed": sorted(changed), "left": sorted(left)})
-        return part
+        if ask.since is None or ask.upto == ask.since:
+            return Part()
+        changed, left = await self._tracking.between(ask.requester, ask.since, ask.upto, ask.recent)
+        if not changed and not left:
+            return Part()
+        return Part(top={"device_lists": json.dumps({"changed": sorted(changed), "left": sorted(left)})})

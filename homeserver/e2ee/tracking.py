@@ -60,7 +60,7 @@ class DeviceTracking:
         self, requester: Requester, since: Position, upto: Position, recent: Recent | None
     ) -> DeviceLists:
         """Changes in (since, upto]. Without changes of memberships, keys or encryption nothing is read."""
-        mine = frozenset((await self._memberships.of(requester.user_nid)).with_membership(JOIN))
+        mine = (await self._memberships.of(requester.user_nid)).joined
         if recent is not None:
             changed = await self._changed_in(requester, recent, mine)
             moves = _moves(recent, requester, mine)

@@ -5,9 +5,10 @@ spec: op:sync `presence`, client-server-api/#mpresence (EPH-09, EPH-11)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from homeserver.graph.entry import EventEntry
 from homeserver.graph.refs import JOIN
 from homeserver.log.entries import Entry
 from homeserver.matrix import json
@@ -34,6 +35,8 @@ class Names(Protocol):
 class PresenceStream:
     """One per process; also the projection that tells the service of other processes."""
 
+    always_asked = False
+
     def __init__(
         self, db: Database, service: PresenceService, memberships: Memberships, names: Names
     ) -> None:
@@ -49,18 +52,16 @@ class PresenceStream:
         """Nothing is kept here."""
 
     def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        def of(entry: PresenceEntry) -> Audience:
-            return (
-                Audience()
-                if entry.beat
-                else Audience((entry.user_nid,), None, self._rooms_of(entry.user_nid))
-            )
+        def of(entry: PresenceEntry | ProfileChanged) -> Audience:
+            if isinstance(entry, PresenceEntry) and entry.beat:
+                return Audience()
+            user = self._memberships.cached(entry.user_nid)
+            if user is None:  # we do not know in which rooms they are; each looks for themselves
+                return Audience(everybody=True)
+            return Audience((entry.user_nid,), None, user.joined)
 
-        return {PresenceEntry: of}
-
-    def _rooms_of(self, user_nid: int) -> Iterable[int]:
-        user = self._memberships.cached(user_nid)
-        return user.with_membership(JOIN) if user else ()
+        # Of events: who comes into a room comes into sight. The stream of rooms says whom they concern.
+        return {PresenceEntry: of, ProfileChanged: of, EventEntry: lambda _: Audience()}
 
     async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
         rows = await self._rows(ask, rooms)

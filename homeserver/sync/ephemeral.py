@@ -29,6 +29,8 @@ class EphemeralSource(ABC):
 class EphemeralStream:
     """The section `ephemeral` of joined rooms."""
 
+    always_asked = False
+
     def __init__(self, sources: Sequence[EphemeralSource]) -> None:
         self._sources = sources
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from homeserver.graph.rooms import Rooms
-from homeserver.log.entries import Entry, Written
+from homeserver.log.entries import Written
+from homeserver.sync.audiences import Audiences
 from homeserver.sync.types import Audience
 
 LINGER_SECONDS = 0.001
@@ -19,36 +20,30 @@ meanwhile wakes nobody a second time."""
 class Notifier:
     """One per process."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, audiences: Audiences) -> None:
         self._rooms = rooms
-        self._waiting: dict[int, list[asyncio.Future[None]]] = {}
-        self._audiences: dict[type[Entry], list[Callable[[Any], Audience]]] = {}
+        self._audiences = audiences
+        self._waiting: dict[int, list[asyncio.Future[bool]]] = {}
         self._news: list[Written[Any]] = []
         self._lingering = False
         self._closed = False
-
-    def listen(self, audiences: dict[type[Entry], Callable[[Any], Audience]]) -> None:
-        """Learn whom entries concern."""
-        for entry_type, audience in audiences.items():
-            self._audiences.setdefault(entry_type, []).append(audience)
 
     async def wait(self, user_nid: int, seconds: float) -> bool:
         """Until something concerns the user, or the time is over. False when there is nothing more to wait for."""
         if self._closed:
             return False
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
         waiting = self._waiting.setdefault(user_nid, [])
         waiting.append(future)
+        deadline = loop.call_later(seconds, _answer, future, False)  # nothing came
         try:
-            async with asyncio.timeout(seconds):
-                await future
-        except TimeoutError:
-            return False
+            return await future and not self._closed
         finally:
+            deadline.cancel()
             waiting.remove(future)
             if not waiting and self._waiting.get(user_nid) is waiting:
                 del self._waiting[user_nid]
-        return not self._closed
 
     def applied(self, written: Sequence[Written[Any]]) -> None:
         """A batch was applied by all projections; an empty one: entries were missed."""
@@ -66,8 +61,8 @@ class Notifier:
         """Wake whom the news concerns."""
         news, self._news, self._lingering = self._news, [], False
         for entry in {id(item.entry): item.entry for item in news}.values():
-            for audience in self._audiences.get(type(entry), ()):
-                self._wake(audience(entry))
+            for audience in self._audiences.of(entry):
+                self._wake(audience)
 
     def close(self) -> None:
         """Answer all long polls, and let nobody wait any more."""
@@ -98,9 +93,13 @@ class Notifier:
 
     def _wake_user(self, user_nid: int) -> None:
         for future in self._waiting[user_nid]:
-            if not future.done():
-                future.set_result(None)
+            _answer(future, True)  # there is something
 
     def _wake_everybody(self) -> None:
         for user_nid in self._waiting:
             self._wake_user(user_nid)
+
+
+def _answer(future: asyncio.Future[bool], woken: bool) -> None:  # what `wait` returns
+    if not future.done():
+        future.set_result(woken)

@@ -16,10 +16,11 @@ from homeserver.matrix.errors import InvalidParam
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
 from homeserver.sync.assemble import assemble, has_news
+from homeserver.sync.audiences import Audiences
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.rooms.stream import RoomsPart, RoomsStream
 from homeserver.sync.slice import Slices
-from homeserver.sync.types import Ask, Ignores, Part, PresenceTouch, Stream
+from homeserver.sync.types import Ask, Ignores, JoinedRooms, Part, PresenceTouch, Stream
 from homeserver.web.auth import Requester
 
 MAX_TIMEOUT_MS = 120_000
@@ -50,6 +51,7 @@ class SyncService:
         rooms: RoomsStream,
         streams: Sequence[Stream],
         notifier: Notifier,
+        audiences: Audiences,
         ignores: Ignores,
         presence: PresenceTouch,
         clock: Clock,
@@ -58,15 +60,16 @@ class SyncService:
         self._memberships = memberships
         self._interning = interning
         self._rooms = rooms
-        self._streams = streams
         self._notifier = notifier
         self._ignores = ignores
         self._presence = presence
         self._clock = clock
-        self._slices = Slices(tail)
-        notifier.listen(rooms.audiences())
+        self._slices = Slices(tail, audiences)
+        audiences.add(rooms.audiences())
+        self._streams = [(stream, frozenset(stream.audiences())) for stream in streams]
+        """Each with the entries it reads."""
         for stream in streams:
-            notifier.listen(stream.audiences())
+            audiences.add(stream.audiences())
 
     async def sync(self, requester: Requester, wish: Wish) -> Iterator[bytes]:
         """The answer, in pieces. Raises `InvalidParam` for a token from the future."""
@@ -117,8 +120,27 @@ class SyncService:
 
     async def _build(self, requester: Requester, wish: Wish) -> tuple[Ask, RoomsPart, list[Part]]:
         ask = await self._ask(requester, wish)
+        if not self._may_have_news(ask):
+            joined = JoinedRooms({}, ask.joined, frozenset())
+            return (
+                ask,
+                RoomsPart(),
+                [await s.changes(ask, joined) for s, _ in self._streams if s.always_asked],
+            )
         rooms, joined = await self._rooms.changes(ask)
-        return ask, rooms, [await stream.changes(ask, joined) for stream in self._streams]
+        everything = ask.recent is None or bool(joined.new)
+        parts = [
+            await stream.changes(ask, joined)
+            for stream, reads in self._streams
+            if everything or stream.always_asked or not reads.isdisjoint(ask.recent or ())
+        ]
+        return ask, rooms, parts
+
+    def _may_have_news(self, ask: Ask) -> bool:
+        """False if the log holds nothing that concerns the user."""
+        if ask.since is None or ask.recent is None or ask.full_state:
+            return True
+        return self._slices.concern(ask.since, ask.upto).reaches(ask.requester.user_nid, ask.joined)
 
     async def _wait(self, requester: Requester, upto: Position, seconds: float) -> bool:
         """Until there may be news; False when the time is over or the server is closing."""

@@ -7,19 +7,24 @@ from typing import Any
 
 from homeserver.log.entries import Entry, Position, Written
 from homeserver.log.tail import Tail
+from homeserver.sync.audiences import EVERYBODY, NOBODY, Audiences, Concern
 from homeserver.sync.types import Recent
 
 KEPT = 32
 MAX_ENTRIES = 10_000
 """Longer stretches are read from the database, room by room."""
+MAX_LOOKED_THROUGH = 500
+"""Of longer stretches it is not worked out whom they concern."""
 
 
 class Slices:
     """One per process."""
 
-    def __init__(self, tail: Tail) -> None:
+    def __init__(self, tail: Tail, audiences: Audiences) -> None:
         self._tail = tail
+        self._audiences = audiences
         self._kept: OrderedDict[tuple[Position, Position], Recent] = OrderedDict()
+        self._concerns: OrderedDict[tuple[Position, Position], Concern] = OrderedDict()
 
     def between(self, since: Position, upto: Position) -> Recent | None:
         """Entries in (since, upto] by type; None if memory does not reach back that far."""
@@ -38,6 +43,21 @@ class Slices:
                 self._kept.popitem(last=False)
         return found
 
+    def concern(self, since: Position, upto: Position) -> Concern:
+        """Whom entries in (since, upto] concern; everybody where that takes too long to find out."""
+        if since == upto:
+            return NOBODY
+        key = (since, upto)
+        found = self._concerns.get(key)
+        if found is None:
+            recent = self.between(since, upto) if upto - since <= MAX_LOOKED_THROUGH else None
+            found = EVERYBODY if recent is None else self._audiences.concern(recent)
+            self._concerns[key] = found
+            if len(self._concerns) > KEPT:
+                self._concerns.popitem(last=False)
+        return found
+
     def clear(self) -> None:
         """Entries were missed."""
         self._kept.clear()
+        self._concerns.clear()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from homeserver.events.filtering import Filter
 from homeserver.graph.room import Room
@@ -29,8 +30,7 @@ class Audience(NamedTuple):
     """Whoever waits: it is not known whom it concerns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """One sync, as of `upto`."""
 
     requester: Requester
@@ -54,22 +54,20 @@ class Ask:
     """To-device messages up to here have reached the device: it has come back with the token that says so."""
 
 
-@dataclass(slots=True)
-class Part:
+class Part(msgspec.Struct):
     """What one stream has to say."""
 
-    top: dict[str, bytes] = field(default_factory=dict)
+    top: dict[str, bytes] = {}
     """Member of the answer -> its JSON. Counts as news: the long poll ends."""
-    always: dict[str, bytes] = field(default_factory=dict)
+    always: dict[str, bytes] = {}
     """The same, but no news by itself (key counts)."""
     to_device: Position | None = None
     """To-device messages are given only up to here; None: all there are."""
-    rooms: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    rooms: dict[int, dict[str, bytes]] = {}
     """room_nid of a joined room -> member of its section -> its JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedRooms:
+class JoinedRooms(NamedTuple):
     """What the stream of rooms found, for the streams after it."""
 
     joined: Mapping[int, Room]
@@ -83,8 +81,13 @@ class JoinedRooms:
 class Stream(Protocol):
     """One kind of news. Features implement it beside their store."""
 
+    always_asked: bool
+    """Whether it has something to say, or to do, in every answer: also where the log holds nothing for it."""
+
     def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        """Which entries it reads, and whom each concerns."""
+        """Which entries it reads, all of them, and whom each concerns. Where the log has none of these in the stretch, or
+        none that concerns the user, the stream has no news and is not asked.
+        """
         ...
 
     async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:

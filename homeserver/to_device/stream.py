@@ -35,6 +35,9 @@ class Waiting:
 class ToDeviceStream:
     """One per process; also the projection that knows for which devices something waits."""
 
+    always_asked = True
+    """A token that comes back says that messages have arrived, whether there are new ones or not."""
+
     def __init__(self, db: Database) -> None:
         self._db = db
         self._devices: OrderedDict[tuple[int, str], Waiting] = OrderedDict()

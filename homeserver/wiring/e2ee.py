@@ -7,7 +7,7 @@ from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.ending import DeviceEnding
 from homeserver.e2ee.keys import KeyService
 from homeserver.e2ee.signatures import SignatureService
-from homeserver.e2ee.stream import E2eeStream, KeyCounts
+from homeserver.e2ee.stream import DeviceListStream, KeyCounts, KeyCountStream
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
@@ -26,7 +26,7 @@ class E2eeFeature:
         self.tracking = DeviceTracking(core.db, core.rooms, rooms.memberships, core.interning)
         counts = KeyCounts(core.db)
         core.tail.attach(counts)
-        self.stream = E2eeStream(counts, self.tracking, rooms.memberships)
+        self.streams = (KeyCountStream(counts), DeviceListStream(self.tracking, rooms.memberships))
         accounts.devices.listen(DeviceEnding())
 
     def apis(self) -> list[object]:

@@ -56,7 +56,7 @@ class Features:
             self.ephemeral.stream,
             self.presence.stream,
             self.to_device.stream,
-            self.e2ee.stream,
+            *self.e2ee.streams,
         ]
         self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, self.presence.service)
         self.accounts.ending.forget_with(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.sync.api import SyncApi
+from homeserver.sync.audiences import Audiences
 from homeserver.sync.filters import FilterService
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.rooms.classify import Classifier
@@ -29,7 +30,8 @@ class SyncFeature:
         ignores: Ignores,
         presence: PresenceTouch,
     ) -> None:
-        self.notifier = Notifier(core.rooms)
+        audiences = Audiences()
+        self.notifier = Notifier(core.rooms, audiences)
         core.tail.after_batch(self.notifier.applied)
         self.filters = FilterService(core.db)
         stream = RoomsStream(
@@ -50,6 +52,7 @@ class SyncFeature:
             stream,
             streams,
             self.notifier,
+            audiences,
             ignores,
             presence,
             core.clock,

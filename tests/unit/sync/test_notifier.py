@@ -10,6 +10,7 @@ import pytest
 from homeserver.graph.rooms import Rooms
 from homeserver.log.entries import Entry, Written
 from homeserver.sync import notifier as module
+from homeserver.sync.audiences import Audiences
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.types import Audience
 
@@ -23,9 +24,9 @@ class News(Entry, frozen=True):
 @pytest.fixture
 def notifier(monkeypatch: pytest.MonkeyPatch) -> Notifier:
     monkeypatch.setattr(module, "LINGER_SECONDS", 0.05)
-    notifier = Notifier(cast("Rooms", None))
-    notifier.listen({News: lambda news: Audience((news.of,))})
-    return notifier
+    audiences = Audiences()
+    audiences.add({News: lambda news: Audience((news.of,))})
+    return Notifier(cast("Rooms", None), audiences)
 
 
 async def a_turn() -> None:
