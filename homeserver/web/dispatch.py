@@ -90,7 +90,8 @@ class Dispatcher:
                 status, sent = 204, await self._wire.preflight(http, keep_alive=keep_alive)
                 return KEPT if keep_alive else CLOSED
             result = await self._result(info)
-            keep_alive = keep_alive and not info.closing.is_set()
+            # Where a broken body ends, and the next request begins, nobody can tell.
+            keep_alive = keep_alive and not info.closing.is_set() and http.content.exception() is None
             if isinstance(result, Streamed):
                 status, sent = await self._stream(info, result, keep_alive=keep_alive)
             else:

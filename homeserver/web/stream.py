@@ -125,7 +125,7 @@ def _take(payload: StreamReader) -> bytes:
     try:
         return payload.read_nowait()
     except (web_protocol.RequestPayloadError, ClientPayloadError) as error:
-        raise _broken(error) from error
+        raise _broken(payload, error) from error
     except ConnectionError as error:
         raise ClientGone from error
 
@@ -137,13 +137,15 @@ async def _read_some(payload: StreamReader, stall: float) -> bytes:
     except TimeoutError:
         raise BodyTimeout("The body did not arrive in time") from None
     except (web_protocol.RequestPayloadError, ClientPayloadError) as error:
-        raise _broken(error) from error
+        raise _broken(payload, error) from error
     except ConnectionError as error:
         raise ClientGone from error
 
 
-def _broken(error: Exception) -> Exception:
-    # aiohttp says so both of a body that ends too early and of one whose encoding is broken.
+def _broken(payload: StreamReader, error: Exception) -> Exception:
+    # aiohttp says so both of a body that ends too early and of one whose encoding is broken. It would go on to read what
+    # is left of it after the answer, and log a traceback when that fails again: there is nothing left.
+    payload.feed_eof()
     return BadJson(f"The body could not be read: {type(error).__name__}", status=400)
 
 

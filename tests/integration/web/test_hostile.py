@@ -124,6 +124,18 @@ async def test_a_compressed_body_is_measured_decompressed(ask: Client) -> None:
     assert status == 400
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+async def test_a_body_that_is_not_what_it_says_is_no_accident_of_the_server(
+    web: Running, coding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RawConnection(web.url) as connection:
+        for _ in range(3):
+            answer = await connection.request("POST", f"{C}/typed", {"Content-Encoding": coding}, b"\xff" * 500)
+            assert answer.status == 400
+        assert (await connection.request("POST", f"{C}/typed", {}, b'{"name": "x"}')).status == 200
+    assert "Unhandled" not in caplog.text
+
+
 async def test_an_upload_stops_at_the_limit_the_handler_sets(web: Running, ask: Client) -> None:
     web.api.upload_limit = 100_000
     status, answer = await ask("POST", "/_matrix/media/v3/upload", data=io.BytesIO(b"x" * 200_000))
