@@ -13,7 +13,7 @@ from homeserver.auth.stages import PASSWORD
 from homeserver.auth.uia import NOTHING_PROVED, Uia, uia_request
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.keys import KeyService
-from homeserver.e2ee.merge import KeysOfUsers
+from homeserver.e2ee.query import KeyQueries
 from homeserver.e2ee.signatures import SignatureService
 from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING
 from homeserver.e2ee.tracking import DeviceTracking
@@ -23,6 +23,7 @@ from homeserver.matrix.tokens import parse_token
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, Query, endpoint
 from homeserver.web.request import RequestInfo
+from homeserver.web.response import RawJson
 
 KEYS = "/_matrix/client/{v}/keys"
 UNSTABLE = "/_matrix/client/unstable/keys"
@@ -95,6 +96,7 @@ class KeysApi:
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         keys: KeyService,
+        queries: KeyQueries,
         tracking: DeviceTracking,
         cross_signing: CrossSigningService,
         signatures: SignatureService,
@@ -102,6 +104,7 @@ class KeysApi:
         tail: Tail,
     ) -> None:
         self._keys = keys
+        self._queries = queries
         self._tracking = tracking
         self._cross_signing = cross_signing
         self._signatures = signatures
@@ -147,8 +150,8 @@ class KeysApi:
         return Counts(counts)
 
     @endpoint("queryKeys", "POST", KEYS + "/query", auth=Auth.GUEST_ALLOWED, when_suspended=True)
-    async def query(self, requester: Requester, body: Body[QueryBody]) -> KeysOfUsers:
-        return await self._keys.query(requester.user_id, requester.user_nid, body.device_keys)
+    async def query(self, requester: Requester, body: Body[QueryBody]) -> RawJson:
+        return RawJson(await self._queries.query(requester.user_id, requester.user_nid, body.device_keys))
 
     @endpoint("claimKeys", "POST", KEYS + "/claim", auth=Auth.GUEST_ALLOWED, when_suspended=True)
     async def claim(self, body: Body[ClaimBody]) -> Claims:

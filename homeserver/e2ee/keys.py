@@ -1,4 +1,4 @@
-"""Device keys, one-time keys and fallback keys: upload, query, claim.
+"""Device keys, one-time keys and fallback keys: upload and claim.
 
 spec: client-server-api/#key-distribution, #one-time-and-fallback-keys (E2E-01 to E2E-06)
 """
@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
-from homeserver.e2ee import signing_store, store
+from homeserver.e2ee import store
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
-from homeserver.e2ee.merge import KeysOfUsers, merge_keys
+from homeserver.e2ee.query import check_users
 from homeserver.e2ee.store import Claimed, KeyCount, NewKey, SameId
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Written
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import canonical_json
 from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
-from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
+from homeserver.matrix.ids import ServerName, UserId, domain_of
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
 
@@ -36,8 +36,6 @@ MAX_CLAIMED = 10_000
 """Devices of one claim."""
 CLAIMED_AT_ONCE = 500
 """Devices whose keys are claimed in one transaction: all other writes wait for it."""
-MAX_USERS = 5_000
-"""Users asked about in one query or claim."""
 
 
 class KeyService:
@@ -126,37 +124,6 @@ class KeyService:
         await self._log.append(*entries, alongside=write)
         return counted[-1].counts
 
-    # --- query ---------------------------------------------------------------------------------------------------
-
-    async def query(
-        self, reader: UserId | None, reader_nid: int | None, wanted: Mapping[str, Sequence[str]]
-    ) -> KeysOfUsers:
-        """Keys of users: all devices, or those named. One flight, however many users (E2E-05, E2E-06).
-
-        `reader` None: another server asks. Raises `InvalidParam`.
-        """
-        check_users(wanted, "device_keys")
-        local = [UserId(user) for user in wanted if domain_of(user) == self._server_name]
-        nids = await self._interning.find_user_nids(local)
-        async with self._db.snapshot() as tx, tx.pipeline() as batch:
-            devices = store.find_devices(batch, list(nids.values()))
-            signing = signing_store.find_signing_keys(batch, list(nids.values()))
-            signatures = signing_store.find_signatures(batch, list(nids.values()), reader_nid)
-        names = {nid: user for user, nid in nids.items()}
-        if reader is not None and reader_nid is not None:
-            names.setdefault(reader_nid, reader)
-        found = merge_keys(local, names, devices.result, signing.result, signatures.result, reader)
-        for user in local:
-            only = wanted[user]
-            if only:
-                own = found.device_keys.get(user, {})
-                found.device_keys[user] = {device: keys for device, keys in own.items() if device in only}
-        # No other server can be reached before federation is there: say so per server, as for one that is down.
-        found.failures.update(
-            {domain_of(user): {} for user in wanted if domain_of(user) != self._server_name}
-        )
-        return found
-
     # --- claim ---------------------------------------------------------------------------------------------------
 
     async def claim(self, wanted: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, dict[str, Any]]]:
@@ -202,15 +169,6 @@ class KeyService:
 
         await self._log.append(KeysSpentEntry(), alongside=write)
         return spent[-1].result
-
-
-def check_users(wanted: Mapping[str, Any], where: str) -> None:
-    """Raises `InvalidParam` for too many users, or keys that are no user IDs."""
-    if len(wanted) > MAX_USERS:
-        raise InvalidParam(f"{where}: more than {MAX_USERS} users")
-    for user_id in wanted:
-        if not is_user_id(user_id):
-            raise InvalidParam(f"{where}: a key is not a user ID")
 
 
 def check_device_keys(user_id: UserId, device_id: str, keys: Mapping[str, Any]) -> bytes:

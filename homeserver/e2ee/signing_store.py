@@ -76,18 +76,27 @@ async def is_signing_key(tx: Tx, user_nid: int, public_key: str) -> bool:
     )
 
 
-def find_signatures(
-    batch: Pipeline, target_nids: Sequence[int], reader_nid: int | None
-) -> Later[list[SignatureRow]]:
-    """Signatures of these users' keys that the reader may see: the owners' own and the reader's (E2E-06)."""
+def find_own_signatures(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[SignatureRow]]:
+    """Signatures of these users' keys by themselves: for everybody to see (E2E-06)."""
     return batch.rows(
         SignatureRow,
         """
         SELECT target_nid, target_key, signer_nid, signer_key, signature FROM key_signatures
-        WHERE target_nid = ANY(%(targets)s::bigint[]) AND (signer_nid = target_nid OR signer_nid = %(reader)s)
+        WHERE target_nid = ANY(%(users)s::bigint[]) AND signer_nid = target_nid
         """,
-        targets=list(target_nids),
-        reader=reader_nid or 0,
+        users=list(user_nids),
+    )
+
+
+async def find_signatures_by(tx: Tx, signer_nid: int) -> list[SignatureRow]:
+    """What a user has signed of others: for the signer alone to see (E2E-06)."""
+    return await tx.rows(
+        SignatureRow,
+        """
+        SELECT target_nid, target_key, signer_nid, signer_key, signature FROM key_signatures
+        WHERE signer_nid = %(signer)s AND target_nid <> signer_nid
+        """,
+        signer=signer_nid,
     )
 
 

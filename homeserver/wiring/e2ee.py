@@ -6,6 +6,7 @@ from homeserver.e2ee.api import KeysApi
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.ending import DeviceEnding
 from homeserver.e2ee.keys import KeyService
+from homeserver.e2ee.query import KeyQueries
 from homeserver.e2ee.signatures import SignatureService
 from homeserver.e2ee.stream import DeviceListStream, KeyCounts, KeyCountStream
 from homeserver.e2ee.tracking import DeviceTracking
@@ -24,6 +25,8 @@ class E2eeFeature:
         self.cross_signing = CrossSigningService(core.db, core.log)
         self.signatures = SignatureService(core.db, core.log, core.interning)
         self.tracking = DeviceTracking(core.db, core.rooms, rooms.memberships, core.interning)
+        self.queries = KeyQueries(core.db, core.interning, core.server_name)
+        core.tail.attach(self.queries)
         counts = KeyCounts(core.db)
         core.tail.attach(counts)
         self.streams = (KeyCountStream(counts), DeviceListStream(self.tracking, rooms.memberships))
@@ -32,5 +35,13 @@ class E2eeFeature:
     def apis(self) -> list[object]:
         """Endpoints."""
         return [
-            KeysApi(self.keys, self.tracking, self.cross_signing, self.signatures, self._uia, self._core.tail)
+            KeysApi(
+                self.keys,
+                self.queries,
+                self.tracking,
+                self.cross_signing,
+                self.signatures,
+                self._uia,
+                self._core.tail,
+            )
         ]

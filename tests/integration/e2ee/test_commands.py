@@ -66,7 +66,13 @@ async def test_an_administrator_resets_cross_signing(fresh_server: Server, tmp_p
     server = fresh_server
     alice, bob = await server.register("alice"), await server.register("bob")
     await in_encrypted_room(alice, bob)
-    await Identity(alice).upload()
+    keys, theirs = Identity(alice), Identity(bob)
+    await keys.upload()
+    await theirs.upload()
+    signed = theirs.user_signing.sign(bob.user_id, keys.key("master"))
+    body = {alice.user_id: {keys.master.public: signed}}
+    assert (await bob.post("/keys/signatures/upload", json=body))["failures"] == {}
+    assert (await query(bob, alice))["master_keys"][alice.user_id] == signed
     await bob.sync()
     said = await atrium(tmp_path, server, "user", "reset-cross-signing", alice.user_id, "--yes")
     assert said.startswith(f"{alice.user_id} has no cross-signing keys any more")

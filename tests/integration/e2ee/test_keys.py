@@ -166,6 +166,22 @@ async def test_queries_show_devices_with_their_names_and_only_those_asked_for(se
     assert answer["failures"] == {}
 
 
+async def test_keys_that_change_while_they_are_asked_for_are_never_old_afterwards(server: Server) -> None:
+    """E2E-05: what is kept in memory is forgotten by every change, also by one that comes while it is read."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    crypto = DeviceCrypto(alice)
+    for n in range(20):
+        keys = crypto.device_keys(**{"org.example.n": n})
+        upload = alice.post("/keys/upload", json={"device_keys": keys})
+        await asyncio.gather(upload, *(query(bob, alice) for _ in range(3)))
+        assert (await query(bob, alice))["device_keys"][alice.user_id] == {alice.device_id: keys}
+        name = f"Phone {n}"
+        await alice.put("/devices/{}", alice.device_id, json={"display_name": name})
+        shown = (await query(bob, alice))["device_keys"][alice.user_id][alice.device_id]
+        assert shown["unsigned"] == {"device_display_name": name}
+        await alice.put("/devices/{}", alice.device_id, json={"display_name": ""})
+
+
 async def test_what_else_is_in_device_keys_is_kept_and_signatures_stay_right(server: Server) -> None:
     """E2E-05: unknown fields are part of what the device has signed; `unsigned` is the server's."""
     alice = await server.register("alice")

@@ -1,8 +1,8 @@
-"""Keys over two processes of one server: CHECKLIST E2E-03, SYNC-20."""
+"""Keys over two processes of one server: CHECKLIST E2E-03, E2E-05, SYNC-20."""
 
 import asyncio
 
-from tests.support.crypto import ONE_TIME, DeviceCrypto, claim
+from tests.support.crypto import ONE_TIME, DeviceCrypto, Identity, claim, query
 from tests.support.server import Server
 
 
@@ -42,3 +42,27 @@ async def test_claims_of_the_same_devices_in_any_order_do_not_wait_for_each_othe
 
     counts = await asyncio.gather(*(ask(ids if n % 2 else ids[::-1]) for n in range(60)))
     assert counts == [len(ids)] * 60
+
+
+async def test_whichever_process_is_asked_knows_the_newest_keys(two_servers_processes: Server) -> None:
+    """E2E-05: what a process has shown before is forgotten when it changes, whoever changed it."""
+    server = two_servers_processes
+    alice, bob = await server.register("alice"), await server.register("bob")
+    crypto = DeviceCrypto(alice)
+    for n in range(15):
+        keys = crypto.device_keys(**{"org.example.n": n})
+        await alice.post("/keys/upload", json={"device_keys": keys})
+        found = await asyncio.gather(*(query(bob, alice) for _ in range(4)))
+        for answer in found:
+            assert answer["device_keys"][alice.user_id] == {alice.device_id: keys}
+    mine, theirs = Identity(alice), Identity(bob)
+    await mine.upload()
+    await theirs.upload()
+    for _ in range(4):
+        assert (await query(alice, bob))["master_keys"][bob.user_id] == theirs.key("master")
+    signed = mine.user_signing.sign(alice.user_id, theirs.key("master"))
+    body = {bob.user_id: {theirs.master.public: signed}}
+    assert (await alice.post("/keys/signatures/upload", json=body))["failures"] == {}
+    for _ in range(4):
+        assert (await query(alice, bob))["master_keys"][bob.user_id] == signed
+        assert (await query(bob, bob))["master_keys"][bob.user_id] == theirs.key("master")

@@ -1,0 +1,165 @@
+"""/keys/query: what users' keys look like, kept in memory from one change to the next.
+
+Everything that changes how a user's keys look is in the log as a `DeviceListEntry`; so what was rendered once is good
+until one comes. spec: client-server-api/#post_matrixclientv3keysquery (E2E-05, E2E-06)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from homeserver.e2ee import signing_store, store
+from homeserver.e2ee.entries import DeviceListEntry
+from homeserver.e2ee.merge import Answer, UserKeys, render, signed
+from homeserver.e2ee.signing_store import MASTER, SignatureRow
+from homeserver.graph.interning import Interning
+from homeserver.log.entries import Entry, Position
+from homeserver.matrix import json
+from homeserver.matrix.errors import InvalidParam
+from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
+from homeserver.storage.database import Database
+
+MAX_USERS = 5_000
+"""Users asked about in one query or claim."""
+CACHED_BYTES = 32 * 2**20
+"""Keys kept in memory."""
+CACHED_READERS = 20_000
+"""Readers whose signatures of others' keys are kept in memory."""
+
+NO_KEYS = UserKeys()
+Signatures = Mapping[int, Sequence[SignatureRow]]
+"""user_nid -> the reader's signatures of that user's master key."""
+
+
+class KeyQueries:
+    """One per process; also the projection that forgets what has changed."""
+
+    def __init__(self, db: Database, interning: Interning, server_name: ServerName) -> None:
+        self._db = db
+        self._interning = interning
+        self._server_name = server_name
+        self._keys: OrderedDict[int, UserKeys] = OrderedDict()
+        self._bytes = 0
+        self._signed_by: OrderedDict[int, Signatures] = OrderedDict()
+        self._reading: dict[object, set[int]] = {}
+        """Each read under way -> users whose rows it reads; who changes meanwhile is taken out."""
+
+    # --- the projection --------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {DeviceListEntry: self._changed}
+
+    def reset(self) -> None:
+        self._keys.clear()
+        self._signed_by.clear()
+        self._bytes = 0
+        for users in self._reading.values():
+            users.clear()
+
+    def _changed(self, _: Position, entry: DeviceListEntry) -> None:
+        self._forget(entry.user_nid)
+        # What a user has signed changes with a signature (which the signer alone sees) or with the user's own keys.
+        reader = entry.user_nid if entry.seen_by is None else entry.seen_by
+        self._signed_by.pop(reader, None)
+        for users in self._reading.values():
+            users.discard(entry.user_nid)
+            users.discard(-reader)
+
+    def _forget(self, user_nid: int) -> None:
+        known = self._keys.pop(user_nid, None)
+        if known is not None:
+            self._bytes -= known.size
+
+    # --- the query -------------------------------------------------------------------------------------------------
+
+    async def query(
+        self, reader: UserId | None, reader_nid: int | None, wanted: Mapping[str, Sequence[str]]
+    ) -> bytes:
+        """The answer: keys of users, of all their devices or of those named.
+
+        `reader` None: another server asks. Raises `InvalidParam`.
+        """
+        check_users(wanted, "device_keys")
+        local = [UserId(user) for user in wanted if domain_of(user) == self._server_name]
+        nids = await self._interning.find_user_nids(local)
+        keys = await self.keys_of({nid: user for user, nid in nids.items()})
+        by_reader = await self._signatures_by(reader_nid) if reader_nid is not None else {}
+
+        answer = Answer(reader)
+        for user in local:
+            nid = nids.get(user)
+            theirs = keys[nid] if nid is not None else NO_KEYS
+            rows = [row for row in by_reader.get(nid or 0, ()) if row.target_key == theirs.master_id]
+            master = signed(theirs.signing[MASTER], reader, rows) if rows and reader is not None else None
+            answer.add(user, theirs, wanted[user], master)
+        # No other server can be reached before federation is there: say so per server, as for one that is down.
+        elsewhere = {domain_of(user) for user in wanted if domain_of(user) != self._server_name}
+        return answer.body(json.dumps({server: {} for server in sorted(elsewhere)}))
+
+    async def keys_of(self, names: Mapping[int, UserId]) -> dict[int, UserKeys]:
+        """Keys of local users by user_nid: from memory, or with one flight for all that is missing."""
+        found: dict[int, UserKeys] = {}
+        missing: dict[int, UserId] = {}
+        for nid, user in names.items():
+            known = self._keys.get(nid)
+            if known is None:
+                missing[nid] = user
+            else:
+                found[nid] = known
+                self._keys.move_to_end(nid)
+        if missing:
+            found.update(await self._read(missing))
+        return found
+
+    async def _read(self, names: Mapping[int, UserId]) -> dict[int, UserKeys]:
+        unchanged = self._reading[read := object()] = set(names)
+        try:
+            async with self._db.snapshot() as tx, tx.pipeline() as batch:
+                devices = store.find_devices(batch, list(names))
+                signing = signing_store.find_signing_keys(batch, list(names))
+                signatures = signing_store.find_own_signatures(batch, list(names))
+        finally:
+            del self._reading[read]
+        found = render(names, devices.result, signing.result, signatures.result)
+        self._keep(found, unchanged)
+        return found
+
+    def _keep(self, found: Mapping[int, UserKeys], unchanged: Collection[int]) -> None:
+        for nid in unchanged:
+            self._forget(nid)
+            self._keys[nid] = found[nid]
+            self._bytes += found[nid].size
+        while self._bytes > CACHED_BYTES:
+            self._forget(next(iter(self._keys)))
+
+    async def _signatures_by(self, reader_nid: int) -> Signatures:
+        """What the reader has signed of others: master keys alone."""
+        known = self._signed_by.get(reader_nid)
+        if known is not None:
+            return known
+        # Beside numbers of users: what the reader has signed.
+        unchanged = self._reading[read := object()] = {-reader_nid}
+        try:
+            async with self._db.read() as tx:
+                rows = await signing_store.find_signatures_by(tx, reader_nid)
+        finally:
+            del self._reading[read]
+        found: dict[int, list[SignatureRow]] = {}
+        for row in rows:
+            found.setdefault(row.target_nid, []).append(row)
+        if unchanged:
+            self._signed_by[reader_nid] = found
+            if len(self._signed_by) > CACHED_READERS:
+                self._signed_by.popitem(last=False)
+        return found
+
+
+def check_users(wanted: Mapping[str, Any], where: str) -> None:
+    """Raises `InvalidParam` for too many users, or keys that are no user IDs."""
+    if len(wanted) > MAX_USERS:
+        raise InvalidParam(f"{where}: more than {MAX_USERS} users")
+    for user_id in wanted:
+        if not is_user_id(user_id):
+            raise InvalidParam(f"{where}: a key is not a user ID")
