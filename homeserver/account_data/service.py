@@ -10,7 +10,7 @@ from typing import Any
 
 from homeserver.account_data import store
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
-from homeserver.graph.interning import Interning
+from homeserver.graph.interning import Interning, RoomName
 from homeserver.log.entries import Position
 from homeserver.log.turns import Turns
 from homeserver.log.writer import LogWriter
@@ -18,8 +18,10 @@ from homeserver.matrix import json
 from homeserver.matrix.errors import BadJson, InvalidParam, NotFound, ResourceLimitExceeded, TooLarge
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
 
 TAGS = "m.tag"
+DIRECT = "m.direct"
 MAX_TYPES = 5_000
 MAX_CONTENT = 512 * 1024
 MAX_TAGS = 200
@@ -104,6 +106,24 @@ class AccountDataService:
         if room_nid is not None:
             await self._change_tags(user_nid, room_nid, lambda tags: tags.pop(tag, None))
 
+    async def copy_room_settings(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+        """A room replaces another one: its tags, and whom it is a direct chat with (ROOM-27)."""
+        user_nid = requester.user_nid
+        _, tags = await self._tags(user_nid, old.nid)
+        if tags:
+            await self._change_tags(user_nid, new.nid, lambda now: None if now else now.update(tags))
+
+        async def once() -> None:
+            async with self._db.read() as tx:
+                position, content = await store.find_placed(tx, user_nid, GLOBAL, DIRECT)
+            direct = json.loads(content) if content else {}
+            changed = {user: _with_successor(rooms, old, new) for user, rooms in direct.items()}
+            if changed != direct:
+                entry = AccountDataEntry(user_nid, GLOBAL, DIRECT, json.dumps(changed), position)
+                await self._log.append(entry)
+
+        await self._turns.changed((user_nid, DIRECT), once)
+
     async def forget_user(self, user_nid: int, _user_id: UserId) -> None:
         """The account has ended: nobody is left to read it."""
         async with self._db.transaction() as tx:
@@ -143,3 +163,10 @@ class AccountDataService:
             return GLOBAL
         room = await self._interning.room(room_id)
         return room.nid if room else None
+
+
+def _with_successor(rooms: Any, old: RoomName, new: RoomName) -> Any:
+    """A list of direct chats; the new room too, if the old one is in it."""
+    if not isinstance(rooms, list) or old.room_id not in rooms or new.room_id in rooms:
+        return rooms
+    return [*rooms, new.room_id]

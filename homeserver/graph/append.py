@@ -62,6 +62,16 @@ Plan = Callable[[Head], Sequence[Send]]
 """Decides on the head what is to be written; nothing for nothing. May raise a MatrixError, or `NotReady`."""
 
 
+class Replacement(NamedTuple):
+    """A room that takes the place of another one."""
+
+    create: Callable[[EventId | None], EventDraft]
+    """Its first event, given the first event said in the old room; None where its id has to be known before that."""
+    after_create: Sequence[EventDraft]
+    in_old: Callable[[RoomId], Sequence[Send]]
+    """What is said in the old room, given the id of the new one; at least one event."""
+
+
 class GraphWriter:
     """The only way for local events into rooms. One per process."""
 
@@ -135,21 +145,15 @@ class GraphWriter:
         `room_id` is None in versions where it follows from the create event. Raises as `append`.
         """
         room_nid = await self._interning.new_room_nid()
-        now = self._last_created = max(self._clock.now_ms(), self._last_created + 1)
+        now = self._new_moment()
         event = self._sign(create, version, room_id, (), (), now)
         name = RoomName(room_nid, event.room_id, version)
         for _ in range(MAX_TRIES):
-            room = Room(name, 0)
             try:
-                known_numbers(self._interning, [create.sender], [CREATE])
-                auth_rules.check(event, {}, version)
-                room.fly(self._entry(room, event, (), None, None, None))
-                entries = [*room.flying, *self._build(room, plan, None)]
+                room, entries = self._begin(name, event, plan)
             except NotReady as need:
                 await self._fetch(need)
                 continue
-            except auth_rules.Rejected as no:
-                raise Forbidden(f"{no.reason} (rule {no.rule})") from no
             self._rooms.add(room)
             try:
                 append = Append([*entries, *beside(name)], None, alongside(name) if alongside else None)
@@ -170,7 +174,88 @@ class GraphWriter:
             return name, [entry.stored for entry in entries]
         raise Unavailable("The server is too busy, try again")
 
+    async def replace(
+        self,
+        old_nid: int,
+        version: RoomVersion,
+        room_id: RoomId | None,
+        plan: Callable[[Head], Replacement],
+        *,
+        alongside: Callable[[RoomName], Alongside],
+    ) -> RoomName:
+        """Write a new room and what is said about it in the room it replaces: in one append, so both or nothing.
+
+        `room_id` as in `create`. Raises as `append`.
+        """
+        room_nid = await self._interning.new_room_nid()
+        for _ in range(MAX_TRIES):
+            old = await self._rooms.get(old_nid)
+            try:
+                room, entries, said = self._build_pair(old, (room_nid, version, room_id), plan)
+            except NotReady as need:
+                await self._fetch(need)
+                continue
+            self._rooms.add(room)
+            try:
+                await self._log.add(Append([*entries, *said], None, alongside(room.name)))
+            except BaseException as error:
+                self._rooms.forget(room_nid)
+                old.give_up(said)
+                again = isinstance(error, Conflict) or (
+                    isinstance(error, UniqueViolation) and error.diag.constraint_name in ONE_ROOM_PER_ID
+                )
+                if not again:
+                    raise
+                await self._tail.fresh()
+                continue
+            self._interning.add_room(room.name)
+            return room.name
+        raise Unavailable("The room is too busy, try again")
+
     # --- building, without waiting ---------------------------------------------------------------------------------
+
+    def _new_moment(self) -> int:
+        """Unix ms of a room that is made now: no two of this process have the same."""
+        self._last_created = max(self._clock.now_ms(), self._last_created + 1)
+        return self._last_created
+
+    def _begin(self, name: RoomName, create: Event, plan: Plan) -> tuple[Room, list[EventEntry]]:
+        """A room that is not written yet, and its first events."""
+        room = Room(name, 0)
+        known_numbers(self._interning, [create.sender], [CREATE])
+        try:
+            auth_rules.check(create, {}, name.version)
+        except auth_rules.Rejected as no:
+            raise Forbidden(f"{no.reason} (rule {no.rule})") from no
+        room.fly(self._entry(room, create, (), None, None, None))
+        return room, [*room.flying, *self._build(room, plan, None)]
+
+    def _build_pair(
+        self,
+        old: Room,
+        new: tuple[int, RoomVersion, RoomId | None],
+        plan: Callable[[Head], Replacement],
+    ) -> tuple[Room, list[EventEntry], list[EventEntry]]:
+        """The new room, its first events, and what is said in the old one."""
+        room_nid, version, room_id = new
+        mark = old.mark()
+        try:
+            wish = plan(Head(old, self._events))
+            said: list[EventEntry] = []
+            first = None
+            if room_id is not None:
+                chosen = room_id
+                said = self._build(old, lambda _: wish.in_old(chosen), None)
+                first = said[0].stored.event.event_id
+            event = self._sign(wish.create(first), version, room_id, (), (), self._new_moment())
+            if room_id is None:
+                said = self._build(old, lambda _: wish.in_old(event.room_id), None)
+            name = RoomName(room_nid, event.room_id, version)
+            room, entries = self._begin(name, event, lambda _: [Send(draft) for draft in wish.after_create])
+        except BaseException:
+            old.back_to(mark)
+            raise
+        return room, entries, said
 
     def _build(self, room: Room, plan: Plan, once: OnceKey | None) -> list[EventEntry]:
         """Build all events of a plan on the room's head and let them fly; or none."""

@@ -75,6 +75,26 @@ class Ruleset(msgspec.Struct):
         if sum(map(len, self.own.values())) > MAX_RULES:
             raise InvalidParam(f"More than {MAX_RULES} push rules")
 
+    def of_room(self, room_id: str) -> list[tuple[Kind, Rule]]:
+        """One's own rules that are named after a room, as clients name those that silence it or make it ring."""
+        return [
+            (kind, rule) for kind in KINDS for rule in self.own.get(kind, ()) if rule["rule_id"] == room_id
+        ]
+
+    def copy_room(self, old_id: str, new_id: str) -> None:
+        """The rules of a room for the one that replaces it, unless it has some. Raises `InvalidParam` for too many."""
+        there = {kind for kind, _ in self.of_room(new_id)}
+        for kind, rule in self.of_room(old_id):
+            if kind in there:
+                continue
+            copy = {**rule, "rule_id": new_id}
+            if "conditions" in rule:
+                copy["conditions"] = [
+                    {**condition, "pattern": new_id} if condition.get("pattern") == old_id else condition
+                    for condition in rule["conditions"]
+                ]
+            self.put(kind, copy, before=None, after=None)
+
     def delete(self, kind: Kind, rule_id: str) -> None:
         """One of one's own. Raises `NotFound`."""
         rules = self.own.get(kind, [])

@@ -12,6 +12,7 @@ import msgspec
 
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
 from homeserver.account_data.service import AccountDataService
+from homeserver.graph.interning import RoomName
 from homeserver.log.entries import Written
 from homeserver.log.turns import Turns
 from homeserver.log.writer import LogWriter
@@ -48,6 +49,11 @@ class PushRuleService:
     async def account_data(self, user_nid: int, user_id: UserId) -> bytes:
         """Content of `m.push_rules`."""
         return json.dumps({"global": await self.whole(user_nid, user_id)})
+
+    async def copy_room_settings(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+        """A room replaces another one: the rules that are named after it (ROOM-27)."""
+        if (await self.ruleset(requester.user_nid)).of_room(old.room_id):
+            await self.change(requester, lambda rules: rules.copy_room(old.room_id, new.room_id))
 
     async def forget_user(self, user_nid: int, _user_id: UserId) -> None:
         """The account has ended."""

@@ -23,6 +23,7 @@ from homeserver.rooms.entries import ForgetEntry
 from homeserver.rooms.ports import InvitePolicy, Profiles
 from homeserver.rooms.restricted import RestrictedJoins
 from homeserver.rooms.sending import require_joined
+from homeserver.rooms.successors import Successors
 from homeserver.web.auth import Requester
 
 MEMBER = "m.room.member"
@@ -39,6 +40,7 @@ class MembershipService:
         events: EventCache,
         profiles: Profiles,
         invites: InvitePolicy,
+        successors: Successors,
     ) -> None:
         self._graph = graph
         self._log = log
@@ -46,6 +48,7 @@ class MembershipService:
         self._events = events
         self._profiles = profiles
         self._invites = invites
+        self._successors = successors
         self._restricted = RestrictedJoins(rooms, events)
 
     async def invite(
@@ -91,7 +94,8 @@ class MembershipService:
                 fields["join_authorised_via_users_server"] = authoriser
             return [_member(user_id, user_id, "join", **fields)]
 
-        await self._graph.append(room.name.nid, plan)
+        if await self._graph.append(room.name.nid, plan):
+            await self._successors.joined(requester, room)
         return room_id
 
     async def knock(self, requester: Requester, room_id: RoomId, reason: str | None = None) -> RoomId:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from homeserver.graph.interning import RoomName
 from homeserver.matrix.ids import UserId
+from homeserver.web.auth import Requester
 
 
 class Profiles(Protocol):
@@ -21,6 +23,14 @@ class Accounts(Protocol):
 
     async def is_local_account(self, user_id: UserId) -> bool:
         """Whether the user exists here and is not deactivated."""
+        ...
+
+
+class RoomSettings(Protocol):
+    """A feature that keeps what users have set for a room."""
+
+    async def copy_room_settings(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+        """For the room that replaces it. May be called again; what was set for the new room already stays."""
         ...
 
 

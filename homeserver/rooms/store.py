@@ -52,6 +52,16 @@ async def delete_alias(tx: Tx, alias: RoomAlias) -> bool:
     return await tx.execute("DELETE FROM room_aliases WHERE alias = %(alias)s", alias=alias) == 1
 
 
+def move_room(batch: Pipeline, old_nid: int, new_nid: int) -> None:
+    """Aliases of this server, and the place in the directory, go over to a room's replacement."""
+    batch.execute(
+        "UPDATE room_aliases SET room_nid = %(new)s WHERE room_nid = %(old)s", old=old_nid, new=new_nid
+    )
+    batch.execute(
+        "UPDATE published_rooms SET room_nid = %(new)s WHERE room_nid = %(old)s", old=old_nid, new=new_nid
+    )
+
+
 def add_published(batch: Pipeline, room_nid: int) -> None:
     batch.execute(
         "INSERT INTO published_rooms (room_nid) VALUES (%(room)s) ON CONFLICT DO NOTHING", room=room_nid

@@ -47,6 +47,7 @@ class Features:
         self.to_device = ToDeviceFeature(core, self.accounts.devices)
         self.push = PushFeature(core, self.account_data.service)
         self.account_data.stream.always("m.push_rules", self.push.rules.account_data)
+        self.rooms.successors.copy_with(self.account_data.service, self.push.rules)
         self.relations = RelationsFeature(core, self.rooms)
         self.key_backup = KeyBackupFeature(core)
         self.e2ee = E2eeFeature(core, self.accounts, self.rooms)

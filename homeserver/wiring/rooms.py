@@ -20,6 +20,9 @@ from homeserver.rooms.reading import ReadingService
 from homeserver.rooms.reading_api import AliasesApi, ReadingApi
 from homeserver.rooms.sending import SendingService
 from homeserver.rooms.sending_api import SendingApi
+from homeserver.rooms.successors import Successors
+from homeserver.rooms.upgrade import UpgradeService
+from homeserver.rooms.upgrade_api import UpgradeApi
 from homeserver.wiring.core import Core
 
 
@@ -40,7 +43,13 @@ class RoomsFeature:
             server_name=core.server_name,
             default_version=ROOM_VERSIONS[config.rooms.default_version],
         )
-        self.membership = MembershipService(core.graph, core.log, core.rooms, core.events, profiles, invites)
+        self.successors = Successors(self.memberships, core.events, core.interning)
+        self.membership = MembershipService(
+            core.graph, core.log, core.rooms, core.events, profiles, invites, self.successors
+        )
+        self.upgrades = UpgradeService(
+            core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name
+        )
         self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
         self.autojoin = AutoJoin(
             self.aliases, self.membership, core.interning, config.registration.autojoin_rooms
@@ -80,6 +89,7 @@ class RoomsFeature:
         """Endpoints."""
         return [
             MembershipApi(self.creation, self.membership, self.aliases, self.reading),
+            UpgradeApi(self.upgrades),
             SendingApi(self.sending),
             ReadingApi(self.reading, self.history),
             AliasesApi(self.aliases, self.access),

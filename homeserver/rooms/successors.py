@@ -1,0 +1,55 @@
+"""Taking one's settings along into the room that replaces another: tags, push rules, whom it is a direct chat with.
+
+spec: client-server-api/#room-upgrades: "When a user joins the new room" (ROOM-27)
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning, RoomName
+from homeserver.graph.room import Room
+from homeserver.log.entries import Conflict
+from homeserver.matrix.errors import MatrixError
+from homeserver.matrix.ids import RoomId, is_room_id
+from homeserver.rooms.memberships import Memberships
+from homeserver.rooms.ports import RoomSettings
+from homeserver.web.auth import Requester
+
+_log = structlog.get_logger("atrium.rooms")
+
+
+class Successors:
+    """One per process. What cannot be copied is noted, and stands in nobody's way."""
+
+    def __init__(self, memberships: Memberships, events: EventCache, interning: Interning) -> None:
+        self._memberships = memberships
+        self._events = events
+        self._interning = interning
+        self._settings: list[RoomSettings] = []
+
+    def copy_with(self, *features: RoomSettings) -> None:
+        """Plug in who keeps something that users have set for a room."""
+        self._settings.extend(features)
+
+    async def joined(self, requester: Requester, room: Room) -> None:
+        """A user has joined a room: if it replaces one they know, their settings come along."""
+        nid = room.state.get(("m.room.create", ""))
+        create = await self._events.one(nid) if nid else None
+        predecessor = create.event.content.get("predecessor") if create else None
+        old_id = predecessor.get("room_id") if isinstance(predecessor, dict) else None
+        if not isinstance(old_id, str) or not is_room_id(old_id):
+            return
+        old = await self._interning.room(RoomId(old_id))
+        if old is None or old.nid not in (await self._memberships.of(requester.user_nid)).rooms:
+            return
+        await self.moved(requester, old, room.name)
+
+    async def moved(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+        """Copy a user's settings."""
+        for settings in self._settings:
+            try:
+                await settings.copy_room_settings(requester, old, new)
+            except (MatrixError, Conflict) as error:
+                _log.warning("settings_not_copied", room_nid=new.nid, error=repr(error))
