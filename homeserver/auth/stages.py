@@ -14,10 +14,10 @@ from typing_extensions import override
 from homeserver.accounts import store as account_store
 from homeserver.auth import store
 from homeserver.auth.identifiers import Identifiers
-from homeserver.auth.password_check import WRONG, PasswordCheck
-from homeserver.auth.uia import UiaRequest
+from homeserver.auth.password_check import PasswordCheck
+from homeserver.auth.uia import SomebodyElse, UiaRequest
 from homeserver.config.registration import Policy
-from homeserver.matrix.errors import BadJson, Forbidden, MissingParam, Unauthorized
+from homeserver.matrix.errors import BadJson, MissingParam, Unauthorized
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -65,9 +65,11 @@ class PasswordStage(BaseStage):
         user_id = request.who.user_id if request.who else None
         if user_id is None or {"identifier", "user", "medium", "address"} & auth.keys():
             user_id = await self._identifiers.resolve(auth)
+            if request.who is not None and (user_id or "").lower() != request.who.user_id.lower():
+                raise SomebodyElse
         account = await self._passwords.check(user_id, _text(auth, "password"))
         if request.who is not None and account.user_nid != request.who.user_nid:
-            raise Forbidden(WRONG)
+            raise SomebodyElse
         return account.user_id
 
 

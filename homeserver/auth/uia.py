@@ -140,6 +140,13 @@ class Verified:
             raise Forbidden("This authentication was used already")
 
 
+class SomebodyElse(Forbidden):
+    """The proof is of another user than the one whose token the request carries. No new question would change that."""
+
+    def __init__(self) -> None:
+        super().__init__("This is to be confirmed by the user who asks for it, and by nobody else")
+
+
 NOTHING_PROVED = Verified({}, None)
 """For requests that need no proof."""
 
@@ -170,7 +177,7 @@ class Uia:
         Raises:
             UiaRequired: nothing, not enough, or something wrong was proved.
             Unknown: there is no such session (any more).
-            Forbidden: the session belongs to another request.
+            Forbidden: the session belongs to another request, or the proof to another user (`SomebodyElse`).
             LimitExceeded: too many attempts.
         """
         auth = request.body.get("auth")
@@ -274,7 +281,7 @@ class Uia:
         self._limiter.hit("ui_auth", request.who.user_id if request.who else request.ip)
         try:
             return await stage.check(request, auth)
-        except (LimitExceeded, Unavailable):  # not the answer's fault
+        except (LimitExceeded, Unavailable, SomebodyElse):  # another answer would not help
             raise
         except MatrixError as failure:
             return failure
