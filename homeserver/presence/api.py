@@ -37,7 +37,9 @@ class PresenceApi:
     async def get(self, requester: Requester, user_id: Path[UserId]) -> dict[str, Any]:
         row = await self._presence.get(requester, user_id)
         ago = max(0, self._clock.now_ms() - row.last_active_ms)
-        found: dict[str, Any] = {"presence": row.presence, "last_active_ago": ago}
+        found: dict[str, Any] = {"presence": row.presence}
+        if row.last_active_ms:
+            found["last_active_ago"] = ago
         if row.presence == "online":
             found["currently_active"] = ago < ACTIVE_MS
         if row.status_msg:

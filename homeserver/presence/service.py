@@ -109,7 +109,10 @@ class PresenceService:
         await self._append(requester.user_nid, known)
 
     async def get(self, requester: Requester, user_id: UserId) -> Row:
-        """What is known of a user who shares a room with the requester. Raises `Forbidden`, `NotFound`. (EPH-10)"""
+        """What is known of a user who shares a room with the requester; who never said anything is offline.
+
+        Raises `Forbidden`, and `NotFound` for who does not exist. (EPH-10)
+        """
         nid = (await self._interning.find_user_nids([user_id])).get(user_id)
         if nid is None:
             raise NotFound("Nothing is known of this user")
@@ -118,7 +121,7 @@ class PresenceService:
                 raise Forbidden("You share no room with this user")
             row = await store.find(tx, nid)
         if row is None:
-            raise NotFound("Nothing is known of this user")
+            return Row(nid, user_id, "offline", None, 0)
         known = self._known.get(nid)
         return row if known is None else row._replace(last_active_ms=known.last_active_ms)
 

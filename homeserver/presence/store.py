@@ -63,16 +63,44 @@ async def find_sharing(tx: Tx, user_nid: int, since: Position, upto: Position, l
     )
 
 
-async def find(tx: Tx, user_nid: int) -> Row | None:
-    """What is known of one user."""
-    return await tx.row(
+async def find_come_into_sight(
+    tx: Tx, user_nid: int, since: Position, upto: Position, limit: int
+) -> list[Row]:
+    """Presence of users in a room that they or this user came into in (since, upto]."""
+    return await tx.rows(
+        Row,
+        """
+        SELECT DISTINCT p.user_nid, u.user_id, p.presence, p.status_msg, p.last_active_ms
+        FROM current_state mine JOIN current_state theirs USING (room_nid)
+             JOIN presence p ON p.user_nid = theirs.user_nid JOIN users u ON u.user_nid = p.user_nid
+        WHERE mine.user_nid = %(user)s AND mine.membership = 1
+          AND theirs.user_nid <> mine.user_nid AND theirs.membership = 1
+          AND greatest(mine.event_nid, theirs.event_nid) > %(since)s
+          AND greatest(mine.event_nid, theirs.event_nid) <= %(upto)s
+        LIMIT %(limit)s
+        """,
+        user=user_nid,
+        since=since,
+        upto=upto,
+        limit=limit,
+    )
+
+
+async def find_many(tx: Tx, user_nids: Sequence[int]) -> list[Row]:
+    """What is known of these users; those of whom nothing is known are left out."""
+    return await tx.rows(
         Row,
         """
         SELECT p.user_nid, u.user_id, p.presence, p.status_msg, p.last_active_ms
-        FROM presence p JOIN users u USING (user_nid) WHERE p.user_nid = %(user)s
+        FROM presence p JOIN users u USING (user_nid) WHERE p.user_nid = ANY(%(users)s)
         """,
-        user=user_nid,
+        users=list(user_nids),
     )
+
+
+async def find(tx: Tx, user_nid: int) -> Row | None:
+    """What is known of one user."""
+    return next(iter(await find_many(tx, [user_nid])), None)
 
 
 async def share_a_room(tx: Tx, one_nid: int, other_nid: int) -> bool:

@@ -94,7 +94,12 @@ class PresenceStream:
         user = ask.requester.user_nid
         if ask.since is None or ask.recent is None:
             async with self._db.read() as tx:
-                return await store.find_sharing(tx, user, ask.since or 0, ask.upto, MAX_USERS)
+                rows = await store.find_sharing(tx, user, ask.since or 0, ask.upto, MAX_USERS)
+                if ask.since is not None:
+                    met = await store.find_come_into_sight(tx, user, ask.since, ask.upto, MAX_USERS)
+                    known = {row.user_nid for row in rows}
+                    rows = [row for row in met if row.user_nid not in known] + rows
+            return rows
         news: dict[int, Row] = {}
         for _, entry in ask.recent.get(PresenceEntry, ()):
             if not entry.beat:
@@ -108,8 +113,31 @@ class PresenceStream:
                     known = await store.find(tx, entry.user_nid)
                 if known is not None:
                     news[entry.user_nid] = known
-        return [row for nid, row in news.items() if nid == user or await self._share(rooms, nid)]
+        found = [row for nid, row in news.items() if nid == user or await self._share(rooms, nid)]
+        met = _come_into_sight(ask, rooms) - news.keys()
+        if not met:
+            return found
+        async with self._db.read() as tx:
+            return await store.find_many(tx, sorted(met)[-MAX_USERS:]) + found
 
     async def _share(self, rooms: JoinedRooms, user_nid: int) -> bool:
         theirs = await self._memberships.of(user_nid)
         return any(room in rooms.joined_nids for room in theirs.with_membership(JOIN))
+
+
+def _come_into_sight(ask: Ask, rooms: JoinedRooms) -> set[int]:
+    """Users in rooms the client does not know yet, and those who have come into rooms it knows."""
+    met = {
+        member.user_nid
+        for nid in rooms.new & rooms.joined.keys()
+        for member in rooms.joined[nid].members.values()
+        if member.membership == JOIN
+    }
+    for _, entry in (ask.recent or {}).get(EventEntry, ()):
+        if entry.stored.room_nid in rooms.joined_nids:
+            met.update(
+                change.user_nid
+                for change in entry.changes
+                if change.user_nid is not None and change.membership == JOIN
+            )
+    return met - {ask.requester.user_nid}
