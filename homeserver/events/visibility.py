@@ -18,6 +18,7 @@ SHARED: Final = "shared"
 INVITED: Final = "invited"
 JOINED: Final = "joined"
 
+_ASKED_IN: Final = frozenset({"invite", "knock"})
 _KNOWN: Final = frozenset({WORLD_READABLE, SHARED, INVITED, JOINED})
 
 
@@ -66,8 +67,11 @@ def is_visible(before: Stage, after: Stage, *, joined_later: bool) -> bool:
     """Whether a viewer may see an event.
 
     Changes of the visibility itself, and of the viewer's own membership, are seen if either side allows (HV-02); for all
-    other events both sides are the same (`stages`).
+    other events both sides are the same (`stages`). What became of their invite or knock a viewer sees whatever the
+    visibility: it was told to them, and clients take the room from the list by it.
     """
+    if before.membership in _ASKED_IN and after.membership != before.membership:
+        return True
     return allows(after, joined_later=joined_later) or (
         after != before and allows(before, joined_later=joined_later)
     )

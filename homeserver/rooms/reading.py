@@ -114,8 +114,11 @@ class ReadingService:
         return {user: _profile(loaded[nid]) for user, nid in nids.items() if nid in loaded}
 
     async def event(self, requester: Requester, room_id: RoomId, event_id: EventId) -> bytes:
-        """One event, if visible. Raises `NotFound` (also for what may not be seen), `Forbidden`."""
-        room = (await self._access.of(requester, room_id)).room
+        """One event, if visible. Raises `NotFound`, also for what may not be seen: this call knows no 403."""
+        try:
+            room = (await self._access.of(requester, room_id)).room
+        except Forbidden:
+            raise NotFound("There is no such event") from None
         stored = await self._events.by_id(event_id)
         if stored is None or stored.room_nid != room.name.nid:
             raise NotFound("There is no such event")

@@ -151,7 +151,7 @@ async def test_a_visibility_nobody_knows_means_shared(server: Server) -> None:
     room = await alice.create_room(preset="private_chat")
     await alice.put_state(room, "m.room.history_visibility", {"history_visibility": "unheard of"})
     before = await alice.send(room, "before")
-    await bob.event(room, before, expect=(403, "M_FORBIDDEN"))
+    await bob.event(room, before, expect=(404, "M_NOT_FOUND"))
     await alice.invite(room, bob)
     await bob.join(room)
     await bob.event(room, before)
@@ -205,3 +205,18 @@ async def test_joined_members_are_for_members(server: Server) -> None:
     assert joined[bob.user_id]["display_name"] == "Bob"
     assert set(joined) == {alice.user_id, bob.user_id}
     await carol.get("/rooms/{}/joined_members", room, expect=(403, "M_FORBIDDEN"))
+
+
+@pytest.mark.parametrize("visibility", ["shared", "invited", "joined"])
+async def test_who_turns_an_invite_down_sees_that_they_did(server: Server, visibility: str) -> None:
+    """SYNC-06: whatever else they may not see of the room."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    event = {"type": "m.room.history_visibility", "content": {"history_visibility": visibility}}
+    room = await alice.create_room(preset="private_chat", initial_state=[event])
+    await alice.invite(room, bob)
+    assert room in (await bob.sync())["rooms"]["invite"]
+    await alice.leave(room)
+    await bob.leave(room)
+    left = (await bob.sync())["rooms"]["leave"][room]
+    own = [e for e in left["timeline"]["events"] if e.get("state_key") == bob.user_id]
+    assert [e["content"]["membership"] for e in own][-1] == "leave"
