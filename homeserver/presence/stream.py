@@ -97,8 +97,8 @@ class PresenceStream:
                 rows = await store.find_sharing(tx, user, ask.since or 0, ask.upto, MAX_USERS)
                 if ask.since is not None:
                     met = await store.find_come_into_sight(tx, user, ask.since, ask.upto, MAX_USERS)
-                    known = {row.user_nid for row in rows}
-                    rows = [row for row in met if row.user_nid not in known] + rows
+                    told = {row.user_nid for row in rows}
+                    rows = [row for row in met if row.user_nid not in told] + rows
             return rows
         news: dict[int, Row] = {}
         for _, entry in ask.recent.get(PresenceEntry, ()):
@@ -114,11 +114,11 @@ class PresenceStream:
                 if known is not None:
                     news[entry.user_nid] = known
         found = [row for nid, row in news.items() if nid == user or await self._share(rooms, nid)]
-        met = _come_into_sight(ask, rooms) - news.keys()
-        if not met:
+        nids = _come_into_sight(ask, rooms) - news.keys()
+        if not nids:
             return found
         async with self._db.read() as tx:
-            return await store.find_many(tx, sorted(met)[-MAX_USERS:]) + found
+            return await store.find_many(tx, sorted(nids)[-MAX_USERS:]) + found
 
     async def _share(self, rooms: JoinedRooms, user_nid: int) -> bool:
         theirs = await self._memberships.of(user_nid)
