@@ -16,6 +16,7 @@ import structlog
 from homeserver.config import Config
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.storage.claim import Claim
 from homeserver.storage.connection import Timeouts
 from homeserver.storage.database import Database
 from homeserver.storage.listen import listen
@@ -67,7 +68,10 @@ class App:
         await db.open()
         self._stack.push_async_callback(db.close)
         key = signing_key.load_or_create(self.config.server.signing_key, self.entropy)
-        alone = self.config.server.processes == 1
+        alone = self.config.server.processes == 1 and not section.shared
+        claim = Claim(dsn, self.clock, alone=alone)
+        await claim.take()
+        self._stack.push_async_callback(claim.release)
         self.limiter = settings.limiter(self.config.rate_limits, self.clock)
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
         self.features = Features(self.config, self.core, self.limiter)
@@ -76,6 +80,7 @@ class App:
         self._spawn(self.core.log.run(), "log.writer")
         self._spawn(self.core.tail.run(), "log.tail")
         self._spawn(self._follow_hints(dsn), "log.hints")
+        self._spawn(claim.hold(), "database.claim")
         for name, loop in self.features.loops().items():
             self._spawn(loop, name)
         self.registry = Registry(settings.bounds(self.config.limits))

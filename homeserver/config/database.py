@@ -33,3 +33,6 @@ class DatabaseSection(Section):
 
     lock_timeout: Duration = Field(default=10.0, ge=1)
     """A statement that waits longer for another one is given up."""
+
+    shared: bool = False
+    """Servers on other hosts serve from this database too. Each then looks there before it answers from memory."""

@@ -1,0 +1,76 @@
+"""Who serves from a database: one process that need not ask what others wrote, or several that do.
+
+A process that is alone answers from memory without looking at the database first. A second server on the same database
+would make those answers stale, so each takes a lock for as long as it serves: alone exclusively, otherwise shared.
+"""
+
+from __future__ import annotations
+
+import psycopg
+import structlog
+
+from homeserver.runtime.clock import Clock
+from homeserver.storage.errors import StorageError
+
+_KEY = 0x41747269756D  # "Atrium"
+_PATIENCE = 20.0
+"""Seconds in which the server that was here before may end; PostgreSQL may see only later that it is gone."""
+_LOOK_AGAIN = 0.2
+_STILL_THERE = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class DatabaseTaken(StorageError):
+    """Another server serves from this database."""
+
+
+class Claim:
+    """The lock of one process. `take`, run `hold` as a loop, `release`."""
+
+    def __init__(self, dsn: str, clock: Clock, *, alone: bool, patience: float = _PATIENCE) -> None:
+        self._dsn = dsn
+        self._clock = clock
+        self._alone = alone
+        self._patience = patience
+        self._connection: psycopg.AsyncConnection | None = None
+
+    async def take(self) -> None:
+        """Raises `DatabaseTaken` when others keep it, `psycopg.OperationalError` when there is no database."""
+        await self.release()
+        self._connection = connection = await psycopg.AsyncConnection.connect(
+            self._dsn, autocommit=True, application_name="atrium-claim", connect_timeout=10
+        )
+        function = "pg_try_advisory_lock" if self._alone else "pg_try_advisory_lock_shared"
+        deadline = self._clock.monotonic() + self._patience
+        while True:
+            cursor = await connection.execute(f"SELECT {function}({_KEY})")
+            row = await cursor.fetchone()
+            if row is not None and row[0]:
+                return
+            if self._clock.monotonic() >= deadline:
+                await self.release()
+                raise DatabaseTaken(
+                    "Another Atrium server serves from this database. If that is meant, let every one of them have "
+                    "database.shared: true; otherwise stop the other one"
+                )
+            await self._clock.sleep(_LOOK_AGAIN)
+
+    async def hold(self) -> None:
+        """Take it again whenever the connection is lost; ends only by raising `DatabaseTaken`."""
+        while True:
+            await self._clock.sleep(_STILL_THERE)
+            try:
+                if self._connection is None:
+                    await self.take()
+                else:
+                    await self._connection.execute("SELECT 1")
+            except psycopg.OperationalError as error:
+                _log.warning("database_claim_lost", error=str(error).strip())
+                await self.release()
+
+    async def release(self) -> None:
+        """Let others have it. Idempotent."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close()

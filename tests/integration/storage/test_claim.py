@@ -1,0 +1,69 @@
+"""One server that is alone on a database, or several that know of each other."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+
+from homeserver.runtime.clock import SystemClock
+from homeserver.storage.claim import Claim, DatabaseTaken
+
+
+def claim(dsn: str, *, alone: bool, patience: float = 0.1) -> Claim:
+    return Claim(dsn, SystemClock(), alone=alone, patience=patience)
+
+
+@pytest.mark.parametrize(("first", "second"), [(True, True), (True, False), (False, True)])
+async def test_whoever_wants_to_be_alone_is_refused_beside_another(
+    database: str, *, first: bool, second: bool
+) -> None:
+    one, two = claim(database, alone=first), claim(database, alone=second)
+    await one.take()
+    with pytest.raises(DatabaseTaken, match="shared"):
+        await two.take()
+    await one.release()
+    await two.take()
+    await two.release()
+
+
+async def test_those_who_share_stand_side_by_side(database: str) -> None:
+    claims = [claim(database, alone=False) for _ in range(3)]
+    for each in claims:
+        await each.take()
+    for each in claims:
+        await each.release()
+
+
+async def test_a_server_waits_for_the_one_before_it_to_end(database: str) -> None:
+    old, new = claim(database, alone=True), claim(database, alone=True, patience=30)
+    await old.take()
+    waiting = asyncio.create_task(new.take())
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await old.release()
+    await waiting
+    await new.release()
+
+
+async def test_a_lost_connection_gives_the_claim_away_and_it_is_taken_back(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.storage.claim._STILL_THERE", 0.05)
+    one, two = claim(database, alone=True), claim(database, alone=True)
+    await one.take()
+    holding = asyncio.create_task(one.hold())
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as other:
+        for _ in range(3):
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'atrium-claim'"
+                " AND datname = current_database()"
+            )
+            await asyncio.sleep(0.5)
+            with pytest.raises(DatabaseTaken):
+                await two.take()
+    assert not holding.done()
+    holding.cancel()
+    await asyncio.gather(holding, return_exceptions=True)
+    await one.release()
