@@ -4,7 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from psycopg.errors import DivisionByZero
 
+from homeserver.matrix.ids import RoomId, UserId
+from homeserver.rooms import store
+from homeserver.web.auth import Requester
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -222,3 +226,43 @@ async def test_upgrades_that_meet_other_messages_wait_for_nobody_and_lose_nothin
     sent = [reply.status for reply in replies[1:]]
     assert set(sent) <= {200, 403}
     assert (await alice.state(old, "m.room.tombstone"))["replacement_room"] == replies[0]
+
+
+async def test_an_upgrade_that_fails_leaves_nothing_behind(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ROOM-25: neither a new room nor a closed one."""
+    assert server.app is not None
+    alice = await server.register("alice")
+    old = await alice.create_room(room_alias_name=alice.localpart)
+    before = {key: event["event_id"] for key, event in (await whole(alice, old)).items()}
+
+    def failing(batch: Any, old_nid: int, new_nid: int) -> None:
+        batch.execute("SELECT 1 / 0")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "move_room", failing)
+        requester = Requester(user_id=UserId(alice.user_id), user_nid=1)
+        with pytest.raises(DivisionByZero):
+            await server.app.features.rooms.upgrades.upgrade(requester, RoomId(old), "12", [])
+    assert {key: event["event_id"] for key, event in (await whole(alice, old)).items()} == before
+    assert (await alice.get("/joined_rooms"))["joined_rooms"] == [old]
+    new = await upgrade(alice, old)
+    assert (await alice.state(old, "m.room.tombstone"))["replacement_room"] == new
+
+
+async def test_upgrades_at_several_processes_at_once(two_servers_processes: Server) -> None:
+    """ROOM-25: each is whole, the last tombstone counts."""
+    server = two_servers_processes
+    alice, bob = await server.register("alice"), await server.register("bob")
+    old = await alice.create_room(preset="public_chat")
+    await bob.join(old)
+    sending = [
+        bob.exchange("PUT", SEND, old, f"x{n}", json={"msgtype": "m.text", "body": "x"}, expect=None)
+        for n in range(20)
+    ]
+    made = (await asyncio.gather(*(upgrade(alice, old) for _ in range(4)), *sending))[:4]
+    assert len(set(made)) == 4
+    assert (await alice.state(old, "m.room.tombstone"))["replacement_room"] in made
+    for new in made:
+        assert (await alice.state(str(new), "m.room.create"))["predecessor"]["room_id"] == old
