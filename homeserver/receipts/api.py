@@ -46,7 +46,8 @@ class ReceiptsApi:
         event_id: Path[EventId],
         body: Body[dict[str, Any]] = {},  # noqa: B006  # never changed
     ) -> None:
-        await self._receipts.read(requester, room_id, receipt_type, event_id, body.get("thread_id"))
+        thread_id = body.get("thread_id", msgspec.UNSET)
+        await self._receipts.read(requester, room_id, receipt_type, event_id, thread_id)
 
     @endpoint("setReadMarker", "POST", ROOM + "/read_markers", auth=Auth.GUEST_ALLOWED, when_suspended=True)
     async def mark(self, requester: Requester, room_id: Path[RoomId], body: Body[Markers]) -> None:

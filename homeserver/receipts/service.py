@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import msgspec
+
 from homeserver.graph.events import EventCache
 from homeserver.graph.refs import JOIN
 from homeserver.graph.room import Room
@@ -52,12 +54,17 @@ class ReceiptService:
         self._clock = clock
 
     async def read(
-        self, requester: Requester, room_id: RoomId, kind: str, event_id: EventId, thread_id: object = None
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        kind: str,
+        event_id: EventId,
+        thread_id: object = msgspec.UNSET,
     ) -> None:
         """Mark an event read. Raises `InvalidParam` (type, thread: EPH-03), `Forbidden`, `NotFound`."""
         room = await self._room(requester, room_id)
         if kind == FULLY_READ:
-            if thread_id is not None:
+            if thread_id is not msgspec.UNSET:
                 raise InvalidParam("thread_id: m.fully_read has no threads")
             await self._set_fully_read(requester, room, event_id)
             return
@@ -73,7 +80,7 @@ class ReceiptService:
         entries: list[Entry] = []
         for kind, event_id in markers.items():
             if kind in TYPES:
-                entry = await self._entry(requester, room, TYPES[kind], event_id, None)
+                entry = await self._entry(requester, room, TYPES[kind], event_id, msgspec.UNSET)
                 if entry is not None:
                     entries.append(entry)
         if FULLY_READ in markers:
@@ -114,7 +121,7 @@ class ReceiptService:
         )
 
     async def _thread(self, thread_id: object, event_id: EventId, event: Any) -> str:
-        if thread_id is None:
+        if thread_id is msgspec.UNSET:
             return UNTHREADED
         if not isinstance(thread_id, str) or not thread_id:
             raise InvalidParam("thread_id: main, or the event ID of a thread's root")

@@ -63,7 +63,7 @@ async def test_private_receipts_stay_private(server: Server) -> None:
     assert bob.user_id in own[event_id]["m.read.private"]
 
 
-@pytest.mark.parametrize("thread", ["", 7, "$elsewhere", ["main"]])
+@pytest.mark.parametrize("thread", ["", 7, None, "$elsewhere", ["main"]])
 async def test_a_thread_the_event_is_not_in_is_refused(server: Server, thread: object) -> None:
     """EPH-03."""
     room, alice, bob = await pair(server)
@@ -76,8 +76,9 @@ async def test_the_marker_knows_no_threads(server: Server) -> None:
     """EPH-03."""
     room, alice, bob = await pair(server)
     event_id = await alice.send(room, "x")
-    body = {"thread_id": "main"}
-    await bob.post(RECEIPT, room, "m.fully_read", event_id, json=body, expect=(400, "M_INVALID_PARAM"))
+    for thread in ("main", None):
+        body = {"thread_id": thread}
+        await bob.post(RECEIPT, room, "m.fully_read", event_id, json=body, expect=(400, "M_INVALID_PARAM"))
 
 
 async def test_what_relates_to_a_reply_is_in_its_thread(server: Server) -> None:
