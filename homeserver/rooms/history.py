@@ -99,7 +99,7 @@ class HistoryService:
         limit = max(0, min(limit, MAX_LIMIT))
         found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
-        state = await self._lazy_members(access, found) if wanted.lazy_load_members else []
+        state = await self._lazy_members(found) if wanted.lazy_load_members else []
         extra = await self._extra(requester, found)
         return Page(
             [self._render(requester, room_id, item, extra) for item in found],
@@ -176,19 +176,16 @@ class HistoryService:
         first = found[0].stored.nid
         return first if backwards else first - 1
 
-    async def _lazy_members(self, access: Access, found: Sequence[Visible]) -> list[Stored]:
-        """Membership of the senders as of the oldest event of the page (FILT-04)."""
-        if not found:
-            return []
-        oldest = min(found, key=lambda item: item.stored.nid).stored
-        keys: set[StateKey] = {("m.room.member", item.stored.event.sender) for item in found}
-        numbers = await self._interning.find_key_nids(keys)
-        values = await self._states.values([oldest.state_before.nid], list(numbers.values()))
-        nids = set(values[oldest.state_before.nid].values())
-        # Who came later than the oldest event is as they came.
-        missing = [key for key in keys if numbers.get(key) not in values[oldest.state_before.nid]]
-        nids |= {access.room.state[key] for key in missing if key in access.room.state}
-        return list((await self._events.load(nids)).values())
+    async def _lazy_members(self, found: Sequence[Visible]) -> list[Stored]:
+        """Membership of each sender as of the first event of theirs in the page (FILT-04)."""
+        first: dict[StateKey, int] = {}
+        for item in sorted(found, key=lambda item: item.stored.nid):
+            if item.stored.event.type != "m.room.create":  # its sender joins with the next event
+                first.setdefault(("m.room.member", item.stored.event.sender), item.stored.state_after_nid)
+        numbers = await self._interning.find_key_nids(first)
+        values = await self._states.values(set(first.values()), list(numbers.values()))
+        nids = {values[state].get(numbers.get(key, 0), 0) for key, state in first.items()}
+        return list((await self._events.load(nids - {0})).values())
 
     async def _state_at(
         self, last: Stored, shown: Sequence[Visible], wanted: RoomEventFilter

@@ -271,3 +271,122 @@ async def test_what_ignored_people_say_is_not_shown(server: Server) -> None:
     await bob.send(room, "heard")
     await alice.sees(room, "heard")
     assert elsewhere in (await alice.sync(since=None))["rooms"]["invite"]
+
+
+INVITES = "/user/{}/account_data/m.invite_permission_config"
+
+
+async def test_stored_invites_do_not_come_while_invites_are_blocked(server: Server) -> None:
+    """SYNC-15: what waits comes when it is wanted again, without a sync from the beginning."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(invite=[bob.user_id], preset="private_chat")
+    await bob.put(INVITES, bob.user_id, json={"default_action": "block"})
+    assert room not in (await bob.sync()).get("rooms", {}).get("invite", {})
+    assert room not in (await bob.sync(full_state=True)).get("rooms", {}).get("invite", {})
+    await bob.put(INVITES, bob.user_id, json={})
+    assert room in (await bob.sync())["rooms"]["invite"]
+    assert room not in (await bob.sync()).get("rooms", {}).get("invite", {})
+
+
+async def test_an_invite_of_somebody_ignored_no_longer_comes(server: Server) -> None:
+    """SYNC-15."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await bob.put(IGNORED, bob.user_id, json={"ignored_users": {alice.user_id: {}}})
+    room = await alice.create_room(invite=[bob.user_id], preset="private_chat")
+    assert room not in (await bob.sync()).get("rooms", {}).get("invite", {})
+    await bob.put(IGNORED, bob.user_id, json={"ignored_users": {}})
+    assert room in (await bob.sync())["rooms"]["invite"]
+
+
+async def test_an_empty_name_is_no_name(server: Server) -> None:
+    """SYNC-09: the client needs the heroes again."""
+    room, (alice, bob) = await meeting(server, "alice", "bob", name="Named")
+    assert "m.heroes" not in joined(await alice.sync(), room)["summary"]
+    for kind, content in (("m.room.name", {"name": ""}), ("m.room.name", {}), ("m.room.canonical_alias", {})):
+        await alice.put_state(room, kind, content)
+        assert joined(await alice.sync(), room)["summary"]["m.heroes"] == [bob.user_id], content
+    await alice.put_state(room, "m.room.name", {"name": "Named"})
+    assert "m.heroes" not in joined(await alice.sync(), room)["summary"]
+
+
+async def test_lazy_members_of_a_page_are_those_of_its_time(server: Server) -> None:
+    """FILT-04: a name that was changed since belongs to what was said since."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    name = "/profile/{}/displayname"
+    await bob.put(name, bob.user_id, json={"displayname": "First"})
+    old = await bob.send(room, "as first")
+    await bob.put(name, bob.user_id, json={"displayname": "Second"})
+    await bob.send(room, "as second")
+    lazy = {"lazy_load_members": True, "types": ["m.room.message"]}
+    token = (await alice.get("/rooms/{}/context/{}", room, old, params={"limit": 0}))["end"]
+    for params in ({"from_": token, "limit": 1}, {"limit": 2}):
+        page = await alice.messages(room, filter=lazy, **params)
+        assert [e["content"].get("displayname") for e in page["state"]] == ["First"]
+    newest = await alice.messages(room, filter=lazy, limit=1)
+    assert [e["content"].get("displayname") for e in newest["state"]] == ["Second"]
+
+
+async def test_who_came_within_the_page_is_shown_as_they_were_when_they_first_spoke(server: Server) -> None:
+    """FILT-04: not as they are now, nor as they had not come yet."""
+    room, (alice,) = await meeting(server, "alice")
+    bob = await server.register("bob")
+    name = "/profile/{}/displayname"
+    first = await alice.send(room, "before")
+    await bob.put(name, bob.user_id, json={"displayname": "First"})
+    await bob.join(room)
+    last = await bob.send(room, "as first")
+    await bob.put(name, bob.user_id, json={"displayname": "Second"})
+    lazy = {"lazy_load_members": True, "types": ["m.room.message"]}
+    for wanted in ({"dir": "b"}, {"dir": "f"}):
+        page = await alice.messages(room, filter=lazy, limit=50, **wanted)
+        assert {e["event_id"] for e in page["chunk"]} == {first, last}
+        shown = {e["state_key"]: e["content"].get("displayname") for e in page["state"]}
+        assert shown == {alice.user_id: None, bob.user_id: "First"}
+
+
+def topics(section: dict[str, Any], name: str = "state") -> list[str]:
+    return [e["content"]["topic"] for e in section[name]["events"] if e["type"] == "m.room.topic"]
+
+
+async def test_state_that_the_timeline_does_not_show_is_in_the_state(server: Server) -> None:
+    """SYNC-05: because the reader may not see the event, or has filtered it out."""
+    hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room, (alice,) = await meeting(server, "alice", initial_state=[hidden])
+    await alice.put_state(room, "m.room.topic", {"topic": "before bob"})
+    bob = await server.register("bob")
+    await bob.join(room)
+    assert topics(joined(await bob.sync(), room)) == ["before bob"]
+    messages = {"room": {"timeline": {"types": ["m.room.message"]}}}
+    whole = joined(await bob.sync(since=None, filter=messages), room)
+    assert topics(whole) == ["before bob"]
+    assert people(whole) == {alice.user_id, bob.user_id}
+    await alice.put_state(room, "m.room.topic", {"topic": "filtered"})
+    await alice.put_state(room, "m.room.topic", {"topic": "filtered too"})
+    event_id = await alice.send(room, "shown")
+    section = joined(await bob.sync(filter=messages), room)
+    assert (topics(section), ids(section)) == (["filtered too"], [event_id])
+
+
+async def test_who_was_never_in_is_not_told_of_the_state(server: Server) -> None:
+    """SYNC-13, HV-01: an invite turned down, a ban of somebody who had left."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(invite=[bob.user_id], preset="private_chat", topic="secret 0")
+    await bob.sync()
+    for n in range(12):
+        await alice.put_state(room, "m.room.topic", {"topic": f"secret {n}"})
+    since = bob.since
+    await bob.leave(room)
+    everything = {"room": {"include_leave": True}}
+    for params in ({}, {"filter": {"room": {"timeline": {"limit": 1}}}}, {"use_state_after": True}):
+        told = await bob.sync(since=since, **params)
+        assert room in told["rooms"]["leave"], params
+        assert "secret" not in str(told), params
+    assert "secret" not in str(await bob.sync(since=None, filter=everything))
+    await alice.put_state(room, "m.room.join_rules", {"join_rule": "public"})
+    await bob.join(room)
+    await bob.leave(room)
+    await alice.put_state(room, "m.room.topic", {"topic": "after"})
+    await alice.ban(room, bob)
+    told = await bob.sync(since=None, filter=everything)
+    assert "secret 11" in str(told["rooms"]["leave"][room])
+    assert "after" not in str(told["rooms"]["leave"][room])
