@@ -54,7 +54,7 @@ class RoomEventFilter(EventFilter):
 
     def matches(self, event: Event) -> bool:
         """Whether the client wants this event."""
-        if not self.matches_parts(event.type, event.sender):
+        if not self.matches_parts(event.type, event.sender) or not self.wants_room(event.room_id):
             return False
         if self.contains_url is None:
             return True
@@ -73,7 +73,13 @@ class RoomEventFilter(EventFilter):
             or self.senders is not None
             or self.not_senders
             or self.contains_url is not None
+            or self.chooses_rooms
         )
+
+    @property
+    def chooses_rooms(self) -> bool:
+        """Whether `wants_room` can ever say no."""
+        return self.rooms is not None or bool(self.not_rooms)
 
 
 class RoomFilter(msgspec.Struct):

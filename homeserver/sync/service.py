@@ -134,6 +134,7 @@ class SyncService:
             for stream, reads in self._streams
             if everything or stream.always_asked or not reads.isdisjoint(ask.recent or ())
         ]
+        await self._choose_rooms(ask, parts)
         return ask, rooms, parts
 
     def _may_have_news(self, ask: Ask) -> bool:
@@ -141,6 +142,19 @@ class SyncService:
         if ask.since is None or ask.recent is None or ask.full_state:
             return True
         return self._slices.concern(ask.since, ask.upto).reaches(ask.requester.user_nid, ask.joined)
+
+    async def _choose_rooms(self, ask: Ask, parts: Sequence[Part]) -> None:
+        """Leave out what a section's filter wants of other rooms alone. spec: #filtering (FILT-03)"""
+        wanted = {"ephemeral": ask.filter.room.ephemeral, "account_data": ask.filter.room.account_data}
+        for member, chosen in wanted.items():
+            if not chosen.chooses_rooms:
+                continue
+            for part in parts:
+                names = await self._interning.rooms(part.rooms.keys())
+                for nid in [nid for nid in part.rooms if not chosen.wants_room(names[nid].room_id)]:
+                    part.rooms[nid].pop(member, None)
+                    if not part.rooms[nid]:
+                        del part.rooms[nid]
 
     async def _wait(self, requester: Requester, upto: Position, seconds: float) -> bool:
         """Until there may be news; False when the time is over or the server is closing."""

@@ -83,6 +83,42 @@ async def test_rooms_are_chosen_before_their_sections(server: Server) -> None:
     assert not reply.get("account_data", {}).get("events")
 
 
+async def test_sections_choose_rooms_of_their_own(server: Server) -> None:
+    """FILT-03: `rooms` and `not_rooms` of each section."""
+    alice = await server.register("alice")
+    here, there = await alice.create_room(), await alice.create_room()
+    for room in (here, there):
+        await alice.put("/user/{}/rooms/{}/tags/{}", alice.user_id, room, "m.favourite", json={})
+        event_id = await alice.send(room, "said")
+        await alice.post("/rooms/{}/receipt/m.read/{}", room, event_id)
+
+    def filled(reply: dict[str, Any], name: str) -> set[str]:
+        rooms = reply.get("rooms", {}).get("join", {})
+        return {room for room, section in rooms.items() if section.get(name, {}).get("events")}
+
+    for name in ("timeline", "state", "ephemeral", "account_data"):
+        for choice in (
+            {"rooms": [here]},
+            {"not_rooms": [there]},
+            {"rooms": [here, there], "not_rooms": [there]},
+        ):
+            few = {"timeline": {"limit": 1}}
+            reply = await alice.sync(
+                since=None, filter={"room": {**few, name: {**few.get(name, {}), **choice}}}
+            )
+            assert filled(reply, name) == {here}, (name, choice)
+            if name == "timeline":  # what the timeline does not show is in the state
+                assert "m.room.create" in str(reply["rooms"]["join"][there]["state"])
+            others = {"timeline", "state", "ephemeral", "account_data"} - {name}
+            assert all(filled(reply, other) == {here, there} for other in others), (name, choice)
+    await alice.send(there, "more")
+    await alice.send(here, "more")
+    reply = await alice.sync(filter={"room": {"timeline": {"not_rooms": [there]}}})
+    assert filled(reply, "timeline") == {here}
+    page = await alice.messages(here, filter={"not_rooms": [here]})
+    assert page["chunk"] == []
+
+
 async def test_a_filter_of_messages(server: Server) -> None:
     """FILT-02, ROOM-22."""
     alice = await server.register("alice")
