@@ -1,4 +1,4 @@
-"""Projection: whom each user ignores, and whether they let others invite them.
+"""Projection: whom each user ignores, and whether they want to be invited.
 
 spec: client-server-api/#ignoring-users, #invite-permission (MOD-03, MOD-04)
 """
@@ -16,6 +16,7 @@ from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
+from homeserver.sync.types import Unwanted
 
 IGNORED = "m.ignored_user_list"
 INVITES = "m.invite_permission_config"
@@ -23,22 +24,26 @@ CACHE_USERS = 20_000
 
 
 class Ignores:
-    """One per process: the ignored users of those who sync here."""
+    """One per process: what those who sync here do not want to hear of."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._users: OrderedDict[int, frozenset[str]] = OrderedDict()
+        self._users: OrderedDict[int, Unwanted] = OrderedDict()
         self._version = 0
 
-    async def of(self, user_nid: int) -> frozenset[str]:
-        """User ids."""
+    async def of(self, user_nid: int) -> Unwanted:
+        """Whom they ignore, and whether they want invites."""
         found = self._users.get(user_nid)
         if found is not None:
             return found
         version = self._version
         async with self._db.read() as tx:
-            content = await store.find(tx, user_nid, GLOBAL, IGNORED)
-        found = _ignored(content)
+            rows = {row.type: row for row in await store.find_types(tx, user_nid, [IGNORED, INVITES])}
+        found = Unwanted(
+            _ignored(rows[IGNORED].content) if IGNORED in rows else frozenset(),
+            INVITES in rows and _blocks(rows[INVITES].content),
+            max((row.position for row in rows.values()), default=0),
+        )
         if version == self._version:  # nobody has changed anything meanwhile
             self._users[user_nid] = found
             if len(self._users) > CACHE_USERS:
@@ -53,7 +58,7 @@ class Ignores:
         self._users.clear()
 
     def _changed(self, _: Position, entry: AccountDataEntry) -> None:
-        if entry.type == IGNORED and entry.room_nid == GLOBAL:
+        if entry.type in (IGNORED, INVITES) and entry.room_nid == GLOBAL:
             self._version += 1
             self._users.pop(entry.user_nid, None)
 
@@ -61,21 +66,21 @@ class Ignores:
 class InvitePermissions:
     """Who may invite whom, by what users say of themselves."""
 
-    def __init__(self, db: Database, interning: Interning) -> None:
-        self._db = db
+    def __init__(self, ignores: Ignores, interning: Interning) -> None:
+        self._ignores = ignores
         self._interning = interning
 
     async def blocks(self, invitee: UserId, inviter: UserId) -> bool:
         """Whether the invitee wants no invites. spec: `default_action: block`"""
         del inviter
         nid = (await self._interning.find_user_nids([invitee])).get(invitee)
-        if nid is None:
-            return False
-        async with self._db.read() as tx:
-            content = await store.find(tx, nid, GLOBAL, INVITES)
-        return content is not None and json.loads(content).get("default_action") == "block"
+        return nid is not None and (await self._ignores.of(nid)).all_invites
 
 
-def _ignored(content: bytes | None) -> frozenset[str]:
-    users = json.loads(content).get("ignored_users") if content else None
+def _ignored(content: bytes) -> frozenset[str]:
+    users = json.loads(content).get("ignored_users")
     return frozenset(users) if isinstance(users, dict) else frozenset()
+
+
+def _blocks(content: bytes) -> bool:
+    return bool(json.loads(content).get("default_action") == "block")

@@ -48,6 +48,27 @@ async def find(tx: Tx, user_nid: int, room_nid: int, kind: str) -> bytes | None:
     )
 
 
+class Placed(NamedTuple):
+    """Content of one type, and where it was written."""
+
+    type: str
+    position: Position
+    content: bytes
+
+
+async def find_types(tx: Tx, user_nid: int, kinds: Sequence[str]) -> list[Placed]:
+    """Global data of these types, as far as there is any."""
+    return await tx.rows(
+        Placed,
+        """
+        SELECT type, position, content FROM account_data
+        WHERE user_nid = %(user)s AND room_nid = 0 AND type = ANY(%(types)s::text[])
+        """,
+        user=user_nid,
+        types=list(kinds),
+    )
+
+
 async def find_placed(tx: Tx, user_nid: int, room_nid: int, kind: str) -> tuple[Position, bytes]:
     """Position and content of one type; (0, b"") if there is none."""
     row = await tx.one(

@@ -30,6 +30,17 @@ class Audience(NamedTuple):
     """Whoever waits: it is not known whom it concerns."""
 
 
+class Unwanted(NamedTuple):
+    """What a user does not want to hear of."""
+
+    ignored: frozenset[str]
+    """User ids. spec: client-server-api/#ignoring-users"""
+    all_invites: bool
+    """spec: client-server-api/#invite-permission"""
+    since: Position
+    """Where they last said so; 0: never."""
+
+
 class Ask(msgspec.Struct, frozen=True):
     """One sync, as of `upto`."""
 
@@ -48,10 +59,20 @@ class Ask(msgspec.Struct, frozen=True):
     """Those they are joined to."""
     recent: Recent | None
     """Entries in (since, upto], if memory reaches back that far; None: ask the database."""
-    ignored: frozenset[str]
-    """User ids the user does not want to hear of."""
+    unwanted: Unwanted
+    """What the user does not want to hear of."""
     to_device: Position = 0
     """To-device messages up to here have reached the device: it has come back with the token that says so."""
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """User ids the user does not want to hear of."""
+        return self.unwanted.ignored
+
+    @property
+    def other_invites(self) -> bool:
+        """Whether other invites are wanted than when the client was here: those that wait are looked at again."""
+        return self.since is not None and self.unwanted.since > self.since
 
 
 class Part(msgspec.Struct):
@@ -96,9 +117,9 @@ class Stream(Protocol):
 
 
 class Ignores(Protocol):
-    """Whom a user ignores. spec: client-server-api/#ignoring-users"""
+    """What users do not want to hear of."""
 
-    async def of(self, user_nid: int) -> frozenset[str]: ...
+    async def of(self, user_nid: int) -> Unwanted: ...
 
 
 class PresenceTouch(Protocol):

@@ -16,7 +16,7 @@ class AccountDataFeature:
         self.service = AccountDataService(core.db, core.log, core.interning)
         self.ignores = Ignores(core.db)
         core.tail.attach(self.ignores)
-        self.invites = InvitePermissions(core.db, core.interning)
+        self.invites = InvitePermissions(self.ignores, core.interning)
         self.stream = AccountDataStream(core.db)
 
     def apis(self) -> list[object]:

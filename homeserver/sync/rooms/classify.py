@@ -35,7 +35,8 @@ class Classifier:
 
     async def classify(self, ask: Ask) -> Classified:
         """Sort the user's rooms. At most one query beside naming rooms for a filter that names some."""
-        if ask.recent is not None and not ask.full_state and _same_memberships(ask):
+        plain = ask.recent is not None and not ask.full_state and not ask.other_invites
+        if plain and _same_memberships(ask):
             return Classified(await self._joined(ask), frozenset(), {}, [], [])
         wanted = await self._wanted(ask)
         changed = {
@@ -60,7 +61,7 @@ class Classifier:
                 # spec: op:sync: in an initial sync only with include_leave (SYNC-14)
                 if (initial and ask.filter.room.include_leave) or room in changed:
                     left[room] = own.position
-            elif initial or room in changed or ask.full_state:
+            elif initial or room in changed or ask.full_state or ask.other_invites:
                 (invited if own.membership == INVITE else knocked).append(room)
         return Classified(frozenset(joined), frozenset(new), left, invited, knocked)
 

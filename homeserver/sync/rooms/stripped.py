@@ -44,8 +44,13 @@ class StrippedRooms:
         nids = sorted(nids, key=lambda room: ask.memberships[room].position, reverse=True)[:MAX_ROOMS]
         found = await self._events.load([ask.memberships[room].position for room in nids])
         members = {room: found[at] for room in nids if (at := ask.memberships[room].position) in found}
-        # spec: #ignoring-users: invites from ignored users are not sent (SYNC-15)
-        members = {room: stored for room, stored in members.items() if stored.event.sender not in ask.ignored}
+        # spec: #ignoring-users, #invite-permission: these invites are not sent (SYNC-15)
+        unwanted = set(kinds.invited) if ask.unwanted.all_invites else set()
+        members = {
+            room: stored
+            for room, stored in members.items()
+            if room not in unwanted and stored.event.sender not in ask.ignored
+        }
         keys = {("m.room.member", stored.event.sender) for stored in members.values()}
         numbers = await self._interning.find_key_nids([*SHOWN, *keys])
         states = await self._states.values(
