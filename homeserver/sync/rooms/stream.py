@@ -25,9 +25,9 @@ from homeserver.sync.rooms.classify import Classified, Classifier
 from homeserver.sync.rooms.lazy import Given, GivenMembers
 from homeserver.sync.rooms.render import Renderer
 from homeserver.sync.rooms.shared import Key, SharedSections, has_plain_wishes, key_of
-from homeserver.sync.rooms.state import StateReader
+from homeserver.sync.rooms.state import StateReader, unseen_state
 from homeserver.sync.rooms.stripped import StrippedRooms
-from homeserver.sync.rooms.summary import changes_summary, heroes_of, summary_of
+from homeserver.sync.rooms.summary import changes_summary, heroes_of, naming_events, summary_of
 from homeserver.sync.rooms.timeline import Timeline, Timelines
 from homeserver.sync.types import Ask, Audience, JoinedRooms
 
@@ -173,7 +173,10 @@ class RoomsStream:
             unseen = nid in work.timelines and work.timelines[nid].limited
             shown = visible.get(room, ())
             if unseen or self._is_whole(work, nid) or any(changes_summary(v.stored) for v in shown):
-                work.heroes[nid] = heroes_of(room, ask.requester.user_id)
+                told[nid] = room
+        naming = await self._events.load({event for room in told.values() for event in naming_events(room)})
+        for nid, room in told.items():
+            work.heroes[nid] = heroes_of(room, ask.requester.user_id, naming)
 
     def _is_whole(self, work: _Work, room: int) -> bool:
         """Whether the room's state is given whole, not as a change."""

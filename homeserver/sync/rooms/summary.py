@@ -5,20 +5,34 @@ spec: op:sync `RoomSummary` (SYNC-09)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from homeserver.events.event import StateKey
 from homeserver.graph.refs import BAN, INVITE, JOIN, LEAVE
 from homeserver.graph.room import Room
 from homeserver.graph.stored import Stored
 from homeserver.matrix.ids import UserId
 
 HEROES = 5
+NAMES: dict[StateKey, str] = {("m.room.name", ""): "name", ("m.room.canonical_alias", ""): "alias"}
+"""State that names a room -> the property with the name."""
 
 
-def heroes_of(room: Room, reader: UserId) -> list[UserId]:
-    """The first five others who are joined or invited; if there are none, who have left. Empty for rooms with a name."""
-    if ("m.room.name", "") in room.state or ("m.room.canonical_alias", "") in room.state:
-        return []
+def naming_events(room: Room) -> list[int]:
+    """Numbers of the events that may give the room a name."""
+    return [room.state[key] for key in NAMES if key in room.state]
+
+
+def heroes_of(room: Room, reader: UserId, naming: Mapping[int, Stored]) -> list[UserId]:
+    """The first five others who are joined or invited; if there are none, who have left. Empty for rooms with a name.
+
+    `naming`: the events of `naming_events`. spec: op:sync `m.heroes`: state that is there but empty is no name.
+    """
+    for key, property_name in NAMES.items():
+        stored = naming.get(room.state.get(key, 0))
+        name = stored.event.content.get(property_name) if stored else None
+        if isinstance(name, str) and name:
+            return []
     for memberships in ((JOIN, INVITE), (LEAVE, BAN)):
         found: list[UserId] = []
         for user_id, member in room.members.items():
