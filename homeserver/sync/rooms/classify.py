@@ -7,8 +7,10 @@ from typing import NamedTuple
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import BAN, INVITE, JOIN, LEAVE, MEMBERSHIPS
+from homeserver.graph.stored import Stored
 from homeserver.log.entries import Position
 from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
 from homeserver.sync.types import Ask
@@ -96,6 +98,13 @@ class Classifier:
                 content = json.loads(replaced.content) if replaced else {}
                 found[room] = MEMBERSHIPS.get(str(content.get("membership")), 0)
         return found
+
+
+def ends_stay(stored: Stored | None, user_id: UserId) -> bool:
+    """Whether with this event the user, who was a member until then, left or was banned."""
+    if stored is None or stored.event.key != ("m.room.member", user_id) or stored.replaced is None:
+        return False
+    return bool(json.loads(stored.replaced.content).get("membership") == "join")
 
 
 def _same_memberships(ask: Ask) -> bool:

@@ -6,7 +6,7 @@ spec: op:sync `state`, `state_after` (SYNC-05, SYNC-06, SYNC-08)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from homeserver.events.event import StateKey
 from homeserver.graph.entry import EventEntry
@@ -14,6 +14,7 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.room import Room
 from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Stored
+from homeserver.graph.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
@@ -106,6 +107,18 @@ def _rolled_back(state: Mapping[StateKey, int], raw: list[Stored]) -> StateNids:
         else:
             result[key] = stored.replaced.ref.nid
     return result
+
+
+def unseen_state(timeline: Timeline | None, visible: Sequence[Visible]) -> StateNids:
+    """State events within the timeline that it does not show: filtered out, or not for the reader. (SYNC-05)"""
+    if timeline is None or len(visible) == len(timeline.raw):
+        return {}
+    shown = {item.stored.nid for item in visible}
+    return {
+        stored.event.key: stored.nid
+        for stored in timeline.raw
+        if stored.event.key is not None and stored.nid not in shown
+    }
 
 
 def _newest_per_key(raw: list[Stored]) -> list[Stored]:

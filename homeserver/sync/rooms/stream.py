@@ -21,7 +21,7 @@ from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.entries import ForgetEntry
-from homeserver.sync.rooms.classify import Classified, Classifier
+from homeserver.sync.rooms.classify import Classified, Classifier, ends_stay
 from homeserver.sync.rooms.lazy import Given, GivenMembers
 from homeserver.sync.rooms.render import Renderer
 from homeserver.sync.rooms.shared import Key, SharedSections, has_plain_wishes, key_of
@@ -167,8 +167,8 @@ class RoomsStream:
                 for room, page in visible.items()
             }
         work.visible = visible
-        for nid in work.rooms:
-            room = work.rooms[nid]
+        told: dict[int, Room] = {}
+        for nid, room in work.rooms.items():
             # What a limited timeline leaves out may have changed the summary (SYNC-09).
             unseen = nid in work.timelines and work.timelines[nid].limited
             shown = visible.get(room, ())
@@ -199,15 +199,16 @@ class RoomsStream:
         sent: Given = set()
         for nid, room in work.rooms.items():
             visible = work.visible.get(room, [])
+            unseen = {} if ask.state_after else unseen_state(work.timelines.get(nid), visible)
             if self._is_whole(work, nid):
-                state = await self._state.whole(room, work.timelines.get(nid), ask)
+                state = await self._state.whole(room, work.timelines.get(nid), ask) | unseen
                 people = self._people(work, nid, visible) if lazy else None
                 if people is not None:
                     state = {key: at for key, at in state.items() if key[0] != MEMBER or key[1] in people}
                 chosen = list(state.values())
                 sent.update((nid, at) for key, at in state.items() if key[0] == MEMBER and lazy)
             else:
-                delta = changed.get(nid, set())
+                delta = changed.get(nid, set()).union(unseen.values())
                 if lazy:
                     members = self._member_events(room, self._people(work, nid, visible), visible)
                     fresh = {at for at in members if (nid, at) not in given}
@@ -215,8 +216,37 @@ class RoomsStream:
                     delta = delta | fresh
                 chosen = sorted(delta)
             work.state[nid] = chosen
+        await self._withhold(work)
         if lazy:
             self._given.sent(ask.requester.user_nid, ask.requester.device_id or "", ask.upto, sent)
+
+    async def _withhold(self, work: _Work) -> None:
+        """Of rooms the user did not leave as a member (an invite turned down, a ban on top), only state they may see."""
+        if not work.kinds.left:
+            return
+        reader = work.ask.requester
+        ends = await self._events.load(work.kinds.left.values())
+        doubtful = {
+            nid
+            for nid, at in work.kinds.left.items()
+            if nid in work.state and not ends_stay(ends.get(at), reader.user_id)
+        }
+        if not doubtful:
+            return
+        loaded = await self._events.load({event for nid in doubtful for event in work.state[nid]})
+        mine = (MEMBER, reader.user_id)
+        pages = {
+            work.rooms[nid]: [
+                loaded[event]
+                for event in work.state[nid]
+                if event in loaded and (loaded[event].event.type != MEMBER or loaded[event].event.key == mine)
+            ]
+            for nid in doubtful
+        }
+        seen = await self._visibility.many(Viewer(reader.user_id, reader.user_nid), pages)
+        work.state.update(
+            {room.name.nid: [item.stored.nid for item in items] for room, items in seen.items()}
+        )
 
     def _acknowledged(self, ask: Ask) -> Given:
         return self._given.acknowledged(ask.requester.user_nid, ask.requester.device_id or "", ask.since)
