@@ -20,7 +20,7 @@ from homeserver.sync.audiences import Audiences
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.rooms.stream import RoomsPart, RoomsStream
 from homeserver.sync.slice import Slices
-from homeserver.sync.types import Ask, Ignores, JoinedRooms, Part, PresenceTouch, Stream
+from homeserver.sync.types import Ask, Counts, Ignores, JoinedRooms, Part, PresenceTouch, Stream
 from homeserver.web.auth import Requester
 
 MAX_TIMEOUT_MS = 120_000
@@ -54,6 +54,7 @@ class SyncService:
         audiences: Audiences,
         ignores: Ignores,
         presence: PresenceTouch,
+        counts: Counts,
         clock: Clock,
     ) -> None:
         self._tail = tail
@@ -63,6 +64,7 @@ class SyncService:
         self._notifier = notifier
         self._ignores = ignores
         self._presence = presence
+        self._counts = counts
         self._clock = clock
         self._slices = Slices(tail, audiences)
         audiences.add(rooms.audiences())
@@ -172,4 +174,8 @@ class SyncService:
             *rooms.knock,
             *(nid for p in parts for nid in p.rooms),
         }
+        # Whichever way a joined room comes into the answer, clients take missing counts of threads for none.
+        joined = {*rooms.join, *(nid for p in parts for nid in p.rooms)}
+        if joined:
+            parts = [*parts, Part(rooms=await self._counts.of(ask, joined))]
         return assemble(rooms, parts, await self._interning.rooms(nids), ask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -120,6 +120,14 @@ class Ignores(Protocol):
     """What users do not want to hear of."""
 
     async def of(self, user_nid: int) -> Unwanted: ...
+
+
+class Counts(Protocol):
+    """What a user has not read. spec: client-server-api/#receiving-notifications"""
+
+    async def of(self, ask: Ask, room_nids: Collection[int]) -> dict[int, dict[str, bytes]]:
+        """room_nid -> members of its section, for rooms the user is joined to."""
+        ...
 
 
 class PresenceTouch(Protocol):

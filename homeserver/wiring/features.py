@@ -57,9 +57,12 @@ class Features:
             self.ephemeral.stream,
             self.presence.stream,
             self.to_device.stream,
+            self.push.stream,
             *self.e2ee.streams,
         ]
-        self.sync = SyncFeature(core, self.rooms, streams, self.account_data.ignores, self.presence.service)
+        self.sync = SyncFeature(
+            core, self.rooms, streams, self.account_data.ignores, self.presence.service, self.push.counts
+        )
         self.accounts.ending.forget_with(
             self.account_data.service,
             self.push.rules,

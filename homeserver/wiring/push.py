@@ -1,18 +1,30 @@
-"""Push rules, put together."""
+"""Push rules and unread counts, put together."""
 
 from __future__ import annotations
 
 from homeserver.account_data.service import AccountDataService
 from homeserver.push.api import PushRulesApi
+from homeserver.push.counts import UnreadCounts
+from homeserver.push.plans import Plans
+from homeserver.push.recent import RecentEvents
 from homeserver.push.service import PushRuleService
+from homeserver.push.stream import UnreadStream
 from homeserver.wiring.core import Core
 
 
 class PushFeature:
-    """Service and endpoints."""
+    """Rules, their endpoints, and what they make of events."""
 
     def __init__(self, core: Core, account_data: AccountDataService) -> None:
         self.rules = PushRuleService(core.db, core.log, account_data)
+        self.plans = Plans(core.db)
+        recent = RecentEvents(core.tail)
+        self.counts = UnreadCounts(
+            core.db, core.tail, core.rooms, core.events, core.interning, self.plans, recent
+        )
+        self.stream = UnreadStream(core.db, self.plans)
+        for projection in (self.plans, recent, self.counts):
+            core.tail.attach(projection)
 
     def apis(self) -> list[object]:
         """Endpoints."""

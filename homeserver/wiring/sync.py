@@ -14,7 +14,7 @@ from homeserver.sync.rooms.stream import RoomsStream
 from homeserver.sync.rooms.stripped import StrippedRooms
 from homeserver.sync.rooms.timeline import Timelines
 from homeserver.sync.service import SyncService
-from homeserver.sync.types import Ignores, PresenceTouch, Stream
+from homeserver.sync.types import Counts, Ignores, PresenceTouch, Stream
 from homeserver.wiring.core import Core
 from homeserver.wiring.rooms import RoomsFeature
 
@@ -22,13 +22,14 @@ from homeserver.wiring.rooms import RoomsFeature
 class SyncFeature:
     """Streams, notifier, service, endpoints."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         core: Core,
         rooms: RoomsFeature,
         streams: Sequence[Stream],
         ignores: Ignores,
         presence: PresenceTouch,
+        counts: Counts,
     ) -> None:
         audiences = Audiences()
         self.notifier = Notifier(core.rooms, audiences)
@@ -55,6 +56,7 @@ class SyncFeature:
             audiences,
             ignores,
             presence,
+            counts,
             core.clock,
         )
 

@@ -22,6 +22,7 @@ from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.ephemeral import EphemeralFeature
+from homeserver.wiring.push import PushFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
 
@@ -51,12 +52,14 @@ class Process:
         rooms: RoomsFeature,
         account_data: AccountDataFeature,
         ephemeral: EphemeralFeature,
+        push: PushFeature,
         sync: SyncFeature,
     ) -> None:
         self.core = core
         self.rooms = rooms
         self.account_data = account_data
         self.ephemeral = ephemeral
+        self.push = push
         self.sync_feature = sync
         self._numbers = 0
 
@@ -111,13 +114,14 @@ async def process(
         rooms = RoomsFeature(config, core, NoProfiles(), AnybodyInvites())
         account_data = AccountDataFeature(core)
         ephemeral = EphemeralFeature(core, account_data)
-        streams = [account_data.stream, ephemeral.stream]
-        sync = SyncFeature(core, rooms, streams, account_data.ignores, NobodyIsTold())
+        push = PushFeature(core, account_data.service)
+        streams = [account_data.stream, ephemeral.stream, push.stream]
+        sync = SyncFeature(core, rooms, streams, account_data.ignores, NobodyIsTold(), push.counts)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         tail = asyncio.create_task(core.tail.run())
         try:
-            yield Process(core, rooms, account_data, ephemeral, sync)
+            yield Process(core, rooms, account_data, ephemeral, push, sync)
         finally:
             core.log.close()
             await writer

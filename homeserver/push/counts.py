@@ -1,0 +1,228 @@
+"""Counts of what is unread, for the rooms in an answer of `/sync`.
+
+Nobody counts while an event is sent. A reader's tally is kept in memory from answer to answer and moved on by the room's
+events since; whoever is not in memory is counted in the database, all rooms of the answer together. Nothing is stored
+beside events and receipts, so nothing can be lost, and every process finds the same.
+
+spec: client-server-api/#receiving-notifications (SYNC-11, SYNC-12, PUSH-14)
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+from homeserver.events.auth_rules.power import CREATE, POWER_LEVELS, levels_in
+from homeserver.events.push_rules import Around
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Tail
+from homeserver.matrix.ids import UserId
+from homeserver.push import store
+from homeserver.push.plan import Plan
+from homeserver.push.plans import Plans
+from homeserver.push.recent import RecentEvents
+from homeserver.push.tally import Reading, Tally
+from homeserver.receipts.entries import UNTHREADED, ReceiptEntry
+from homeserver.storage.database import Database
+from homeserver.sync.types import Ask
+
+MAX_TALLIES: Final = 100_000
+"""Over all rooms and users; some 500 bytes each."""
+MAX_LOOKED_INTO: Final = 2_000
+"""Events that one answer looks into for keywords and the like: the newest."""
+
+Section = dict[str, bytes]
+
+
+class UnreadCounts:
+    """One per process: a projection, and what it lacks is counted."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        db: Database,
+        tail: Tail,
+        rooms: Rooms,
+        events: EventCache,
+        interning: Interning,
+        plans: Plans,
+        recent: RecentEvents,
+    ) -> None:
+        self._db = db
+        self._tail = tail
+        self._rooms = rooms
+        self._events = events
+        self._interning = interning
+        self._plans = plans
+        self._recent = recent
+        self._tallies: OrderedDict[int, dict[int, Tally]] = OrderedDict()
+        """room_nid -> user_nid -> tally."""
+        self._size = 0
+
+    async def of(self, ask: Ask, room_nids: Collection[int]) -> dict[int, Section]:
+        """room_nid -> members of its section. `room_nids`: rooms the user is joined to."""
+        user_nid = ask.requester.user_nid
+        user = await self._plans.of(user_nid, ask.requester.user_id)
+        names = await self._interning.rooms(room_nids)
+        plans = {nid: user.plan.in_room(names[nid].room_id) for nid in room_nids}
+        per_thread = ask.filter.room.timeline.unread_thread_notifications
+        found: dict[int, Tally] = {}
+        for nid, plan in plans.items():
+            tally = await self._moved(ask, nid, plan, (user, ask.unwanted))
+            if tally is not None:
+                found[nid] = tally
+        missing = {nid: plan for nid, plan in plans.items() if nid not in found}
+        if missing:
+            found.update(await self._counted(ask, missing, (user, ask.unwanted)))
+        return {nid: tally.members(per_thread=per_thread) for nid, tally in found.items()}
+
+    # --- in memory -------------------------------------------------------------------------------------------------
+
+    async def _moved(self, ask: Ask, room_nid: int, plan: Plan, rules: tuple[object, object]) -> Tally | None:
+        """The user's tally with everything that has happened since; None if there is none that holds."""
+        user_nid = ask.requester.user_nid
+        tally = self._tallies.get(room_nid, {}).get(user_nid)
+        if tally is None:
+            return None
+        around = None
+        if not plan.by_facts and self._recent.after(room_nid, tally.position):
+            around = await self._around(await self._rooms.get(room_nid), ask.requester.user_id)
+        # From here on nothing is awaited: two answers may move the same tally.
+        events = self._recent.after(room_nid, tally.position)
+        if (
+            events is None
+            or tally.rules != rules
+            or self._tallies.get(room_nid, {}).get(user_nid) is not tally
+        ):
+            return None
+        if events and not tally.move(events, Reading(user_nid, ask.ignored, plan, around)):
+            self._drop(room_nid, user_nid)
+            return None
+        self._tallies.move_to_end(room_nid)
+        return tally
+
+    async def _around(self, room: Room, user_id: UserId) -> Around:
+        """What rules that look into events may ask of the room, as it is now."""
+        wanted = [CREATE, POWER_LEVELS, ("m.room.member", user_id)]
+        loaded = await self._events.load([room.state[key] for key in wanted if key in room.state])
+        state = {s.event.key: s.event for s in loaded.values() if s.event.key is not None}
+        member = state.get(("m.room.member", user_id))
+        name = member.content.get("displayname") if member else None
+        return Around(
+            room.joined_count, levels_in(state, room.name.version), name if isinstance(name, str) else None
+        )
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {ReceiptEntry: self._read}
+
+    def reset(self) -> None:
+        self._tallies.clear()
+        self._size = 0
+
+    def _read(self, _: Position, entry: ReceiptEntry) -> None:
+        tally = self._tallies.get(entry.room_nid, {}).get(entry.user_nid)
+        if tally is not None and not tally.read(entry.thread, entry.event_nid):
+            self._drop(entry.room_nid, entry.user_nid)
+
+    def _drop(self, room_nid: int, user_nid: int) -> None:
+        del self._tallies[room_nid][user_nid]
+        self._size -= 1
+
+    def _keep(self, room_nid: int, user_nid: int, tally: Tally) -> None:
+        tallies = self._tallies.setdefault(room_nid, {})
+        self._size += user_nid not in tallies
+        tallies[user_nid] = tally
+        while self._size > MAX_TALLIES and len(self._tallies) > 1:
+            _, dropped = self._tallies.popitem(last=False)
+            self._size -= len(dropped)
+
+    # --- in the database -------------------------------------------------------------------------------------------
+
+    async def _counted(
+        self, ask: Ask, plans: Mapping[int, Plan], rules: tuple[object, object]
+    ) -> dict[int, Tally]:
+        """Tallies from what is stored: at most four queries, one more for rules that look into events."""
+        user_nid, position, resets = ask.requester.user_nid, self._tail.position, self._recent.resets
+        tallies = {nid: Tally(position, rules) for nid in plans}
+        loud = [nid for nid, plan in plans.items() if not plan.silent]
+        ignored = await self._interning.find_user_nids([UserId(user) for user in ask.ignored])
+        if loud:
+            async with self._db.read() as tx:
+                joins = await store.find_joins(tx, user_nid, loud)
+                receipts = await store.find_read(tx, user_nid, loud)
+                wish = _stretches(user_nid, list(ignored.values()), position, joins, receipts)
+                by_facts = _only(wish, {nid for nid in loud if plans[nid].by_facts})
+                if by_facts.rooms:
+                    for each in await store.count_unread(tx, by_facts):
+                        outcome = plans[each.room_nid].by_fact(each.bits, each.mentioned)
+                        if outcome is not None and outcome.notify:
+                            tallies[each.room_nid].add(
+                                each.thread, each.events, each.newest, highlight=outcome.highlight
+                            )
+                looking = _only(wish, {nid for nid in loud if not plans[nid].by_facts})
+                found = await store.find_unread(tx, looking) if looking.rooms else []
+            await self._look_into(ask, found, plans, tallies)
+            for nid, thread, upto in receipts:
+                tallies[nid].read(thread, upto)
+        self._catch_up(user_nid, position, tallies)
+        if resets == self._recent.resets and position >= self._tail.floor:
+            for nid, tally in tallies.items():
+                self._keep(nid, user_nid, tally)
+        return tallies
+
+    def _catch_up(self, user_nid: int, position: Position, tallies: dict[int, Tally]) -> None:
+        """Receipts that came while we counted."""
+        if position < self._tail.floor or position == self._tail.position:
+            return
+        for _, entry in self._tail.since(position):
+            if isinstance(entry, ReceiptEntry) and entry.user_nid == user_nid and entry.room_nid in tallies:
+                tallies[entry.room_nid].read(entry.thread, entry.event_nid)
+
+    async def _look_into(
+        self,
+        ask: Ask,
+        found: Sequence[store.UnreadEvent],
+        plans: Mapping[int, Plan],
+        tallies: Mapping[int, Tally],
+    ) -> None:
+        """Count events that rules may have to look into."""
+        unsure = [each for each in found if plans[each.room_nid].by_fact(each.bits, each.mentioned) is None]
+        loaded = await self._events.load([each.event_nid for each in unsure[:MAX_LOOKED_INTO]])
+        rooms = await self._rooms.get_many({each.room_nid for each in unsure[:MAX_LOOKED_INTO]})
+        arounds = {nid: await self._around(room, ask.requester.user_id) for nid, room in rooms.items()}
+        for each in found:
+            plan = plans[each.room_nid]
+            outcome = plan.by_fact(each.bits, each.mentioned)
+            if outcome is None and each.event_nid in loaded:
+                stored = loaded[each.event_nid]
+                outcome = plan.decide(stored.event, stored.facts, each.mentioned, arounds[each.room_nid])
+            if outcome is not None and outcome.notify:
+                tallies[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
+
+
+def _stretches(
+    user_nid: int,
+    ignored: Sequence[int],
+    upto: Position,
+    joins: Mapping[int, Position],
+    receipts: Sequence[tuple[int, str, Position]],
+) -> store.Stretches:
+    rooms = dict(joins)
+    threads: dict[tuple[int, str], Position] = {}
+    for room, thread, at in receipts:
+        if thread == UNTHREADED:
+            rooms[room] = max(at, rooms.get(room, 0))
+        else:
+            threads[room, thread] = at
+    return store.Stretches(user_nid, ignored, upto, rooms, threads)
+
+
+def _only(wish: store.Stretches, rooms: Collection[int]) -> store.Stretches:
+    return wish._replace(
+        rooms={room: at for room, at in wish.rooms.items() if room in rooms},
+        threads={key: at for key, at in wish.threads.items() if key[0] in rooms},
+    )

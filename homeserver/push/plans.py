@@ -1,0 +1,73 @@
+"""Projection: the plans of those who are about. Most users share one, that of the default rules.
+
+spec: client-server-api/#push-rules
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.log.entries import Entry, Position
+from homeserver.matrix.ids import UserId
+from homeserver.push import store
+from homeserver.push.defaults import default_rules
+from homeserver.push.plan import Plan, make_plan
+from homeserver.push.ruleset import Ruleset
+from homeserver.push.service import PUSH_RULES
+from homeserver.storage.database import Database
+
+CACHE_USERS = 20_000
+DEFAULT_PLAN: Final = make_plan(default_rules(UserId("@anybody:any.example")))
+"""What depends on the user in the default rules is in the facts of events."""
+
+
+class UserPlan(NamedTuple):
+    """A user's plan."""
+
+    plan: Plan
+    since: Position
+    """Where the rules were changed last; 0: never."""
+
+
+class Plans:
+    """One per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._users: OrderedDict[int, UserPlan] = OrderedDict()
+        self._version = 0
+
+    async def of(self, user_nid: int, user_id: UserId) -> UserPlan:
+        """The plan of a user; the same object until the rules change."""
+        found = self._users.get(user_nid)
+        if found is not None:
+            return found
+        version = self._version
+        async with self._db.read() as tx:
+            rules, since = await store.find_rules(tx, user_nid)
+        if rules is None:
+            found = UserPlan(DEFAULT_PLAN, since)
+        else:
+            found = UserPlan(make_plan(msgspec.json.decode(rules, type=Ruleset).whole(user_id)), since)
+        if version == self._version:  # nobody has changed anything meanwhile
+            self._users[user_nid] = found
+            if len(self._users) > CACHE_USERS:
+                self._users.popitem(last=False)
+        return found
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {AccountDataEntry: self._changed}
+
+    def reset(self) -> None:
+        self._version += 1
+        self._users.clear()
+
+    def _changed(self, _: Position, entry: AccountDataEntry) -> None:
+        if entry.type == PUSH_RULES and entry.room_nid == GLOBAL:
+            self._version += 1
+            self._users.pop(entry.user_nid, None)

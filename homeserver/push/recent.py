@@ -1,0 +1,60 @@
+"""Projection: the newest events by room, for as long as the tail has them: what moves tallies on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from homeserver.graph.entry import EventEntry
+from homeserver.log.entries import Entry, Position, Written
+from homeserver.log.tail import Tail
+
+MAX_EVENTS = 20_000
+
+
+class RecentEvents:
+    """One per process."""
+
+    def __init__(self, tail: Tail) -> None:
+        self._tail = tail
+        self._rooms: dict[int, deque[Written[EventEntry]]] = {}
+        self._order: deque[tuple[Position, int]] = deque()
+        self._gone: Position = 0
+        """Events up to here may be gone."""
+        self.resets = 0
+        """How often entries were missed: what was known before says nothing any more."""
+
+    def after(self, room_nid: int, position: Position) -> list[Written[EventEntry]] | None:
+        """The room's events after a position, in order; None if they are not all here."""
+        if position < self._gone:
+            return None
+        found: list[Written[EventEntry]] = []
+        for written in reversed(self._rooms.get(room_nid, ())):
+            if written.position <= position:
+                break
+            found.append(written)
+        found.reverse()
+        return found
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {EventEntry: self._add}
+
+    def reset(self) -> None:
+        self.resets += 1
+        self._rooms.clear()
+        self._order.clear()
+
+    def _add(self, position: Position, entry: EventEntry) -> None:
+        room_nid = entry.stored.room_nid
+        self._rooms.setdefault(room_nid, deque()).append(Written(position, entry))
+        self._order.append((position, room_nid))
+        while len(self._order) > MAX_EVENTS or self._order[0][0] <= self._tail.floor < position:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._gone, room_nid = self._order.popleft()
+        events = self._rooms[room_nid]
+        events.popleft()
+        if not events:
+            del self._rooms[room_nid]

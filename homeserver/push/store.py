@@ -1,0 +1,172 @@
+"""SQL of push rules, and of counting what is unread: all rooms of a request in one query each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, LiteralString, NamedTuple
+
+from homeserver.log.entries import Position
+from homeserver.storage.tx import Tx
+
+MAX_EVENTS: Final = 1_000
+"""Events of a room that are looked at: the newest after what was read. A count beyond is only kept up, never made anew."""
+MAX_LOOKED_AT: Final = 200
+"""The same for rules that look into events."""
+
+
+class Unread(NamedTuple):
+    """Events that were not read and count alike."""
+
+    room_nid: int
+    thread: str
+    """"main", or the root."""
+    bits: int
+    mentioned: bool
+    events: int
+    newest: Position
+
+
+class UnreadEvent(NamedTuple):
+    """One event that was not read."""
+
+    event_nid: int
+    room_nid: int
+    thread: str
+    bits: int
+    mentioned: bool
+
+
+class Stretches(NamedTuple):
+    """Whose unread events, and in which rooms after what."""
+
+    user_nid: int
+    ignored: Sequence[int]
+    """user_nids."""
+    upto: Position
+    rooms: dict[int, Position]
+    """room_nid -> read up to here, whatever the thread."""
+    threads: dict[tuple[int, str], Position]
+    """(room_nid, thread) -> read up to here."""
+
+
+async def find_rules(tx: Tx, user_nid: int) -> tuple[bytes | None, Position]:
+    """The rules as they are stored, if ever any were, and where they were changed last (0: never)."""
+    row = await tx.one(
+        """
+        SELECT (SELECT rules FROM push_rules WHERE user_nid = %(user)s),
+               (SELECT position FROM account_data
+                WHERE user_nid = %(user)s AND room_nid = 0 AND type = 'm.push_rules')
+        """,
+        user=user_nid,
+    )
+    assert row is not None
+    return row[0], row[1] or 0
+
+
+async def find_read(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> list[tuple[int, str, Position]]:
+    """(room_nid, thread, event_nid): the more advanced of the public and the private receipt. spec: EPH-04"""
+    return await tx.all(
+        """
+        SELECT room_nid, thread, max(event_nid) FROM receipts
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND user_nid = %(user)s GROUP BY room_nid, thread
+        """,
+        rooms=list(room_nids),
+        user=user_nid,
+    )
+
+
+async def find_read_since(
+    tx: Tx, user_nid: int, room_nids: Sequence[int], since: Position, upto: Position
+) -> list[int]:
+    """Rooms in which a receipt of the user came in (since, upto]."""
+    return await tx.column(
+        """
+        SELECT DISTINCT room_nid FROM receipts
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND user_nid = %(user)s
+              AND position > %(since)s AND position <= %(upto)s
+        """,
+        rooms=list(room_nids),
+        user=user_nid,
+        since=since,
+        upto=upto,
+    )
+
+
+async def find_joins(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> dict[int, Position]:
+    """room_nid -> when the user came for the last time (changes of name while there aside)."""
+    rows = await tx.all(
+        """
+        SELECT room_nid, min(event_nid) FROM (
+            SELECT room_nid, event_nid, membership, max(event_nid) FILTER (WHERE membership <> 1) OVER rooms AS away
+            FROM memberships WHERE user_nid = %(user)s AND room_nid = ANY(%(rooms)s::bigint[])
+            WINDOW rooms AS (PARTITION BY room_nid)
+        ) own
+        WHERE membership = 1 AND event_nid > coalesce(away, 0) GROUP BY room_nid
+        """,
+        user=user_nid,
+        rooms=list(room_nids),
+    )
+    return dict(rows)
+
+
+# One's own events say that one has read what came before them in their thread, as a receipt does; but a change of one's
+# name (facts & 256) does not. `flags`: what is hidden from clients.
+_UNREAD: Final[LiteralString] = """
+    WITH recent AS MATERIALIZED (
+        SELECT wish.room, coalesce(e.thread, 'main') AS thread, e.event_nid, e.sender_nid, e.facts, e.redacted_by,
+               coalesce(%(user)s = ANY(e.mentions), false) AS mentioned
+        FROM unnest(%(rooms)s::bigint[], %(after)s::bigint[]) AS wish (room, after),
+             LATERAL (SELECT event_nid, sender_nid, facts, thread, mentions, redacted_by FROM events
+                      WHERE room_nid = wish.room AND event_nid > wish.after AND event_nid <= %(upto)s AND flags = 0
+                      ORDER BY event_nid DESC LIMIT %(limit)s) e
+    ), read AS (
+        SELECT room, thread, max(upto) AS upto FROM (
+            SELECT room, thread, max(event_nid) AS upto FROM recent
+            WHERE sender_nid = %(user)s AND facts & 256 = 0 GROUP BY room, thread
+            UNION ALL
+            SELECT * FROM unnest(%(thread_rooms)s::bigint[], %(threads)s::text[], %(thread_upto)s::bigint[])
+        ) own (room, thread, upto) GROUP BY room, thread
+    ), unread AS (
+        SELECT recent.* FROM recent LEFT JOIN read USING (room, thread)
+        WHERE event_nid > coalesce(read.upto, 0) AND sender_nid <> %(user)s AND redacted_by IS NULL
+              AND sender_nid <> ALL(%(ignored)s::bigint[])
+    )
+"""
+
+
+async def count_unread(tx: Tx, wish: Stretches) -> list[Unread]:
+    """What is unread, by what decides how it counts."""
+    return await tx.rows(
+        Unread,
+        _UNREAD  # noqa: S608  # two literals
+        + """
+    SELECT room, thread, facts, mentioned, count(*), max(event_nid) FROM unread
+    GROUP BY room, thread, facts, mentioned
+        """,
+        limit=MAX_EVENTS,
+        **_values(wish),
+    )
+
+
+async def find_unread(tx: Tx, wish: Stretches) -> list[UnreadEvent]:
+    """What is unread, event by event, the newest first."""
+    return await tx.rows(
+        UnreadEvent,
+        _UNREAD  # noqa: S608  # two literals
+        + "SELECT event_nid, room, thread, facts, mentioned FROM unread ORDER BY event_nid DESC",
+        limit=MAX_LOOKED_AT,
+        **_values(wish),
+    )
+
+
+def _values(wish: Stretches) -> dict[str, object]:
+    return {
+        "user": wish.user_nid,
+        "ignored": list(wish.ignored),
+        "upto": wish.upto,
+        "rooms": list(wish.rooms),
+        "after": list(wish.rooms.values()),
+        "thread_rooms": [room for room, _ in wish.threads],
+        "threads": [thread for _, thread in wish.threads],
+        "thread_upto": list(wish.threads.values()),
+    }

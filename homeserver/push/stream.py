@@ -1,0 +1,55 @@
+"""Rooms whose counts change though nothing happens in them: the user has read, or has other rules. In `/sync`.
+
+The counts themselves are added to every room of an answer (`counts.py`); this says which rooms must be in it for their sake.
+
+spec: client-server-api/#receiving-notifications (SYNC-11)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from homeserver.account_data.entries import AccountDataEntry
+from homeserver.log.entries import Entry
+from homeserver.push import store
+from homeserver.push.plans import Plans
+from homeserver.receipts.entries import ReceiptEntry
+from homeserver.storage.database import Database
+from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+
+
+class UnreadStream:
+    """One per process."""
+
+    always_asked = False
+
+    def __init__(self, db: Database, plans: Plans) -> None:
+        self._db = db
+        self._plans = plans
+
+    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+        """Who reads, and who changes rules, or whom they ignore."""
+        return {
+            ReceiptEntry: lambda entry: Audience((entry.user_nid,)),
+            AccountDataEntry: lambda entry: Audience((entry.user_nid,)),
+        }
+
+    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        if ask.since is None:
+            return Part()
+        user_nid = ask.requester.user_nid
+        user = await self._plans.of(user_nid, ask.requester.user_id)
+        if max(user.since, ask.unwanted.since) > ask.since:
+            return Part(rooms={nid: {} for nid in rooms.joined_nids})
+        if ask.recent is not None:
+            receipts = ask.recent.get(ReceiptEntry)
+            if not receipts:
+                return Part()
+            read = {entry.room_nid for _, entry in receipts if entry.user_nid == user_nid}
+        else:
+            async with self._db.read() as tx:
+                read = set(
+                    await store.find_read_since(tx, user_nid, list(rooms.joined_nids), ask.since, ask.upto)
+                )
+        return Part(rooms={nid: {} for nid in read if nid in rooms.joined_nids})

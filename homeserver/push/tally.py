@@ -1,0 +1,157 @@
+"""What one user has not read in one room: how many events notify, how many highlight, per thread.
+
+A tally says what it knows up to a position of the log and is moved on by the events after it. What cannot be told from
+those (an event that counted is redacted, a receipt ends in the middle) makes it stale: it is counted anew.
+
+spec: client-server-api/#receiving-notifications, #threaded-read-receipts (PUSH-14, EPH-04, EPH-05, RED-07)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from homeserver.events.push_facts import MEMBER
+from homeserver.events.push_rules import Around
+from homeserver.graph.entry import EventEntry
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.push.plan import Plan
+from homeserver.receipts.entries import UNTHREADED
+
+MAIN: Final = "main"
+
+
+class Count(NamedTuple):
+    """Of one thread."""
+
+    notifications: int
+    highlights: int
+    newest: Position
+    """The newest event that counts."""
+
+
+NONE: Final = Count(0, 0, 0)
+
+
+class Reading(NamedTuple):
+    """Who counts, and how."""
+
+    user_nid: int
+    ignored: frozenset[str]
+    plan: Plan
+    """In this room."""
+    around: Around | None
+    """For plans that look into events."""
+
+
+class Tally:
+    """Of one user in one room. Changed only by what the log says."""
+
+    __slots__ = ("_counts", "_members", "_read", "position", "rules")
+
+    def __init__(self, position: Position, rules: object) -> None:
+        self.position = position
+        """Events up to here are in."""
+        self.rules = rules
+        """What it was counted by."""
+        self._read: dict[str, Position] = {}
+        """Thread, or UNTHREADED -> how far the user has read, where that is ahead of `position`."""
+        self._counts: dict[str, Count] = {}
+        """Thread -> count, where there is any."""
+        self._members: dict[bool, dict[str, bytes]] = {}
+
+    def add(self, thread: str, events: int, newest: Position, *, highlight: bool) -> None:
+        """Count events that notify."""
+        before = self._counts.get(thread, NONE)
+        self._counts[thread] = Count(
+            before.notifications + events,
+            before.highlights + (events if highlight else 0),
+            max(before.newest, newest),
+        )
+        self._members.clear()
+
+    def move(self, events: Iterable[tuple[Position, EventEntry]], reading: Reading) -> bool:
+        """Count the events that came after `position`, in order. False if it is stale now."""
+        for position, entry in events:
+            if self._counts and entry.redacts is not None:
+                return False
+            if any(change.user_nid == reading.user_nid for change in entry.changes):
+                return False
+            self._count(position, entry, reading)
+            self.position = position
+        return True
+
+    def _count(self, position: Position, entry: EventEntry, reading: Reading) -> None:
+        stored = entry.stored
+        facts, thread = stored.facts, stored.facts.thread or MAIN
+        if stored.hidden:
+            return
+        if stored.sender_nid == reading.user_nid:
+            if not facts.bits & MEMBER:  # who changes their name has not read anything
+                self._forget(thread)
+            return
+        if stored.redaction is not None or reading.plan.silent:
+            return
+        if self._read and position <= max(self._read.get(thread, 0), self._read.get(UNTHREADED, 0)):
+            return
+        if reading.ignored and stored.event.sender in reading.ignored:
+            return
+        mentioned = reading.user_nid in facts.mentions
+        outcome = reading.plan.by_fact(facts.bits, mentioned)
+        if outcome is None:
+            assert reading.around is not None
+            outcome = reading.plan.decide(stored.event, facts, mentioned, reading.around)
+        if outcome.notify:
+            self.add(thread, 1, position, highlight=outcome.highlight)
+
+    def read(self, thread: str, upto: Position) -> bool:
+        """A receipt of the user, in a thread or UNTHREADED. False if the tally is stale now."""
+        if upto > self.position:
+            self._read[thread] = max(upto, self._read.get(thread, 0))
+        concerned = [each for each in self._counts if thread in (UNTHREADED, each)]
+        if any(upto < self._counts[each].newest for each in concerned):
+            return False
+        for each in concerned:
+            self._forget(each)
+        return True
+
+    def _forget(self, thread: str) -> None:
+        """Everything is read there."""
+        if self._counts.pop(thread, None) is not None:
+            self._members.clear()
+
+    def members(self, *, per_thread: bool) -> dict[str, bytes]:
+        """Members of the room's section in a sync. spec: op:sync (SYNC-11, SYNC-12)"""
+        if not self._counts:
+            return NOTHING
+        found = self._members.get(per_thread)
+        if found is None:
+            found = self._members[per_thread] = self._threads() if per_thread else self._all()
+        return found
+
+    def _all(self) -> dict[str, bytes]:
+        counts = self._counts.values()
+        return {
+            "unread_notifications": _json(
+                sum(count.notifications for count in counts), sum(count.highlights for count in counts)
+            )
+        }
+
+    def _threads(self) -> dict[str, bytes]:
+        members = {"unread_notifications": _json(*self._counts.get(MAIN, NONE)[:2])}
+        threads = [
+            b"%b:%b" % (json.dumps(thread), _json(*count[:2]))
+            for thread, count in self._counts.items()
+            if thread != MAIN
+        ]
+        if threads:
+            members["unread_thread_notifications"] = b"{%b}" % b",".join(threads)
+        return members
+
+
+def _json(notifications: int, highlights: int) -> bytes:
+    return b'{"notification_count":%d,"highlight_count":%d}' % (notifications, highlights)
+
+
+NOTHING: Final[dict[str, bytes]] = {"unread_notifications": _json(0, 0)}

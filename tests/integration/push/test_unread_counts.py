@@ -1,0 +1,259 @@
+"""What is unread, as `/sync` counts it: SYNC-11, SYNC-12, PUSH-14, EPH-04, RED-07.
+
+Every count is asked for twice: as news by a client that follows, and whole by one that starts anew, which a second, fresh
+count in the database answers. They must agree.
+"""
+
+from typing import Any, NamedTuple
+
+from tests.support.server import Server
+from tests.support.user import User
+
+RECEIPT = "/rooms/{}/receipt/{}/{}"
+THREADS = {"room": {"timeline": {"unread_thread_notifications": True}}}
+
+
+class Unread(NamedTuple):
+    """Notifications and highlights."""
+
+    notifications: int
+    highlights: int
+
+
+def counts_of(section: dict[str, Any]) -> Unread | None:
+    counts = section.get("unread_notifications")
+    return None if counts is None else Unread(counts["notification_count"], counts["highlight_count"])
+
+
+async def unread(user: User, room: str) -> Unread | None:
+    """What the next sync says of the room; None if it says nothing."""
+    reply = await user.sync()
+    return counts_of(reply.get("rooms", {}).get("join", {}).get(room, {}))
+
+
+async def afresh(user: User, room: str) -> Unread | None:
+    """What an initial sync says."""
+    since = user.since
+    reply = await user.sync(since=None)
+    user.since = since
+    return counts_of(reply["rooms"]["join"][room])
+
+
+async def per_thread(user: User, room: str, *, since: str | None = None) -> dict[str, Unread]:
+    """By thread; `main` is the room's own count."""
+    reply = await user.sync(filter=THREADS, since=since)
+    section = reply["rooms"]["join"][room]
+    found = {"main": counts_of(section) or Unread(-1, -1)}
+    for root, counts in section.get("unread_thread_notifications", {}).items():
+        found[root] = Unread(counts["notification_count"], counts["highlight_count"])
+    return found
+
+
+async def meeting(server: Server, *names: str) -> tuple[str, list[User]]:
+    users = [await server.register(name) for name in names]
+    room = await users[0].create_room(preset="public_chat")
+    for user in users[1:]:
+        await user.join(room)
+    for user in users:
+        await user.sync()
+    return room, users
+
+
+def mentioning(*users: User, room: bool = False) -> dict[str, Any]:
+    mentions: dict[str, Any] = {"user_ids": [user.user_id for user in users]}
+    return {"m.mentions": mentions | ({"room": True} if room else {})}
+
+
+def in_thread(root: str) -> dict[str, Any]:
+    return {"m.relates_to": {"rel_type": "m.thread", "event_id": root}}
+
+
+async def test_counts_come_with_the_event_that_changed_them(server: Server) -> None:
+    """SYNC-11: and with the receipt that resets them, whichever kind (EPH-04)."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    for number in range(1, 4):
+        last = await alice.send(room, "hi")
+        assert await unread(bob, room) == (number, 0)
+        assert await afresh(bob, room) == (number, 0)
+    assert await unread(alice, room) == (0, 0), "one's own messages never count"
+    await bob.post(RECEIPT, room, "m.read", last)
+    assert await unread(bob, room) == (0, 0)
+    last = await alice.send(room, "hi again")
+    assert await unread(bob, room) == (1, 0)
+    await bob.post(RECEIPT, room, "m.read.private", last)
+    assert await unread(bob, room) == (0, 0)
+    assert await afresh(bob, room) == (0, 0)
+
+
+async def test_a_receipt_in_the_middle_leaves_what_came_after(server: Server) -> None:
+    """EPH-04: the more advanced of public and private decides; one that points back changes nothing."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    sent = [await alice.send(room, f"{n}") for n in range(5)]
+    assert await unread(bob, room) == (5, 0)
+    await bob.post(RECEIPT, room, "m.read.private", sent[2])
+    assert await unread(bob, room) == (2, 0)
+    await bob.post(RECEIPT, room, "m.read", sent[0])
+    assert await unread(bob, room) == (2, 0)
+    assert await afresh(bob, room) == (2, 0)
+    await bob.post(RECEIPT, room, "m.read", sent[3])
+    assert await unread(bob, room) == (1, 0)
+
+
+async def test_what_one_says_oneself_shows_that_one_has_read(server: Server) -> None:
+    """PUSH-14: sending an event moves the read position as a receipt does; changing one's name does not."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await alice.send(room, "hi")
+    await bob.put("/profile/{}/displayname", bob.user_id, json={"displayname": "Robert"})
+    assert await unread(bob, room) == (1, 0)
+    assert await afresh(bob, room) == (1, 0)
+    await bob.send(room, "hello")
+    assert await unread(bob, room) == (0, 0)
+    assert await afresh(bob, room) == (0, 0)
+
+
+async def test_mentions_highlight(server: Server) -> None:
+    """PUSH-03, PUSH-14: of oneself, and of the room by who may."""
+    room, (alice, bob, carol) = await meeting(server, "alice", "bob", "carol")
+    await carol.send(room, "Bob, look", **mentioning(bob))
+    assert await unread(bob, room) == (1, 1)
+    assert await unread(alice, room) == (1, 0)
+    await carol.send(room, "everybody", **mentioning(room=True))
+    assert await unread(bob, room) == (2, 1), "Carol may not notify everybody"
+    await alice.send(room, "everybody", **mentioning(room=True))
+    assert await unread(bob, room) == (3, 2)
+    assert await afresh(bob, room) == (3, 2)
+
+
+async def test_encrypted_messages_count_and_much_else_does_not(server: Server) -> None:
+    """PUSH-03, PUSH-14: notices, edits, reactions, state and membership are silent."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    secret = {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "x", "session_id": "s"}
+    first = await alice.send_event(room, "m.room.encrypted", secret)
+    assert await unread(bob, room) == (1, 0)
+    await alice.send(room, "beep", msgtype="m.notice")
+    await alice.send_event(
+        room, "m.reaction", {"m.relates_to": {"rel_type": "m.annotation", "event_id": first, "key": "👍"}}
+    )
+    edit = {"rel_type": "m.replace", "event_id": first}
+    await alice.send(room, "* x", **{"m.relates_to": edit, "m.new_content": {"msgtype": "m.text", "body": "x"}})  # type: ignore[arg-type]
+    await alice.put_state(room, "m.room.topic", {"topic": "quiet"})
+    await alice.put("/profile/{}/displayname", alice.user_id, json={"displayname": "Alice"})
+    assert await unread(bob, room) == (1, 0)
+    assert await afresh(bob, room) == (1, 0)
+
+
+async def test_redacted_messages_are_no_longer_unread(server: Server) -> None:
+    """RED-07."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await alice.send(room, "first")
+    wrong = await alice.send(room, "Bob", **mentioning(bob))
+    assert await unread(bob, room) == (2, 1)
+    await alice.redact(room, wrong)
+    assert await unread(bob, room) == (1, 0)
+    assert await afresh(bob, room) == (1, 0)
+
+
+async def test_threads_are_counted_apart_for_who_asks(server: Server) -> None:
+    """SYNC-12, EPH-05: the room's own count is the main timeline's then; reactions belong where their target is."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    root = await alice.send(room, "root")
+    answer = await alice.send(room, "Bob", **in_thread(root), **mentioning(bob))
+    await alice.send(room, "more", **in_thread(root))
+    since = bob.since
+    expected = {"main": Unread(1, 0), root: Unread(2, 1)}
+    assert await per_thread(bob, room, since=since) == expected
+    assert await per_thread(bob, room) == expected, "afresh"
+    assert await afresh(bob, room) == (3, 1), "who does not ask is told the sum"
+    await bob.post(RECEIPT, room, "m.read", root, json={"thread_id": "main"})
+    assert await per_thread(bob, room) == {"main": Unread(0, 0), root: Unread(2, 1)}
+    await bob.post(RECEIPT, room, "m.read", answer, json={"thread_id": root})
+    assert await per_thread(bob, room) == {"main": Unread(0, 0), root: Unread(1, 0)}
+    await alice.send(room, "in the room")
+    thumb = {"m.relates_to": {"rel_type": "m.annotation", "event_id": answer, "key": "👍"}}
+    await bob.send_event(room, "m.reaction", thumb)
+    assert await per_thread(bob, room) == {"main": Unread(1, 0)}, "the reaction is in the thread"
+    await alice.send(room, "again", **in_thread(root))
+    last = await alice.send(room, "and here")
+    assert await per_thread(bob, room) == {"main": Unread(2, 0), root: Unread(1, 0)}
+    await bob.post(RECEIPT, room, "m.read", last)
+    assert await per_thread(bob, room) == {"main": Unread(0, 0)}, "a receipt without a thread is for all of them"
+
+
+async def test_every_section_of_a_joined_room_has_its_counts(server: Server) -> None:
+    """SYNC-11: clients take missing counts of threads for none, also where somebody only types."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    root = await alice.send(room, "root")
+    await alice.send(room, "answer", **in_thread(root))
+    await per_thread(bob, room)
+    await alice.put("/rooms/{}/typing/{}", room, alice.user_id, json={"typing": True, "timeout": 10_000})
+    reply = await bob.sync(filter=THREADS)
+    section = reply["rooms"]["join"][room]
+    assert section["unread_thread_notifications"][root] == {"notification_count": 1, "highlight_count": 0}
+
+
+async def test_ignored_users_do_not_count(server: Server) -> None:
+    """PUSH-14: and what they said before counts no more once they are ignored, without another event."""
+    room, (alice, bob, carol) = await meeting(server, "alice", "bob", "carol")
+    await carol.send(room, "noise", **mentioning(bob))
+    await alice.send(room, "signal")
+    assert await unread(bob, room) == (2, 1)
+    ignored = {"ignored_users": {carol.user_id: {}}}
+    await bob.put("/user/{}/account_data/m.ignored_user_list", bob.user_id, json=ignored)
+    assert await unread(bob, room) == (1, 0)
+    await carol.send(room, "more noise")
+    assert await unread(bob, room) in (None, (1, 0))
+    assert await afresh(bob, room) == (1, 0)
+
+
+async def test_a_change_of_rules_changes_the_counts(server: Server) -> None:
+    """PUSH-12, PUSH-14: muting a room empties it, a room for mentions keeps those, keywords highlight."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await alice.send(room, "the coffee is ready")
+    await alice.send(room, "Bob!", **mentioning(bob))
+    assert await unread(bob, room) == (2, 1)
+    rule = "/pushrules/global/{}/{}"
+    await bob.put(rule, "room", room, json={"actions": []})
+    assert await unread(bob, room) == (1, 1)
+    mute = {"conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}], "actions": []}
+    await bob.put(rule, "override", room, json=mute)
+    assert await unread(bob, room) == (0, 0)
+    await bob.delete(rule, "override", room)
+    await bob.delete(rule, "room", room)
+    keyword = {"pattern": "coffee", "actions": ["notify", {"set_tweak": "highlight"}]}
+    await bob.put(rule, "content", "coffee", json=keyword)
+    assert await unread(bob, room) == (2, 2)
+    await alice.send(room, "more coffee?")
+    assert await unread(bob, room) == (3, 3)
+    await alice.send(room, "decoffeeinated")
+    assert await unread(bob, room) == (4, 3), "a keyword is a whole word"
+    assert await afresh(bob, room) == (4, 3)
+    await bob.put(rule + "/enabled", "override", ".m.rule.master", json={"enabled": True})
+    assert await unread(bob, room) == (0, 0)
+
+
+async def test_one_counts_from_when_one_came(server: Server) -> None:
+    """PUSH-14: not what was said before, nor while one was away."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await alice.send(room, "Bob", **mentioning(bob))
+    assert await unread(bob, room) == (1, 1)
+    await bob.leave(room)
+    await bob.sync()
+    await alice.send(room, "he is gone")
+    await bob.join(room)
+    assert await unread(bob, room) == (0, 0)
+    await alice.send(room, "welcome back")
+    assert await unread(bob, room) == (1, 0)
+    assert await afresh(bob, room) == (1, 0)
+
+
+async def test_reading_on_one_device_tells_the_other(server: Server) -> None:
+    """SYNC-11: also one whose filter wants no receipts."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    other = await bob.new_device()
+    last = await alice.send(room, "hi")
+    quiet = {"room": {"ephemeral": {"types": []}}}
+    assert counts_of((await other.sync(filter=quiet))["rooms"]["join"][room]) == (1, 0)
+    await bob.post(RECEIPT, room, "m.read", last)
+    section = (await other.sync(filter=quiet))["rooms"]["join"][room]
+    assert counts_of(section) == (0, 0)
+    assert not section.get("ephemeral", {}).get("events")
