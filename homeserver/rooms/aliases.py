@@ -5,14 +5,21 @@ spec: client-server-api/#room-aliases (ROOM-10, ROOM-12)
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
 from homeserver.events.auth_rules.power import can_send
+from homeserver.events.builder import EventDraft
+from homeserver.graph.append import GraphWriter, Send
 from homeserver.graph.events import EventCache
+from homeserver.graph.head import Head
 from homeserver.graph.interning import Interning
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unknown
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, domain_of, is_room_alias, is_room_id
 from homeserver.rooms import store
+from homeserver.rooms.canonical_alias import CANONICAL_ALIAS, without
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -26,10 +33,17 @@ class AliasTaken(Unknown):
 class AliasService:
     """Aliases of this server; those of others come with federation."""
 
-    def __init__(
-        self, db: Database, rooms: Rooms, events: EventCache, interning: Interning, server_name: ServerName
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        db: Database,
+        graph: GraphWriter,
+        rooms: Rooms,
+        events: EventCache,
+        interning: Interning,
+        server_name: ServerName,
     ) -> None:
         self._db = db
+        self._graph = graph
         self._rooms = rooms
         self._events = events
         self._interning = interning
@@ -66,7 +80,8 @@ class AliasService:
                 raise AliasTaken("The alias is taken")
 
     async def delete(self, requester: Requester, alias: RoomAlias) -> None:
-        """Take a name away: one's own, or any of a room where one may set m.room.canonical_alias.
+        """Take a name away: one's own, or any of a room where one may set m.room.canonical_alias. Who may also takes it
+        out of that event.
 
         Raises `NotFound`, `Forbidden`.
         """
@@ -86,6 +101,15 @@ class AliasService:
         async with self._db.transaction() as tx:
             if not await store.delete_alias(tx, alias):
                 raise NotFound("There is no such alias")
+
+        def plan(head: Head) -> Sequence[Send]:
+            stored = head.stored(CANONICAL_ALIAS)
+            content = without(stored.event.content, alias) if stored else None
+            return [] if content is None else [Send(EventDraft(*CANONICAL_ALIAS, requester.user_id, content))]
+
+        # spec: op:deleteRoomAlias: the alias goes even if its user may not change the event
+        with contextlib.suppress(Forbidden):
+            await self._graph.append(room_nid, plan)
 
     async def aliases_of(self, room: Room) -> list[RoomAlias]:
         """Aliases of this server that point to the room."""

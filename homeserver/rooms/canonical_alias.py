@@ -56,6 +56,18 @@ def aliases_of(content: Mapping[str, Any]) -> list[str]:
     return [alias, *alternatives] if alias else list(alternatives)
 
 
+def without(content: Mapping[str, Any], alias: RoomAlias) -> dict[str, Any] | None:
+    """The content without an alias that is gone; None if it does not name it."""
+    alternatives = content.get("alt_aliases")
+    kept = [each for each in alternatives if each != alias] if isinstance(alternatives, list) else None
+    if content.get("alias") != alias and kept == alternatives:
+        return None
+    left = {key: value for key, value in content.items() if key != "alt_aliases"}
+    if left.get("alias") == alias:
+        del left["alias"]
+    return left | ({"alt_aliases": kept} if kept else {})
+
+
 def _strings(content: Mapping[str, Any]) -> list[str]:
     alternatives = content.get("alt_aliases")
     values = [content.get("alias"), *(alternatives if isinstance(alternatives, list) else ())]

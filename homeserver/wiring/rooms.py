@@ -33,7 +33,9 @@ class RoomsFeature:
         self.memberships = Memberships(core.db, core.tail)
         core.tail.attach(self.memberships)
         self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
-        self.aliases = AliasService(core.db, core.rooms, core.events, core.interning, core.server_name)
+        self.aliases = AliasService(
+            core.db, core.graph, core.rooms, core.events, core.interning, core.server_name
+        )
         self.creation = CreationService(
             core.graph,
             core.db,

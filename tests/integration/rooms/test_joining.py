@@ -89,6 +89,25 @@ async def test_aliases(server: Server) -> None:
     await alice.get(path, alias, expect=(404, "M_NOT_FOUND"))
 
 
+async def test_an_alias_that_is_deleted_is_no_longer_the_rooms_address(server: Server) -> None:
+    """ROOM-10: whoever may change m.room.canonical_alias takes it out there; who may not deletes it all the same."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room)
+    path, kind = "/directory/room/{}", "m.room.canonical_alias"
+    first, second, his = (f"#{name}.{alice.localpart}:{alice.server_name}" for name in ("a", "b", "c"))
+    for user, alias in ((alice, first), (alice, second), (bob, his)):
+        await user.put(path, alias, json={"room_id": room})
+    everything = {"alias": first, "alt_aliases": [second, his], "org.example": 1}
+    await alice.put_state(room, kind, everything)
+    await bob.delete(path, his)
+    assert await alice.state(room, kind) == everything
+    await alice.delete(path, first)
+    assert await alice.state(room, kind) == {"alt_aliases": [second, his], "org.example": 1}
+    await alice.delete(path, second)
+    assert await alice.state(room, kind) == {"alt_aliases": [his], "org.example": 1}
+
+
 @pytest.mark.parametrize("version", ["1", "9", "10", "11", "12"])
 async def test_redactions_in_every_version(server: Server, version: str) -> None:
     """RED-02, RED-04, RED-05, RED-06."""
