@@ -84,3 +84,17 @@ class NoCrossSigningKeys:
     async def is_key(self, user_nid: int, device_id: DeviceId) -> bool:
         del user_nid, device_id
         return False
+
+
+class DehydratedDevices(Protocol):
+    """Nobody logs in as a device that the server keeps; fulfilled by `dehydrated`."""
+
+    async def is_dehydrated(self, user_nid: int, device_id: DeviceId) -> bool: ...
+
+
+class NoDehydratedDevices:
+    """None is kept."""
+
+    async def is_dehydrated(self, user_nid: int, device_id: DeviceId) -> bool:
+        del user_nid, device_id
+        return False

@@ -11,7 +11,12 @@ from __future__ import annotations
 from homeserver.accounts.types import Account
 from homeserver.auth import store
 from homeserver.auth.entries import SessionsChanged
-from homeserver.auth.ports import CrossSigningKeys, NoCrossSigningKeys
+from homeserver.auth.ports import (
+    CrossSigningKeys,
+    DehydratedDevices,
+    NoCrossSigningKeys,
+    NoDehydratedDevices,
+)
 from homeserver.auth.tokens import ACCESS, MAX_TOKEN, REFRESH, digest_of, new_token
 from homeserver.auth.types import RefreshRow, SessionRequest, Tokens
 from homeserver.config.auth import AuthSection
@@ -59,16 +64,17 @@ class SessionService:
         self._entropy = entropy
         self._config = config
         self._cross_signing = cross_signing or NoCrossSigningKeys()
+        self._dehydrated: DehydratedDevices = NoDehydratedDevices()
 
-    def use_cross_signing(self, keys: CrossSigningKeys) -> None:
-        """Plug in the feature that knows cross-signing keys."""
-        self._cross_signing = keys
+    def never_open(self, dehydrated: DehydratedDevices) -> None:
+        """Plug in the feature that knows devices nobody holds."""
+        self._dehydrated = dehydrated
 
     async def open(self, account: Account, request: SessionRequest) -> Tokens:
         """Log a device of an existing account in. The device is made if it is new; else its older tokens end.
 
         Raises:
-            Forbidden: the device id is a cross-signing key of the user. (CHECKLIST AUTH-10)
+            Forbidden: the device id is a cross-signing key of the user (CHECKLIST AUTH-10) or a dehydrated device.
             InvalidParam: the device id is too long.
         """
         if request.device_id is None:
@@ -77,6 +83,8 @@ class SessionService:
         device_id = check_device_id(request.device_id)
         if await self._cross_signing.is_key(account.user_nid, device_id):
             raise Forbidden("This device ID is the ID of a cross-signing key")
+        if await self._dehydrated.is_dehydrated(account.user_nid, device_id):
+            raise Forbidden("This device ID is the ID of the dehydrated device")
         made = self._make(account.user_nid, device_id, refreshable=request.refreshable)
         now_ms = self._clock.now_ms()
 

@@ -9,21 +9,27 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from psycopg.errors import NotNullViolation, UniqueViolation
+
 from homeserver.auth.sessions import check_device_id
 from homeserver.dehydrated import store
 from homeserver.dehydrated.store import DehydratedRow
 from homeserver.devices.service import DeviceService
+from homeserver.devices.types import NewDevice
+from homeserver.e2ee.checks import CheckedKeys, check_upload
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.keys import KeyService
 from homeserver.log.entries import Position
 from homeserver.matrix import json
-from homeserver.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge
+from homeserver.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge, Unavailable
 from homeserver.matrix.ids import DeviceId, UserId
 from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
 from homeserver.to_device.service import ToDeviceService
 
 MAX_DATA_BYTES = 256 * 1024
 PER_PAGE = 100
+MAX_TRIES = 5
 _TOKEN = re.compile(r"d([0-9]{1,18})", re.ASCII)
 
 
@@ -66,18 +72,27 @@ class DehydratedService:
         data = _checked_data(new.data)
         check_device_id(device_id)
         # All that can be wrong with the keys is found before anything ends.
-        self._keys.check(user_id, device_id, new.device_keys, new.one_time_keys, new.fallback_keys)
+        keys = check_upload(user_id, device_id, new.device_keys, new.one_time_keys, new.fallback_keys)
         if await self._cross_signing.is_key(user_nid, device_id):
             raise Forbidden("device_id: one of your cross-signing keys is called so")
-        before = await self._find(user_nid)
-        if before is not None and before.device_id != device_id:
-            await self._require_free(user_nid, device_id)
-            await self._devices.delete(user_nid, user_id, [before.device_id])
-            before = None
-        if before is None and not await self._devices.create(user_nid, device_id, new.name):
-            raise Forbidden("device_id: another device is called so")
+        for _ in range(MAX_TRIES):
+            before = await self._find(user_nid)
+            if before is not None and before.device_id == device_id:
+                return await self._put_again(user_nid, user_id, new, data)
+            try:
+                return await self._replace(user_nid, user_id, before, new, data, keys)
+            except NotNullViolation:
+                continue  # another device was put meanwhile: that one is to be replaced
+            except UniqueViolation:
+                now = await self._find(user_nid)
+                if now is None or now.device_id != device_id:
+                    raise Forbidden("device_id: another device is called so") from None
+        raise Unavailable("Other devices are being kept at this moment, try again")
+
+    async def _put_again(self, user_nid: int, user_id: UserId, new: NewDehydrated, data: bytes) -> None:
+        device_id = DeviceId(new.device_id)
         async with self._db.transaction() as tx:
-            await store.upsert(tx, user_nid, device_id, data)
+            await store.update(tx, user_nid, device_id, data)
         await self._keys.upload(
             user_nid,
             user_id,
@@ -86,6 +101,32 @@ class DehydratedService:
             one_time_keys=new.one_time_keys,
             fallback_keys=new.fallback_keys,
         )
+
+    async def _replace(  # noqa: PLR0917  # one value each, called in one place
+        self,
+        user_nid: int,
+        user_id: UserId,
+        before: DehydratedRow | None,
+        new: NewDehydrated,
+        data: bytes,
+        keys: CheckedKeys,
+    ) -> None:
+        """One transaction: the new device is there with its keys, or the former one is as it was."""
+        device_id = DeviceId(new.device_id)
+
+        def also(batch: Pipeline) -> None:
+            store.put(batch, user_nid, device_id, data, before.device_id if before else None)
+            self._keys.write(batch, user_nid, device_id, keys)
+
+        made = NewDevice(device_id, new.name)
+        ended = [before.device_id] if before else []
+        entries = self._keys.entries(user_nid, user_id, device_id, keys)
+        await self._devices.exchange(user_nid, user_id, made, ended, also=also, entries=entries)
+
+    async def is_dehydrated(self, user_nid: int, device_id: DeviceId) -> bool:
+        """Whether nobody may log in as this device."""
+        row = await self._find(user_nid)
+        return row is not None and row.device_id == device_id
 
     async def get(self, user_nid: int) -> DehydratedRow:
         """Raises `NotFound`."""
@@ -114,10 +155,6 @@ class DehydratedService:
     async def _find(self, user_nid: int) -> DehydratedRow | None:
         async with self._db.read() as tx:
             return await store.find(tx, user_nid)
-
-    async def _require_free(self, user_nid: int, device_id: DeviceId) -> None:
-        if any(device.device_id == device_id for device in await self._devices.list_of(user_nid)):
-            raise Forbidden("device_id: another device is called so")
 
 
 def _checked_data(data: Mapping[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from homeserver.matrix.ids import DeviceId
-from homeserver.storage.tx import Tx
+from homeserver.storage.tx import Pipeline, Tx
 
 
 class DehydratedRow(NamedTuple):
@@ -24,12 +24,28 @@ async def find(tx: Tx, user_nid: int) -> DehydratedRow | None:
     )
 
 
-async def upsert(tx: Tx, user_nid: int, device_id: DeviceId, data: bytes) -> None:
-    """From now on this is the user's only one."""
+def put(batch: Pipeline, user_nid: int, device_id: DeviceId, data: bytes, before: DeviceId | None) -> None:
+    """From now on this is the user's only one, in place of `before`. If that is not what is kept by now, the statement
+    fails with `psycopg.errors.NotNullViolation`.
+    """
+    batch.execute(
+        """
+        INSERT INTO dehydrated_devices AS d (user_nid, device_id, data) VALUES (%(user)s, %(device)s, %(data)s)
+        ON CONFLICT (user_nid) DO UPDATE SET data = excluded.data,
+            device_id = CASE WHEN d.device_id = %(before)s THEN excluded.device_id END
+        """,
+        user=user_nid,
+        device=device_id,
+        data=data,
+        before=before,
+    )
+
+
+async def update(tx: Tx, user_nid: int, device_id: DeviceId, data: bytes) -> None:
+    """What the device is made from, if it still is the one that is kept."""
     await tx.execute(
         """
-        INSERT INTO dehydrated_devices (user_nid, device_id, data) VALUES (%(user)s, %(device)s, %(data)s)
-        ON CONFLICT (user_nid) DO UPDATE SET device_id = excluded.device_id, data = excluded.data
+        UPDATE dehydrated_devices SET data = %(data)s WHERE user_nid = %(user)s AND device_id = %(device)s
         """,
         user=user_nid,
         device=device_id,

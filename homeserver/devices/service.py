@@ -10,12 +10,13 @@ from typing import Any
 
 from homeserver.auth.entries import SessionsChanged
 from homeserver.auth.last_seen import LastSeen
+from homeserver.auth.ports import CrossSigningKeys, NoCrossSigningKeys
 from homeserver.auth.sessions import MAX_DISPLAY_NAME, check_device_id
 from homeserver.devices import store
-from homeserver.devices.types import Device, DeviceChange, DeviceListener, DeviceRow
+from homeserver.devices.types import Device, DeviceChange, DeviceListener, DeviceRow, NewDevice
 from homeserver.log.entries import Entry, Written
 from homeserver.log.writer import LogWriter
-from homeserver.matrix.errors import NotFound
+from homeserver.matrix.errors import Forbidden, NotFound
 from homeserver.matrix.ids import DeviceId, UserId
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
@@ -28,7 +29,16 @@ Also = Callable[[Pipeline], None]
 class DeviceService:
     """The devices of local users."""
 
-    def __init__(self, *, db: Database, log: LogWriter, clock: Clock, last_seen: LastSeen) -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        log: LogWriter,
+        clock: Clock,
+        last_seen: LastSeen,
+        cross_signing: CrossSigningKeys | None = None,
+    ) -> None:
+        self._cross_signing = cross_signing or NoCrossSigningKeys()
         self._db = db
         self._log = log
         self._clock = clock
@@ -71,8 +81,13 @@ class DeviceService:
         await self._log.append(*entries, alongside=write)
 
     async def create(self, user_nid: int, device_id: DeviceId, name: str | None) -> bool:
-        """For appservices, which log nobody in (CHECKLIST DEV-02). False if it exists; then nothing happens."""
+        """For appservices, which log nobody in (CHECKLIST DEV-02). False if it exists; then nothing happens.
+
+        Raises `InvalidParam`, and `Forbidden` for the ID of a cross-signing key of the user (E2E-10).
+        """
         check_device_id(device_id)
+        if await self._cross_signing.is_key(user_nid, device_id):
+            raise Forbidden("This device ID is the ID of a cross-signing key")
         async with self._db.transaction() as tx:
             if await store.find_device(tx, user_nid, device_id) is not None:
                 return False
@@ -80,6 +95,28 @@ class DeviceService:
                 shown = name[:MAX_DISPLAY_NAME] if name else None
                 store.insert_device(batch, user_nid, device_id, shown, self._clock.now_ms())
         return True
+
+    async def exchange(
+        self,
+        user_nid: int,
+        user_id: UserId,
+        new: NewDevice,
+        ended: Sequence[DeviceId],
+        *,
+        also: Also,
+        entries: Sequence[Entry],
+    ) -> None:
+        """Make a device and end others in one transaction, with what `also` adds; `entries` are logged with it.
+
+        Raises `psycopg.errors.UniqueViolation` if there is a device with the new one's id.
+        """
+        shown = new.display_name[:MAX_DISPLAY_NAME] if new.display_name else None
+
+        def write(batch: Pipeline) -> None:
+            store.insert_new_device(batch, user_nid, new.device_id, shown, self._clock.now_ms())
+            also(batch)
+
+        await self._delete(DeviceChange(user_nid, user_id, ended), write, entries)
 
     async def delete(self, user_nid: int, user_id: UserId, device_ids: Iterable[DeviceId]) -> None:
         """End devices, their tokens, and all that others keep of them. Those that do not exist are passed over."""

@@ -64,6 +64,22 @@ def rename(batch: Pipeline, user_nid: int, device_id: DeviceId, display_name: st
     )
 
 
+def insert_new_device(
+    batch: Pipeline, user_nid: int, device_id: DeviceId, display_name: str | None, now_ms: int
+) -> None:
+    """Fails with `psycopg.errors.UniqueViolation` if it exists."""
+    batch.execute(
+        """
+        INSERT INTO devices (user_nid, device_id, display_name, created_ms)
+        VALUES (%(user_nid)s, %(device_id)s, %(display_name)s, %(now)s)
+        """,
+        user_nid=user_nid,
+        device_id=device_id,
+        display_name=display_name,
+        now=now_ms,
+    )
+
+
 def delete_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[DeviceId]) -> None:
     """Their tokens go with them."""
     batch.execute(

@@ -22,6 +22,13 @@ class DeviceRow(NamedTuple):
     last_seen_agent: str | None
 
 
+class NewDevice(NamedTuple):
+    """A device that is to be made without anybody logging in."""
+
+    device_id: DeviceId
+    display_name: str | None
+
+
 class Device(msgspec.Struct, frozen=True, omit_defaults=True):
     """As clients see their own. spec: client-server-api/#device-management"""
 

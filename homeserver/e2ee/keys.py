@@ -11,27 +11,20 @@ from typing import Any
 import msgspec
 
 from homeserver.e2ee import store
+from homeserver.e2ee.checks import MAX_NAME, NOTHING, CheckedKeys, check_upload, new_keys
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
 from homeserver.e2ee.query import check_users
-from homeserver.e2ee.store import Claimed, KeyCount, NewKey, SameId
+from homeserver.e2ee.store import Claimed, KeyCount
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Written
 from homeserver.log.writer import LogWriter
-from homeserver.matrix import canonical_json
-from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
+from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import ServerName, UserId, domain_of
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
 
-MAX_KEYS = 1_000
-"""One-time keys of one upload."""
-MAX_KEY_BYTES = 16 * 1024
-MAX_DEVICE_KEYS_BYTES = 64 * 1024
 MAX_STORED = 5_000
 """One-time keys a device can have waiting; clients keep 50 to 100."""
-MAX_FALLBACK = 16
-"""Algorithms of one upload with a fallback key."""
-MAX_NAME = 255
 MAX_CLAIMED = 10_000
 """Devices of one claim."""
 CLAIMED_AT_ONCE = 500
@@ -64,65 +57,46 @@ class KeyService:
         Raises `InvalidParam` (another user or device in the body, E2E-01; another key under an id in use, E2E-02),
         `BadJson`, `TooLarge`.
         """
-        keys, once, fallback = self.check(user_id, device_id, device_keys, one_time_keys, fallback_keys)
+        keys = check_upload(user_id, device_id, device_keys, one_time_keys, fallback_keys)
         async with self._db.transaction() as tx, tx.pipeline() as batch:
             before = store.find_device_keys(batch, user_nid, device_id)
-            same = store.find_same_ids(batch, user_nid, device_id, once)
+            same = store.find_same_ids(batch, user_nid, device_id, keys.one_time)
             count = store.count_keys(batch, user_nid, device_id)
-        once = _new_keys(once, same.result)
-        if once and sum(count.counts.values()) + len(once) > MAX_STORED:
+        keys = keys._replace(one_time=new_keys(keys.one_time, same.result))
+        if keys.one_time and sum(count.counts.values()) + len(keys.one_time) > MAX_STORED:
             raise InvalidParam(f"one_time_keys: more than {MAX_STORED} keys would wait")
-        if before.result == (keys,):
-            keys = None
-        return await self._write(user_nid, user_id, device_id, keys, once, fallback) or count.counts
-
-    @staticmethod
-    def check(
-        user_id: UserId,
-        device_id: str,
-        device_keys: Mapping[str, Any] | None,
-        one_time_keys: Mapping[str, Any],
-        fallback_keys: Mapping[str, Any],
-    ) -> tuple[bytes | None, list[NewKey], list[NewKey]]:
-        """What can be seen of an upload alone; returns it as it is stored. Raises as `upload`."""
-        keys = None if device_keys is None else check_device_keys(user_id, device_id, device_keys)
-        once, fallback = read_keys(one_time_keys, "one_time_keys"), read_keys(fallback_keys, "fallback_keys")
-        if len({key.algorithm for key in fallback}) < len(fallback):
-            raise InvalidParam("fallback_keys: more than one key of an algorithm")
-        if len(fallback) > MAX_FALLBACK:
-            raise InvalidParam(f"fallback_keys: more than {MAX_FALLBACK} algorithms")
-        return keys, once, fallback
-
-    async def _write(  # noqa: PLR0917  # one value each, called in one place
-        self,
-        user_nid: int,
-        user_id: UserId,
-        device_id: str,
-        keys: bytes | None,
-        once: Sequence[NewKey],
-        fallback: Sequence[NewKey],
-    ) -> dict[str, int] | None:
-        """Returns how many one-time keys wait then; None if there was nothing to write."""
-        entries: list[Entry] = []
-        if keys is not None:
-            entries.append(DeviceListEntry(user_nid, user_id))
-        if once or fallback:
-            entries.append(KeyCountEntry(user_nid, device_id))
-        if not entries:
-            return None
+        if before.result == (keys.device,):
+            keys = keys._replace(device=None)
+        if keys == NOTHING:
+            return count.counts
         counted: list[KeyCount] = []
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
-            if keys is not None:
-                store.upsert_device_keys(batch, user_nid, device_id, keys)
-            if once:
-                store.insert_one_time_keys(batch, user_nid, device_id, once)
-            if fallback:
-                store.upsert_fallback_keys(batch, user_nid, device_id, fallback)
+            self.write(batch, user_nid, device_id, keys)
             counted.append(store.count_keys(batch, user_nid, device_id))
 
-        await self._log.append(*entries, alongside=write)
+        await self._log.append(*self.entries(user_nid, user_id, device_id, keys), alongside=write)
         return counted[-1].counts
+
+    @staticmethod
+    def entries(user_nid: int, user_id: UserId, device_id: str, keys: CheckedKeys) -> list[Entry]:
+        """What is logged with keys."""
+        entries: list[Entry] = []
+        if keys.device is not None:
+            entries.append(DeviceListEntry(user_nid, user_id))
+        if keys.one_time or keys.fallback:
+            entries.append(KeyCountEntry(user_nid, device_id))
+        return entries
+
+    @staticmethod
+    def write(batch: Pipeline, user_nid: int, device_id: str, keys: CheckedKeys) -> None:
+        """Store keys, together with their `entries`."""
+        if keys.device is not None:
+            store.upsert_device_keys(batch, user_nid, device_id, keys.device)
+        if keys.one_time:
+            store.insert_one_time_keys(batch, user_nid, device_id, keys.one_time)
+        if keys.fallback:
+            store.upsert_fallback_keys(batch, user_nid, device_id, keys.fallback)
 
     # --- claim ---------------------------------------------------------------------------------------------------
 
@@ -171,68 +145,6 @@ class KeyService:
         return spent[-1].result
 
 
-def check_device_keys(user_id: UserId, device_id: str, keys: Mapping[str, Any]) -> bytes:
-    """The object to be stored. Raises `InvalidParam`, `BadJson`, `TooLarge`."""
-    if keys.get("user_id") != user_id:
-        raise InvalidParam("device_keys.user_id: not the user who uploads")
-    if keys.get("device_id") != device_id:
-        raise InvalidParam("device_keys.device_id: not the device that uploads")
-    algorithms = keys.get("algorithms")
-    if not isinstance(algorithms, list) or not all(isinstance(name, str) for name in algorithms):
-        raise BadJson("device_keys.algorithms: not a list of names")
-    _check_strings(keys.get("keys"), "device_keys.keys")
-    signatures = keys.get("signatures", {})
-    if not isinstance(signatures, Mapping):
-        raise BadJson("device_keys.signatures: not an object")
-    for signer, by_key in signatures.items():
-        if signer != user_id:  # others would be shown it as a signature of theirs
-            raise InvalidParam("device_keys.signatures: of somebody else")
-        _check_strings(by_key, "device_keys.signatures")
-    data = canonical_json.encode_strict({key: value for key, value in keys.items() if key != "unsigned"})
-    if len(data) > MAX_DEVICE_KEYS_BYTES:
-        raise TooLarge(f"device_keys: more than {MAX_DEVICE_KEYS_BYTES} bytes")
-    return data
-
-
-def read_keys(keys: Mapping[str, Any], where: str) -> list[NewKey]:
-    """One-time or fallback keys as rows, in the order of the body. Raises `BadJson`, `InvalidParam`, `TooLarge`."""
-    if len(keys) > MAX_KEYS:
-        raise InvalidParam(f"{where}: more than {MAX_KEYS} keys")
-    rows: list[NewKey] = []
-    for name, key in keys.items():
-        algorithm, colon, key_id = name.partition(":")
-        if not (algorithm and colon and key_id) or len(name) > MAX_NAME or "\0" in name:
-            raise InvalidParam(f"{where}: {name[:80]!r} is not algorithm:id")
-        if isinstance(key, Mapping):
-            if not isinstance(key.get("key"), str):
-                raise BadJson(f"{where}.{name}.key: not a string")
-        elif not isinstance(key, str):
-            raise BadJson(f"{where}.{name}: neither a string nor an object")
-        data = canonical_json.encode_strict(key)  # one spelling, whatever numbers are in it
-        if len(data) > MAX_KEY_BYTES:
-            raise TooLarge(f"{where}.{name}: more than {MAX_KEY_BYTES} bytes")
-        rows.append(NewKey(algorithm, key_id, data))
-    return rows
-
-
-def _new_keys(keys: Sequence[NewKey], stored: Sequence[SameId]) -> list[NewKey]:
-    """Those that are not there yet. Raises `InvalidParam` for another key under the id of one that waits (E2E-02)."""
-    same = {(row.algorithm, row.key_id): row for row in stored}
-    found: list[NewKey] = []
-    for key in keys:
-        before = same.get((key.algorithm, key.key_id))
-        if before is None or (before.claimed and before.key != key.key):
-            found.append(key)
-        elif before.key != key.key:
-            raise InvalidParam(f"one_time_keys.{key.algorithm}:{key.key_id}: another key has that id")
-    return found
-
-
 def _can_be_named(name: str) -> bool:
     """Whether a device or an algorithm can be called so: else nothing is stored under the name."""
     return len(name) <= MAX_NAME and "\0" not in name
-
-
-def _check_strings(value: object, where: str) -> None:
-    if not isinstance(value, Mapping) or not all(isinstance(item, str) for item in value.values()):
-        raise BadJson(f"{where}: not an object of strings")

@@ -79,7 +79,13 @@ class AccountsFeature:
             config=auth,
             cross_signing=self.cross_signing,
         )
-        self.devices = DeviceService(db=core.db, log=core.log, clock=core.clock, last_seen=self.last_seen)
+        self.devices = DeviceService(
+            db=core.db,
+            log=core.log,
+            clock=core.clock,
+            last_seen=self.last_seen,
+            cross_signing=self.cross_signing,
+        )
 
     def _accounts_and_profiles(self) -> None:
         core, auth = self._core, self._config.auth

@@ -19,6 +19,7 @@ class DehydratedFeature:
         self.service = DehydratedService(
             core.db, accounts.devices, e2ee.keys, e2ee.cross_signing, to_device.service
         )
+        accounts.sessions.never_open(self.service)
 
     def apis(self) -> list[object]:
         """Endpoints."""

@@ -1,5 +1,6 @@
 """Dehydrated devices (MSC3814): kept by the server, reached by others while their owner is away."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -126,6 +127,36 @@ async def test_its_name_is_neither_another_devices_nor_a_cross_signing_keys(serv
         await alice.put(DEVICE, json=kept)
     await alice.get("/account/whoami")
     assert (await alice.get(DEVICE))["device_id"] == kept["device_id"]
+
+
+async def test_of_devices_put_at_once_one_is_kept_and_none_is_left_over(
+    two_servers_processes: Server,
+) -> None:
+    """Several of the user's devices may dehydrate at the same moment, at different processes."""
+    server = two_servers_processes
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await alice.put(DEVICE, json=body(alice))
+    bodies = [body(alice) for _ in range(4)]
+    await asyncio.gather(*(alice.put(DEVICE, json=sent) for sent in bodies * 3))
+    kept = (await alice.get(DEVICE))["device_id"]
+    assert kept in {sent["device_id"] for sent in bodies}
+    devices = {device["device_id"] for device in (await alice.get("/devices"))["devices"]}
+    assert devices == {alice.device_id, kept}
+    assert set((await query(bob, alice))["device_keys"][alice.user_id]) == {kept}
+    [fallback] = next(sent for sent in bodies if sent["device_id"] == kept)["fallback_keys"].items()
+    assert [await claim(bob, alice, kept) for _ in range(3)][-1] == fallback
+
+
+async def test_nobody_logs_in_as_the_dehydrated_device(server: Server) -> None:
+    """It would be a device that somebody holds; the one the server keeps would be gone."""
+    alice = await server.register("alice")
+    sent = body(alice)
+    await alice.put(DEVICE, json=sent)
+    refused = (403, "M_FORBIDDEN")
+    await server.login(alice.user_id, device_id=sent["device_id"], expect=refused)
+    assert (await alice.get(DEVICE))["device_id"] == sent["device_id"]
+    await alice.delete(DEVICE)
+    assert (await server.login(alice.user_id, device_id=sent["device_id"])).device_id == sent["device_id"]
 
 
 @pytest.mark.parametrize(

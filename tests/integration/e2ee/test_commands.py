@@ -47,7 +47,9 @@ async def test_after_a_restore_no_key_of_the_backup_is_given_out(
     sent = await crypto.upload(3, fallback=True)
     assert (await alice.sync())["device_one_time_keys_count"] == {ONE_TIME: 3}
     said = await atrium(tmp_path, server, "restored", "--yes")
-    assert said.splitlines()[0] == "Invalidated 3 one-time keys. Devices upload new ones with their next sync."
+    assert (
+        said.splitlines()[0] == "Invalidated 3 one-time keys. Devices upload new ones with their next sync."
+    )
 
     async def heard() -> bool:
         return (await alice.sync())["device_one_time_keys_count"].get(ONE_TIME, 0) == 0

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from homeserver.matrix.errors import Forbidden
+from homeserver.matrix.ids import DeviceId, UserId
 from tests.support.crypto import (
     DeviceCrypto,
     Identity,
@@ -86,6 +88,19 @@ async def test_a_key_is_not_called_like_a_device_nor_a_device_like_a_key(server:
         "device_id": other.self_signing.public,
     }
     await server.client.post("/login", json=login, expect=(403, "M_FORBIDDEN"))
+
+
+async def test_no_device_is_made_under_the_name_of_a_key(fresh_server: Server) -> None:
+    """E2E-10, DEV-02: nor by an application service, which makes devices without logging them in."""
+    alice = await fresh_server.register("alice")
+    keys = Identity(alice)
+    await keys.upload()
+    assert fresh_server.app is not None
+    core, accounts = fresh_server.app.core, fresh_server.app.features.accounts
+    nid = await core.interning.user_nid(UserId(alice.user_id))
+    with pytest.raises(Forbidden):
+        await accounts.devices.create(nid, DeviceId(keys.master.public), None)
+    assert await accounts.devices.create(nid, DeviceId("BRIDGE"), None)
 
 
 async def test_a_device_without_keys_keeps_its_name_from_being_a_key_too(server: Server) -> None:

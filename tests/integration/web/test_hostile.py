@@ -130,7 +130,9 @@ async def test_a_body_that_is_not_what_it_says_is_no_accident_of_the_server(
 ) -> None:
     async with RawConnection(web.url) as connection:
         for _ in range(3):
-            answer = await connection.request("POST", f"{C}/typed", {"Content-Encoding": coding}, b"\xff" * 500)
+            answer = await connection.request(
+                "POST", f"{C}/typed", {"Content-Encoding": coding}, b"\xff" * 500
+            )
             assert answer.status == 400
         assert (await connection.request("POST", f"{C}/typed", {}, b'{"name": "x"}')).status == 200
     assert "Unhandled" not in caplog.text
