@@ -15,7 +15,7 @@ from homeserver.events.state_resolution import NeedsEvents, Resolution
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import REJECTED
-from homeserver.graph.resolved import OWN, NewState
+from homeserver.graph.resolved import OWN, NewState, content_of
 from homeserver.graph.states import StateMap, StateStore
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database
@@ -62,13 +62,24 @@ class StateResolver:
         return await self._numbered(resolution.state, own)
 
     async def new_state(self, state: StateMap, near: int) -> NewState:
-        """A row for a state, as what differs from a state `near` it."""
+        """A row for a state, as what differs from a state `near` it; or the row that says the same."""
+        content = content_of(state)
+        if content is not None and (row := await self._find(content)) is not None:
+            return NewState(row[0], near, row[1], {}, content, known=True)
         before = await self._states.load(near)
         differing = {key: state.get(key, 0) for key in {*state, *before} if state.get(key) != before.get(key)}
         async with self._db.transaction() as tx:
             nid = await tx.value("SELECT nextval('resolved_state_nids')")
         heights = await self._states.heights([near])
-        return NewState(nid, near, heights[near] + 1, differing)
+        return NewState(nid, near, heights[near] + 1, differing, content)
+
+    async def _find(self, content: bytes) -> tuple[int, int] | None:
+        async with self._db.read() as tx:
+            row = await tx.one(
+                "SELECT state_nid, height FROM state WHERE content = %(content)s ORDER BY state_nid LIMIT 1",
+                content=content,
+            )
+        return (row[0], row[1]) if row else None
 
     async def _ids(self, nids: set[int]) -> dict[int, EventId]:
         async with self._db.read() as tx:

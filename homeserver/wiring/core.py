@@ -12,6 +12,7 @@ from homeserver.graph.resolve import StateResolver
 from homeserver.graph.rooms import Rooms
 from homeserver.graph.sink import EventSink
 from homeserver.graph.states import StateStore
+from homeserver.graph.upkeep import StateUpkeep
 from homeserver.graph.visibility import VisibilityFilter
 from homeserver.log.tail import Tail
 from homeserver.log.transactions import Transactions
@@ -53,6 +54,7 @@ class Core:
         )
         self.compaction = Compaction(db)
         self.tail.attach(self.compaction)
+        self.upkeep = StateUpkeep(db, clock)
         self.visibility = VisibilityFilter(db, self.interning, self.events, self.states)
         self.graph = GraphWriter(
             self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock

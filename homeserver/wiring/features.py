@@ -30,11 +30,10 @@ from homeserver.wiring.to_device import ToDeviceFeature
 class Features:
     """Built once per process."""
 
-    def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
+    def __init__(self, config: Config, core: Core, limiter: RateLimiter, figures: Figures) -> None:
         self._core = core
         self.http_metrics = HttpMetrics()
-        self._metrics = CollectorRegistry()
-        self._metrics.register(self.http_metrics)
+        self._figures = figures if config.metrics.enabled else None
         self.accounts = AccountsFeature(config, core, limiter)
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
@@ -71,10 +70,14 @@ class Features:
             self.e2ee.cross_signing,
         )
         self.authenticator = self.accounts.authenticator
+        figures.register(self.http_metrics)
+        figures.register(Gauges(self._gauges()))
 
     def apis(self) -> list[object]:
         """Objects that declare endpoints."""
-        own = [HealthApi({"database": self._database_answers}), MetricsApi(self._metrics)]
+        own: list[object] = [HealthApi({"database": self._database_answers})]
+        if self._figures is not None:
+            own.append(MetricsApi(self._figures))
         features = (
             self.accounts,
             self.account_data,
@@ -95,10 +98,23 @@ class Features:
         async with self._core.db.read() as tx:
             await tx.value("SELECT 1")
 
+    def _gauges(self) -> list[Gauge]:
+        core, waiting = self._core, self.sync.notifier
+        return [
+            ("atrium_log_position", "The last entry of the log that this process has seen", lambda: core.tail.position),
+            ("atrium_log_appends_waiting", "Appends that are not written yet", lambda: core.log.waiting),
+            ("atrium_database_connections_used", "Database connections at work", lambda: core.db.used),
+            ("atrium_database_waiting", "Tasks that wait for a database connection", lambda: core.db.waiting),
+            ("atrium_syncs_waiting", "Long polls under way", lambda: waiting.waiting),
+        ]
+
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""
+        figures = {} if self._figures is None or not self._figures.shared else {"figures": self._figures.run()}
         return {
+            **figures,
             "graph.compaction": self._core.compaction.run(),
+            "graph.upkeep": self._core.upkeep.run(),
             **self.accounts.loops(),
             **self.ephemeral.loops(),
             **self.presence.loops(),
