@@ -10,6 +10,7 @@ from typing import NamedTuple
 from homeserver.graph.refs import JOIN
 from homeserver.graph.room import Room
 from homeserver.log.entries import Position
+from homeserver.sync.rooms.lazy import Given
 from homeserver.sync.rooms.summary import changes_summary
 from homeserver.sync.rooms.timeline import Timeline
 from homeserver.sync.types import Ask
@@ -26,6 +27,8 @@ class Key(NamedTuple):
     start: Position
     """Where the timeline begins: limits may differ."""
     state_after: str | None
+    members: frozenset[int]
+    """Member events of senders that a reader who loads members lazily has not been given yet."""
 
 
 class SharedSections:
@@ -56,14 +59,16 @@ def has_plain_wishes(ask: Ask) -> bool:
         and not ask.ignored
         and wanted.event_fields is None
         and wanted.event_format == "client"
-        and not wanted.room.state.lazy_load_members
         and not wanted.room.timeline.selective
         and not wanted.room.state.selective
     )
 
 
-def key_of(ask: Ask, room: Room, timeline: Timeline) -> Key | None:
-    """None where the reader's section is their own: membership changed, own messages, gaps, summaries."""
+def key_of(ask: Ask, room: Room, timeline: Timeline, given: Given | None) -> Key | None:
+    """None where the reader's section is their own: membership changed, own messages, gaps, summaries.
+
+    `given`: the member events that a reader who loads members lazily has; None: they have all.
+    """
     assert ask.since is not None
     member = room.members.get(ask.requester.user_id)
     if member is None or member.membership != JOIN or timeline.limited or not timeline.events:
@@ -76,4 +81,10 @@ def key_of(ask: Ask, room: Room, timeline: Timeline) -> Key | None:
             return None
         if stored.replaced is not None and stored.replaced.ref.nid <= member.event_nid:
             return None  # not everybody may see what was there before them
-    return Key(room.name.nid, ask.since, ask.upto, timeline.start, ask.state_after)
+    nid = room.name.nid
+    members: set[int] = set()
+    if given is not None:
+        senders = {stored.event.sender for stored in timeline.events}
+        members = {found.event_nid for sender in senders if (found := room.members.get(sender))}
+    fresh = frozenset(at for at in members if (nid, at) not in (given or ()))
+    return Key(nid, ask.since, ask.upto, timeline.start, ask.state_after, fresh)

@@ -141,14 +141,18 @@ class RoomsStream:
         """
         if not has_plain_wishes(ask):
             return rooms, {}
+        lazy = ask.filter.room.state.lazy_load_members
+        given = self._given_already(ask) if lazy else None
         own: dict[int, Room] = {}
         keys: dict[int, Key] = {}
         for nid, room in rooms.items():
             plain = nid in kinds.joined and nid not in kinds.new and nid in timelines
-            key = key_of(ask, room, timelines[nid]) if plain else None
+            key = key_of(ask, room, timelines[nid], given) if plain else None
             section = self._shared.get(key) if key else None
-            if section is not None:
+            if key is not None and section is not None:
                 part.join[nid] = section
+                if key.members:
+                    self._remember_given(ask, {(nid, at) for at in key.members})
                 continue
             own[nid] = room
             if key is not None:
@@ -195,7 +199,7 @@ class RoomsStream:
         wanted = ask.filter.room.state
         lazy = wanted.lazy_load_members
         # A client without a filter gets every member at once; what it was given before is of no concern.
-        given = self._acknowledged(ask) if lazy and not wanted.include_redundant_members else set()
+        given = self._given_already(ask) if lazy else set()
         sent: Given = set()
         for nid, room in work.rooms.items():
             visible = work.visible.get(room, [])
@@ -218,7 +222,7 @@ class RoomsStream:
             work.state[nid] = chosen
         await self._withhold(work)
         if lazy:
-            self._given.sent(ask.requester.user_nid, ask.requester.device_id or "", ask.upto, sent)
+            self._remember_given(ask, sent)
 
     async def _withhold(self, work: _Work) -> None:
         """Of rooms the user did not leave as a member (an invite turned down, a ban on top), only state they may see."""
@@ -248,8 +252,14 @@ class RoomsStream:
             {room.name.nid: [item.stored.nid for item in items] for room, items in seen.items()}
         )
 
-    def _acknowledged(self, ask: Ask) -> Given:
+    def _given_already(self, ask: Ask) -> Given:
+        """Member events that a client which loads members lazily need not be given again."""
+        if ask.filter.room.state.include_redundant_members:
+            return set()
         return self._given.acknowledged(ask.requester.user_nid, ask.requester.device_id or "", ask.since)
+
+    def _remember_given(self, ask: Ask, members: Given) -> None:
+        self._given.sent(ask.requester.user_nid, ask.requester.device_id or "", ask.upto, members)
 
     def _people(self, work: _Work, nid: int, visible: Iterable[Visible]) -> set[str]:
         """Whose member events a lazy client needs: senders, heroes, and on a whole state its own (FILT-05, SYNC-10)."""

@@ -169,6 +169,29 @@ async def test_lazy_clients_get_the_members_they_need(server: Server) -> None:
     assert dave.user_id in people(joined(await alice.sync(filter=lazy), room)), "a change in the gap"
 
 
+async def test_lazy_clients_at_the_same_place_are_each_given_whom_they_lack(server: Server) -> None:
+    """FILT-04: what they are told is made once, but for the members that one of them has and another has not."""
+    room, (alice, bob, carol, dave) = await meeting(server, "alice", "bob", "carol", "dave", name="Named")
+    plain: dict[str, Any] = {"room": {"timeline": {"limit": 5}}}
+    lazy: dict[str, Any] = {"room": {**plain["room"], "state": {"lazy_load_members": True}}}
+    await bob.send(room, "of whom nothing is shown")
+    one = {"room": {"timeline": {"limit": 0}, "state": {"lazy_load_members": True}}}
+    for user in (alice, carol, dave):
+        await user.sync(filter=one)
+    await bob.send(room, "of which alice and carol learn who bob is")
+    for user, wish, given in (
+        (alice, lazy, {bob.user_id}),
+        (dave, plain, set()),
+        (carol, lazy, {bob.user_id}),
+    ):
+        assert people(joined(await user.sync(filter=wish), room)) == given
+    for lacking in ({bob.user_id}, set()):
+        event = await bob.send(room, "to all three")
+        answers = [joined(await user.sync(filter=lazy), room) for user in (alice, dave, carol)]
+        assert [ids(answer) for answer in answers] == [[event]] * 3
+        assert [people(answer) for answer in answers] == [set(), lacking, set()]
+
+
 async def test_lazy_clients_get_the_heroes_too(server: Server) -> None:
     """SYNC-10."""
     room, (alice, bob, carol) = await meeting(server, "alice", "bob", "carol")
