@@ -45,3 +45,11 @@ class EventEntry(Entry, frozen=True):
     """States made by resolution that it, or the room with it, stands on."""
     redacts: Stored | None = None
     """The event that this redaction takes effect on, if it may and is here."""
+    overruled: StateChange | None = None
+    """Of a state event that does not become current state, because branches met: what stands at its key."""
+
+    @property
+    def by_resolution(self) -> list[StateChange]:
+        """Changes of the room's current state that no client reads off the event itself."""
+        own = self.stored.event.event_id
+        return [change for change in self.changes if change.ref is None or change.ref.event_id != own]

@@ -6,7 +6,7 @@ spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from homeserver.events import auth_rules
@@ -51,6 +51,16 @@ class _Before(NamedTuple):
     new: NewState | None
 
 
+class _After(NamedTuple):
+    """The room with an event in it."""
+
+    extremities: tuple[EventRef, ...]
+    room_state: StateRef
+    changes: tuple[StateChange, ...] = ()
+    new: NewState | None = None
+    overruled: StateChange | None = None
+
+
 class Receiver:
     """One per process."""
 
@@ -91,7 +101,6 @@ class Receiver:
             try:
                 await self._log.add(Append([entry]))
             except Conflict:
-                before = await self._before(room, prev)  # a state that was found may be gone
                 continue
             return entry.stored
         raise Unavailable("The room is too busy, try again")
@@ -171,6 +180,7 @@ class Receiver:
         before: _Before,
         rejected: bool,
     ) -> EventEntry:
+        base, current = room.extremities, room.room_state
         flags = REJECTED if rejected else SOFT_FAILED if await self._soft_fails(room, event) else 0
         nids = await self._interning.user_nids(_users_of(event))
         key_nid = (await self._interning.key_nids([event.key]))[event.key] if event.key is not None else None
@@ -187,60 +197,83 @@ class Receiver:
             replaced=_replaced(old),
             facts=await self._facts(room, event, before.state),
         )
-        base, extremities = room.extremities, room.extremities
-        room_state = room.room_state
-        changes: tuple[StateChange, ...] = ()
-        new = [before.new] if before.new else []
+        after = _After(base, current)
         if not flags:
-            seen = {each.nid for each in prev}
-            others = [each for each in base if each.nid not in seen]
-            extremities = (*others, ref)
-            after = before.state if key_nid is None else {**before.state, key_nid: OWN}
-            state = await self._resolver.resolve(
-                room.name.version, [after, *await self._states_after(others)], event
+            after = await self._after(
+                room, base, current, stored, {each.nid for each in prev}, before, key_nid
             )
-            if not others and before.ref.nid == room.room_state.nid:
-                room_state = before.ref if key_nid is None else StateRef(before.ref.height + 1, event=ref)
-            else:
-                made = await self._resolver.new_state(state, room.room_state.nid)
-                new.append(made)
-                room_state = StateRef(made.height, nid=made.nid)
-            changes = await self._changes(room, state, event, ref)
         return EventEntry(
             stored=stored,
             base=base,
-            extremities=extremities,
-            room_state=room_state,
+            extremities=after.extremities,
+            room_state=after.room_state,
             prev=tuple(each.ref for each in prev),
             auth=tuple(each.ref for each in auth),
-            changes=changes,
+            changes=after.changes,
             key_nid=key_nid,
             replaces=old.ref if old else None,
-            new_states=tuple(new),
+            new_states=tuple(new for new in (before.new, after.new) if new is not None),
+            overruled=after.overruled,
         )
+
+    async def _after(  # noqa: PLR0917  # one value each, called in one place
+        self,
+        room: Room,
+        base: Sequence[EventRef],
+        current: StateRef,
+        stored: Stored,
+        prev: Collection[int],
+        before: _Before,
+        key_nid: int | None,
+    ) -> _After:
+        """The room once the event is in."""
+        event, ref = stored.event, stored.ref
+        others = [each for each in base if each.nid not in prev]
+        state = before.state if key_nid is None else {**before.state, key_nid: OWN}
+        made: NewState | None = None
+        if not others:
+            room_state = before.ref if key_nid is None else StateRef(before.ref.height + 1, event=ref)
+        else:
+            branches = [state, *await self._states_after(others)]
+            state = await self._resolver.resolve(room.name.version, branches, event)
+            if state == await self._states.load(current.nid):
+                room_state = current
+            else:
+                made = await self._resolver.new_state(state, current.nid)
+                room_state = StateRef(made.height, nid=made.nid)
+        changes = await self._changes(current, state, event, ref)
+        overruled = None
+        if key_nid is not None and state.get(key_nid) != OWN:
+            overruled = await self._standing(key_nid, state.get(key_nid))
+        return _After((*others, ref), room_state, changes, made, overruled)
+
+    async def _standing(self, key_nid: int, nid: int | None) -> StateChange:
+        """What stands at a key."""
+        names = await self._interning.keys([key_nid])
+        stored = await self._events.one(nid) if nid else None
+        return StateChange(names[key_nid], key_nid, stored.ref if stored else None)
 
     async def _states_after(self, refs: Sequence[EventRef]) -> list[StateMap]:
         loaded = await self._events.load([ref.nid for ref in refs])
         return [await self._states.load(loaded[ref.nid].state_after_nid) for ref in refs]
 
     async def _changes(
-        self, room: Room, state: StateMap, own: Event, ref: EventRef
+        self, current: StateRef, state: StateMap, own: Event, ref: EventRef
     ) -> tuple[StateChange, ...]:
         """What makes the room's current state this one."""
-        names = await self._interning.keys(state)
-        wanted = {names[key]: (key, nid) for key, nid in state.items()}
-        changed = {key: value for key, value in wanted.items() if room.state.get(key) != value[1]}
-        gone = [key for key in room.state if key not in wanted]
-        numbers = await self._interning.find_key_nids(gone)
-        events = await self._events.load([nid for _, nid in changed.values() if nid != OWN])
-        users = [UserId(key[1]) for key in (*changed, *gone) if key[0] == MEMBER]
+        now = await self._states.load(current.nid)
+        changed = dict(state.items() - now.items())
+        gone = now.keys() - state.keys()
+        names = await self._interning.keys([*changed, *gone])
+        events = await self._events.load([nid for nid in changed.values() if nid != OWN])
+        users = [UserId(names[key][1]) for key in (*changed, *gone) if names[key][0] == MEMBER]
         nids = await self._interning.user_nids(users)
         found: list[StateChange] = []
-        for key, (key_nid, nid) in changed.items():
+        for key_nid, nid in changed.items():
             event = own if nid == OWN else events[nid].event
             place = ref if nid == OWN else events[nid].ref
-            found.append(self._change(key, key_nid, place, event.membership, nids))
-        found += [self._change(key, numbers[key], None, None, nids) for key in gone]
+            found.append(self._change(names[key_nid], key_nid, place, event.membership, nids))
+        found += [self._change(names[key_nid], key_nid, None, None, nids) for key_nid in gone]
         return tuple(found)
 
     def _change(

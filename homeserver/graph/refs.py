@@ -14,6 +14,8 @@ MEMBERSHIP_NAMES = {number: name for name, number in MEMBERSHIPS.items()}
 REJECTED, SOFT_FAILED, OUTLIER = 1, 2, 4
 HIDDEN = REJECTED | SOFT_FAILED | OUTLIER
 """Flags of events that are never shown to clients."""
+STATELESS = REJECTED | OUTLIER
+"""Flags of state events that are not in the state after them. spec: server-server-api/#soft-failure (FED-13)"""
 
 
 class EventRef:

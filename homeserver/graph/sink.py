@@ -5,7 +5,7 @@ Before that, under the lock on the log's head, it compares the room each event w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ class _Feed(msgspec.Struct, array_like=True):
     height: int
     changes: list[tuple[str, str, int, int, str, int, int | None, int | None, bool]]
     redacts: int
+    overruled: tuple[str, str, int, int, str, int, int | None, int | None, bool] | None = None
 
 
 class EventSink:
@@ -44,15 +45,12 @@ class EventSink:
         events = [entry for append in appends for entry in append.entries if isinstance(entry, EventEntry)]
         rooms = sorted({entry.stored.room_nid for entry in events if entry.base})
         found = store.find_extremities(batch, rooms) if rooms else None
-        known = sorted({state.nid for entry in events for state in entry.new_states if state.known})
-        held = store.hold_states(batch, known) if known else None
 
         def moved_on(refused: Refused) -> Refused:
             heads: _Heads = {room: tuple(nids) for room, nids in found.result} if found else {}
-            gone = set(known).difference(nid for (nid,) in held.result) if held else set()
             conflicts: Refused = {}
             for number, append in enumerate(appends):
-                moved = None if number in refused else _advance(heads, append, gone)
+                moved = None if number in refused else _advance(heads, append)
                 if moved is not None:
                     heads.update(moved)
                     continue
@@ -89,6 +87,7 @@ class EventSink:
                 entry.room_state.height,
                 [_flat(change) for change in entry.changes],
                 entry.redacts.nid if entry.redacts else 0,
+                _flat(entry.overruled) if entry.overruled else None,
             )
         )
 
@@ -107,19 +106,18 @@ class EventSink:
                 room_state=StateRef(feed.height, nid=feed.state_nid),
                 changes=tuple(_unflat(change) for change in feed.changes),
                 redacts=stored.get(feed.redacts),
+                overruled=_unflat(feed.overruled) if feed.overruled else None,
             )
             result.append(Written(position, entry))
         return result
 
 
-def _advance(heads: _Heads, append: Append, gone: Collection[int]) -> _Heads | None:
-    """The heads after an append; None if it does not fit on them, or stands on a state that is gone."""
+def _advance(heads: _Heads, append: Append) -> _Heads | None:
+    """The heads after an append; None if it does not fit on them."""
     moved: _Heads = {}
     for entry in append.entries:
         if not isinstance(entry, EventEntry):
             continue
-        if any(state.known and state.nid in gone for state in entry.new_states):
-            return None
         room = entry.stored.room_nid
         head = moved.get(room, heads.get(room, ()))
         # References of this batch have no number yet: they are the same object or they do not fit.

@@ -11,7 +11,7 @@ from homeserver.events.client_format import client_event_bytes
 from homeserver.events.event import Event
 from homeserver.events.push_facts import NO_FACTS, Facts
 from homeserver.events.redaction import redact_event
-from homeserver.graph.refs import HIDDEN, MEMBERSHIP_NAMES, EventRef, StateRef
+from homeserver.graph.refs import HIDDEN, MEMBERSHIP_NAMES, STATELESS, EventRef, StateRef
 from homeserver.matrix import json
 
 
@@ -93,7 +93,8 @@ class Stored:
     @property
     def state_after_nid(self) -> int:
         """The state with this event in it."""
-        accepted_state = self.event.state_key is not None and not self.flags & HIDDEN
+        # Soft failed events are part of the state after them: resolution decides what becomes of them.
+        accepted_state = self.event.state_key is not None and not self.flags & STATELESS
         return self.ref.nid if accepted_state else self.state_before.nid
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from homeserver.events.event import Event
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.refs import LEAVE, STATELESS
 from homeserver.graph.resolved import OWN, NewState
 from homeserver.log.entries import Written
 from homeserver.storage.tx import Later, Pipeline
@@ -18,16 +19,6 @@ def find_extremities(batch: Pipeline, room_nids: list[int]) -> Later[list[tuple[
     """(room_nid, its forward extremities) of rooms that exist."""
     return batch.all(
         "SELECT room_nid, extremities FROM rooms WHERE room_nid = ANY(%(nids)s::bigint[])", nids=room_nids
-    )
-
-
-def hold_states(batch: Pipeline, state_nids: list[int]) -> Later[list[tuple[int]]]:
-    """Those of the states that are here; nobody takes them away until the transaction has ended."""
-    return batch.all(
-        """
-        SELECT state_nid FROM state WHERE state_nid = ANY(%(nids)s::bigint[]) ORDER BY state_nid FOR KEY SHARE
-        """,
-        nids=state_nids,
     )
 
 
@@ -102,21 +93,39 @@ def _insert_rooms(batch: Pipeline, new: dict[int, Event]) -> None:
 
 
 def write_state(batch: Pipeline, written: Batch) -> None:
-    """States made by resolution, and what becomes of current state and memberships. The state after a state event follows
-    from its own row, and is not written (`state_rows`).
-    """
-    made = [(position, entry, state) for position, entry in written for state in entry.new_states if not state.known]
+    """The state after each state event, states made by resolution, and what it makes of current state and memberships."""
+    own = [e for e in written if e.entry.key_nid is not None and not e.entry.stored.flags & STATELESS]
+    if own:
+        _insert_own_states(batch, own)
+    made = [(position, entry, state) for position, entry in written for state in entry.new_states]
     if made:
         _insert_resolved_states(batch, made)
+    _insert_resets(batch, written)
     changed = [item for item in written if item.entry.changes]
     if not changed:
         return
     _upsert_current_state(batch, changed)
     local = [
-        (position, e, c) for position, e in changed for c in e.changes if c.local and c.membership and c.ref
+        (position, e, c) for position, e in changed for c in e.changes if c.local and c.user_nid is not None
     ]
     if local:
         _insert_memberships(batch, local)
+
+
+def _insert_own_states(batch: Pipeline, written: Batch) -> None:
+    batch.execute(
+        """
+        INSERT INTO state (state_nid, parent, room_nid, height, keys, events)
+        SELECT nid, parent, room, height, ARRAY[key], ARRAY[nid]
+        FROM unnest(%(nids)s::bigint[], %(parents)s::bigint[], %(rooms)s::bigint[], %(heights)s::int[], %(keys)s::int[])
+             AS row (nid, parent, room, height, key)
+        """,
+        nids=[position for position, _ in written],
+        parents=[e.stored.state_before.nid for _, e in written],
+        rooms=[e.stored.room_nid for _, e in written],
+        heights=[e.stored.state_before.height + 1 for _, e in written],
+        keys=[e.key_nid for _, e in written],
+    )
 
 
 def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntry, NewState]]) -> None:
@@ -126,11 +135,10 @@ def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntr
 
     batch.execute(
         """
-        INSERT INTO state (state_nid, parent, room_nid, height, keys, events, content)
-        SELECT nid, parent, room, height, keys::int[], events::bigint[], nullif(content, '')
+        INSERT INTO state (state_nid, parent, room_nid, height, keys, events)
+        SELECT nid, parent, room, height, keys::int[], events::bigint[]
         FROM unnest(%(nids)s::bigint[], %(parents)s::bigint[], %(rooms)s::bigint[], %(heights)s::int[],
-                    %(keys)s::text[], %(events)s::text[], %(contents)s::bytea[])
-             AS row (nid, parent, room, height, keys, events, content)
+                    %(keys)s::text[], %(events)s::text[]) AS row (nid, parent, room, height, keys, events)
         """,
         nids=[state.nid for _, _, state in made],
         parents=[state.parent for _, _, state in made],
@@ -138,7 +146,26 @@ def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntr
         heights=[state.height for _, _, state in made],
         keys=[literal(state.keys) for _, _, state in made],
         events=[literal(at if nid == OWN else nid for nid in state.keys.values()) for at, _, state in made],
-        contents=[state.content or b"" for _, _, state in made],
+    )
+
+
+def _insert_resets(batch: Pipeline, written: Batch) -> None:
+    """What current state became where branches met: nothing else tells clients who come back later (SYNC-07)."""
+    rows = [(at, entry, change, True) for at, entry in written for change in entry.by_resolution]
+    rows += [(at, entry, entry.overruled, False) for at, entry in written if entry.overruled is not None]
+    if not rows:
+        return
+    batch.execute(
+        """
+        INSERT INTO state_resets (room_nid, position, key_nid, event_nid, changed)
+        SELECT * FROM unnest(%(rooms)s::bigint[], %(positions)s::bigint[], %(keys)s::int[], %(events)s::bigint[],
+                             %(changed)s::bool[])
+        """,
+        rooms=[entry.stored.room_nid for _, entry, _, _ in rows],
+        positions=[at for at, _, _, _ in rows],
+        keys=[change.key_nid for _, _, change, _ in rows],
+        events=[change.ref.nid if change.ref else 0 for _, _, change, _ in rows],
+        changed=[changed for _, _, _, changed in rows],
     )
 
 
@@ -182,7 +209,8 @@ def _insert_memberships(batch: Pipeline, rows: list[tuple[int, EventEntry, State
         users=[change.user_nid for _, _, change in rows],
         events=[position for position, _, _ in rows],
         rooms=[entry.stored.room_nid for _, entry, _ in rows],
-        memberships=[change.membership for _, _, change in rows],
+        # What resolution took away is a leave.
+        memberships=[change.membership or LEAVE for _, _, change in rows],
     )
 
 

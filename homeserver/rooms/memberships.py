@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from homeserver.graph.entry import EventEntry
-from homeserver.graph.refs import JOIN
+from homeserver.graph.refs import JOIN, LEAVE
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
 from homeserver.rooms import store
@@ -22,8 +22,10 @@ class Own(NamedTuple):
 
     membership: int
     position: Position
-    """Of the membership event."""
+    """Since when: that of the membership event, or of the event with which resolution made it so."""
     forgotten: bool
+    event_nid: int = 0
+    """The membership event; 0 if resolution took it away."""
 
 
 class UserRooms:
@@ -75,7 +77,9 @@ class Memberships:
                 position, rows = await store.read_memberships(tx, user_nid)
             if position < self._tail.floor:
                 continue
-            loaded = UserRooms(position, {room: Own(m, at, bool(gone)) for room, m, at, gone in rows})
+            loaded = UserRooms(
+                position, {room: Own(m, at, bool(gone), nid) for room, m, at, gone, nid in rows}
+            )
             for written in self._tail.since(position) if position < self._tail.position else ():
                 self._apply_to(user_nid, loaded, written.position, written.entry)
             self._users[user_nid] = loaded
@@ -111,10 +115,11 @@ class Memberships:
             for change in entry.changes:
                 if change.user_nid != user_nid:
                     continue
-                if change.ref is None or change.membership is None:
-                    user.set(entry.stored.room_nid, None)
-                else:
-                    user.set(entry.stored.room_nid, Own(change.membership, change.ref.nid, False))
+                room = entry.stored.room_nid
+                if change.ref is not None and change.membership is not None:
+                    user.set(room, Own(change.membership, position, False, change.ref.nid))
+                elif room in user.rooms:
+                    user.set(room, Own(LEAVE, position, False))  # whoever is nothing any more has left
 
 
 def _joined(rooms: dict[int, Own]) -> frozenset[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from homeserver.graph.refs import LEAVE
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import RoomAlias
 from homeserver.storage.tx import Pipeline, Tx
@@ -92,19 +93,34 @@ async def find_forgotten(tx: Tx, user_nid: int) -> dict[int, Position]:
     )
 
 
-async def read_memberships(tx: Tx, user_nid: int) -> tuple[Position, list[tuple[int, int, Position, bool]]]:
-    """The log's position, and (room_nid, membership, position of its event, forgotten) of a user's rooms. `tx`: one snapshot."""
+async def read_memberships(
+    tx: Tx, user_nid: int
+) -> tuple[Position, list[tuple[int, int, Position, bool, int]]]:
+    """The log's position, and (room_nid, membership, since when, forgotten, its event) of a user's rooms.
+
+    `tx`: one snapshot. Memberships that resolution took away are leaves, without an event.
+    """
     async with tx.pipeline() as batch:
         head = batch.one("SELECT position FROM log_head")
         rows = batch.all(
             """
-            SELECT c.room_nid, c.membership, c.event_nid, f.position IS NOT NULL
-            FROM current_state c
+            WITH own AS (
+                SELECT room_nid, membership, event_nid, greatest(event_nid, (
+                    SELECT max(r.position) FROM state_resets r
+                    WHERE r.room_nid = c.room_nid AND r.key_nid = c.key_nid AND r.changed)) AS since
+                FROM current_state c WHERE user_nid = %(user)s AND membership IS NOT NULL
+                UNION ALL
+                SELECT room_nid, %(leave)s, 0, max(event_nid) FROM memberships m
+                WHERE user_nid = %(user)s AND NOT EXISTS (
+                    SELECT 1 FROM current_state c WHERE c.user_nid = m.user_nid AND c.room_nid = m.room_nid)
+                GROUP BY room_nid
+            )
+            SELECT o.room_nid, o.membership, o.since, f.position IS NOT NULL, o.event_nid FROM own o
             LEFT JOIN forgotten_rooms f
-                ON f.user_nid = c.user_nid AND f.room_nid = c.room_nid AND f.position = c.event_nid
-            WHERE c.user_nid = %(user)s AND c.membership IS NOT NULL
+                ON f.user_nid = %(user)s AND f.room_nid = o.room_nid AND f.position = o.since
             """,
             user=user_nid,
+            leave=LEAVE,
         )
     assert head.result is not None
     return head.result[0], rows.result

@@ -9,6 +9,7 @@ from homeserver.sync.audiences import Audiences
 from homeserver.sync.filters import FilterService
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.rooms.classify import Classifier
+from homeserver.sync.rooms.resets import ResetReader
 from homeserver.sync.rooms.state import StateReader
 from homeserver.sync.rooms.stream import RoomsStream
 from homeserver.sync.rooms.stripped import StrippedRooms
@@ -43,6 +44,7 @@ class SyncFeature:
             Classifier(core.db, core.interning),
             Timelines(core.db, core.events),
             StateReader(core.db, core.states, core.interning),
+            ResetReader(core.db, core.interning),
             StrippedRooms(core.events, core.states, core.interning),
         )
         core.tail.attach(stream)

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from homeserver.events.event import Event
 from homeserver.events.filtering import RoomEventFilter
+from homeserver.graph.receive import MissingEvents
 from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import RoomId
 from homeserver.matrix.tokens import parse_token
 from homeserver.web.auth import Requester
+from tests.support.forks import Fork
 from tests.support.graph import Process, process
 
 STEPS = 70
@@ -102,6 +105,44 @@ def _apply(state: State, events: Any) -> None:
             state[event["type"], event["state_key"]] = event["event_id"]
 
 
+@dataclass
+class Elsewhere:
+    """Events of other servers that are on their way: branches from what a room once was."""
+
+    chance: random.Random
+    on_their_way: list[Event] = field(default_factory=list)
+
+    async def fork(self, here: Process, people: list[Requester], room_id: RoomId) -> None:
+        """Two lines from the room as it is, of people who do not hear of each other."""
+        fork = await Fork.of(here, room_id)
+        for _ in range(2):
+            branch = fork.branch()
+            for _ in range(self.chance.randrange(1, 4)):
+                sender, target = self.chance.choice(people).user_id, self.chance.choice(people).user_id
+                levels = dict(fork.branch().state["m.room.power_levels", ""].content)
+                levels["users"] = {**levels["users"], target: self.chance.choice([0, 50, 100])}
+                kind, key, content = self.chance.choice(
+                    [
+                        ("m.room.name", "", {"name": str(self.chance.random())}),
+                        ("m.room.topic", "", {"topic": str(self.chance.random())}),
+                        ("m.room.member", target, {"membership": self.chance.choice(["ban", "leave"])}),
+                        ("m.room.member", sender, {"membership": "join", "x": self.chance.randrange(9**9)}),
+                        ("m.room.join_rules", "", {"join_rule": self.chance.choice(["public", "invite"])}),
+                        ("m.room.power_levels", "", levels),
+                        ("m.room.message", None, {"body": str(self.chance.random()), "msgtype": "m.text"}),
+                    ]
+                )
+                self.on_their_way.append(branch.says(sender, kind, key, content))
+
+    async def arrive(self, here: Process) -> None:
+        """Some of them, in an order that keeps each line's."""
+        for event in list(self.on_their_way):
+            if self.chance.random() < 0.6:
+                with contextlib.suppress(MissingEvents):
+                    await here.core.receiver.receive(event)
+                    self.on_their_way.remove(event)
+
+
 async def _act(chance: random.Random, here: Process, people: list[Requester], rooms: list[RoomId]) -> None:
     who, other = chance.sample(people, 2)
     room_id = chance.choice(rooms) if rooms else None
@@ -129,6 +170,57 @@ async def _act(chance: random.Random, here: Process, people: list[Requester], ro
         await getattr(membership, act)(who, room_id)
     else:
         await getattr(membership, act)(who, room_id, other.user_id)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_with_state_after_the_sum_holds_where_branches_meet(
+    database: str, tmp_path: Path, seed: int
+) -> None:
+    """SYNC-05, SYNC-06, SYNC-07: resolution changes state behind the timeline's back."""
+    chance = random.Random(100 + seed)  # reproducible
+    async with (
+        process(database, tmp_path, alone=False) as one,
+        process(database, tmp_path, alone=False) as two,
+    ):
+        people = [await one.user(name) for name in ("alice", "bob", "carol")]
+        room_id = await one.room(
+            people[0], preset="public_chat", room_version=chance.choice(["2", "11", "12"])
+        )
+        elsewhere = Elsewhere(chance)
+        # Some sync all the time, one comes back when memory no longer reaches back to where they were.
+        clients = [
+            Client(who, state_after=True, lazy=False, limit=chance.choice([1, 3, 20])) for who in people
+        ]
+        away = Client(people[0], state_after=True, lazy=False, limit=chance.choice([1, 5]))
+        await away.sync(one)
+        for _ in range(STEPS // 2):
+            here = chance.choice([one, two])
+            await here.core.tail.fresh()
+            act = chance.choice(["fork", "arrive", "arrive", "here"])
+            if act == "fork":
+                await elsewhere.fork(here, people, room_id)
+            elif act == "arrive":
+                await elsewhere.arrive(here)
+            else:
+                with contextlib.suppress(MatrixError):
+                    await _act(chance, here, people, [room_id])
+            for client in clients:
+                if chance.random() < 0.3:
+                    await client.sync(chance.choice([one, two]))
+        for client in clients:
+            await client.sync(chance.choice([one, two]))
+        async with process(database, tmp_path, alone=False) as later:
+            await away.sync(later)
+            for client in [*clients, away]:
+                fresh = Client(client.who, state_after=True, lazy=False, limit=10)
+                await fresh.sync(later)
+                assert client.rooms.keys() == fresh.rooms.keys()
+                for name, room in client.rooms.items():
+                    room.state = {key: at for key, at in room.state.items() if key in fresh.rooms[name].state}
+                    assert room.state == fresh.rooms[name].state
+            for known in [await here.core.rooms.known(room_id) for here in (one, two, later)]:
+                by_chain = await one.core.states.load(known.room_state.nid)
+                assert sorted(by_chain.values()) == sorted(known.state.values())
 
 
 @pytest.mark.parametrize("seed", range(8))

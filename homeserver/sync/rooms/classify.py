@@ -88,15 +88,22 @@ class Classifier:
                 return await store.memberships_at(tx, ask.requester.user_nid, changed, ask.since)
         found: dict[int, int] = {}
         seen: set[int] = set()
+        resolved: set[int] = set()
         for _, entry in ask.recent.get(EventEntry, ()):
             room = entry.stored.room_nid
             if room not in changed or room in seen:
                 continue
             if any(change.user_nid == ask.requester.user_nid for change in entry.changes):
                 seen.add(room)
+                if any(change.user_nid == ask.requester.user_nid for change in entry.by_resolution):
+                    resolved.add(room)  # no event says what was before
+                    continue
                 replaced = entry.stored.replaced
                 content = json.loads(replaced.content) if replaced else {}
                 found[room] = MEMBERSHIPS.get(str(content.get("membership")), 0)
+        if resolved:
+            async with self._db.read() as tx:
+                found |= await store.memberships_at(tx, ask.requester.user_nid, resolved, ask.since)
         return found
 
 

@@ -18,6 +18,7 @@ from homeserver.graph.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
+from homeserver.sync.rooms.resets import Reset, Resets
 from homeserver.sync.rooms.timeline import Timeline
 from homeserver.sync.types import Ask
 
@@ -32,60 +33,94 @@ class StateReader:
         self._states = states
         self._interning = interning
 
-    async def whole(self, room: Room, timeline: Timeline | None, ask: Ask) -> StateNids:
-        """All state at the timeline's beginning, or with `state_after` at its end."""
+    async def whole(self, room: Room, timeline: Timeline | None, ask: Ask, *, joined: bool) -> StateNids:
+        """All state at the timeline's beginning, or with `state_after` at its end.
+
+        `joined`: the reader may know the present; else the timeline ends where they left.
+        """
         raw = timeline.raw if timeline else []
         if raw and _is_line(room, raw):
             return dict(room.state) if ask.state_after else _rolled_back(room.state, raw)
-        state_nid = (
-            (raw[-1].state_after_nid if ask.state_after else raw[0].state_before.nid)
-            if raw
-            else room.room_state.nid
-        )
+        if joined and (ask.state_after or not raw):
+            return dict(room.state)
+        if not raw:
+            return await self._named(ask.memberships[room.name.nid].event_nid)  # the state after leaving
+        before = await self._named(raw[-1].state_after_nid if ask.state_after else raw[0].state_before.nid)
+        if not joined:
+            return before
+        # Branches have met since. What is current and not in the timeline must be said here (SYNC-07).
+        shown = {stored.nid for stored in raw}
+        chosen = {key: before.get(key, 0) if at in shown else at for key, at in room.state.items()}
+        return {key: at for key, at in chosen.items() if at}
+
+    async def _named(self, state_nid: int) -> StateNids:
         by_nid = await self._states.load(state_nid)
         keys = await self._interning.keys(by_nid.keys())
         return {keys[key]: event for key, event in by_nid.items()}
 
     async def changed(
-        self, ask: Ask, timelines: Mapping[int, Timeline], known: Mapping[int, Position]
+        self, ask: Ask, timelines: Mapping[int, Timeline], known: Mapping[int, Position], resets: Resets
     ) -> dict[int, set[int]]:
-        """room_nid -> state events the client has to learn beside the timeline: those of the gap before it.
+        """room_nid -> state events the client has to learn beside the timeline: those of the gap before it, and what
+        resolution has made of the state since.
 
         With `state_after` also those inside it. `known`: rooms -> where their stretch ends. At most one query.
         """
         assert ask.since is not None
-        found: dict[int, set[int]] = {}
         gaps: dict[int, tuple[Position, Position]] = {}
         for room, upto in known.items():
-            timeline = timelines.get(room)
-            if timeline is None:
-                continue
-            if ask.state_after:
-                found[room] = {s.nid for s in _newest_per_key(timeline.raw)}
-            if timeline.start > ask.since:
-                gaps[room] = (ask.since, min(timeline.start, upto))
-        if not gaps:
-            return found
-        if ask.recent is not None:
-            for room, nids in self._gap_from_memory(ask, gaps).items():
-                found.setdefault(room, set()).update(nids)
-            return found
-        async with self._db.read() as tx:
-            for room, numbers in (await store.changed_state(tx, gaps)).items():
-                found.setdefault(room, set()).update(numbers)
+            start = timelines[room].start if room in timelines else upto
+            if start > ask.since:
+                gaps[room] = (ask.since, min(start, upto))
+        news = await self._of_gaps(ask, gaps) if gaps else {}
+        found: dict[int, set[int]] = {}
+        for room, upto in known.items():
+            changes = news.get(room, [])
+            resolved = [reset for reset in resets.get(room, ()) if reset.position <= upto]
+            if ask.state_after and room in timelines:
+                changes += _of_timeline(timelines[room], resolved)
+            if changes or resolved:
+                found[room] = _newest_per_key([*changes, *resolved])
         return found
 
-    def _gap_from_memory(
+    async def _of_gaps(
         self, ask: Ask, gaps: Mapping[int, tuple[Position, Position]]
-    ) -> dict[int, set[int]]:
-        assert ask.recent is not None
-        by_room: dict[int, dict[StateKey, int]] = {}
-        for position, entry in ask.recent.get(EventEntry, ()):
-            room = entry.stored.room_nid
-            key = entry.stored.event.key
-            if room in gaps and position <= gaps[room][1] and key is not None and not entry.stored.flags:
-                by_room.setdefault(room, {})[key] = position
-        return {room: set(keys.values()) for room, keys in by_room.items()}
+    ) -> dict[int, list[Reset]]:
+        """Events that became current state, room by room."""
+        if ask.recent is not None:
+            return _from_memory(ask, gaps)
+        async with self._db.read() as tx:
+            rows = await store.changed_state(tx, gaps)
+        keys = await self._interning.keys({key for pairs in rows.values() for key, _ in pairs})
+        return {room: [Reset(nid, keys[key], nid) for key, nid in pairs] for room, pairs in rows.items()}
+
+
+def _from_memory(ask: Ask, gaps: Mapping[int, tuple[Position, Position]]) -> dict[int, list[Reset]]:
+    assert ask.recent is not None
+    found: dict[int, list[Reset]] = {}
+    for position, entry in ask.recent.get(EventEntry, ()):
+        stored = entry.stored
+        key = stored.event.key
+        if key is None or stored.flags or entry.overruled is not None:
+            continue
+        gap = gaps.get(stored.room_nid)
+        if gap is not None and position <= gap[1]:
+            found.setdefault(stored.room_nid, []).append(Reset(position, key, position))
+    return found
+
+
+def _of_timeline(timeline: Timeline, resets: Sequence[Reset]) -> list[Reset]:
+    """Its state events that became current state."""
+    overruled = {(reset.position, reset.key) for reset in resets}
+    found = [Reset(each.nid, each.event.key, each.nid) for each in timeline.raw if each.event.key is not None]
+    return [each for each in found if each[:2] not in overruled]
+
+
+def _newest_per_key(changes: list[Reset]) -> set[int]:
+    newest: dict[StateKey, int] = {}
+    for change in sorted(changes, key=lambda change: change.position):
+        newest[change.key] = change.event_nid
+    return {nid for nid in newest.values() if nid}
 
 
 def _is_line(room: Room, raw: list[Stored]) -> bool:
@@ -119,7 +154,3 @@ def unseen_state(timeline: Timeline | None, visible: Sequence[Visible]) -> State
         for stored in timeline.raw
         if stored.event.key is not None and stored.nid not in shown
     }
-
-
-def _newest_per_key(raw: list[Stored]) -> list[Stored]:
-    return list({stored.event.key: stored for stored in raw if stored.event.key is not None}.values())

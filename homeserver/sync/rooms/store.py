@@ -32,25 +32,46 @@ async def newest_events(
     return found
 
 
-async def changed_state(tx: Tx, stretches: Mapping[int, tuple[Position, Position]]) -> dict[int, list[int]]:
-    """room_nid -> the newest state event of each key in (since, upto]."""
+async def changed_state(
+    tx: Tx, stretches: Mapping[int, tuple[Position, Position]]
+) -> dict[int, list[tuple[int, int]]]:
+    """room_nid -> (key, newest state event) in (since, upto]; those that did not become current state left out."""
     rows = await tx.all(
         """
-        SELECT row.room, e.event_nid
+        SELECT row.room, e.key_nid, e.event_nid
         FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS row (room, since, upto),
-             LATERAL (SELECT DISTINCT ON (key_nid) event_nid FROM events
+             LATERAL (SELECT DISTINCT ON (key_nid) key_nid, event_nid FROM events
                       WHERE room_nid = row.room AND key_nid IS NOT NULL AND event_nid > row.since
                             AND event_nid <= row.upto AND flags = 0
+                            AND NOT EXISTS (SELECT 1 FROM state_resets r
+                                            WHERE r.room_nid = row.room AND r.key_nid = events.key_nid
+                                                  AND r.position = events.event_nid)
                       ORDER BY key_nid, event_nid DESC) e
         """,
         rooms=list(stretches),
         since=[since for since, _ in stretches.values()],
         upto=[upto for _, upto in stretches.values()],
     )
-    found: dict[int, list[int]] = {}
-    for room, nid in rows:
-        found.setdefault(room, []).append(nid)
+    found: dict[int, list[tuple[int, int]]] = {}
+    for room, key_nid, nid in rows:
+        found.setdefault(room, []).append((key_nid, nid))
     return found
+
+
+async def find_resets(
+    tx: Tx, room_nids: list[int], since: Position, upto: Position
+) -> list[tuple[int, Position, int, int]]:
+    """(room_nid, position, key_nid, event_nid or 0): where current state is not what the last event says, oldest first."""
+    return await tx.all(
+        """
+        SELECT room_nid, position, key_nid, event_nid FROM state_resets
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND position > %(since)s AND position <= %(upto)s
+        ORDER BY position, changed
+        """,
+        rooms=room_nids,
+        since=since,
+        upto=upto,
+    )
 
 
 async def memberships_at(tx: Tx, user_nid: int, room_nids: Collection[int], at: Position) -> dict[int, int]:

@@ -24,6 +24,7 @@ from homeserver.rooms.entries import ForgetEntry
 from homeserver.sync.rooms.classify import Classified, Classifier, ends_stay
 from homeserver.sync.rooms.lazy import Given, GivenMembers
 from homeserver.sync.rooms.render import Renderer
+from homeserver.sync.rooms.resets import ResetReader, Resets
 from homeserver.sync.rooms.shared import Key, SharedSections, has_plain_wishes, key_of
 from homeserver.sync.rooms.state import StateReader, unseen_state
 from homeserver.sync.rooms.stripped import StrippedRooms
@@ -57,6 +58,7 @@ class _Work:
     visible: Mapping[Room, list[Visible]] = field(default_factory=dict)
     state: dict[int, list[int]] = field(default_factory=dict)
     """room_nid -> state events of its section."""
+    resets: Resets = field(default_factory=dict)
     heroes: dict[int, list[UserId]] = field(default_factory=dict)
     """Rooms whose summary is in the answer."""
 
@@ -64,7 +66,7 @@ class _Work:
 class RoomsStream:
     """One per process."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         rooms: Rooms,
         events: EventCache,
@@ -73,6 +75,7 @@ class RoomsStream:
         classifier: Classifier,
         timelines: Timelines,
         state: StateReader,
+        resets: ResetReader,
         stripped: StrippedRooms,
     ) -> None:
         self._rooms = rooms
@@ -82,6 +85,7 @@ class RoomsStream:
         self._classifier = classifier
         self._timelines = timelines
         self._state = state
+        self._resets = resets
         self._stripped = stripped
         self._given = GivenMembers()
         self._shared = SharedSections()
@@ -111,13 +115,15 @@ class RoomsStream:
         """Sections of all rooms with news."""
         kinds = await self._classifier.classify(ask)
         timelines = await self._timelines.of(ask, kinds)
-        shown = set(kinds.new) | set(kinds.left) | set(timelines)
+        resets = await self._resets.of(ask, kinds)
+        shown = set(kinds.new) | set(kinds.left) | set(timelines) | set(resets)
         if ask.full_state:
             shown |= kinds.joined
         rooms = await self._rooms.get_many(shown) if shown else {}
         part = RoomsPart()
-        own, keys = self._share(ask, kinds, timelines, rooms, part)
-        work = _Work(ask, kinds, {nid: timelines[nid] for nid in own if nid in timelines}, own)
+        sharing = timelines if not resets else {nid: t for nid, t in timelines.items() if nid not in resets}
+        own, keys = self._share(ask, kinds, sharing, rooms, part)
+        work = _Work(ask, kinds, {nid: timelines[nid] for nid in own if nid in timelines}, own, resets=resets)
         if own:
             await self._look(work)
             await self._choose_state(work)
@@ -176,6 +182,7 @@ class RoomsStream:
             # What a limited timeline leaves out may have changed the summary (SYNC-09).
             unseen = nid in work.timelines and work.timelines[nid].limited
             shown = visible.get(room, ())
+            unseen = unseen or nid in work.resets
             if unseen or self._is_whole(work, nid) or any(changes_summary(v.stored) for v in shown):
                 told[nid] = room
         naming = await self._events.load({event for room in told.values() for event in naming_events(room)})
@@ -190,11 +197,13 @@ class RoomsStream:
         ask = work.ask
         known = {
             room: work.kinds.left.get(room, ask.upto)
-            for room in work.timelines
-            if not self._is_whole(work, room)
+            for room in {**work.timelines, **work.resets}
+            if room in work.rooms and not self._is_whole(work, room)
         }
         changed = (
-            await self._state.changed(ask, work.timelines, known) if known and ask.since is not None else {}
+            await self._state.changed(ask, work.timelines, known, work.resets)
+            if known and ask.since is not None
+            else {}
         )
         wanted = ask.filter.room.state
         lazy = wanted.lazy_load_members
@@ -205,7 +214,8 @@ class RoomsStream:
             visible = work.visible.get(room, [])
             unseen = {} if ask.state_after else unseen_state(work.timelines.get(nid), visible)
             if self._is_whole(work, nid):
-                state = await self._state.whole(room, work.timelines.get(nid), ask) | unseen
+                joined = nid in work.kinds.joined
+                state = await self._state.whole(room, work.timelines.get(nid), ask, joined=joined) | unseen
                 people = self._people(work, nid, visible) if lazy else None
                 if people is not None:
                     state = {key: at for key, at in state.items() if key[0] != MEMBER or key[1] in people}

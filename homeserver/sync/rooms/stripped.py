@@ -42,8 +42,8 @@ class StrippedRooms:
         if not nids:
             return {}, {}
         nids = sorted(nids, key=lambda room: ask.memberships[room].position, reverse=True)[:MAX_ROOMS]
-        found = await self._events.load([ask.memberships[room].position for room in nids])
-        members = {room: found[at] for room in nids if (at := ask.memberships[room].position) in found}
+        found = await self._events.load([ask.memberships[room].event_nid for room in nids])
+        members = {room: found[at] for room in nids if (at := ask.memberships[room].event_nid) in found}
         # spec: #ignoring-users, #invite-permission: these invites are not sent (SYNC-15)
         unwanted = set(kinds.invited) if ask.unwanted.all_invites else set()
         members = {

@@ -3,61 +3,27 @@ event brings the branches together (STATE-09, FED-12, FED-13).
 """
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from homeserver.events.auth_selection import auth_keys_for
-from homeserver.events.builder import EventDraft, build_event, next_depth, reference_to
+from homeserver.events.builder import EventDraft
 from homeserver.events.event import Event, StateKey
 from homeserver.graph.refs import REJECTED
 from homeserver.graph.stored import Stored
 from homeserver.matrix.ids import RoomId, UserId
+from tests.support.forks import Elsewhere, state_of
 from tests.support.graph import Process, process
 from tests.support.postgres import Postgres
 
-State = dict[StateKey, Event]
-
-
-class Elsewhere:
-    """Another server's view: builds events on chosen parents, with the state it believes in."""
-
-    def __init__(self, here: Process, base: State) -> None:
-        self._identity = here.core.identity
-        self.base = base
-        self._now = here.core.clock.now_ms()
-
-    def event(self, room: str, parents: Sequence[Event], state: State, draft: EventDraft) -> Event:
-        version = parents[0].room_version
-        keys = auth_keys_for(draft.type, draft.state_key, draft.sender, draft.content, version)
-        self._now += 1
-        return build_event(
-            draft,
-            room_id=RoomId(room),
-            room_version=version,
-            prev=[reference_to(parent) for parent in parents],
-            auth=[reference_to(state[key]) for key in keys if key in state],
-            depth=next_depth((parent.depth for parent in parents), version),
-            origin_server_ts=self._now,
-            server_name=self._identity.server_name,
-            signing_key=self._identity.key,
-        )
-
-
-async def _state(here: Process, room_id: RoomId) -> State:
-    room = await here.core.rooms.known(room_id)
-    loaded = await here.core.events.load(room.state.values())
-    return {key: loaded[nid].event for key, nid in room.state.items()}
-
 
 async def _by_ids(here: Process, room_id: RoomId) -> dict[StateKey, str]:
-    return {key: event.event_id for key, event in (await _state(here, room_id)).items()}
+    return {key: event.event_id for key, event in (await state_of(here, room_id)).items()}
 
 
 async def _history(here: Process, room_id: RoomId, alice: UserId, bob: UserId) -> list[Event]:
     """Two branches from one event: alice bans bob on one; bob renames the room, and talks, on the other."""
-    base = await _state(here, room_id)
+    base = await state_of(here, room_id)
     room = await here.core.rooms.known(room_id)
     stored = await here.core.events.one(room.extremities[0].nid)
     assert stored is not None
@@ -89,7 +55,7 @@ async def test_servers_that_hear_events_in_different_orders_agree(
             alice, bob = await first.user("alice"), await first.user("bob")
             room_id = await first.room(alice, preset="public_chat", room_version=version)
             await first.rooms.membership.join(bob, room_id)
-            levels = dict((await _state(first, room_id))["m.room.power_levels", ""].content)
+            levels = dict((await state_of(first, room_id))["m.room.power_levels", ""].content)
             levels["users"] = {**levels["users"], bob.user_id: 50}
             await first.rooms.sending.put_state(alice, room_id, ("m.room.power_levels", ""), levels)
             history = await _history(first, room_id, alice.user_id, bob.user_id)
@@ -134,7 +100,7 @@ async def test_what_is_not_allowed_is_kept_as_rejected_and_changes_nothing(
         alice, eve = await here.user("alice"), await here.user("eve")
         room_id = await here.room(alice, preset="public_chat")
         await here.rooms.membership.join(eve, room_id)
-        base = await _state(here, room_id)
+        base = await state_of(here, room_id)
         room = await here.core.rooms.known(room_id)
         tip = await here.core.events.one(room.extremities[0].nid)
         assert tip is not None
@@ -158,7 +124,7 @@ async def test_many_branches_meet_in_one_event_after_another(database: str, tmp_
     async with process(database, tmp_path) as here:
         alice = await here.user("alice")
         room_id = await here.room(alice)
-        base = await _state(here, room_id)
+        base = await state_of(here, room_id)
         room = await here.core.rooms.known(room_id)
         tip = await here.core.events.one(room.extremities[0].nid)
         assert tip is not None

@@ -1,0 +1,94 @@
+"""Branches of a room as other servers would send them: events built on chosen parents, received, never sent from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from homeserver.events.auth_selection import auth_keys_for
+from homeserver.events.builder import EventDraft, build_event, next_depth, reference_to
+from homeserver.events.event import Event, StateKey
+from homeserver.graph.stored import Stored
+from homeserver.matrix.ids import RoomId, UserId
+from tests.support.graph import Process
+
+State = dict[StateKey, Event]
+
+
+class Elsewhere:
+    """Another server's view: builds events on chosen parents, with the state it believes in."""
+
+    def __init__(self, here: Process, base: State) -> None:
+        self._identity = here.core.identity
+        self.base = base
+        self._now = here.core.clock.now_ms()
+
+    def event(self, room: str, parents: Sequence[Event], state: State, draft: EventDraft) -> Event:
+        version = parents[0].room_version
+        keys = auth_keys_for(draft.type, draft.state_key, draft.sender, draft.content, version)
+        self._now += 1
+        return build_event(
+            draft,
+            room_id=RoomId(room),
+            room_version=version,
+            prev=[reference_to(parent) for parent in parents],
+            auth=[reference_to(state[key]) for key in keys if key in state],
+            depth=next_depth((parent.depth for parent in parents), version),
+            origin_server_ts=self._now,
+            server_name=self._identity.server_name,
+            signing_key=self._identity.key,
+        )
+
+
+async def state_of(here: Process, room_id: RoomId) -> State:
+    room = await here.core.rooms.known(room_id)
+    loaded = await here.core.events.load(room.state.values())
+    return {key: loaded[nid].event for key, nid in room.state.items()}
+
+
+class Fork:
+    """A room as it is, and branches that begin there; each branch knows its own state."""
+
+    def __init__(self, here: Process, room_id: RoomId, tip: Event, base: State) -> None:
+        self._here = here
+        self._room_id = room_id
+        self._elsewhere = Elsewhere(here, base)
+        self.tip = tip
+
+    @classmethod
+    async def of(cls, here: Process, room_id: RoomId) -> Fork:
+        room = await here.core.rooms.known(room_id)
+        stored = await here.core.events.one(room.extremities[0].nid)
+        assert stored is not None
+        return cls(here, room_id, stored.event, await state_of(here, room_id))
+
+    def branch(self) -> Branch:
+        return Branch(self._elsewhere, self._room_id, self.tip)
+
+
+class Branch:
+    """One line of events; nothing is received here until somebody receives it."""
+
+    def __init__(self, elsewhere: Elsewhere, room_id: RoomId, tip: Event) -> None:
+        self._elsewhere = elsewhere
+        self._room_id = room_id
+        self.tip = tip
+        self.state = dict(elsewhere.base)
+        self.events: list[Event] = []
+
+    def says(
+        self, sender: str, kind: str, state_key: str | None, content: dict[str, Any], *also: Event
+    ) -> Event:
+        """The next event of the branch; `also` names further tips that it joins."""
+        draft = EventDraft(kind, state_key, UserId(sender), content)
+        event = self._elsewhere.event(self._room_id, [self.tip, *also], self.state, draft)
+        self.tip = event
+        self.events.append(event)
+        if event.key is not None:
+            self.state[event.key] = event
+        return event
+
+
+async def receive(here: Process, *events: Event) -> list[Stored]:
+    """As if they came from elsewhere, one after the other."""
+    return [await here.core.receiver.receive(event) for event in events]
