@@ -71,6 +71,7 @@ def in_thread(root: str) -> dict[str, Any]:
 async def test_counts_come_with_the_event_that_changed_them(server: Server) -> None:
     """SYNC-11: and with the receipt that resets them, whichever kind (EPH-04)."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
+    last = ""
     for number in range(1, 4):
         last = await alice.send(room, "hi")
         assert await unread(bob, room) == (number, 0)
@@ -135,7 +136,9 @@ async def test_encrypted_messages_count_and_much_else_does_not(server: Server) -
         room, "m.reaction", {"m.relates_to": {"rel_type": "m.annotation", "event_id": first, "key": "👍"}}
     )
     edit = {"rel_type": "m.replace", "event_id": first}
-    await alice.send(room, "* x", **{"m.relates_to": edit, "m.new_content": {"msgtype": "m.text", "body": "x"}})  # type: ignore[arg-type]
+    await alice.send(
+        room, "* x", **{"m.relates_to": edit, "m.new_content": {"msgtype": "m.text", "body": "x"}}
+    )  # type: ignore[arg-type]
     await alice.put_state(room, "m.room.topic", {"topic": "quiet"})
     await alice.put("/profile/{}/displayname", alice.user_id, json={"displayname": "Alice"})
     assert await unread(bob, room) == (1, 0)
@@ -176,7 +179,9 @@ async def test_threads_are_counted_apart_for_who_asks(server: Server) -> None:
     last = await alice.send(room, "and here")
     assert await per_thread(bob, room) == {"main": Unread(2, 0), root: Unread(1, 0)}
     await bob.post(RECEIPT, room, "m.read", last)
-    assert await per_thread(bob, room) == {"main": Unread(0, 0)}, "a receipt without a thread is for all of them"
+    assert await per_thread(bob, room) == {"main": Unread(0, 0)}, (
+        "a receipt without a thread is for all of them"
+    )
 
 
 async def test_every_section_of_a_joined_room_has_its_counts(server: Server) -> None:
@@ -197,7 +202,7 @@ async def test_ignored_users_do_not_count(server: Server) -> None:
     await carol.send(room, "noise", **mentioning(bob))
     await alice.send(room, "signal")
     assert await unread(bob, room) == (2, 1)
-    ignored = {"ignored_users": {carol.user_id: {}}}
+    ignored: dict[str, Any] = {"ignored_users": {carol.user_id: {}}}
     await bob.put("/user/{}/account_data/m.ignored_user_list", bob.user_id, json=ignored)
     assert await unread(bob, room) == (1, 0)
     await carol.send(room, "more noise")
@@ -251,7 +256,7 @@ async def test_reading_on_one_device_tells_the_other(server: Server) -> None:
     room, (alice, bob) = await meeting(server, "alice", "bob")
     other = await bob.new_device()
     last = await alice.send(room, "hi")
-    quiet = {"room": {"ephemeral": {"types": []}}}
+    quiet: dict[str, Any] = {"room": {"ephemeral": {"types": []}}}
     assert counts_of((await other.sync(filter=quiet))["rooms"]["join"][room]) == (1, 0)
     await bob.post(RECEIPT, room, "m.read", last)
     section = (await other.sync(filter=quiet))["rooms"]["join"][room]

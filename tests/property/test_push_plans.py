@@ -1,0 +1,119 @@
+"""A plan over the facts of events decides as the rules do, whatever the rules and the events (PUSH-01 to PUSH-08)."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homeserver.events.content.power_levels import PowerLevels
+from homeserver.events.event import Event
+from homeserver.events.push_facts import facts_of, mentioned_users
+from homeserver.events.push_rules import SILENT, Around, CompiledRules
+from homeserver.events.room_version import ROOM_VERSIONS
+from homeserver.matrix.ids import UserId
+from homeserver.push.defaults import KINDS, default_rules
+from homeserver.push.plan import make_plan
+from homeserver.push.plans import DEFAULT_PLAN
+from homeserver.push.ruleset import Changed, Ruleset
+from tests.support.factory import ALICE, BOB, CAROL, RoomFactory
+
+ME, NUMBER = UserId(BOB), 7
+ROOM = RoomFactory("11")
+LEVELS = PowerLevels({"users": {ALICE: 50}}, ROOM_VERSIONS["11"])
+DEFAULT_IDS = [rule["rule_id"] for rules in default_rules(ME).values() for rule in rules]
+
+types = st.sampled_from(
+    [
+        *("m.room.message", "m.room.encrypted", "m.reaction", "m.call.invite", "m.room.member"),
+        *("m.room.tombstone", "m.room.server_acl", "com.example.x", "M.Room.Message"),
+    ]
+)
+words = st.sampled_from(["hello", "coffee", "Hello Bob", "", "more COFFEE", "m.notice", "bob"])
+contents = st.fixed_dictionaries(
+    {},
+    optional={
+        "body": words | st.integers(),
+        "msgtype": st.sampled_from(["m.text", "m.notice", "M.Notice", 5]),
+        "membership": st.just("join"),
+        "m.mentions": st.sampled_from(
+            [{"user_ids": [BOB]}, {"user_ids": [CAROL]}, {"room": True}, {"room": 1}, {"user_ids": BOB}, 5]
+        ),
+        "m.relates_to": st.sampled_from([{"rel_type": "m.replace"}, {"rel_type": "m.thread"}, "x"]),
+    },
+)
+events = st.builds(
+    lambda kind, content, by, key: ROOM.draft(kind, content, by=by, key=key),
+    types,
+    contents,
+    st.sampled_from([ALICE, CAROL]),
+    st.sampled_from([None, None, "", CAROL]),
+)
+actions: st.SearchStrategy[list[Any]] = st.sampled_from(
+    [[], ["notify"], ["notify", {"set_tweak": "highlight"}]]
+)
+conditions = st.sampled_from(
+    [
+        {"kind": "event_match", "key": "room_id", "pattern": ROOM.room_id},
+        {"kind": "event_match", "key": "room_id", "pattern": "!elsewhere*"},
+        {"kind": "event_match", "key": "type", "pattern": "m.room.message"},
+        {"kind": "event_match", "key": "type", "pattern": "m.room.*"},
+        {"kind": "event_match", "key": "content.body", "pattern": "coffee"},
+        {"kind": "event_match", "key": "sender", "pattern": CAROL},
+        {"kind": "room_member_count", "is": "2"},
+        {"kind": "room_member_count", "is": ">2"},
+        {"kind": "contains_display_name"},
+        {"kind": "sender_notification_permission", "key": "room"},
+        {"kind": "com.example.unknown"},
+    ]
+)
+
+
+@st.composite
+def rulesets(draw: st.DrawFn) -> Ruleset:
+    ruleset = Ruleset()
+    for number in range(draw(st.integers(0, 4))):
+        kind = draw(st.sampled_from(KINDS))
+        rule: dict[str, Any] = {"rule_id": f"r{number}", "default": False, "actions": draw(actions)}
+        rule["enabled"] = draw(st.booleans())
+        if kind in ("override", "underride"):
+            rule["conditions"] = draw(st.lists(conditions, max_size=3))
+        elif kind == "content":
+            rule["pattern"] = draw(st.sampled_from(["coffee", "b?b", "*"]))
+        elif kind == "room":
+            rule["rule_id"] = draw(st.sampled_from([ROOM.room_id, "!other:one.example", "!*"]))
+        else:
+            rule["rule_id"] = draw(st.sampled_from([ALICE, CAROL]))
+        ruleset.put(kind, rule, before=None, after=None)
+    for rule_id in draw(st.lists(st.sampled_from(DEFAULT_IDS), max_size=3)):
+        ruleset.changed[rule_id] = Changed(draw(st.none() | st.booleans()), draw(st.none() | actions))
+    return ruleset
+
+
+@settings(max_examples=500)
+@given(rulesets(), events, st.sampled_from([1, 2, 3]))
+def test_plans_decide_as_rules_do(ruleset: Ruleset, event: Event, members: int) -> None:
+    around = Around(members, LEVELS, "Bob")
+    rule = CompiledRules(ruleset.whole(ME)).decide(event, around)
+    mentioned = BOB in mentioned_users(event)
+    facts = facts_of(
+        event,
+        member_count=members,
+        levels=LEVELS,
+        thread=None,
+        mentions=(NUMBER,) if mentioned else (),
+    )
+    plan = make_plan(ruleset.whole(ME)).in_room(ROOM.room_id)
+    expected = rule.outcome if rule else SILENT
+    assert plan.decide(event, facts, mentioned, around) == expected
+    assert plan.by_fact(facts.bits, mentioned) in (None, expected)
+    if plan.by_facts:
+        assert plan.by_fact(facts.bits, mentioned) == expected
+    if plan.silent:
+        assert not expected.notify
+
+
+@given(events)
+def test_everybody_with_the_default_rules_shares_one_plan(event: Event) -> None:
+    assert make_plan(default_rules(ME)).steps == DEFAULT_PLAN.steps
+    assert DEFAULT_PLAN.by_facts
+    assert DEFAULT_PLAN.in_room(event.room_id) is DEFAULT_PLAN
