@@ -101,6 +101,7 @@ class Receiver:
             try:
                 await self._log.add(Append([entry]))
             except Conflict:
+                before = await self._before(room, prev)  # a state that was found may be gone
                 continue
             return entry.stored
         raise Unavailable("The room is too busy, try again")

@@ -5,7 +5,7 @@ Before that, under the lock on the log's head, it compares the room each event w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -45,12 +45,15 @@ class EventSink:
         events = [entry for append in appends for entry in append.entries if isinstance(entry, EventEntry)]
         rooms = sorted({entry.stored.room_nid for entry in events if entry.base})
         found = store.find_extremities(batch, rooms) if rooms else None
+        known = sorted({state.nid for entry in events for state in entry.new_states if state.known})
+        held = store.hold_states(batch, known) if known else None
 
         def moved_on(refused: Refused) -> Refused:
             heads: _Heads = {room: tuple(nids) for room, nids in found.result} if found else {}
+            gone = set(known).difference(nid for (nid,) in held.result) if held else set()
             conflicts: Refused = {}
             for number, append in enumerate(appends):
-                moved = None if number in refused else _advance(heads, append)
+                moved = None if number in refused else _advance(heads, append, gone)
                 if moved is not None:
                     heads.update(moved)
                     continue
@@ -112,12 +115,14 @@ class EventSink:
         return result
 
 
-def _advance(heads: _Heads, append: Append) -> _Heads | None:
-    """The heads after an append; None if it does not fit on them."""
+def _advance(heads: _Heads, append: Append, gone: Collection[int]) -> _Heads | None:
+    """The heads after an append; None if it does not fit on them, or stands on a state that is gone."""
     moved: _Heads = {}
     for entry in append.entries:
         if not isinstance(entry, EventEntry):
             continue
+        if any(state.known and state.nid in gone for state in entry.new_states):
+            return None
         room = entry.stored.room_nid
         head = moved.get(room, heads.get(room, ()))
         # References of this batch have no number yet: they are the same object or they do not fit.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from homeserver.events.event import Event
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
-from homeserver.graph.refs import LEAVE, STATELESS
+from homeserver.graph.refs import LEAVE
 from homeserver.graph.resolved import OWN, NewState
 from homeserver.log.entries import Written
 from homeserver.storage.tx import Later, Pipeline
@@ -19,6 +19,16 @@ def find_extremities(batch: Pipeline, room_nids: list[int]) -> Later[list[tuple[
     """(room_nid, its forward extremities) of rooms that exist."""
     return batch.all(
         "SELECT room_nid, extremities FROM rooms WHERE room_nid = ANY(%(nids)s::bigint[])", nids=room_nids
+    )
+
+
+def hold_states(batch: Pipeline, state_nids: list[int]) -> Later[list[tuple[int]]]:
+    """Those of the states that are here; nobody takes them away until the transaction has ended."""
+    return batch.all(
+        """
+        SELECT state_nid FROM state WHERE state_nid = ANY(%(nids)s::bigint[]) ORDER BY state_nid FOR KEY SHARE
+        """,
+        nids=state_nids,
     )
 
 
@@ -93,11 +103,10 @@ def _insert_rooms(batch: Pipeline, new: dict[int, Event]) -> None:
 
 
 def write_state(batch: Pipeline, written: Batch) -> None:
-    """The state after each state event, states made by resolution, and what it makes of current state and memberships."""
-    own = [e for e in written if e.entry.key_nid is not None and not e.entry.stored.flags & STATELESS]
-    if own:
-        _insert_own_states(batch, own)
-    made = [(position, entry, state) for position, entry in written for state in entry.new_states]
+    """States made by resolution, and what becomes of current state and memberships. The state after a state event follows
+    from its own row, and is not written (`state_rows`).
+    """
+    made = [(position, entry, state) for position, entry in written for state in entry.new_states if not state.known]
     if made:
         _insert_resolved_states(batch, made)
     _insert_resets(batch, written)
@@ -112,22 +121,6 @@ def write_state(batch: Pipeline, written: Batch) -> None:
         _insert_memberships(batch, local)
 
 
-def _insert_own_states(batch: Pipeline, written: Batch) -> None:
-    batch.execute(
-        """
-        INSERT INTO state (state_nid, parent, room_nid, height, keys, events)
-        SELECT nid, parent, room, height, ARRAY[key], ARRAY[nid]
-        FROM unnest(%(nids)s::bigint[], %(parents)s::bigint[], %(rooms)s::bigint[], %(heights)s::int[], %(keys)s::int[])
-             AS row (nid, parent, room, height, key)
-        """,
-        nids=[position for position, _ in written],
-        parents=[e.stored.state_before.nid for _, e in written],
-        rooms=[e.stored.room_nid for _, e in written],
-        heights=[e.stored.state_before.height + 1 for _, e in written],
-        keys=[e.key_nid for _, e in written],
-    )
-
-
 def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntry, NewState]]) -> None:
     # Arrays of different lengths travel as literals.
     def literal(values: Iterable[int]) -> str:
@@ -135,10 +128,11 @@ def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntr
 
     batch.execute(
         """
-        INSERT INTO state (state_nid, parent, room_nid, height, keys, events)
-        SELECT nid, parent, room, height, keys::int[], events::bigint[]
+        INSERT INTO state (state_nid, parent, room_nid, height, keys, events, content)
+        SELECT nid, parent, room, height, keys::int[], events::bigint[], nullif(content, '')
         FROM unnest(%(nids)s::bigint[], %(parents)s::bigint[], %(rooms)s::bigint[], %(heights)s::int[],
-                    %(keys)s::text[], %(events)s::text[]) AS row (nid, parent, room, height, keys, events)
+                    %(keys)s::text[], %(events)s::text[], %(contents)s::bytea[])
+             AS row (nid, parent, room, height, keys, events, content)
         """,
         nids=[state.nid for _, _, state in made],
         parents=[state.parent for _, _, state in made],
@@ -146,6 +140,7 @@ def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntr
         heights=[state.height for _, _, state in made],
         keys=[literal(state.keys) for _, _, state in made],
         events=[literal(at if nid == OWN else nid for nid in state.keys.values()) for at, _, state in made],
+        contents=[state.content or b"" for _, _, state in made],
     )
 
 
