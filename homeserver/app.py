@@ -16,6 +16,7 @@ import structlog
 from homeserver.config import Config
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.runtime.figures import Figures
 from homeserver.storage.claim import Claim
 from homeserver.storage.connection import Timeouts
 from homeserver.storage.database import Database
@@ -38,9 +39,13 @@ log = structlog.get_logger(__name__)
 class App:
     """One serving process. `start`, then `stop`; everything in between is its own."""
 
-    def __init__(self, config: Config, *, reuse_port: bool = False) -> None:
-        """`config.database.url` names the database, migrated. `reuse_port`: other processes listen there too."""
+    def __init__(self, config: Config, *, reuse_port: bool = False, worker: int = 0) -> None:
+        """`config.database.url` names the database, migrated. `reuse_port`: other processes listen there too.
+
+        `worker`: which of them this is.
+        """
         self.config = config
+        self._worker = worker
         self._reuse_port = reuse_port
         self.clock = SystemClock()
         self.entropy = Entropy()
@@ -74,7 +79,10 @@ class App:
         self._stack.push_async_callback(claim.release)
         self.limiter = settings.limiter(self.config.rate_limits, self.clock)
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
-        self.features = Features(self.config, self.core, self.limiter)
+        several = self.config.server.processes > 1
+        folder = self.config.server.data_dir / "run" / "figures" if several else None
+        figures = Figures(self.clock, worker=self._worker, folder=folder)
+        self.features = Features(self.config, self.core, self.limiter, figures)
         await self.core.tail.start()
         await self.features.start()
         self._spawn(self.core.log.run(), "log.writer")
@@ -163,7 +171,7 @@ class App:
 async def serve(config: Config, *, reuse_port: bool, worker: int, ready: Callable[[], None]) -> None:
     """Serve until cancelled, then end in good order. See `runtime.worker.Serve`."""
     structlog.contextvars.bind_contextvars(worker=worker)
-    app = App(config, reuse_port=reuse_port)
+    app = App(config, reuse_port=reuse_port, worker=worker)
     await app.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload)
     try:

@@ -44,6 +44,11 @@ class LogWriter:
         self._closed = False
         self._trimmed_at: Position = 0
 
+    @property
+    def waiting(self) -> int:
+        """Appends that are not written yet."""
+        return len(self._waiting)
+
     def add(self, append: Append) -> asyncio.Future[range]:
         """Queue an append at once, without waiting: what is added first is written first.
 

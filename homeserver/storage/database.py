@@ -40,6 +40,16 @@ class Database:
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
         self._closed = False
 
+    @property
+    def used(self) -> int:
+        """Connections at work."""
+        return len(self._used)
+
+    @property
+    def waiting(self) -> int:
+        """Who waits for one."""
+        return len(self._waiting)
+
     async def open(self) -> None:
         """Connect once, so that a wrong address is known at the start.
 

@@ -28,6 +28,11 @@ class Notifier:
         self._lingering = False
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """Long polls under way."""
+        return sum(map(len, self._waiting.values()))
+
     async def wait(self, user_nid: int, seconds: float) -> bool:
         """Until something concerns the user, or the time is over. False when there is nothing more to wait for."""
         if self._closed:

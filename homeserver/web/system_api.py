@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
 
 from homeserver.web.auth import Auth
 from homeserver.web.endpoint import endpoint
@@ -60,10 +60,10 @@ class HealthApi:
 class MetricsApi:
     """Answers Prometheus."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, figures: Collector) -> None:
+        self._figures = figures
 
     @endpoint("getMetrics", "GET", "/metrics", auth=Auth.NONE, limit=None)
     async def metrics(self) -> Response:
-        """The figures of this process in Prometheus' text format."""
-        return Response(200, generate_latest(self._registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        """All figures in Prometheus' text format."""
+        return Response(200, generate_latest(self._figures), content_type=CONTENT_TYPE_PLAIN_0_0_4)

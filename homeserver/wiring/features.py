@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
 from homeserver.config import Config
+from homeserver.runtime.figures import Figures, Gauge, Gauges
 from homeserver.sync.types import Stream
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
@@ -101,7 +100,11 @@ class Features:
     def _gauges(self) -> list[Gauge]:
         core, waiting = self._core, self.sync.notifier
         return [
-            ("atrium_log_position", "The last entry of the log that this process has seen", lambda: core.tail.position),
+            (
+                "atrium_log_position",
+                "The last entry of the log that this process has seen",
+                lambda: core.tail.position,
+            ),
             ("atrium_log_appends_waiting", "Appends that are not written yet", lambda: core.log.waiting),
             ("atrium_database_connections_used", "Database connections at work", lambda: core.db.used),
             ("atrium_database_waiting", "Tasks that wait for a database connection", lambda: core.db.waiting),
@@ -110,9 +113,9 @@ class Features:
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work of this process, by name; each runs until cancelled."""
-        figures = {} if self._figures is None or not self._figures.shared else {"figures": self._figures.run()}
+        figures = self._figures
         return {
-            **figures,
+            **({"figures": figures.run()} if figures is not None and figures.shared else {}),
             "graph.compaction": self._core.compaction.run(),
             "graph.upkeep": self._core.upkeep.run(),
             **self.accounts.loops(),

@@ -1,0 +1,137 @@
+"""Figures for Prometheus: of this process, and of its siblings.
+
+With several processes behind one port a scrape reaches any of them. So each writes its figures down every few seconds,
+and whoever is asked tells its own as they are and the others' as they were last written; the label `worker` says whose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from homeserver.runtime.clock import Clock
+
+WRITE_EVERY = 5.0
+"""Seconds."""
+_TOO_OLD = 4 * WRITE_EVERY * 1000
+"""Milliseconds after which a sibling counts as gone."""
+
+Gauge = tuple[str, str, Callable[[], float]]
+"""Name, what it is, how much it is now."""
+
+
+class _Sample(msgspec.Struct, array_like=True):
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+class _Family(msgspec.Struct, array_like=True):
+    name: str
+    documentation: str
+    type: str
+    samples: list[_Sample]
+
+
+class _Written(msgspec.Struct, array_like=True):
+    at_ms: int
+    families: list[_Family]
+
+
+class Gauges(Collector):
+    """Numbers that are simply looked up when somebody asks."""
+
+    def __init__(self, gauges: Iterable[Gauge]) -> None:
+        self._gauges = list(gauges)
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector.collect`."""
+        for name, documentation, read in self._gauges:
+            yield GaugeMetricFamily(name, documentation, value=read())
+
+
+class Figures(Collector):
+    """Everything one process counts, with the label `worker`; and what its siblings wrote in `folder`, if they do."""
+
+    def __init__(self, clock: Clock, *, worker: int, folder: Path | None) -> None:
+        """`folder`: where several processes write their figures; None: there is one process."""
+        self._clock = clock
+        self._worker = worker
+        self._folder = folder
+        self._own = CollectorRegistry()
+        ProcessCollector(registry=self._own)
+        GCCollector(registry=self._own)
+
+    def register(self, collector: Collector) -> None:
+        """Add what a part of the server counts. Raises `ValueError` where two count under one name."""
+        self._own.register(collector)
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector.collect`."""
+        merged: dict[str, Metric] = {}
+        for worker, families in (self._worker, self._families()), *self._siblings():
+            for family in families:
+                metric = merged.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for sample in family.samples:
+                    metric.add_sample(sample.name, {**sample.labels, "worker": str(worker)}, sample.value)
+        yield from merged.values()
+
+    @property
+    def shared(self) -> bool:
+        """Whether siblings read what `run` writes."""
+        return self._folder is not None
+
+    async def run(self) -> None:
+        """Write the figures down for the siblings, until cancelled."""
+        assert self._folder is not None
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            while True:
+                self._write(self._folder)
+                await self._clock.sleep(WRITE_EVERY)
+        finally:
+            self._path(self._folder).unlink(missing_ok=True)
+
+    def _write(self, folder: Path) -> None:
+        path = self._path(folder)
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.msgpack.encode(_Written(self._clock.now_ms(), self._families())))
+        new.replace(path)
+
+    def _path(self, folder: Path) -> Path:
+        return folder / f"{self._worker}.figures"
+
+    def _families(self) -> list[_Family]:
+        return [
+            _Family(
+                m.name,
+                m.documentation,
+                m.type,
+                [_Sample(s.name, dict(s.labels), s.value) for s in m.samples],
+            )
+            for m in self._own.collect()
+        ]
+
+    def _siblings(self) -> Iterator[tuple[int, list[_Family]]]:
+        if self._folder is None:
+            return
+        now = self._clock.now_ms()
+        for path in sorted(self._folder.glob("*.figures")):
+            worker = int(path.stem) if path.stem.isdecimal() else self._worker
+            if worker == self._worker:
+                continue
+            with contextlib.suppress(OSError, msgspec.MsgspecError):  # being replaced, or not ours
+                written = msgspec.msgpack.decode(path.read_bytes(), type=_Written)
+                if now - written.at_ms <= _TOO_OLD:
+                    yield worker, written.families
