@@ -151,15 +151,16 @@ async def test_device_ids_nobody_should_choose_are_refused(server: IdentityServe
     await server.client.post("/login", json=body, expect=(400, "M_INVALID_PARAM"))
 
 
-async def test_a_device_called_like_a_cross_signing_key_is_refused(start: Any) -> None:
+async def test_a_device_called_like_a_cross_signing_key_is_refused(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """AUTH-10."""
     server = await start()
 
-    class Keys:
-        async def is_key(self, user_nid: int, device_id: str) -> bool:
-            return bool(user_nid) and device_id == "MASTERKEY"
+    async def is_key(user_nid: int, device_id: str) -> bool:
+        return bool(user_nid) and device_id == "MASTERKEY"
 
-    server.parts.sessions.use_cross_signing(Keys())
+    monkeypatch.setattr(server.parts.cross_signing, "is_key", is_key)
     alice = await server.register("alice")
     await server.login(alice.user_id, device_id="MASTERKEY", expect=(403, "M_FORBIDDEN"))
     await server.login(alice.user_id, device_id="OTHER")
