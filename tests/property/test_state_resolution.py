@@ -5,7 +5,13 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from homeserver.events.state_resolution import NeedsAuthDifference, NeedsEvents, Resolution, resolve
+from homeserver.events.state_resolution import (
+    NeedsAgreed,
+    NeedsAuthDifference,
+    NeedsEvents,
+    Resolution,
+    resolve,
+)
 from homeserver.events.state_resolution.conflicts import find_conflicts
 from homeserver.matrix.ids import EventId
 from tests.support.auth_graph import ChainStore, bare_event, by_walking, question
@@ -62,6 +68,27 @@ def test_what_all_states_agree_on_stays_and_nothing_is_made_up(version, drawn) -
         assert agreed.items() <= resolved.items()
         for key, event_id in resolved.items():
             assert history.room.events[event_id].key == key
+
+
+@settings(deadline=None, max_examples=100)
+@given(version_ids, steps)
+def test_state_09_the_result_is_the_same_from_what_the_states_differ_in(version, drawn) -> None:
+    """What they agree on is asked for where it matters, and overlaid by whoever has it."""
+    history = play(version, drawn)
+    for states in history.merges:
+        agreed = find_conflicts(states).unconflicted
+        differing = [dict(state.items() - agreed.items()) for state in states]
+        resolution = Resolution(differing, history.room.version, asks_auth_difference=True, asks_agreed=True)
+        while request := resolution.advance():
+            if isinstance(request, NeedsEvents):
+                resolution.add_events(history.room.events[event_id] for event_id in request.event_ids)
+            elif isinstance(request, NeedsAgreed):
+                resolution.add_agreed({key: agreed[key] for key in request.keys if key in agreed})
+            else:
+                whole = NeedsAuthDifference(agreed, request.conflicted, request.subgraph)
+                resolution.add_auth_difference(by_walking(whole, history.room.events))
+        expected = resolve(states, history.room.events, history.room.version)
+        assert {**resolution.state, **agreed} == expected
 
 
 graphs = st.lists(st.lists(st.integers(0, 1_000_000), max_size=10), min_size=2, max_size=60)

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import V11, RoomVersion
 from homeserver.events.state_resolution.auth_difference import walk_auth_difference
-from homeserver.events.state_resolution.chain_cover import ChainDifference, Link, Place, place_event
+from homeserver.events.state_resolution.chain_cover import (
+    ChainDifference,
+    Link,
+    NeedsCommon,
+    Place,
+    Span,
+    place_event,
+)
 from homeserver.events.state_resolution.pool import NeedsAuthDifference, NeedsEvents, Pool
 from homeserver.matrix import canonical_json
 from homeserver.matrix.ids import EventId, RoomId
@@ -72,6 +79,7 @@ class ChainStore:
         self.at: dict[Place, EventId] = {}
         self.links: dict[int, list[Link]] = {}
         self.ends: dict[int, int] = {}
+        self.age: dict[EventId, int] = {}
         self.asked = 0
 
     def add(self, event: Event) -> None:
@@ -79,6 +87,7 @@ class ChainStore:
         auth = [self.places[auth_id] for auth_id in event.auth_event_ids]
         place, links = place_event(auth, self.ends, self.links, len(self.ends) + 1)
         self.places[event.event_id] = place
+        self.age[event.event_id] = len(self.age)
         self.at[place] = event.event_id
         self.ends[place.chain] = place.sequence
         if links:
@@ -86,11 +95,13 @@ class ChainStore:
 
     def answer(self, asked: NeedsAuthDifference) -> set[EventId]:
         """As `by_walking`, from the rows."""
-        common = [self.places[event_id] for event_id in asked.unconflicted.values()]
         sides = [[self.places[event_id] for event_id in side] for side in asked.conflicted]
-        difference = ChainDifference(common, sides, subgraph=asked.subgraph)
+        difference = ChainDifference(None, sides, subgraph=asked.subgraph)
         while needs := difference.advance():
             self.asked += 1
+            if isinstance(needs, NeedsCommon):
+                difference.add_common(self._reaching(asked.unconflicted.values(), needs.spans))
+                continue
             difference.add_links(
                 needs.chains, {chain: self.links[chain] for chain in needs.chains if chain in self.links}
             )
@@ -100,3 +111,12 @@ class ChainStore:
             for sequence in range(span.after + 1, span.upto + 1)
         }
         return found.difference(*asked.conflicted)
+
+    def _reaching(self, event_ids: Iterable[EventId], spans: Iterable[Span]) -> list[Place]:
+        """Places of those that are not older than all that is in the spans: auth events are older than what cites them."""
+        first = min(
+            self.age[self.at[Place(span.chain, sequence)]]
+            for span in spans
+            for sequence in range(span.after + 1, span.upto + 1)
+        )
+        return [self.places[event_id] for event_id in event_ids if self.age[event_id] >= first]

@@ -5,6 +5,7 @@ Every server that resolves the same states must get the same result, whatever or
 
 from homeserver.events.state_resolution.pool import (
     MissingEvents,
+    NeedsAgreed,
     NeedsAuthDifference,
     NeedsEvents,
     Request,
@@ -14,6 +15,7 @@ from homeserver.events.state_resolution.resolution import Resolution, resolve
 
 __all__ = [
     "MissingEvents",
+    "NeedsAgreed",
     "NeedsAuthDifference",
     "NeedsEvents",
     "Request",

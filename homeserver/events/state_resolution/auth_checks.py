@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from homeserver.events.auth_rules import Rejected, check
 from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.events.event import StateKey
-from homeserver.events.state_resolution.pool import Pool, StateMap, Steps
+from homeserver.events.state_resolution.pool import Base, Pool, Steps
 from homeserver.matrix.ids import EventId
 
 
 def iterative_auth_checks(
-    event_ids: Sequence[EventId], base: StateMap, settled: dict[StateKey, EventId], pool: Pool
+    event_ids: Sequence[EventId], base: Base, settled: dict[StateKey, EventId], pool: Pool
 ) -> Steps[None]:
     """Try the events in order; each that is allowed becomes an entry of `settled`, which hides those of `base`.
 
@@ -23,7 +23,7 @@ def iterative_auth_checks(
     any other (STATE-08).
     """
     keys = {event_id: auth_keys_of(pool.events[event_id]) for event_id in event_ids}
-    yield from pool.load(base[key] for wanted in keys.values() for key in wanted if key in base)
+    yield from base.load(key for wanted in keys.values() for key in wanted)
     for event_id in event_ids:
         event = pool.events[event_id]
         # What the state does not have is taken from the event's own auth events, unless rejected (STATE-06).

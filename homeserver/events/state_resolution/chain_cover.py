@@ -58,6 +58,13 @@ class NeedsLinks:
     chains: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class NeedsCommon:
+    """The places of events all states have are needed; those that cannot reach an event of these spans may be left out."""
+
+    spans: tuple[Span, ...]
+
+
 def place_event(auth: Collection[Place], ends: Mapping[int, int], links: Links, new_chain: int) -> Placement:
     """Find a place for a new event.
 
@@ -131,23 +138,25 @@ class ChainDifference:
     """
 
     def __init__(
-        self, unconflicted: Iterable[Place], conflicted: Sequence[Collection[Place]], *, subgraph: bool
+        self, unconflicted: Iterable[Place] | None, conflicted: Sequence[Collection[Place]], *, subgraph: bool
     ) -> None:
-        """Places of the events all states have, and of those that state *i* has besides."""
+        """Places of the events all states have (None: to be asked for), and of those that state *i* has besides."""
         self._links: dict[int, Sequence[Link]] = {}
         self._conflicted = conflicted
         self._subgraph = subgraph
         self._sides = [Reach(places, self._links) for places in conflicted]
-        self._common = Reach(unconflicted, self._links)
+        self._common = None if unconflicted is None else Reach(unconflicted, self._links)
         self._partial: list[Span] | None = None
 
-    def advance(self) -> NeedsLinks | None:
+    def advance(self) -> NeedsLinks | NeedsCommon | None:
         """Go on as far as possible: what is needed next, or None when `spans` can be asked."""
         missing = frozenset[int]().union(*(side.advance() for side in self._sides))
         if not missing and self._partial is None:
             self._partial = self._one_sided()
         if self._partial:
             # Only where the sides differ does it matter what all states reach.
+            if self._common is None:
+                return NeedsCommon(tuple(self._partial))
             missing = self._common.advance()
         return NeedsLinks(missing) if missing else None
 
@@ -156,9 +165,13 @@ class ChainDifference:
         for chain in chains:
             self._links[chain] = links.get(chain, ())
 
+    def add_common(self, places: Iterable[Place]) -> None:
+        """Answer a `NeedsCommon`."""
+        self._common = Reach(places, self._links)
+
     def spans(self) -> list[Span]:
         """Where the auth difference lies (and the conflicted state subgraph, if asked for). Spans may overlap."""
-        common = self._common.upto
+        common = self._common.upto if self._common is not None else {}
         found = [Span(c, max(after, common.get(c, 0)), upto) for c, after, upto in self._partial or ()]
         if self._subgraph:
             found += self._between()

@@ -49,7 +49,14 @@ class NeedsAuthDifference:
     subgraph: bool
 
 
-Request = NeedsEvents | NeedsAuthDifference
+@dataclass(frozen=True, slots=True)
+class NeedsAgreed:
+    """What all states agree on at these keys is needed; only from a `Resolution` that was given what they differ in alone."""
+
+    keys: tuple[StateKey, ...]
+
+
+Request = NeedsEvents | NeedsAuthDifference | NeedsAgreed
 
 T = TypeVar("T")
 Steps = Generator[Request, None, T]
@@ -59,14 +66,30 @@ Steps = Generator[Request, None, T]
 class Pool:
     """The events at hand. Grows as requests are answered; owned by one `Resolution`."""
 
-    __slots__ = ("asks_auth_difference", "auth_difference", "events", "rejected", "version")
+    __slots__ = (
+        "agreed",
+        "asks_agreed",
+        "asks_auth_difference",
+        "auth_difference",
+        "events",
+        "rejected",
+        "version",
+    )
 
     def __init__(
-        self, version: RoomVersion, rejected: Container[EventId], *, asks_auth_difference: bool
+        self,
+        version: RoomVersion,
+        rejected: Container[EventId],
+        *,
+        asks_auth_difference: bool,
+        asks_agreed: bool = False,
     ) -> None:
         self.version = version
         self.rejected = rejected
         self.asks_auth_difference = asks_auth_difference
+        self.asks_agreed = asks_agreed
+        self.agreed: dict[StateKey, EventId | None] = {}
+        """What the states agree on, as far as it was asked for; None: nothing."""
         self.events: dict[EventId, Event] = {}
         self.auth_difference: frozenset[EventId] | None = None
 
@@ -93,3 +116,31 @@ class Pool:
         """The event's auth events by their key, rejected ones included; they must be at hand."""
         found = (self.events[event_id] for event_id in self.auth_ids(event))
         return {auth_event.key: auth_event for auth_event in found if auth_event.key is not None}
+
+
+class Base:
+    """The state that conflicted events are tried on. What is not at hand of it is asked for."""
+
+    __slots__ = ("_asks", "_known", "_pool")
+
+    def __init__(self, known: StateMap, pool: Pool, *, asks: bool) -> None:
+        """`known`: all of it, or with `asks` what is at hand."""
+        self._known = known
+        self._pool = pool
+        self._asks = asks
+
+    def load(self, keys: Iterable[StateKey]) -> Steps[None]:
+        """Make sure that `get` can tell these, and that their events are at hand."""
+        wanted = dict.fromkeys(keys)
+        if self._asks:
+            missing = tuple(key for key in wanted if key not in self._pool.agreed)
+            if missing:
+                yield NeedsAgreed(missing)
+                for key in missing:
+                    self._pool.agreed.setdefault(key, None)
+        found = (self.get(key) for key in wanted)
+        yield from self._pool.load(event_id for event_id in found if event_id is not None)
+
+    def get(self, key: StateKey) -> EventId | None:
+        """The event at a key that was loaded."""
+        return self._pool.agreed[key] if self._asks else self._known.get(key)

@@ -40,13 +40,18 @@ class Resolution:
         *,
         rejected: Container[EventId] = frozenset(),
         asks_auth_difference: bool = False,
+        asks_agreed: bool = False,
     ) -> None:
         """Resolve at least one state.
 
         `rejected` is asked only about events that have been supplied, so the shell may fill it as it loads. With
-        `asks_auth_difference` the auth difference is requested (`NeedsAuthDifference`) instead of walked to.
+        `asks_auth_difference` the auth difference is requested (`NeedsAuthDifference`) instead of walked to. With
+        `asks_agreed` the states hold only what they differ in, and what they agree on is requested where it matters
+        (`NeedsAgreed`); over `state` it then has the last word. The auth difference must be requested, too.
         """
-        self._pool = Pool(version, rejected, asks_auth_difference=asks_auth_difference)
+        self._pool = Pool(
+            version, rejected, asks_auth_difference=asks_auth_difference, asks_agreed=asks_agreed
+        )
         self._steps = _ALGORITHMS[version.state_resolution](state_sets, self._pool)
         self._state: StateMap | None = None
 
@@ -69,6 +74,10 @@ class Resolution:
     def add_auth_difference(self, event_ids: Iterable[EventId]) -> None:
         """Answer a `NeedsAuthDifference`."""
         self._pool.auth_difference = frozenset(event_ids)
+
+    def add_agreed(self, state: StateMap) -> None:
+        """Answer a `NeedsAgreed`: those of the keys that are set."""
+        self._pool.agreed.update(state)
 
     @property
     def state(self) -> StateMap:

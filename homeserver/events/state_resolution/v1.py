@@ -15,7 +15,7 @@ from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.events.auth_rules.power import POWER_LEVELS
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
-from homeserver.events.state_resolution.pool import Pool, StateMap, Steps
+from homeserver.events.state_resolution.pool import Base, Pool, StateMap, Steps
 from homeserver.matrix.ids import EventId
 
 State = MutableMapping[StateKey, Event]
@@ -36,8 +36,12 @@ def resolve_v1(state_sets: Sequence[StateMap], pool: Pool) -> Steps[StateMap]:
     }
 
     needed = {key for events in conflicts.values() for event in events for key in auth_keys_of(event)}
-    yield from pool.load(resolved[key] for key in needed if key in resolved)
-    state = {key: pool.events[resolved[key]] for key in needed if key in resolved}
+    base = Base({}, pool, asks=pool.asks_agreed)
+    if pool.asks_agreed:
+        yield from base.load(needed - candidates.keys())
+    found = {key: resolved.get(key) or (pool.agreed.get(key)) for key in needed}
+    yield from pool.load(event_id for event_id in found.values() if event_id is not None)
+    state = {key: pool.events[event_id] for key, event_id in found.items() if event_id is not None}
 
     # Within a pass the entries do not see each other, so that their order cannot matter.
     for current in range(_LAST_PASS + 1):

@@ -20,7 +20,7 @@ from homeserver.events.state_resolution.ordering import (
     mainline_order,
     reverse_topological_power_order,
 )
-from homeserver.events.state_resolution.pool import NeedsAuthDifference, Pool, StateMap, Steps
+from homeserver.events.state_resolution.pool import Base, NeedsAuthDifference, Pool, StateMap, Steps
 from homeserver.matrix.ids import EventId
 
 
@@ -31,7 +31,8 @@ def resolve_v2(state_sets: Sequence[StateMap], pool: Pool) -> Steps[StateMap]:
         return conflicts.unconflicted
     full = yield from full_conflicted_set(conflicts, pool, subgraph=False)
     # Both passes start from what the states agree on (version 2.1 starts from nothing).
-    settled = yield from settle(full, conflicts.unconflicted, pool)
+    base = Base(conflicts.unconflicted, pool, asks=pool.asks_agreed)
+    settled = yield from settle(full, base, pool)
     # 5: what the states agree on has the last word.
     return settled | conflicts.unconflicted
 
@@ -51,7 +52,7 @@ def full_conflicted_set(conflicts: Conflicts, pool: Pool, *, subgraph: bool) -> 
     return full
 
 
-def settle(full: frozenset[EventId], base: StateMap, pool: Pool) -> Steps[dict[StateKey, EventId]]:
+def settle(full: frozenset[EventId], base: Base, pool: Pool) -> Steps[dict[StateKey, EventId]]:
     """What becomes of the full conflicted set, starting from `base`: the entries that were allowed."""
     settled: dict[StateKey, EventId] = {}
     # 1: power events, and what authorises them, in the order of power (STATE-03, STATE-04).
@@ -59,6 +60,7 @@ def settle(full: frozenset[EventId], base: StateMap, pool: Pool) -> Steps[dict[S
     # 2: try them.
     yield from iterative_auth_checks(reverse_topological_power_order(power_ids, pool), base, settled, pool)
     # 3: the rest, in the order of the power levels just settled (STATE-05).
+    yield from base.load((POWER_LEVELS,))
     mainline = settled.get(POWER_LEVELS) or base.get(POWER_LEVELS)
     rest = yield from mainline_order(full - power_ids, mainline, pool)
     # 4: try them.

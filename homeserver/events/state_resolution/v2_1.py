@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.events.state_resolution.conflicts import find_conflicts
-from homeserver.events.state_resolution.pool import Pool, StateMap, Steps
+from homeserver.events.state_resolution.pool import Base, Pool, StateMap, Steps
 from homeserver.events.state_resolution.v2 import full_conflicted_set, settle
 
 
@@ -21,5 +21,5 @@ def resolve_v2_1(state_sets: Sequence[StateMap], pool: Pool) -> Steps[StateMap]:
     if not conflicts.conflicted_set:
         return conflicts.unconflicted
     full = yield from full_conflicted_set(conflicts, pool, subgraph=True)
-    settled = yield from settle(full, {}, pool)
+    settled = yield from settle(full, Base({}, pool, asks=False), pool)
     return settled | conflicts.unconflicted
