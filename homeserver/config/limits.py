@@ -31,6 +31,9 @@ class LimitsSection(Section):
     devices_per_user: int = Field(default=200, ge=1)
     """The most devices of a person; the one unused longest makes room."""
 
+    waiting_messages: int = Field(default=200_000, ge=1_000)
+    """The most to-device messages (keys, for the most part) that wait for a device that is away."""
+
     projection_memory: Size = Field(default=128 << 20, ge=8 << 20)
     """Memory of a process for rooms and recent events."""
 

@@ -28,7 +28,6 @@ from homeserver.storage.tx import Pipeline
 from homeserver.to_device.service import ToDeviceService
 
 MAX_DATA_BYTES = 256 * 1024
-PER_PAGE = 100
 MAX_TRIES = 5
 _TOKEN = re.compile(r"d([0-9]{1,18})", re.ASCII)
 
@@ -149,7 +148,7 @@ class DehydratedService:
         row = await self.get(user_nid)
         if row.device_id != device_id:
             raise Forbidden("This is not your dehydrated device")
-        found = await self._to_device.waiting(user_nid, device_id, _position(token), PER_PAGE)
+        found = await self._to_device.waiting(user_nid, device_id, _position(token))
         return [message for _, message in found], found[-1][0] if found else 0
 
     async def _find(self, user_nid: int) -> DehydratedRow | None:

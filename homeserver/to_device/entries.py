@@ -18,6 +18,8 @@ class ToDeviceEntry(Entry, frozen=True):
     device_id: str
     message: bytes
     """The event as JSON: `type`, `sender`, `content`."""
+    perishable: bool = False
+    """Of little use when it is old: it goes first when too much waits."""
 
 
 class ToDeviceSink(StructSink[ToDeviceEntry]):
@@ -28,4 +30,6 @@ class ToDeviceSink(StructSink[ToDeviceEntry]):
 
     @override
     def write(self, batch: Pipeline, written: Sequence[Written[ToDeviceEntry]]) -> None:
-        store.insert(batch, [(e.user_nid, e.device_id, position, e.message) for position, e in written])
+        store.insert(
+            batch, [(e.user_nid, e.device_id, position, e.message, e.perishable) for position, e in written]
+        )

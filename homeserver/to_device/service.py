@@ -18,12 +18,19 @@ from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
 from homeserver.storage.database import Database
 from homeserver.to_device import store
 from homeserver.to_device.entries import ToDeviceEntry
+from homeserver.to_device.store import Page
 from homeserver.web.auth import Requester
 
 ALL_DEVICES = "*"
 MAX_POSITION = 2**62
+PAGE = Page(100, 2**20)
+"""What a device is given at once."""
 MAX_RECIPIENTS = 10_000
 MAX_MESSAGE = 65_536
+MAX_TOTAL = 16 * 2**20
+"""Bytes that one request puts into all queues together: `*` makes many messages of one."""
+PERISHABLE = frozenset({"m.room_key_request", "m.secret.request"})
+"""Asked again when it matters; also each has a cancellation. Verifications end after ten minutes."""
 
 Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """user_id -> device_id or `*` -> content."""
@@ -60,12 +67,10 @@ class ToDeviceService:
 
         await self._transactions.run(key, work)
 
-    async def waiting(
-        self, user_nid: int, device_id: str, after: Position, limit: int
-    ) -> list[tuple[Position, bytes]]:
-        """Messages that wait for a device after a position, in order; they go on waiting."""
+    async def waiting(self, user_nid: int, device_id: str, after: Position) -> list[tuple[Position, bytes]]:
+        """A page of messages that wait for a device after a position, in order; they go on waiting."""
         async with self._db.read() as tx:
-            return await store.find(tx, user_nid, device_id, after, MAX_POSITION, limit)
+            return await store.find(tx, user_nid, device_id, after, MAX_POSITION, PAGE)
 
     async def entries(self, sender: UserId, event_type: str, messages: Messages) -> Sequence[ToDeviceEntry]:
         """What is to be written: one entry per local device."""
@@ -79,17 +84,22 @@ class ToDeviceService:
         devices: dict[int, list[str]] = {}
         for user_nid, device_id in rows:
             devices.setdefault(user_nid, []).append(device_id)
-        entries: list[ToDeviceEntry] = []
         head = b'{"sender":%b,"type":%b,"content":' % (json.dumps(sender), json.dumps(event_type))
+        perishable = event_type in PERISHABLE or event_type.startswith("m.key.verification.")
+        entries: list[ToDeviceEntry] = []
+        total = 0
         for user_id, nid in nids.items():
-            own = messages[user_id]
-            everybody = own.get(ALL_DEVICES)
+            encoded = {device_id: head + _encode(content) for device_id, content in messages[user_id].items()}
+            everybody = encoded.get(ALL_DEVICES)
             for device_id in devices.get(nid, ()):
-                content = own.get(device_id, everybody)
-                if content is not None:
-                    entries.append(ToDeviceEntry(nid, device_id, head + _encode(content) + b"}"))
-        if len(entries) > MAX_RECIPIENTS:
-            raise InvalidParam(f"messages: more than {MAX_RECIPIENTS} devices")
+                message = encoded.get(device_id, everybody)
+                if message is not None:
+                    entries.append(ToDeviceEntry(nid, device_id, message, perishable))
+                    total += len(message)
+            if len(entries) > MAX_RECIPIENTS:
+                raise InvalidParam(f"messages: more than {MAX_RECIPIENTS} devices")
+            if total > MAX_TOTAL:
+                raise TooLarge(f"messages: more than {MAX_TOTAL} bytes for all devices together")
         return entries
 
 
@@ -97,4 +107,4 @@ def _encode(content: Mapping[str, Any]) -> bytes:
     data = json.dumps(content)
     if len(data) > MAX_MESSAGE:
         raise TooLarge(f"messages: a message of more than {MAX_MESSAGE} bytes")
-    return data
+    return data + b"}"

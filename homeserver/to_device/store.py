@@ -3,42 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from homeserver.log.entries import Position
 from homeserver.storage.tx import Pipeline, Tx
 
 
-def insert(batch: Pipeline, rows: Sequence[tuple[int, str, Position, bytes]]) -> None:
-    """(user_nid, device_id, position, message); of devices that have ended meanwhile nothing is kept."""
+def insert(batch: Pipeline, rows: Sequence[tuple[int, str, Position, bytes, bool]]) -> None:
+    """(user_nid, device_id, position, message, perishable); of devices that have ended meanwhile nothing is kept."""
     batch.execute(
         """
-        INSERT INTO to_device (user_nid, device_id, position, message)
+        INSERT INTO to_device (user_nid, device_id, position, message, perishable)
         SELECT row.* FROM unnest(%(users)s::bigint[], %(devices)s::text[], %(positions)s::bigint[],
-                                 %(messages)s::bytea[]) AS row (user_nid, device_id, position, message)
+                                 %(messages)s::bytea[], %(perishable)s::boolean[])
+                     AS row (user_nid, device_id, position, message, perishable)
         WHERE EXISTS (SELECT 1 FROM devices d WHERE d.user_nid = row.user_nid AND d.device_id = row.device_id)
         """,
         users=[row[0] for row in rows],
         devices=[row[1] for row in rows],
         positions=[row[2] for row in rows],
         messages=[row[3] for row in rows],
+        perishable=[row[4] for row in rows],
     )
 
 
+class Page(NamedTuple):
+    """How much is given at once."""
+
+    messages: int
+    size: int
+    """Bytes of all messages but the last."""
+
+
 async def find(  # noqa: PLR0917  # one value each, called in one place
-    tx: Tx, user_nid: int, device_id: str, after: Position, upto: Position, limit: int
+    tx: Tx, user_nid: int, device_id: str, after: Position, upto: Position, page: Page
 ) -> list[tuple[Position, bytes]]:
-    """Messages in (after, upto], in order."""
+    """The first messages in (after, upto], in order: as many as a page holds, and at least one."""
     return await tx.all(
         """
-        SELECT position, message FROM to_device
-        WHERE user_nid = %(user)s AND device_id = %(device)s AND position > %(after)s AND position <= %(upto)s
-        ORDER BY position LIMIT %(limit)s
+        SELECT position, message FROM (
+            SELECT position, message,
+                   sum(octet_length(message)) OVER (ORDER BY position) - octet_length(message) AS before
+            FROM (
+                SELECT position, message FROM to_device
+                WHERE user_nid = %(user)s AND device_id = %(device)s
+                  AND position > %(after)s AND position <= %(upto)s
+                ORDER BY position LIMIT %(limit)s
+            ) waiting
+        ) summed WHERE before < %(size)s ORDER BY position
         """,
         user=user_nid,
         device=device_id,
         after=after,
         upto=upto,
-        limit=limit,
+        limit=page.messages,
+        size=page.size,
     )
 
 
@@ -81,4 +100,28 @@ async def find_devices(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, str]
     return await tx.all(
         "SELECT user_nid, device_id FROM devices WHERE user_nid = ANY(%(users)s::bigint[])",
         users=list(user_nids),
+    )
+
+
+async def find_overfull(tx: Tx, most: int) -> list[tuple[int, str, int]]:
+    """(user_nid, device_id, number) of devices for which more than that many messages wait."""
+    return await tx.all(
+        """
+        SELECT user_nid, device_id, count(*) FROM to_device GROUP BY user_nid, device_id HAVING count(*) > %(most)s
+        """,
+        most=most,
+    )
+
+
+async def drop(tx: Tx, user_nid: int, device_id: str, number: int) -> int:
+    """So many of what waits for a device: the oldest, but perishable ones before all others. Returns how many."""
+    return await tx.execute(
+        """
+        DELETE FROM to_device WHERE user_nid = %(user)s AND device_id = %(device)s AND position IN (
+            SELECT position FROM to_device WHERE user_nid = %(user)s AND device_id = %(device)s
+            ORDER BY perishable DESC, position LIMIT %(number)s)
+        """,
+        user=user_nid,
+        device=device_id,
+        number=number,
     )

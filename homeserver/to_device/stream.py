@@ -16,8 +16,8 @@ from homeserver.storage.tx import Pipeline
 from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
 from homeserver.to_device import store
 from homeserver.to_device.entries import ToDeviceEntry
+from homeserver.to_device.service import PAGE
 
-PER_ANSWER = 100
 MAX_DEVICES = 50_000
 
 
@@ -89,15 +89,14 @@ class ToDeviceStream:
         if not waiting.first or waiting.last <= ask.to_device:
             return Part()
         async with self._db.read() as tx:
-            rows = await store.find(
-                tx, requester.user_nid, requester.device_id, ask.to_device, ask.upto, PER_ANSWER + 1
+            shown = await store.find(
+                tx, requester.user_nid, requester.device_id, ask.to_device, ask.upto, PAGE
             )
-        if not rows:
+        if not shown:
             return Part()
-        shown = rows[:PER_ANSWER]
         part = Part(top={"to_device": b'{"events":[%b]}' % b",".join(message for _, message in shown)})
-        if len(rows) > PER_ANSWER:
-            part.to_device = shown[-1][0]
+        if len(shown) == PAGE.messages or sum(len(message) for _, message in shown) >= PAGE.size:
+            part.to_device = shown[-1][0]  # there may be more
         return part
 
     async def _delete(self, user_nid: int, device_id: str, upto: Position, waiting: Waiting) -> None:

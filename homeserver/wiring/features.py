@@ -42,7 +42,7 @@ class Features:
         self.accounts.registration.join_with(self.rooms.autojoin)
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
-        self.to_device = ToDeviceFeature(core, self.accounts.devices)
+        self.to_device = ToDeviceFeature(config, core, self.accounts.devices)
         self.push = PushFeature(core, self.account_data.service)
         self.account_data.stream.always("m.push_rules", self.push.rules.account_data)
         self.rooms.successors.copy_with(self.account_data.service, self.push.rules)
@@ -121,6 +121,7 @@ class Features:
             **self.accounts.loops(),
             **self.ephemeral.loops(),
             **self.presence.loops(),
+            **self.to_device.loops(),
         }
 
     async def start(self) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from homeserver.to_device import service
+from homeserver.to_device.bound import QueueBound
 from tests.support.crypto import messages_in
 from tests.support.server import Server
 from tests.support.user import User
@@ -86,6 +88,44 @@ async def test_messages_come_in_order_a_hundred_at_a_time_until_acknowledged(ser
     assert await contents(bob) == [{"n": n} for n in range(200, 250)]
     assert await contents(bob) == []
     assert await contents(bob, since=start) == []
+
+
+async def test_large_messages_come_a_few_at_a_time(server: Server) -> None:
+    """SYNC-18: an answer is bounded in bytes, too; nothing is left out and the order stays."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    start = (await bob.sync())["next_batch"]
+    for n in range(40):
+        await send(alice, {bob.user_id: {bob.device_id: {"n": n, "x": "x" * 60_000}}})
+    answers = [[m["n"] for m in await contents(bob, since=start)]]
+    while sum(map(len, answers)) < 40:
+        answers.append([m["n"] for m in await contents(bob)])
+    assert [n for numbers in answers for n in numbers] == list(range(40))
+    assert max(map(len, answers)) == 18  # the one that exceeds 2 ** 20 bytes is the last
+    assert await contents(bob) == []
+
+
+async def test_of_too_much_that_waits_requests_go_first_and_then_the_oldest(server: Server) -> None:
+    """TD-02: the bound that keeps a device that never comes back from filling the disk."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    for n in range(6):
+        kind = "m.room_key_request" if n in {2, 4} else "m.room.encrypted"
+        await send(alice, {bob.user_id: {bob.device_id: {"n": n}}}, kind=kind)
+    assert server.app is not None
+    for most, left in ((6, [0, 1, 2, 3, 4, 5]), (5, [0, 1, 3, 4, 5]), (3, [1, 3, 5])):
+        await QueueBound(server.app.core.db, server.app.core.clock, most).sweep()
+        assert [message["n"] for message in await contents(bob, since=None)] == left
+
+
+async def test_one_request_cannot_fill_many_queues(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TD-01: `*` makes many messages of one; together they are bounded."""
+    monkeypatch.setattr(service, "MAX_TOTAL", 100_000)
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await bob.new_device()
+    large = {"x": "x" * 60_000}
+    await send(alice, {bob.user_id: {"*": large}}, expect=(413, "M_TOO_LARGE"))
+    assert await contents(bob) == await contents(phone) == []
+    await send(alice, {bob.user_id: {phone.device_id: large}})
+    assert await contents(phone) == [large]
 
 
 async def test_an_initial_sync_gives_what_was_never_acknowledged(server: Server) -> None:
