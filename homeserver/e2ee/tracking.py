@@ -11,13 +11,14 @@ from typing import NamedTuple
 from homeserver.e2ee import store, tracking_store
 from homeserver.e2ee.entries import DeviceListEntry
 from homeserver.e2ee.tracking_store import MemberRow
+from homeserver.events.packing import unpack
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms import Rooms
 from homeserver.log.entries import Position
 from homeserver.matrix import json
-from homeserver.matrix.ids import UserId
+from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
 from homeserver.sync.types import Recent
@@ -156,7 +157,7 @@ def _moves_of_rows(rows: Iterable[MemberRow], requester: Requester, encrypted: s
         if (
             membership == JOIN
             and before is not None
-            and json.loads(before)["content"].get("membership") == "join"
+            and json.loads(unpack(before, RoomId("")))["content"].get("membership") == "join"
         ):
             continue
         _note(moves, room, user_id, membership, requester, None)

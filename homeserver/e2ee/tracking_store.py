@@ -16,7 +16,7 @@ class MemberRow(NamedTuple):
     user_id: str
     membership: int
     before: bytes | None
-    """The membership event it replaced, if the reader knew that one already."""
+    """The membership event it replaced as it is stored, if the reader knew that one already."""
 
 
 async def find_member_changes(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from psycopg.errors import UniqueViolation
+from psycopg import IntegrityError
 
 from homeserver.events import auth_rules
 from homeserver.events.auth_selection import auth_keys_for
@@ -36,7 +36,7 @@ MAX_PREV = 20
 MAX_TRIES = 60
 """Rebuilds after conflicts, and loads, before the caller is told to come back."""
 CREATE: StateKey = ("m.room.create", "")
-ONE_ROOM_PER_ID = {"rooms_room_id_key", "events_event_id_key"}
+ONE_ROOM_PER_ID = {"rooms_room_id_key", "events_event_id"}
 """The constraints that two rooms made in one millisecond run into."""
 
 
@@ -158,7 +158,7 @@ class GraphWriter:
             try:
                 append = Append([*entries, *beside(name)], None, alongside(name) if alongside else None)
                 await self._log.add(append)
-            except UniqueViolation as clash:
+            except IntegrityError as clash:
                 self._rooms.forget(room_nid)
                 if clash.diag.constraint_name not in ONE_ROOM_PER_ID:
                     raise
@@ -202,7 +202,7 @@ class GraphWriter:
                 self._rooms.forget(room_nid)
                 old.give_up(said)
                 again = isinstance(error, Conflict) or (
-                    isinstance(error, UniqueViolation) and error.diag.constraint_name in ONE_ROOM_PER_ID
+                    isinstance(error, IntegrityError) and error.diag.constraint_name in ONE_ROOM_PER_ID
                 )
                 if not again:
                     raise

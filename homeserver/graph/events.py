@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, LiteralString
 from weakref import WeakValueDictionary
 
+from homeserver.events.packing import MARK, Opened, unpack
 from homeserver.events.parse import event_from_storage
 from homeserver.events.push_facts import Facts, plain
 from homeserver.graph.interning import Interning, RoomName
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.stored import Replaced, SentBy, Stored
-from homeserver.matrix.ids import EventId
+from homeserver.matrix.ids import EventId, RoomId
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -129,12 +130,37 @@ class EventCache:
         redacting = {row[7] for row in rows if row[7] is not None}
         if redacting:
             redactions = await self.load_in(tx, redacting)
+        pdus = await self._pdus(tx, {row[0]: (row[6], names[row[1]].room_id) for row in rows}, rows)
         built: list[Stored] = []
         for row in rows:
-            stored = self.get(row[0]) or _stored(row, names[row[1]], redactions)
+            stored = self.get(row[0]) or _stored(row, pdus[row[0]], names[row[1]], redactions)
             self.add(stored)
             built.append(stored)
         return built
+
+    async def _pdus(
+        self, tx: Tx, stored: Mapping[int, tuple[bytes, RoomId]], rows: list[tuple[Any, ...]]
+    ) -> dict[int, bytes]:
+        """The JSON of stored events; the ids they cite come from the same rows, from memory, or with one query."""
+        opened = {nid: Opened(data) for nid, (data, _) in stored.items() if data[:1] == MARK}
+        wanted = {nid for each in opened.values() for nid in each.cited}
+        ids: dict[int, EventId] = {row[0]: row[2] for row in rows} if wanted else {}
+        for nid in wanted.difference(ids):
+            held = self._held.get(nid)
+            if held is not None:
+                ids[nid] = held.event.event_id
+        missing = list(wanted.difference(ids))
+        if missing:
+            ids.update(
+                await tx.all(
+                    "SELECT event_nid, event_id FROM events WHERE event_nid = ANY(%(nids)s::bigint[])",
+                    nids=missing,
+                )
+            )
+        return {
+            nid: opened[nid].pdu(room_id, ids) if nid in opened else data
+            for nid, (data, room_id) in stored.items()
+        }
 
     def clear(self) -> None:
         """Redactions may have been missed: read everything anew."""
@@ -143,7 +169,7 @@ class EventCache:
         self._size = 0
 
 
-def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored]) -> Stored:
+def _stored(row: tuple[Any, ...], pdu: bytes, name: RoomName, redactions: dict[int, Stored]) -> Stored:
     (
         nid,
         room_nid,
@@ -151,7 +177,7 @@ def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored])
         sender,
         state,
         flags,
-        pdu,
+        _,
         redacted_by,
         before_nid,
         before_id,
@@ -166,7 +192,7 @@ def _stored(row: tuple[Any, ...], name: RoomName, redactions: dict[int, Stored])
     event = event_from_storage(pdu, event_id, name.room_id, name.version)
     replaced = None
     if before_id is not None:
-        before = event_from_storage(before_pdu, before_id, name.room_id, name.version)
+        before = event_from_storage(unpack(before_pdu, name.room_id), before_id, name.room_id, name.version)
         replaced = Replaced(EventRef(before_id, before_nid, 0), before_id, before.sender, before.content_json)
     return Stored(
         event,

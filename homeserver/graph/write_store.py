@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from homeserver.events.event import Event
+from homeserver.events.packing import pack
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.refs import LEAVE
@@ -37,14 +38,14 @@ def insert_events(batch: Pipeline, written: Batch) -> None:
     batch.execute(
         """
         INSERT INTO events (event_nid, room_nid, sender_nid, state_nid, origin_server_ts, replaces, key_nid, flags,
-                            event_id, prev, auth, pdu, facts, thread, mentions)
+                            event_id, pdu, facts, thread, mentions)
         SELECT nid, room, sender, state, ts, nullif(replaces, 0), nullif(key, 0), flags, id,
-               prev::bigint[], auth::bigint[], pdu, facts, nullif(thread, ''), nullif(mentions, '')::bigint[]
+               pdu, facts, nullif(thread, ''), nullif(mentions, '')::bigint[]
         FROM unnest(%(nids)s::bigint[], %(rooms)s::bigint[], %(senders)s::bigint[], %(states)s::bigint[],
                     %(ts)s::bigint[], %(replaces)s::bigint[], %(keys)s::int[], %(flags)s::smallint[], %(ids)s::text[],
-                    %(prev)s::text[], %(auth)s::text[], %(pdus)s::bytea[], %(facts)s::smallint[], %(threads)s::text[],
+                    %(pdus)s::bytea[], %(facts)s::smallint[], %(threads)s::text[],
                     %(mentions)s::text[])
-             AS row (nid, room, sender, state, ts, replaces, key, flags, id, prev, auth, pdu, facts, thread, mentions)
+             AS row (nid, room, sender, state, ts, replaces, key, flags, id, pdu, facts, thread, mentions)
         """,
         nids=[position for position, _ in written],
         rooms=[e.stored.room_nid for _, e in written],
@@ -55,9 +56,7 @@ def insert_events(batch: Pipeline, written: Batch) -> None:
         keys=[e.key_nid or 0 for _, e in written],
         flags=[e.stored.flags for _, e in written],
         ids=[e.stored.event.event_id for _, e in written],
-        prev=["{" + ",".join(str(r.nid) for r in e.prev) + "}" for _, e in written],
-        auth=["{" + ",".join(str(r.nid) for r in e.auth) + "}" for _, e in written],
-        pdus=[e.stored.event.pdu for _, e in written],
+        pdus=[_stored_form(e) for _, e in written],
         facts=[e.stored.facts.bits for _, e in written],
         threads=[e.stored.facts.thread or "" for _, e in written],
         mentions=[
@@ -65,6 +64,14 @@ def insert_events(batch: Pipeline, written: Batch) -> None:
             for _, e in written
         ],
     )
+
+
+def _stored_form(entry: EventEntry) -> bytes:
+    """State events are packed: there are many of them in large rooms, all alike. Messages differ in what they say."""
+    event = entry.stored.event
+    if entry.key_nid is None:
+        return event.pdu
+    return pack(event.pdu, event.room_id, {ref.event_id: ref.nid for ref in entry.auth})
 
 
 def write_rooms(batch: Pipeline, written: Batch) -> None:
@@ -106,7 +113,12 @@ def write_state(batch: Pipeline, written: Batch) -> None:
     """States made by resolution, and what becomes of current state and memberships. The state after a state event follows
     from its own row, and is not written (`state_rows`).
     """
-    made = [(position, entry, state) for position, entry in written for state in entry.new_states if not state.known]
+    made = [
+        (position, entry, state)
+        for position, entry in written
+        for state in entry.new_states
+        if not state.known
+    ]
     if made:
         _insert_resolved_states(batch, made)
     _insert_resets(batch, written)

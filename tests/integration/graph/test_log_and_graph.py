@@ -92,12 +92,12 @@ async def test_two_processes_write_one_room_gaplessly_and_in_order(database: str
         lists = await asyncio.gather(*(writer(here, n) for n, here in enumerate([one, two] * 4)))
         positions = await _positions(database)
         assert positions == list(range(1, positions[-1] + 1))
-        async with await psycopg.AsyncConnection.connect(database) as connection:
-            rows = await (
-                await connection.execute("SELECT event_nid, event_id, prev FROM events ORDER BY event_nid")
-            ).fetchall()
-        assert all(row[2] == [row[0] - 1] for row in rows[1:]), "a line without forks"
-        order = {row[1]: row[0] for row in rows}
+        one.core.events.clear()
+        loaded = await one.core.events.load(positions)
+        events = [loaded[position].event for position in positions]
+        order = {event.event_id: number for number, event in enumerate(events)}
+        before = [[order[event_id] for event_id in event.prev_event_ids] for event in events[1:]]
+        assert before == [[number] for number in range(len(events) - 1)], "a line without forks"
         for sent in lists:
             assert [order[event_id] for event_id in sent] == sorted(order[event_id] for event_id in sent)
         assert one.core.rooms.cached(1).state == two.core.rooms.cached(1).state  # type: ignore[union-attr]  # loaded
