@@ -8,30 +8,20 @@ spec: client-server-api/#receiving-notifications, #threaded-read-receipts (PUSH-
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from homeserver.events.push_facts import MEMBER
 from homeserver.events.push_rules import Around
 from homeserver.graph.entry import EventEntry
-from homeserver.log.entries import Position
+from homeserver.graph.refs import HIDDEN
+from homeserver.graph.stored import Stored
+from homeserver.log.entries import Position, Written
 from homeserver.matrix import json
 from homeserver.push.plan import Plan
 from homeserver.receipts.entries import UNTHREADED
 
 MAIN: Final = "main"
-
-
-class Count(NamedTuple):
-    """Of one thread."""
-
-    notifications: int
-    highlights: int
-    newest: Position
-    """The newest event that counts."""
-
-
-NONE: Final = Count(0, 0, 0)
 
 
 class Reading(NamedTuple):
@@ -57,60 +47,62 @@ class Tally:
         """What it was counted by."""
         self._read: dict[str, Position] = {}
         """Thread, or UNTHREADED -> how far the user has read, where that is ahead of `position`."""
-        self._counts: dict[str, Count] = {}
-        """Thread -> count, where there is any."""
+        self._counts: dict[str, list[int]] = {}
+        """Thread -> notifications, highlights, and the newest event that counts; where there is any."""
         self._members: dict[bool, dict[str, bytes]] = {}
 
     def add(self, thread: str, events: int, newest: Position, *, highlight: bool) -> None:
         """Count events that notify."""
-        before = self._counts.get(thread, NONE)
-        self._counts[thread] = Count(
-            before.notifications + events,
-            before.highlights + (events if highlight else 0),
-            max(before.newest, newest),
-        )
+        count = self._counts.get(thread)
+        if count is None:
+            count = self._counts[thread] = [0, 0, 0]
+        count[0] += events
+        count[1] += events if highlight else 0
+        count[2] = max(count[2], newest)
         self._members.clear()
 
-    def move(self, events: Iterable[tuple[Position, EventEntry]], reading: Reading) -> bool:
+    def move(self, events: Sequence[Written[EventEntry]], reading: Reading) -> bool:
         """Count the events that came after `position`, in order. False if it is stale now."""
+        me, plan = reading.user_nid, reading.plan
         for position, entry in events:
-            if self._counts and entry.redacts is not None:
+            if entry.redacts is not None and self._counts:
                 return False
-            if any(change.user_nid == reading.user_nid for change in entry.changes):
+            if entry.changes and any(change.user_nid == me for change in entry.changes):
                 return False
-            self._count(position, entry, reading)
-            self.position = position
+            stored = entry.stored
+            facts = stored.facts
+            if stored.flags & HIDDEN:
+                continue
+            if stored.sender_nid == me:
+                if not facts.bits & MEMBER:  # who changes their name has not read anything
+                    self._forget(facts.thread or MAIN)
+                continue
+            if plan.silent or stored.redaction is not None or not self._is_new(position, stored, reading):
+                continue
+            mentioned = me in facts.mentions
+            outcome = plan.by_fact(facts.bits, mentioned)
+            if outcome is None:
+                assert reading.around is not None
+                outcome = plan.decide(stored.event, facts, mentioned, reading.around)
+            if outcome.notify:
+                self.add(facts.thread or MAIN, 1, position, highlight=outcome.highlight)
+        self.position = events[-1].position
         return True
 
-    def _count(self, position: Position, entry: EventEntry, reading: Reading) -> None:
-        stored = entry.stored
-        facts, thread = stored.facts, stored.facts.thread or MAIN
-        if stored.hidden:
-            return
-        if stored.sender_nid == reading.user_nid:
-            if not facts.bits & MEMBER:  # who changes their name has not read anything
-                self._forget(thread)
-            return
-        if stored.redaction is not None or reading.plan.silent:
-            return
-        if self._read and position <= max(self._read.get(thread, 0), self._read.get(UNTHREADED, 0)):
-            return
-        if reading.ignored and stored.event.sender in reading.ignored:
-            return
-        mentioned = reading.user_nid in facts.mentions
-        outcome = reading.plan.by_fact(facts.bits, mentioned)
-        if outcome is None:
-            assert reading.around is not None
-            outcome = reading.plan.decide(stored.event, facts, mentioned, reading.around)
-        if outcome.notify:
-            self.add(thread, 1, position, highlight=outcome.highlight)
+    def _is_new(self, position: Position, stored: Stored, reading: Reading) -> bool:
+        """Whether nothing says that the user has read it, or does not want to."""
+        if self._read:
+            thread = stored.facts.thread or MAIN
+            if position <= max(self._read.get(thread, 0), self._read.get(UNTHREADED, 0)):
+                return False
+        return not reading.ignored or stored.event.sender not in reading.ignored
 
     def read(self, thread: str, upto: Position) -> bool:
         """A receipt of the user, in a thread or UNTHREADED. False if the tally is stale now."""
         if upto > self.position:
             self._read[thread] = max(upto, self._read.get(thread, 0))
         concerned = [each for each in self._counts if thread in (UNTHREADED, each)]
-        if any(upto < self._counts[each].newest for each in concerned):
+        if any(upto < self._counts[each][2] for each in concerned):
             return False
         for each in concerned:
             self._forget(each)
@@ -134,12 +126,12 @@ class Tally:
         counts = self._counts.values()
         return {
             "unread_notifications": _json(
-                sum(count.notifications for count in counts), sum(count.highlights for count in counts)
+                sum(count[0] for count in counts), sum(count[1] for count in counts)
             )
         }
 
     def _threads(self) -> dict[str, bytes]:
-        members = {"unread_notifications": _json(*self._counts.get(MAIN, NONE)[:2])}
+        members = {"unread_notifications": _json(*self._counts.get(MAIN, (0, 0))[:2])}
         threads = [
             b"%b:%b" % (json.dumps(thread), _json(*count[:2]))
             for thread, count in self._counts.items()

@@ -50,6 +50,14 @@ async def test_two_people_chat_and_page_back_through_500_messages(
     keeps_the_contract(play)
 
 
+async def test_unread_counts_follow_messages_and_receipts(base_url: str, tmp_path: Path) -> None:
+    """SYNC-11, SYNC-12, PUSH-14: as a client shows them."""
+    play = Play("unread", base_url, tmp_path, {})
+    await play.run(seconds=90)
+    assert play.seen[-1] == "a new device counts the same"
+    keeps_the_contract(play)
+
+
 async def test_no_message_is_lost_doubled_or_unreadable_when_the_server_is_killed(
     killable: HomeserverProcess, tmp_path: Path
 ) -> None:
