@@ -11,7 +11,14 @@ from typing import NamedTuple, Protocol
 
 from homeserver.events.event import StateKey
 from homeserver.events.redaction import redact_event
-from homeserver.events.visibility import Stage, history_visibility_of, is_visible, stages
+from homeserver.events.visibility import (
+    SHARED,
+    WORLD_READABLE,
+    Stage,
+    history_visibility_of,
+    is_visible,
+    stages,
+)
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN, MEMBERSHIPS
@@ -24,6 +31,8 @@ from homeserver.storage.database import Database
 
 HISTORY_VISIBILITY: StateKey = ("m.room.history_visibility", "")
 NEVER: Position = 2**62
+OPEN = (WORLD_READABLE, SHARED)
+CACHED_ROOMS = 20_000
 
 
 class Viewer(NamedTuple):
@@ -60,6 +69,8 @@ class VisibilityFilter:
         self._events = events
         self._states = states
         self._erasures: Erasures | None = None
+        self._open: dict[int, tuple[int, bool]] = {}
+        """room_nid -> the visibility it has now (event_nid), and whether it and all before were open."""
 
     def erase_with(self, erasures: Erasures) -> None:
         """Plug in who knows the erased users."""
@@ -100,6 +111,34 @@ class VisibilityFilter:
                 else:
                     seen.append(Visible(stored, membership, look.sees_replaced(stored, befores, erased)))
         return result
+
+    async def sees_all(self, viewer: Viewer, room: Room) -> bool:
+        """Whether the viewer sees all of the room, because they are in and it was never anything but open to who joins.
+
+        One query per room and change of its visibility.
+        """
+        if room.membership(viewer.user_id) != JOIN:
+            return False
+        now = room.state.get(HISTORY_VISIBILITY, 0)
+        known = self._open.get(room.name.nid)
+        if known is None or known[0] != now:
+            events = (await self._events.load(await self._changes_of_visibility(room))).values()
+            known = (now, all(history_visibility_of(stored.event) in OPEN for stored in events))
+            if len(self._open) > CACHED_ROOMS:
+                self._open.clear()
+            self._open[room.name.nid] = known
+        return known[1]
+
+    async def _changes_of_visibility(self, room: Room) -> list[int]:
+        numbers = await self._interning.find_key_nids([HISTORY_VISIBILITY])
+        async with self._db.read() as tx:
+            return await tx.column(
+                """
+                SELECT event_nid FROM events WHERE room_nid = %(room)s AND key_nid = ANY(%(keys)s::int[])
+                """,
+                room=room.name.nid,
+                keys=list(numbers.values()),
+            )
 
     async def _moments(self, viewer: Viewer, state_nids: set[int]) -> dict[int, Stage]:
         """Visibility and the viewer's membership in each of these states."""

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from homeserver.events.client_format import with_room_id
 from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
-from homeserver.graph.stored import Reader
 from homeserver.graph.visibility import Viewer, VisibilityFilter
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import NotFound
@@ -18,7 +16,6 @@ from homeserver.matrix.ids import EventId, RoomId
 from homeserver.matrix.tokens import format_token
 from homeserver.relations import store
 from homeserver.rooms.access import RoomAccess
-from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -49,21 +46,19 @@ class Page(NamedTuple):
 class RelationsService:
     """One per process."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # what it is made of; built in one place
         self,
         db: Database,
         access: RoomAccess,
         events: EventCache,
         visibility: VisibilityFilter,
         bundles: Bundles,
-        clock: Clock,
     ) -> None:
         self._db = db
         self._access = access
         self._events = events
         self._visibility = visibility
         self._bundles = bundles
-        self._clock = clock
 
     async def page(self, requester: Requester, room_id: RoomId, ask: Ask) -> Page:
         """Raises `Forbidden`, `NotFound` for an event the user may not see."""
@@ -93,22 +88,7 @@ class RelationsService:
         loaded = await self._events.load(shown)
         page = [loaded[nid] for nid in shown if nid in loaded]
         seen = (await self._visibility.many(viewer, {room: page}))[room]
-        reader = Reader(requester.user_nid, requester.device_id)
-        bundles = await self._bundles.of(reader, [item.stored for item in seen])
-        now = self._clock.now_ms()
-        chunk = [
-            with_room_id(
-                item.stored.render(
-                    reader,
-                    item.membership,
-                    now,
-                    previous=item.previous,
-                    extra=bundles.get(item.stored.nid, b""),
-                ),
-                room_id,
-            )
-            for item in seen
-        ]
+        chunk = await self._bundles.shown(viewer, requester.device_id, room, seen)
         if len(nids) <= limit:
             return Page(chunk, None)
         return Page(chunk, format_token(shown[-1] - 1 if ask.backwards else shown[-1]))

@@ -24,6 +24,44 @@ class Wanted(NamedTuple):
     limit: int
 
 
+class WantedThreads(NamedTuple):
+    """Which threads of a room are asked for."""
+
+    room_nid: int
+    upto: Position
+    participant_nid: int
+    """Only threads that this user has begun or replied in; 0: all."""
+    ignored: list[int]
+    """Replies of these users do not count."""
+    limit: int
+
+
+async def find_threads(tx: Tx, wanted: WantedThreads) -> list[tuple[int, int]]:
+    """(root's event_nid, newest reply's), newest first: replies that have none after them in their thread."""
+    return await tx.all(
+        """
+        SELECT root.event_nid, r.event_nid
+        FROM relations r JOIN events root ON root.event_id = r.parent_id AND root.room_nid = r.room_nid
+        WHERE r.room_nid = %(room)s AND r.rel_type = 'm.thread' AND r.event_nid <= %(upto)s
+          AND NOT r.sender_nid = ANY(%(ignored)s::bigint[])
+          AND NOT EXISTS (SELECT 1 FROM relations later
+                          WHERE later.parent_id = r.parent_id AND later.rel_type = 'm.thread'
+                            AND later.room_nid = r.room_nid AND later.event_nid > r.event_nid
+                            AND NOT later.sender_nid = ANY(%(ignored)s::bigint[]))
+          AND (%(user)s::bigint = 0 OR root.sender_nid = %(user)s
+               OR EXISTS (SELECT 1 FROM relations own
+                          WHERE own.parent_id = r.parent_id AND own.rel_type = 'm.thread'
+                            AND own.room_nid = r.room_nid AND own.sender_nid = %(user)s))
+        ORDER BY r.event_nid DESC LIMIT %(limit)s
+        """,
+        room=wanted.room_nid,
+        upto=wanted.upto,
+        ignored=wanted.ignored,
+        user=wanted.participant_nid,
+        limit=wanted.limit,
+    )
+
+
 async def find_children(tx: Tx, wanted: Wanted) -> list[int]:
     """Numbers of the events that relate to one, `depth` relations deep, in (after, upto]; newest first if backwards."""
     return await tx.column(

@@ -14,6 +14,7 @@ from homeserver.events.filtering import RoomEventFilter
 from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.room import Room
 from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Reader, Stored
 from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, as_state
@@ -100,7 +101,7 @@ class HistoryService:
         found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
         state = await self._lazy_members(found) if wanted.lazy_load_members else []
-        extra = await self._extra(requester, found)
+        extra = await self._extra(requester, access.room, found)
         return Page(
             [self._render(requester, room_id, item, extra) for item in found],
             format_token(shown),
@@ -125,7 +126,7 @@ class HistoryService:
         after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
         last = after[-1].stored if after else target
         state = await self._state_at(last, [*before, seen, *after], wanted)
-        extra = await self._extra(requester, [seen, *before, *after])
+        extra = await self._extra(requester, access.room, [seen, *before, *after])
         return Context(
             self._render(requester, room_id, seen, extra),
             [self._render(requester, room_id, item, extra) for item in before],
@@ -207,9 +208,9 @@ class HistoryService:
         viewer = Viewer(requester.user_id, requester.user_nid)
         return [as_state(access.room, viewer, stored) for stored in state]
 
-    async def _extra(self, requester: Requester, found: Sequence[Visible]) -> dict[int, bytes]:
-        reader = Reader(requester.user_nid, requester.device_id)
-        return await self._bundles.of(reader, [item.stored for item in found])
+    async def _extra(self, requester: Requester, room: Room, found: Sequence[Visible]) -> dict[int, bytes]:
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        return await self._bundles.of(viewer, requester.device_id, {room: [item.stored for item in found]})
 
     def _render(
         self, requester: Requester, room_id: RoomId, item: Visible, extra: Mapping[int, bytes]

@@ -122,17 +122,11 @@ class ReadingService:
         stored = await self._events.by_id(event_id)
         if stored is None or stored.room_nid != room.name.nid:
             raise NotFound("There is no such event")
-        seen = await self._visibility.one(Viewer(requester.user_id, requester.user_nid), room, stored)
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        seen = await self._visibility.one(viewer, room, stored)
         if seen is None:
             raise NotFound("There is no such event")
-        reader = Reader(requester.user_nid, requester.device_id)
-        extra = (await self._bundles.of(reader, [seen.stored])).get(stored.nid, b"")
-        return with_room_id(
-            seen.stored.render(
-                reader, seen.membership, self._clock.now_ms(), previous=seen.previous, extra=extra
-            ),
-            room_id,
-        )
+        return (await self._bundles.shown(viewer, requester.device_id, room, [seen]))[0]
 
     # --- inside --------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class Features:
         self.accounts = AccountsFeature(config, core, limiter)
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
+        self.rooms.bundles.ignore_with(self.account_data.ignores)
         self.accounts.profiles.propagate_with(self.rooms.own)
         core.visibility.erase_with(self.accounts.erased)
         self.accounts.ending.leave_with(self.rooms.own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeserver.relations.api import RelationsApi
 from homeserver.relations.service import RelationsService
+from homeserver.relations.threads import ThreadsService
 from homeserver.wiring.core import Core
 from homeserver.wiring.rooms import RoomsFeature
 
@@ -12,10 +13,10 @@ class RelationsFeature:
     """Service and endpoints."""
 
     def __init__(self, core: Core, rooms: RoomsFeature) -> None:
-        self.service = RelationsService(
-            core.db, rooms.access, core.events, core.visibility, rooms.bundles, core.clock
-        )
+        parts = (core.db, rooms.access, core.events, core.visibility, rooms.bundles)
+        self.service = RelationsService(*parts)
+        self.threads = ThreadsService(*parts)
 
     def apis(self) -> list[object]:
         """Endpoints."""
-        return [RelationsApi(self.service)]
+        return [RelationsApi(self.service, self.threads)]

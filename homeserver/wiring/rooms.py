@@ -65,7 +65,7 @@ class RoomsFeature:
             core.transactions,
             AliasCheck(core.db, core.events),
         )
-        self.bundles = Bundles(core.db, core.events, core.visibility, core.clock)
+        self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, core.clock)
         self.reading = ReadingService(
             core.db,
             self.access,

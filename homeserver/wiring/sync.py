@@ -46,6 +46,7 @@ class SyncFeature:
             StateReader(core.db, core.states, core.interning),
             ResetReader(core.db, core.interning),
             StrippedRooms(core.events, core.states, core.interning),
+            rooms.bundles,
         )
         core.tail.attach(stream)
         self.service = SyncService(

@@ -25,13 +25,13 @@ class Renderer:
         fields = ask.filter.event_fields
         self._paths = None if fields is None else [split_path(path) for path in fields]
 
-    def event(self, visible: Visible) -> bytes:
-        """One event as JSON, without `room_id`."""
+    def event(self, visible: Visible, extra: bytes = b"") -> bytes:
+        """One event as JSON, without `room_id`. `extra`: further members of `unsigned`, each with a leading comma."""
         if self._federation:
             rendered = visible.stored.event.pdu
         else:
             rendered = visible.stored.render(
-                self._reader, visible.membership, self._now_ms, previous=visible.previous
+                self._reader, visible.membership, self._now_ms, previous=visible.previous, extra=extra
             )
         if self._paths is None:
             return rendered

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from homeserver.graph.bundles import Bundles
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
@@ -61,6 +62,7 @@ class _Work:
     resets: Resets = field(default_factory=dict)
     heroes: dict[int, list[UserId]] = field(default_factory=dict)
     """Rooms whose summary is in the answer."""
+    bundles: Mapping[int, bytes] = field(default_factory=dict)
 
 
 class RoomsStream:
@@ -77,6 +79,7 @@ class RoomsStream:
         state: StateReader,
         resets: ResetReader,
         stripped: StrippedRooms,
+        bundles: Bundles,
     ) -> None:
         self._rooms = rooms
         self._events = events
@@ -87,6 +90,7 @@ class RoomsStream:
         self._state = state
         self._resets = resets
         self._stripped = stripped
+        self._bundles = bundles
         self._given = GivenMembers()
         self._shared = SharedSections()
 
@@ -288,12 +292,25 @@ class RoomsStream:
         ask = work.ask
         loaded = await self._events.load({nid for nids in work.state.values() for nid in nids})
         renderer = Renderer(ask)
+        work.bundles = await self._bundled(work)
         for nid, room in work.rooms.items():
             section = self._section(work, nid, room, loaded, renderer)
             if nid in work.kinds.left:
                 part.leave[nid] = section
             elif nid in work.kinds.joined and section:
                 part.join[nid] = section
+
+    async def _bundled(self, work: _Work) -> dict[int, bytes]:
+        """Bundles of the events in limited timelines: where nothing is left out, clients see for themselves (SYNC-23)."""
+        pages = {
+            work.rooms[nid]: [item.stored for item in work.visible.get(work.rooms[nid], ())]
+            for nid, timeline in work.timelines.items()
+            if timeline.limited
+        }
+        if not pages:
+            return {}
+        reader = work.ask.requester
+        return await self._bundles.of(Viewer(reader.user_id, reader.user_nid), reader.device_id, pages)
 
     def _section(
         self, work: _Work, nid: int, room: Room, loaded: Mapping[int, Stored], renderer: Renderer
@@ -321,7 +338,7 @@ class RoomsStream:
         limited = timeline is not None and timeline.limited
         prev = format_token(timeline.start if timeline else ask.since or ask.upto)
         section["timeline"] = b'{"events":[%b],"limited":%b,"prev_batch":%b}' % (
-            b",".join(renderer.event(v) for v in visible),
+            b",".join(renderer.event(v, work.bundles.get(v.stored.nid, b"")) for v in visible),
             b"true" if limited else b"false",
             json.dumps(prev),
         )

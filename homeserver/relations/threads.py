@@ -1,0 +1,86 @@
+"""The threads of a room, newest first.
+
+spec: client-server-api/#querying-threads-in-a-room (REL-11)
+"""
+
+from __future__ import annotations
+
+from homeserver.graph.bundles import Bundles
+from homeserver.graph.events import EventCache
+from homeserver.graph.room import Room
+from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, stripped
+from homeserver.log.entries import Position
+from homeserver.matrix.ids import RoomId
+from homeserver.matrix.tokens import format_token
+from homeserver.relations import store
+from homeserver.relations.service import MAX_LIMIT, NEWEST, Page
+from homeserver.rooms.access import RoomAccess
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+
+MAX_PAGES = 10
+"""Queries for one answer: of threads the reader may not see there may be many."""
+
+
+class ThreadsService:
+    """One per process."""
+
+    def __init__(
+        self,
+        db: Database,
+        access: RoomAccess,
+        events: EventCache,
+        visibility: VisibilityFilter,
+        bundles: Bundles,
+    ) -> None:
+        self._db = db
+        self._access = access
+        self._events = events
+        self._visibility = visibility
+        self._bundles = bundles
+
+    async def page(
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        *,
+        start: Position | None,
+        limit: int,
+        participated: bool,
+    ) -> Page:
+        """Roots of threads with their bundles, by their newest reply. Raises `Forbidden`.
+
+        `participated`: only those that the requester has begun or replied in.
+        """
+        room = (await self._access.of(requester, room_id)).room
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        limit = min(limit, MAX_LIMIT)
+        ignored = await self._bundles.ignored(viewer)
+        upto: Position | None = NEWEST if start is None else start
+        found: list[Visible] = []
+        for _ in range(MAX_PAGES):
+            if upto is None or len(found) >= limit:
+                break
+            wanted = store.WantedThreads(
+                room.name.nid,
+                upto,
+                requester.user_nid if participated else 0,
+                list(ignored),
+                limit - len(found),
+            )
+            async with self._db.read() as tx:
+                rows = await store.find_threads(tx, wanted)
+            found += await self._visible(viewer, room, [root for root, _ in rows])
+            upto = rows[-1][1] - 1 if len(rows) == wanted.limit else None
+        # spec: op:getThreadRoots: roots of ignored users come redacted
+        shown = [
+            item._replace(stored=stripped(item.stored)) if item.stored.sender_nid in ignored else item
+            for item in found
+        ]
+        chunk = await self._bundles.shown(viewer, requester.device_id, room, shown)
+        return Page(chunk, None if upto is None else format_token(upto))
+
+    async def _visible(self, viewer: Viewer, room: Room, nids: list[int]) -> list[Visible]:
+        loaded = await self._events.load(nids)
+        page = [loaded[nid] for nid in nids if nid in loaded]
+        return (await self._visibility.many(viewer, {room: page}))[room]
