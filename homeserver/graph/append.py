@@ -6,6 +6,7 @@ spec: server-server-api/#auth-events-selection, client-server-api/#room-events
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from psycopg import IntegrityError
@@ -118,16 +119,18 @@ class GraphWriter:
                 continue
             if not entries and not beside:
                 return []
+            append = Append([*entries, *beside], once, alongside)
+            append.build_again = partial(self._build_again, append, room_nid, plan, beside)
             try:
-                await self._log.add(Append([*entries, *beside], once, alongside))
+                await self._log.add(append)
             except Conflict:
-                room.give_up(entries)
+                room.give_up(_events_of(append))
                 await self._tail.fresh()
                 continue
             except Exception:
-                room.give_up(entries)
+                room.give_up(_events_of(append))
                 raise
-            return [entry.stored for entry in entries]
+            return [entry.stored for entry in _events_of(append)]
         raise Unavailable("The room is too busy, try again")
 
     async def create(
@@ -256,6 +259,17 @@ class GraphWriter:
             old.back_to(mark)
             raise
         return room, entries, said
+
+    def _build_again(self, append: Append, room_nid: int, plan: Plan, beside: Sequence[Entry]) -> list[Entry]:
+        """The entries of an append that others were faster than, on the room as it is now."""
+        room = self._rooms.cached(room_nid)
+        if room is None:
+            raise Conflict("the room is no longer in memory")
+        room.give_up(_events_of(append))
+        try:
+            return [*self._build(room, plan, append.once), *beside]
+        except NotReady:
+            raise Conflict("something must be loaded first") from None
 
     def _build(self, room: Room, plan: Plan, once: OnceKey | None) -> list[EventEntry]:
         """Build all events of a plan on the room's head and let them fly; or none."""
@@ -395,6 +409,10 @@ class GraphWriter:
             await self._interning.user_nids(need.users)
         if need.keys:
             await self._interning.key_nids(need.keys)
+
+
+def _events_of(append: Append) -> list[EventEntry]:
+    return [entry for entry in append.entries if isinstance(entry, EventEntry)]
 
 
 def _newest(extremities: tuple[EventRef, ...]) -> tuple[EventRef, ...]:

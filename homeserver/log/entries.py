@@ -81,7 +81,8 @@ class Checked(Protocol):
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Add at most one query; when it has run, the function returned is called with what is refused already
-        and tells which further appends must not be written (usually with `Conflict`).
+        and tells which further appends must not be written (usually with `Conflict`). It is called once more when some
+        of them have been built again.
         """
         ...
 
@@ -111,6 +112,9 @@ class Append:
     entries: Sequence[Entry]
     once: OnceKey | None = None
     alongside: Alongside | None = None
+    build_again: Callable[[], Sequence[Entry]] | None = None
+    """Builds the entries anew where they meet a conflict, on what this process has seen by then: everything, and nobody
+    else writes. Must not wait; raises `Conflict` if it cannot, or whatever speaks against the append by now."""
     positions: range = field(default=range(0), init=False)
 
 

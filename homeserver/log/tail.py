@@ -107,6 +107,12 @@ class Tail:
             self._refresh = asyncio.ensure_future(self._catch_up())
         await asyncio.shield(self._refresh)
 
+    async def reach(self, position: Position) -> None:
+        """See everything up to a position that is known to be committed."""
+        async with self._lock:
+            if position > self.position:
+                await self._read_upto(position)
+
     # --- following -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:

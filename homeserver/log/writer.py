@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from homeserver.log import once as once_keys
 from homeserver.log import store
-from homeserver.log.entries import Alongside, Append, Entry, OnceKey, Position, Refused, Repeated, Written
+from homeserver.log.entries import (
+    Alongside,
+    Append,
+    Conflict,
+    Entry,
+    OnceKey,
+    Position,
+    Refused,
+    Repeated,
+    Written,
+)
 from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Unavailable
 from homeserver.runtime.clock import Clock
@@ -106,9 +117,16 @@ class LogWriter:
             _resolve(future, refused.get(index) or append.positions)
 
     async def _transaction(self, appends: list[Append]) -> tuple[Refused, list[Written[Any]]]:
-        """Two flights: look, under the lock; then write and commit."""
+        """Two flights: look, under the lock; then write and commit. What met a conflict is built again in between: while
+        the lock is held nobody else can be faster, so that no process waits forever for another that is busier.
+        """
         async with self._db.transaction() as tx:
-            head, refused = await self._check(tx, appends)
+            head, refusals = await self._check(tx, appends)
+            refused = refusals({})
+            stale = [index for index, why in refused.items() if isinstance(why, Conflict)]
+            if any(appends[index].build_again for index in stale):
+                await self._tail.reach(head)
+                refused = refusals(_built_again(appends, stale))
             accepted = [append for index, append in enumerate(appends) if index not in refused]
             written = _number(head, accepted)
             if accepted:
@@ -117,18 +135,26 @@ class LogWriter:
                     self._write_rows(batch, accepted, written)
         return refused, written
 
-    async def _check(self, tx: Tx, appends: list[Append]) -> tuple[Position, Refused]:
-        """Lock the head; find what was already written or was built on something that has changed."""
+    async def _check(self, tx: Tx, appends: list[Append]) -> tuple[Position, Callable[[Refused], Refused]]:
+        """Lock the head; find what was already written or was built on something that has changed.
+
+        Returns the head, and what tells all that is refused, given what cannot be written anyhow.
+        """
         keys = [once_keys.key_of(append.once) if append.once else None for append in appends]
         async with tx.pipeline() as batch:
             head = store.lock_head(batch)
             used = once_keys.find_written(batch, [key for key in keys if key]) if any(keys) else None
             checks = [sink.check(batch, appends) for sink in self._tail.checked_sinks]
         assert head.result is not None
-        refused = _repeated(keys, dict(used.result) if used else {})
-        for check in checks:
-            refused |= check(refused)
-        return head.result[0], refused
+        repeated = _repeated(keys, dict(used.result) if used else {})
+
+        def refusals(failed: Refused) -> Refused:
+            refused = {**failed, **repeated}
+            for check in checks:
+                refused |= check(refused)
+            return refused
+
+        return head.result[0], refusals
 
     def _write_rows(self, batch: Pipeline, accepted: list[Append], written: list[Written[Any]]) -> None:
         by_type: dict[type[Entry], list[Written[Any]]] = defaultdict(list)
@@ -170,6 +196,20 @@ def _repeated(keys: list[bytes | None], used: dict[bytes, Position]) -> Refused:
             refused[index] = Repeated(used.get(key, 0))
         seen.add(key)
     return refused
+
+
+def _built_again(appends: list[Append], stale: list[int]) -> Refused:
+    """Build what met a conflict on what is there now, in its order. Returns what cannot be built any more."""
+    failed: Refused = {}
+    for index in sorted(stale):
+        append = appends[index]
+        if append.build_again is None:
+            continue
+        try:
+            append.entries = append.build_again()
+        except Exception as error:  # noqa: BLE001  # its caller is told, the others are written
+            failed[index] = error
+    return failed
 
 
 def _number(head: Position, accepted: list[Append]) -> list[Written[Any]]:
