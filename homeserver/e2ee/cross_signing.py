@@ -106,7 +106,7 @@ class CrossSigningService:
             return await signing_store.is_signing_key(tx, user_nid, device_id)
 
     async def _stored(self, user_nid: int) -> tuple[dict[int, SigningRow], set[str]]:
-        async with self._db.transaction() as tx, tx.pipeline() as batch:
+        async with self._db.read() as tx, tx.pipeline() as batch:
             signing = signing_store.find_signing_keys(batch, [user_nid])
             devices = store.find_device_ids(batch, user_nid)
         return {row.usage: row for row in signing.result}, {row[0] for row in devices.result}

@@ -14,7 +14,7 @@ from homeserver.e2ee import store
 from homeserver.e2ee.checks import MAX_NAME, NOTHING, CheckedKeys, check_upload, new_keys
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
 from homeserver.e2ee.query import check_users
-from homeserver.e2ee.store import Claimed, KeyCount
+from homeserver.e2ee.store import Claimed
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Written
 from homeserver.log.writer import LogWriter
@@ -58,25 +58,27 @@ class KeyService:
         `BadJson`, `TooLarge`.
         """
         keys = check_upload(user_id, device_id, device_keys, one_time_keys, fallback_keys)
-        async with self._db.transaction() as tx, tx.pipeline() as batch:
-            before = store.find_device_keys(batch, user_nid, device_id)
-            same = store.find_same_ids(batch, user_nid, device_id, keys.one_time)
-            count = store.count_keys(batch, user_nid, device_id)
-        keys = keys._replace(one_time=new_keys(keys.one_time, same.result))
-        if keys.one_time and sum(count.counts.values()) + len(keys.one_time) > MAX_STORED:
+        async with self._db.read() as tx, tx.pipeline() as batch:
+            before = store.find_device_keys(batch, user_nid, device_id) if keys.device else None
+            same = store.find_same_ids(batch, user_nid, device_id, keys.one_time) if keys.one_time else None
+            waiting = store.count_waiting(batch, user_nid, device_id)
+        counts: dict[str, int] = dict(waiting.result)
+        if same is not None:
+            keys = keys._replace(one_time=new_keys(keys.one_time, same.result))
+        if keys.one_time and sum(counts.values()) + len(keys.one_time) > MAX_STORED:
             raise InvalidParam(f"one_time_keys: more than {MAX_STORED} keys would wait")
-        if before.result == (keys.device,):
+        if before is not None and before.result == (keys.device,):
             keys = keys._replace(device=None)
         if keys == NOTHING:
-            return count.counts
-        counted: list[KeyCount] = []
+            return counts
+        counted: list[Later[list[tuple[Any, ...]]]] = []
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             self.write(batch, user_nid, device_id, keys)
-            counted.append(store.count_keys(batch, user_nid, device_id))
+            counted.append(store.count_waiting(batch, user_nid, device_id))
 
         await self._log.append(*self.entries(user_nid, user_id, device_id, keys), alongside=write)
-        return counted[-1].counts
+        return dict(counted[-1].result)
 
     @staticmethod
     def entries(user_nid: int, user_id: UserId, device_id: str, keys: CheckedKeys) -> list[Entry]:

@@ -69,7 +69,7 @@ class SignatureService:
         return failures
 
     async def _known(self, nids: Sequence[int]) -> _Known:
-        async with self._db.transaction() as tx, tx.pipeline() as batch:
+        async with self._db.read() as tx, tx.pipeline() as batch:
             devices = store.find_devices(batch, nids)
             signing = signing_store.find_signing_keys(batch, nids)
         return _Known(devices.result, signing.result)

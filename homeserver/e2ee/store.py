@@ -169,7 +169,7 @@ def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str])
 
 # --- one-time and fallback keys ------------------------------------------------------------------------------------
 
-REMEMBERED = 1_000
+REMEMBERED = 500
 """Keys given out that are remembered per device, so that an upload that is repeated does not bring them back."""
 
 
@@ -256,9 +256,9 @@ def upsert_fallback_keys(batch: Pipeline, user_nid: int, device_id: str, keys: S
     )
 
 
-def count_keys(batch: Pipeline, user_nid: int, device_id: str) -> KeyCount:
-    """How many one-time keys wait per algorithm, and which fallback keys are unused."""
-    waiting = batch.all(
+def count_waiting(batch: Pipeline, user_nid: int, device_id: str) -> Later[list[tuple[Any, ...]]]:
+    """(algorithm, how many one-time keys of it wait)."""
+    return batch.all(
         """
         SELECT algorithm, count(*) FROM one_time_keys
         WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT claimed GROUP BY algorithm
@@ -266,6 +266,10 @@ def count_keys(batch: Pipeline, user_nid: int, device_id: str) -> KeyCount:
         user=user_nid,
         device=device_id,
     )
+
+
+def count_keys(batch: Pipeline, user_nid: int, device_id: str) -> KeyCount:
+    """How many one-time keys wait per algorithm, and which fallback keys are unused."""
     unused = batch.all(
         """
         SELECT algorithm FROM fallback_keys
@@ -274,7 +278,7 @@ def count_keys(batch: Pipeline, user_nid: int, device_id: str) -> KeyCount:
         user=user_nid,
         device=device_id,
     )
-    return KeyCount(waiting, unused)
+    return KeyCount(count_waiting(batch, user_nid, device_id), unused)
 
 
 def claim(batch: Pipeline, wanted: Sequence[tuple[int, str, str]]) -> Later[list[Claimed]]:

@@ -59,7 +59,7 @@ class KeyCounts:
         if found is not None:
             return found
         version = self._version
-        async with self._db.transaction() as tx, tx.pipeline() as batch:
+        async with self._db.read() as tx, tx.pipeline() as batch:
             count = store.count_keys(batch, user_nid, device_id)
         unused = json.dumps(count.unused_fallback)
         found = {

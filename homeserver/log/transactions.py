@@ -68,6 +68,6 @@ class Transactions:
         return key in self._finished or key in self._running or await self._find(key) is not None
 
     async def _find(self, key: OnceKey) -> Position | None:
-        async with self._db.transaction() as tx, tx.pipeline() as batch:
+        async with self._db.read() as tx, tx.pipeline() as batch:
             used = store.find_written(batch, [store.key_of(key)])
         return used.result[0][1] if used.result else None

@@ -136,6 +136,33 @@ async def test_the_same_is_told_to_a_client_that_was_away_for_long(
     await sees(alice, {bob, dave, carol})
 
 
+async def rows_of_all_tables(server: Server) -> dict[str, int]:
+    assert server.app is not None
+    async with server.app.core.db.read() as tx:
+        names = await tx.column("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'")
+        return {name: await tx.value(f"SELECT count(*) FROM {name}") for name in names}  # type: ignore[arg-type]
+
+
+async def test_a_change_of_a_device_is_two_rows_in_however_many_rooms(fresh_server: Server) -> None:
+    """E2E-11: no storm where somebody has many devices and is in many rooms; each of their people hears of it."""
+    server = fresh_server
+    alice, bob = await server.register("alice"), await server.register("bob")
+    devices = [alice, *[await alice.new_device() for _ in range(9)]]
+    cryptos = [DeviceCrypto(device) for device in devices]
+    for crypto in cryptos:
+        await crypto.upload()
+    for rooms in (1, 20):
+        for _ in range(rooms):
+            await in_encrypted_room(alice, bob)
+        await bob.sync()
+        before = await rows_of_all_tables(server)
+        await cryptos[-1].upload()
+        after = await rows_of_all_tables(server)
+        more = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+        assert more == {"device_list_changes": 1, "log_feed": 1}
+        assert changed_in(await bob.sync()) == {alice.user_id}
+
+
 async def test_a_new_name_in_a_room_is_no_change_of_devices(server: Server) -> None:
     """E2E-11: no storm of queries because somebody changes their picture."""
     alice, bob = await server.register("alice"), await server.register("bob")
