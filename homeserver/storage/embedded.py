@@ -19,6 +19,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -58,6 +59,7 @@ io_method = sync
 fsync = on
 synchronous_commit = on
 full_page_writes = on
+recovery_init_sync_method = {sync}
 wal_level = replica
 max_wal_senders = 3
 max_logical_replication_workers = 0
@@ -143,7 +145,10 @@ class EmbeddedPostgres:
         """Stop PostgreSQL in good order, within seconds; harmless when it does not run or is not ours."""
         if self._lock is None:
             return
-        if (running := self._running()) is not None:
+        running = self._running()
+        if running is None and self._process is not None and self.alive:
+            running = self._process.pid  # just begun: it has not written its lock file yet
+        if running is not None:
             self._terminate(running)
         if self._process is not None:
             # Its last act is to remove its lock file, by which we know it ended; a moment later it is gone.
@@ -258,15 +263,13 @@ class EmbeddedPostgres:
         sockets = self._sockets()
         if not (self._data / "PG_VERSION").exists():
             self._make_cluster(programs)
-        for path in (
-            self._data / "postmaster.pid",
-            sockets / ".s.PGSQL.5432",
-            sockets / ".s.PGSQL.5432.lock",
-        ):
-            path.unlink(missing_ok=True)
+        self._end_orphans()
+        self._outdate_locks(sockets)
         if sockets != self._data:
             self._own_socket_folder(sockets)
-        settings = _SETTINGS.format(sockets=str(sockets).replace("'", "''"))
+        # Opening each file, as fsync does, copies all of them in a container that was committed as an image.
+        sync = "syncfs" if sys.platform == "linux" else "fsync"
+        settings = _SETTINGS.format(sockets=str(sockets).replace("'", "''"), sync=sync)
         if (self._data / "local.conf").exists():
             settings += "include = 'local.conf'\n"
         (self._data / "postgresql.conf").write_text(settings)
@@ -274,6 +277,29 @@ class EmbeddedPostgres:
         if self._user is not None and self._data.stat().st_uid == 0:
             system_user.chown_tree(self._data, self._user)
         self._data.chmod(0o700)
+
+    def _end_orphans(self) -> None:
+        """Kill children of a killed postmaster that have not noticed yet; called when no postmaster runs.
+
+        They would still write beside the next one, which does not start while they hold the shared memory.
+        """
+        if not (self._data / "postmaster.pid").exists():
+            return
+        deadline = time.monotonic() + 2.0  # noqa: TID251  # waits for processes, not for a clock
+        while orphans := list(self._orphans()):
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > deadline:  # noqa: TID251  # likewise
+                return  # PostgreSQL will say what it waits for
+            time.sleep(0.005)
+
+    def _orphans(self) -> Iterator[int]:
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                ours = (process / "cwd").readlink() == self._data
+                if ours and (process / "comm").read_text() == "postgres\n":
+                    yield int(process.name)
 
     def _outdate_locks(self, sockets: Path) -> None:
         """Let PostgreSQL see that locks of an earlier life are stale; called when no postmaster runs.

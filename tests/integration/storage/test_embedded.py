@@ -9,8 +9,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -27,6 +29,9 @@ database.start()
 print(database.pid, flush=True)
 time.sleep(60)
 """
+BUSY = (
+    "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b WHERE a + b < 0 -- busy"
+)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +156,30 @@ def test_killed_under_us_it_is_revived_with_its_data(database: EmbeddedPostgres)
         time.sleep(0.05)
     else:
         pytest.fail("it did not come back")
+
+
+def test_what_a_killed_postgresql_left_running_does_not_work_on_beside_the_next(
+    database: EmbeddedPostgres,
+) -> None:
+    """A backend notices that its postmaster is gone only when it waits for something."""
+    database.start()
+    few = "-c statement_timeout=20s"
+    with psycopg.connect(database.dsn, options=few) as connection, ThreadPoolExecutor() as threads:
+        backend = psutil.Process(connection.info.backend_pid)
+        busy = threads.submit(connection.execute, BUSY)
+        while ask(database, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%-- busy'") != 1:
+            time.sleep(0.01)
+        assert database.pid is not None
+        os.kill(database.pid, signal.SIGKILL)
+        while database.alive:
+            time.sleep(0.01)
+        assert backend.is_running()
+        database.revive()
+        assert not backend.is_running() or backend.status() == psutil.STATUS_ZOMBIE
+        assert isinstance(busy.exception(timeout=60), psycopg.OperationalError)
+    database.stop()
+    database.start()
+    assert ask(database) == 42
 
 
 @pytest.mark.parametrize("whose", ["our own", "a stranger's", "nobody's"])
