@@ -87,8 +87,12 @@ class HomeserverProcess:
 
     def worker_pids(self) -> list[int]:
         """The processes below the one that was started, without the database's."""
-        below = psutil.Process(self.pid).children(recursive=True)
-        return [process.pid for process in below if "postgres" not in process.name()]
+        found: list[int] = []
+        for process in psutil.Process(self.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end between two looks
+                if "postgres" not in process.name():
+                    found.append(process.pid)
+        return found
 
     def command(self) -> list[str]:
         """What is started."""

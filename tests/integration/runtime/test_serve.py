@@ -1,5 +1,6 @@
 """`atrium serve` as an operator sees it: how it starts, refuses, survives and ends."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -45,9 +46,11 @@ def until(what: Callable[[], bool], seconds: float = 30) -> None:
 
 def gone(pids: list[int]) -> bool:
     """Whether none of the processes runs any more (a zombie does not)."""
-    return not any(
-        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids
-    )
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return False
+    return True
 
 
 def below(server: HomeserverProcess) -> list[int]:
