@@ -19,7 +19,7 @@ from homeserver.graph.facts import facts_in, thread_of_related
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef
 from homeserver.graph.relations import relation_of
-from homeserver.graph.resolve import StateResolver
+from homeserver.graph.resolve import Own, StateResolver
 from homeserver.graph.resolved import OWN, NewState
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
@@ -200,8 +200,9 @@ class Receiver:
         )
         after = _After(base, current)
         if not flags:
+            own = Own(event, [each.nid for each in auth])
             after = await self._after(
-                room, base, current, stored, {each.nid for each in prev}, before, key_nid
+                room, base, current, stored, own, {each.nid for each in prev}, before, key_nid
             )
         return EventEntry(
             stored=stored,
@@ -223,6 +224,7 @@ class Receiver:
         base: Sequence[EventRef],
         current: StateRef,
         stored: Stored,
+        own: Own,
         prev: Collection[int],
         before: _Before,
         key_nid: int | None,
@@ -236,7 +238,7 @@ class Receiver:
             room_state = before.ref if key_nid is None else StateRef(before.ref.height + 1, event=ref)
         else:
             branches = [state, *await self._states_after(others)]
-            state = await self._resolver.resolve(room.name.version, branches, event)
+            state = await self._resolver.resolve(room.name.version, branches, own)
             if state == await self._states.load(current.nid):
                 room_state = current
             else:

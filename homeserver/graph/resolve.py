@@ -7,11 +7,13 @@ spec: rooms/v2/#state-resolution
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
-from homeserver.events.state_resolution import NeedsEvents, Resolution
+from homeserver.events.state_resolution import NeedsAgreed, NeedsEvents, Resolution
+from homeserver.graph.auth_cover import AuthCover
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import REJECTED
@@ -21,7 +23,16 @@ from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database
 
 LARGE = 1_000
-"""Keys that differ, or are set, from which on a resolution runs in a thread."""
+"""Keys that are compared, or events that are weighed, from which on a resolution runs in a thread."""
+T = TypeVar("T")
+
+
+class Own(NamedTuple):
+    """An event that is being written, which OWN stands for."""
+
+    event: Event
+    auth: Sequence[int]
+    """event_nids of its auth events."""
 
 
 class StateResolver:
@@ -32,34 +43,78 @@ class StateResolver:
         self._events = events
         self._states = states
         self._interning = interning
+        self._cover = AuthCover(db, events)
 
     async def resolve(
-        self, version: RoomVersion, maps: Sequence[StateMap], own: Event | None = None
+        self, version: RoomVersion, maps: Sequence[StateMap], own: Own | None = None
     ) -> StateMap:
         """key_nid -> event_nid of the one state these states become. Independent of their order.
 
         `own`: the event that OWN stands for.
         """
-        maps = _distinct(maps)
         if len(maps) == 1:
             return maps[0]
-        keys = await self._interning.keys({key for state in maps for key in state})
-        ids = await self._ids({nid for state in maps for nid in state.values()} - {OWN})
-        if own is not None:
-            ids[OWN] = own.event_id
+        large = sum(map(len, maps)) > LARGE
+        agreed, differing = await _run(large, _split, maps)
+        if len(differing) <= 1:
+            return {**agreed, **differing[0]} if differing else agreed
+        state = await self._resolve(version, agreed, differing, own, cover=True)
+        if state is None:
+            state = await self._resolve(
+                version, {}, [{**agreed, **each} for each in differing], own, cover=False
+            )
+        assert state is not None
+        return {**state, **agreed}
+
+    async def _resolve(
+        self,
+        version: RoomVersion,
+        agreed: StateMap,
+        differing: Sequence[StateMap],
+        own: Own | None,
+        *,
+        cover: bool,
+    ) -> StateMap | None:
+        """What becomes of what differs. None if the chain cover cannot tell."""
+        keys = await self._interning.keys({key for state in differing for key in state})
+        ids = await self._ids({nid for state in differing for nid in state.values()}, own)
+        numbers = {event_id: nid for nid, event_id in ids.items()}
         rejected: set[EventId] = set()
-        sets = [{keys[key]: ids[nid] for key, nid in state.items()} for state in maps]
-        resolution = Resolution(sets, version, rejected=rejected)
+        sets = [{keys[key]: ids[nid] for key, nid in state.items()} for state in differing]
+        resolution = Resolution(
+            sets, version, rejected=rejected, asks_auth_difference=cover, asks_agreed=cover
+        )
         if own is not None:
-            resolution.add_events([own])
-        large = max(map(len, maps)) > LARGE
-        while request := await asyncio.to_thread(resolution.advance) if large else resolution.advance():
-            assert isinstance(request, NeedsEvents)
-            numbers = await self._events.numbers(request.event_ids)
-            stored = (await self._events.load(numbers.values())).values()
-            rejected.update(each.event.event_id for each in stored if each.flags & REJECTED)
-            resolution.add_events(each.event for each in stored)
-        return await self._numbered(resolution.state, own)
+            resolution.add_events([own.event])
+        heavy = len(numbers)
+        while request := await _run(heavy > LARGE, resolution.advance):
+            if isinstance(request, NeedsEvents):
+                heavy += len(request.event_ids)
+                unknown = [event_id for event_id in request.event_ids if event_id not in numbers]
+                numbers |= await self._events.numbers(unknown) if unknown else {}
+                stored = await self._events.load(
+                    [numbers[each] for each in request.event_ids if each in numbers]
+                )
+                rejected.update(each.event.event_id for each in stored.values() if each.flags & REJECTED)
+                resolution.add_events(each.event for each in stored.values())
+            elif isinstance(request, NeedsAgreed):
+                resolution.add_agreed(await self._agreed(agreed, request.keys))
+            else:
+                conflicted = [[numbers[event_id] for event_id in side] for side in request.conflicted]
+                difference = await self._cover.difference(
+                    agreed.values(), conflicted, own.auth if own else (), subgraph=request.subgraph
+                )
+                if difference is None:
+                    return None
+                numbers |= difference
+                resolution.add_auth_difference(difference)
+        names = await self._interning.key_nids(list(resolution.state))
+        return {names[key]: numbers[event_id] for key, event_id in resolution.state.items()}
+
+    async def _agreed(self, agreed: StateMap, keys: Sequence[StateKey]) -> dict[StateKey, EventId]:
+        found = await self._interning.find_key_nids(keys)
+        ids = await self._ids({agreed[nid] for nid in found.values() if nid in agreed}, None)
+        return {key: ids[agreed[nid]] for key, nid in found.items() if nid in agreed}
 
     async def new_state(self, state: StateMap, near: int) -> NewState:
         """A row for a state, as what differs from a state `near` it; or the row that says the same."""
@@ -81,25 +136,34 @@ class StateResolver:
             )
         return (row[0], row[1]) if row else None
 
-    async def _ids(self, nids: set[int]) -> dict[int, EventId]:
-        async with self._db.read() as tx:
-            rows = await tx.all(
-                "SELECT event_nid, event_id FROM events WHERE event_nid = ANY(%(nids)s::bigint[])",
-                nids=list(nids),
-            )
-        return dict(rows)
-
-    async def _numbered(self, state: Mapping[StateKey, EventId], own: Event | None) -> StateMap:
-        keys = await self._interning.key_nids(list(state))
-        numbers = await self._events.numbers(list(state.values()))
+    async def _ids(self, nids: set[int], own: Own | None) -> dict[int, EventId]:
+        held = {nid: stored.event.event_id for nid in nids if (stored := self._events.get(nid)) is not None}
+        missing = [nid for nid in nids if nid not in held and nid != OWN]
+        if missing:
+            async with self._db.read() as tx:
+                held |= await tx.all(
+                    "SELECT event_nid, event_id FROM events WHERE event_nid = ANY(%(nids)s::bigint[])",
+                    nids=missing,
+                )
         if own is not None:
-            numbers[own.event_id] = OWN
-        return {keys[key]: numbers[event_id] for key, event_id in state.items()}
+            held[OWN] = own.event.event_id
+        return held
 
 
-def _distinct(maps: Sequence[StateMap]) -> list[StateMap]:
-    found: list[StateMap] = []
+async def _run(large: bool, work: Callable[..., T], *values: Any) -> T:
+    """What is large is done in a thread: no other room waits."""
+    return await asyncio.to_thread(work, *values) if large else work(*values)
+
+
+def _split(maps: Sequence[StateMap]) -> tuple[StateMap, list[StateMap]]:
+    """What all states agree on, and what each that is like no other has besides."""
+    different: dict[int, list[StateMap]] = {}
     for state in maps:
-        if state not in found:
-            found.append(state)
-    return found
+        alike = different.setdefault(hash(frozenset(state.items())), [])
+        if state not in alike:
+            alike.append(state)
+    distinct = [state for alike in different.values() for state in alike]
+    common = set(distinct[0].items()) if distinct else set()
+    for state in distinct[1:]:
+        common &= state.items()
+    return dict(common), [dict(state.items() - common) for state in distinct]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from homeserver.graph import write_store as store
+from homeserver.graph.chains import Placer, Row, find_rows
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.events import EventCache
 from homeserver.graph.refs import EventRef, StateRef
@@ -39,6 +40,8 @@ class EventSink:
 
     def __init__(self, events: EventCache) -> None:
         self._events = events
+        self._placer = Placer([])
+        """What is known, under the lock, of the auth events of the batch that is being written."""
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Refuse what was built on extremities that are no longer the room's."""
@@ -47,8 +50,11 @@ class EventSink:
         found = store.find_extremities(batch, rooms) if rooms else None
         known = sorted({state.nid for entry in events for state in entry.new_states if state.known})
         held = store.hold_states(batch, known) if known else None
+        auth = {ref.nid for entry in events if entry.key_nid is not None for ref in entry.auth if ref.nid}
+        places = find_rows(batch, auth) if auth else None
 
         def moved_on(refused: Refused) -> Refused:
+            self._placer = Placer(places.result if places else [])
             heads: _Heads = {room: tuple(nids) for room, nids in found.result} if found else {}
             gone = set(known).difference(nid for (nid,) in held.result) if held else set()
             conflicts: Refused = {}
@@ -66,7 +72,7 @@ class EventSink:
     def write(self, batch: Pipeline, written: Sequence[Written[EventEntry]]) -> None:
         for position, entry in written:
             entry.stored.ref.nid = position
-        store.insert_events(batch, written)
+        store.insert_events(batch, written, self._place(written))
         store.write_rooms(batch, written)
         store.write_state(batch, written)
         insert_relations(batch, written)
@@ -74,6 +80,16 @@ class EventSink:
         if redactions:
             store.apply_redactions(batch, redactions)
             delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
+
+    def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
+        """State events get a place in the chain cover: messages are in no auth chain."""
+        placed: dict[int, Row] = {}
+        for position, entry in written:
+            if entry.key_nid is not None:
+                row = self._placer.place(position, {ref.nid for ref in entry.auth})
+                if row is not None:
+                    placed[position] = row
+        return placed
 
     def undo(self, appends: Sequence[Append]) -> None:
         """These events have no place in the log: whatever was built on them cannot be written either."""

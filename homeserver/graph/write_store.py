@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, LiteralString
 
 from homeserver.events.event import Event
 from homeserver.events.packing import pack
 from homeserver.events.redaction import redact_event
+from homeserver.graph.chains import Row
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.refs import LEAVE
 from homeserver.graph.resolved import OWN, NewState
@@ -33,37 +35,61 @@ def hold_states(batch: Pipeline, state_nids: list[int]) -> Later[list[tuple[int]
     )
 
 
-def insert_events(batch: Pipeline, written: Batch) -> None:
-    # Arrays of arrays must be rectangular in SQL, so prev and auth travel as literals.
+def insert_events(batch: Pipeline, written: Batch, places: Mapping[int, Row]) -> None:
+    """`places`: event_nid -> place in the chain cover, of state events."""
     batch.execute(
-        """
-        INSERT INTO events (event_nid, room_nid, sender_nid, state_nid, origin_server_ts, replaces, key_nid, flags,
-                            event_id, pdu, facts, thread, mentions)
-        SELECT nid, room, sender, state, ts, nullif(replaces, 0), nullif(key, 0), flags, id,
-               pdu, facts, nullif(thread, ''), nullif(mentions, '')::bigint[]
-        FROM unnest(%(nids)s::bigint[], %(rooms)s::bigint[], %(senders)s::bigint[], %(states)s::bigint[],
-                    %(ts)s::bigint[], %(replaces)s::bigint[], %(keys)s::int[], %(flags)s::smallint[], %(ids)s::text[],
-                    %(pdus)s::bytea[], %(facts)s::smallint[], %(threads)s::text[],
-                    %(mentions)s::text[])
-             AS row (nid, room, sender, state, ts, replaces, key, flags, id, pdu, facts, thread, mentions)
-        """,
-        nids=[position for position, _ in written],
-        rooms=[e.stored.room_nid for _, e in written],
-        senders=[e.stored.sender_nid for _, e in written],
-        states=[e.stored.state_before.nid for _, e in written],
-        ts=[e.stored.event.origin_server_ts for _, e in written],
-        replaces=[e.replaces.nid if e.replaces else 0 for _, e in written],
-        keys=[e.key_nid or 0 for _, e in written],
-        flags=[e.stored.flags for _, e in written],
-        ids=[e.stored.event.event_id for _, e in written],
-        pdus=[_stored_form(e) for _, e in written],
-        facts=[e.stored.facts.bits for _, e in written],
-        threads=[e.stored.facts.thread or "" for _, e in written],
-        mentions=[
+        _INSERT_PLACED if places else _INSERT_EVENTS,
+        **_event_columns(written),
+        **(_place_columns(written, places) if places else {}),
+    )
+
+
+_INSERT: LiteralString = """
+    INSERT INTO events (event_nid, room_nid, sender_nid, state_nid, origin_server_ts, replaces, key_nid, flags,
+                        event_id, pdu, facts, thread, mentions{columns})
+    SELECT nid, room, sender, state, ts, nullif(replaces, 0), nullif(key, 0), flags, id,
+           pdu, facts, nullif(thread, ''), nullif(mentions, '')::bigint[]{values}
+    FROM unnest(%(nids)s::bigint[], %(rooms)s::bigint[], %(senders)s::bigint[], %(states)s::bigint[],
+                %(ts)s::bigint[], %(replaces)s::bigint[], %(keys)s::int[], %(flags)s::smallint[], %(ids)s::text[],
+                %(pdus)s::bytea[], %(facts)s::smallint[], %(threads)s::text[], %(mentions)s::text[]{arrays})
+         AS row (nid, room, sender, state, ts, replaces, key, flags, id, pdu, facts, thread, mentions{columns})
+"""
+_INSERT_EVENTS: LiteralString = _INSERT.format(columns="", values="", arrays="")
+_INSERT_PLACED: LiteralString = _INSERT.format(
+    columns=", chain, sequence, links",
+    values=", nullif(chain, 0), nullif(sequence, 0), nullif(links, '')",
+    arrays=", %(chains)s::bigint[], %(sequences)s::int[], %(links)s::bytea[]",
+)
+
+
+def _place_columns(written: Batch, places: Mapping[int, Row]) -> dict[str, Any]:
+    rows = [places.get(position) for position, _ in written]
+    return {
+        "chains": [row.chain or 0 if row else 0 for row in rows],
+        "sequences": [row.sequence if row else 0 for row in rows],
+        "links": [row.links or b"" if row else b"" for row in rows],
+    }
+
+
+def _event_columns(written: Batch) -> dict[str, Any]:
+    return {
+        "nids": [position for position, _ in written],
+        "rooms": [e.stored.room_nid for _, e in written],
+        "senders": [e.stored.sender_nid for _, e in written],
+        "states": [e.stored.state_before.nid for _, e in written],
+        "ts": [e.stored.event.origin_server_ts for _, e in written],
+        "replaces": [e.replaces.nid if e.replaces else 0 for _, e in written],
+        "keys": [e.key_nid or 0 for _, e in written],
+        "flags": [e.stored.flags for _, e in written],
+        "ids": [e.stored.event.event_id for _, e in written],
+        "pdus": [_stored_form(e) for _, e in written],
+        "facts": [e.stored.facts.bits for _, e in written],
+        "threads": [e.stored.facts.thread or "" for _, e in written],
+        "mentions": [
             "{" + ",".join(map(str, e.stored.facts.mentions)) + "}" if e.stored.facts.mentions else ""
             for _, e in written
         ],
-    )
+    }
 
 
 def _stored_form(entry: EventEntry) -> bytes:
