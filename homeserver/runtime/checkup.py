@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,13 @@ class Finding:
     advice: str = ""
 
 
-def examine(config: Config, clock: Clock | None = None) -> Iterator[Finding]:
+Further = Callable[[str], Iterable[Finding]]
+"""Looks into a database whose schema is current, by its connection string."""
+
+
+def examine(
+    config: Config, clock: Clock | None = None, *, further: Further = lambda _: ()
+) -> Iterator[Finding]:
     """All findings about a set-up, in the order in which one would put them right."""
     clock = clock or SystemClock()
     yield from _server_name(config)
@@ -46,7 +52,7 @@ def examine(config: Config, clock: Clock | None = None) -> Iterator[Finding]:
     yield from _process()
     for listener in config.listeners:
         yield from _listener(listener, clock)
-    yield from _database(config, clock)
+    yield from _database(config, clock, further)
 
 
 def _server_name(config: Config) -> Iterator[Finding]:
@@ -160,7 +166,7 @@ def _certificate(path: Path, clock: Clock) -> Iterator[Finding]:
         yield Finding("good", f"The certificate {path} is valid until {until}")
 
 
-def _database(config: Config, clock: Clock) -> Iterator[Finding]:
+def _database(config: Config, clock: Clock, further: Further) -> Iterator[Finding]:
     embedded = config.database.url is None
     try:
         with contextlib.ExitStack() as stack:
@@ -171,6 +177,8 @@ def _database(config: Config, clock: Clock) -> Iterator[Finding]:
             state = migrate.inspect(dsn)
             yield from _schema(state, embedded=embedded)
             yield from _settings(dsn, config, clock)
+            if not state.pending and not state.unknown:
+                yield from further(dsn)
     except StorageError as error:
         yield Finding("wrong", str(error))
 

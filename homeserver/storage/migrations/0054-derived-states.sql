@@ -12,10 +12,9 @@ UPDATE events SET state_nid = state_nid - 4611686018427387903 WHERE state_nid < 
 UPDATE rooms SET state_nid = state_nid - 4611686018427387903 WHERE state_nid < 0;
 UPDATE state SET parent = parent - 4611686018427387903 WHERE parent < 0;
 UPDATE state SET state_nid = state_nid - 4611686018427387903 WHERE state_nid < 0;
-ALTER SEQUENCE resolved_state_nids MAXVALUE -4611686018427387904 START WITH -4611686018427387904
-    RESTART WITH -4611686018427387904;
-SELECT setval('resolved_state_nids', (SELECT least(min(state_nid), -4611686018427387904) FROM state), true)
-    WHERE EXISTS (SELECT 1 FROM state WHERE state_nid <= -4611686018427387904);
+-- A good deal lower than any there can be by now.
+ALTER SEQUENCE resolved_state_nids MAXVALUE -4611686018427387904 START WITH -4611686019427387904
+    RESTART WITH -4611686019427387904;
 
 CREATE INDEX state_parent ON state (parent);
 CREATE INDEX state_content ON state (content) WHERE content IS NOT NULL;

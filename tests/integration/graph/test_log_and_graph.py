@@ -95,7 +95,7 @@ async def test_two_processes_write_one_room_gaplessly_and_in_order(database: str
         one.core.events.clear()
         loaded = await one.core.events.load(positions)
         events = [loaded[position].event for position in positions]
-        order = {event.event_id: number for number, event in enumerate(events)}
+        order = {str(event.event_id): number for number, event in enumerate(events)}
         before = [[order[event_id] for event_id in event.prev_event_ids] for event in events[1:]]
         assert before == [[number] for number in range(len(events) - 1)], "a line without forks"
         for sent in lists:
