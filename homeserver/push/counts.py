@@ -145,16 +145,18 @@ class UnreadCounts:
     async def _counted(
         self, ask: Ask, plans: Mapping[int, Plan], rules: tuple[object, object]
     ) -> dict[int, Tally]:
-        """Tallies from what is stored: at most four queries, one more for rules that look into events."""
+        """Tallies from what is stored: at most four flights, one more for rules that look into events."""
         user_nid, position, resets = ask.requester.user_nid, self._tail.position, self._recent.resets
         tallies = {nid: Tally(position, rules) for nid in plans}
         loud = [nid for nid, plan in plans.items() if not plan.silent]
         ignored = await self._interning.find_user_nids([UserId(user) for user in ask.ignored])
         if loud:
             async with self._db.read() as tx:
-                joins = await store.find_joins(tx, user_nid, loud)
-                receipts = await store.find_read(tx, user_nid, loud)
-                wish = _stretches(user_nid, list(ignored.values()), position, joins, receipts)
+                async with tx.pipeline() as batch:
+                    joins = store.find_joins(batch, user_nid, loud)
+                    read = store.find_read(batch, user_nid, loud)
+                receipts = read.result
+                wish = _stretches(user_nid, list(ignored.values()), position, dict(joins.result), receipts)
                 by_facts = _only(wish, {nid for nid in loud if plans[nid].by_facts})
                 if by_facts.rooms:
                     for each in await store.count_unread(tx, by_facts):

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Final, LiteralString, NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Tx
+from homeserver.storage.tx import Later, Pipeline, Tx
 
-MAX_EVENTS: Final = 1_000
-"""Events of a room that are looked at: the newest after what was read. A count beyond is only kept up, never made anew."""
-MAX_LOOKED_AT: Final = 200
-"""The same for rules that look into events."""
+MIN_IN_ROOM: Final = 100
+MAX_IN_ROOM: Final = 500
+MAX_EVENTS: Final = 25_000
+"""Events that are looked at: the newest after what was read, so many in a room, and in all rooms of a request together. A
+count beyond is kept up as events come, but not made anew; clients show more than 99 as "99+"."""
+MAX_LOOKED_AT: Final = 100
+"""In a room, by rules that look into events."""
 
 
 class Unread(NamedTuple):
@@ -63,9 +66,11 @@ async def find_rules(tx: Tx, user_nid: int) -> tuple[bytes | None, Position]:
     return row[0], row[1] or 0
 
 
-async def find_read(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> list[tuple[int, str, Position]]:
+def find_read(
+    batch: Pipeline, user_nid: int, room_nids: Sequence[int]
+) -> Later[list[tuple[int, str, Position]]]:
     """(room_nid, thread, event_nid): the more advanced of the public and the private receipt. spec: EPH-04"""
-    return await tx.all(
+    return batch.all(
         """
         SELECT room_nid, thread, max(event_nid) FROM receipts
         WHERE room_nid = ANY(%(rooms)s::bigint[]) AND user_nid = %(user)s GROUP BY room_nid, thread
@@ -92,9 +97,9 @@ async def find_read_since(
     )
 
 
-async def find_joins(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> dict[int, Position]:
-    """room_nid -> when the user came for the last time (changes of name while there aside)."""
-    rows = await tx.all(
+def find_joins(batch: Pipeline, user_nid: int, room_nids: Sequence[int]) -> Later[list[tuple[int, Position]]]:
+    """(room_nid, when the user came for the last time; changes of name while there aside)."""
+    return batch.all(
         """
         SELECT room_nid, min(event_nid) FROM (
             SELECT room_nid, event_nid, membership, max(event_nid) FILTER (WHERE membership <> 1) OVER rooms AS away
@@ -106,7 +111,6 @@ async def find_joins(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> dict[in
         user=user_nid,
         rooms=list(room_nids),
     )
-    return dict(rows)
 
 
 # One's own events say that one has read what came before them in their thread, as a receipt does; but a change of one's
@@ -143,8 +147,7 @@ async def count_unread(tx: Tx, wish: Stretches) -> list[Unread]:
     SELECT room, thread, facts, mentioned, count(*), max(event_nid) FROM unread
     GROUP BY room, thread, facts, mentioned
         """,
-        limit=MAX_EVENTS,
-        **_values(wish),
+        **_values(wish, max(MIN_IN_ROOM, min(MAX_IN_ROOM, MAX_EVENTS // len(wish.rooms)))),
     )
 
 
@@ -154,13 +157,13 @@ async def find_unread(tx: Tx, wish: Stretches) -> list[UnreadEvent]:
         UnreadEvent,
         _UNREAD  # noqa: S608  # two literals
         + "SELECT event_nid, room, thread, facts, mentioned FROM unread ORDER BY event_nid DESC",
-        limit=MAX_LOOKED_AT,
-        **_values(wish),
+        **_values(wish, MAX_LOOKED_AT),
     )
 
 
-def _values(wish: Stretches) -> dict[str, object]:
+def _values(wish: Stretches, limit: int) -> dict[str, object]:
     return {
+        "limit": limit,
         "user": wish.user_nid,
         "ignored": list(wish.ignored),
         "upto": wish.upto,

@@ -2,7 +2,7 @@
 
 A client that syncs now here, now there, with small timelines, must know at the end what a fresh client is told, and by
 paging back over the gaps it must have every event the fresh client can page to, once, in order (SYNC-01, SYNC-04, SYNC-05,
-SYNC-06, SYNC-08, SYNC-13, SYNC-14).
+SYNC-06, SYNC-08, SYNC-13, SYNC-14). What was counted as unread along the way is what is counted anew (SYNC-11, SYNC-12).
 """
 
 import contextlib
@@ -18,13 +18,14 @@ from homeserver.events.event import Event
 from homeserver.events.filtering import RoomEventFilter
 from homeserver.graph.receive import MissingEvents
 from homeserver.matrix.errors import MatrixError
-from homeserver.matrix.ids import RoomId
+from homeserver.matrix.ids import EventId, RoomId
 from homeserver.matrix.tokens import parse_token
+from homeserver.push.ruleset import Ruleset
 from homeserver.web.auth import Requester
 from tests.support.forks import Fork
 from tests.support.graph import Process, process
 
-STEPS = 70
+STEPS = 100
 State = dict[tuple[str, str], str]
 
 
@@ -32,6 +33,8 @@ State = dict[tuple[str, str], str]
 class Room:
     state: State = field(default_factory=dict)
     timeline: list[str] = field(default_factory=list)
+    unread: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Thread, or "" for the room itself -> notifications and highlights."""
 
 
 @dataclass
@@ -46,9 +49,10 @@ class Client:
     rooms: dict[str, Room] = field(default_factory=dict)
     invites: set[str] = field(default_factory=set)
     account_data: dict[str, Any] = field(default_factory=dict)
+    per_thread: bool = False
 
     async def sync(self, here: Process) -> None:
-        timeline = {"limit": self.limit}
+        timeline = {"limit": self.limit, "unread_thread_notifications": self.per_thread}
         answer = await here.sync(
             self.who, self.since, state_after=self.state_after, filter={"room": {"timeline": timeline}}
         )
@@ -69,6 +73,11 @@ class Client:
     async def _joined(self, here: Process, room_id: str, section: dict[str, Any], before: str | None) -> None:
         new = room_id not in self.rooms
         room = self.rooms.setdefault(room_id, Room())
+        counts = {"": section["unread_notifications"], **section.get("unread_thread_notifications", {})}
+        room.unread = {
+            thread: (count["notification_count"], count["highlight_count"])
+            for thread, count in counts.items()
+        }
         timeline = section.get("timeline", {})
         ids = [event["event_id"] for event in timeline.get("events", ())]
         if timeline.get("limited") and not new:
@@ -143,13 +152,88 @@ class Elsewhere:
                     self.on_their_way.remove(event)
 
 
-async def _act(chance: random.Random, here: Process, people: list[Requester], rooms: list[RoomId]) -> None:
+@dataclass
+class Talk:
+    """What is said, read, taken back and listened to in rooms."""
+
+    chance: random.Random
+    said: list[tuple[RoomId, str, str | None]] = field(default_factory=list)
+    """Room, event, and the root of its thread."""
+    choosy: set[int] = field(default_factory=set)
+    """Who ever ignored somebody: what they missed meanwhile does not come later."""
+
+    async def act(self, here: Process, who: Requester, other: Requester, room_id: RoomId) -> None:
+        said = [each for each in self.said if each[0] == room_id]
+        act = self.chance.choice(["say", "say", "say", "answer", "react", "read", "read", "redact", "listen"])
+        if act == "say" or not said:
+            mentions = {"user_ids": [other.user_id]} if self.chance.random() < 0.3 else {"room": True}
+            kind = self.chance.choice(["m.text", "m.text", "m.notice"])
+            await self._say(here, who, room_id, {"msgtype": kind, "body": "x", "m.mentions": mentions})
+            return
+        _, event_id, root = self.chance.choice(said)
+        if act == "answer":
+            relation = {"rel_type": "m.thread", "event_id": root or event_id}
+            await self._say(here, who, room_id, {"msgtype": "m.text", "body": "x", "m.relates_to": relation})
+        elif act == "react":
+            relation = {"rel_type": "m.annotation", "event_id": event_id, "key": "x"}
+            await self._say(here, who, room_id, {"m.relates_to": relation}, "m.reaction")
+        elif act == "read":
+            kind = self.chance.choice(["m.read", "m.read.private"])
+            thread = self.chance.choice([None, root or "main"])
+            await here.ephemeral.receipts.read(who, room_id, kind, EventId(event_id), thread)
+        elif act == "redact":
+            await here.rooms.sending.redact(who, room_id, event_id, f"r{self.chance.random()}", {})
+        else:
+            await self._listen(here, who, other, room_id)
+
+    async def _say(
+        self, here: Process, who: Requester, room_id: RoomId, content: Any, kind: str = "m.room.message"
+    ) -> None:
+        event_id = await here.rooms.sending.send(who, room_id, kind, f"t{self.chance.random()}", content)
+        relation = content.get("m.relates_to", {})
+        root = relation["event_id"] if relation.get("rel_type") == "m.thread" else None
+        if kind == "m.room.message":
+            self.said.append((room_id, event_id, root))
+
+    async def _listen(self, here: Process, who: Requester, other: Requester, room_id: RoomId) -> None:
+        """Other rules, or somebody else to ignore."""
+        if self.chance.random() < 0.5:
+            ignored: dict[str, Any] = {
+                "ignored_users": {other.user_id: {}} if self.chance.random() < 0.5 else {}
+            }
+            self.choosy.add(who.user_nid)
+            await here.account_data.service.put(who.user_nid, None, "m.ignored_user_list", ignored)
+            return
+        rule = {"rule_id": room_id, "default": False, "enabled": self.chance.random() < 0.5, "actions": []}
+        keyword = {**rule, "rule_id": "k", "pattern": "x", "actions": ["notify", {"set_tweak": "highlight"}]}
+
+        def change(rules: Ruleset) -> None:
+            rules.own.clear()
+            if self.chance.random() < 0.7:
+                rules.put("room", dict(rule), before=None, after=None)
+            if self.chance.random() < 0.3:
+                rules.put("content", keyword, before=None, after=None)
+
+        await here.push.rules.change(who, change)
+
+
+async def _act(
+    chance: random.Random,
+    here: Process,
+    people: list[Requester],
+    rooms: list[RoomId],
+    talk: Talk | None = None,
+) -> None:
     who, other = chance.sample(people, 2)
     room_id = chance.choice(rooms) if rooms else None
     act = chance.choice(
         ["create", "join", "join", "leave", "invite", "kick", "ban", "unban", "name", "data", "forget"]
         + ["send"] * 8
+        + ["talk"] * (20 if talk else 0)
     )
+    if act == "talk" and talk is not None and room_id is not None:
+        await talk.act(here, who, other, room_id)
+        return
     if room_id is None or act == "create":
         wish: dict[str, Any] = {"preset": chance.choice(["public_chat", "private_chat"])}
         rooms.append(await here.room(who, **wish, invite=[other.user_id] if chance.random() < 0.5 else []))
@@ -235,25 +319,35 @@ async def test_initial_sync_is_the_sum_of_incremental_syncs(database: str, tmp_p
             Client(person, state_after=chance.random() < 0.5, lazy=False, limit=chance.choice([1, 3, 20]))
             for person in people
         ]
+        for client in clients:
+            client.per_thread = chance.random() < 0.5
         rooms: list[RoomId] = []
+        talk = Talk(chance)
         for _ in range(STEPS):
             here = chance.choice([one, two])
             await here.core.tail.fresh()
             with contextlib.suppress(MatrixError):  # not everything is allowed
-                await _act(chance, here, people, rooms)
+                await _act(chance, here, people, rooms, talk)
             for client in clients:
                 if chance.random() < 0.3:
                     await client.sync(chance.choice([one, two]))
         for client in clients:
             await client.sync(chance.choice([one, two]))
             fresh = Client(client.who, state_after=not client.state_after, lazy=False, limit=10)
-            await fresh.sync(chance.choice([one, two]))
-            assert client.invites == fresh.invites
+            fresh.per_thread = client.per_thread
+            here = chance.choice([one, two])
+            here.push.counts.reset()
+            await fresh.sync(here)
+            if client.who.user_nid not in talk.choosy:
+                assert client.invites == fresh.invites
             assert client.account_data == fresh.account_data
             assert client.rooms.keys() == fresh.rooms.keys()
             for room_id, room in client.rooms.items():
                 assert room.state == fresh.rooms[room_id].state, room_id
+                assert room.unread == fresh.rooms[room_id].unread
                 assert len(set(room.timeline)) == len(room.timeline), "an event came twice"
+                if client.who.user_nid in talk.choosy:
+                    continue
                 # Who was away for a while does not get the past anew; what they have is the newest stretch.
                 expected = fresh.rooms[room_id].timeline
                 assert room.timeline == [event for event in expected if event in set(room.timeline)]
