@@ -12,7 +12,22 @@ from homeserver.config.base import Duration, Section
 def _is_postgres(url: str) -> str:
     if "://" in url and not url.startswith(("postgresql://", "postgres://")):
         raise ValueError("PostgreSQL is expected: postgresql://user:password@host:5432/atrium")
+    from psycopg import ProgrammingError, conninfo  # here: most configurations name none
+
+    try:
+        conninfo.conninfo_to_dict(url)
+    except ProgrammingError as error:
+        raise ValueError(_why(str(error).strip())) from None
     return url
+
+
+def _why(reason: str) -> str:
+    """What libpq says, unless it would repeat the password."""
+    if "percent-encoded" in reason:
+        return "a % in it must be written as %25"
+    if 'missing "="' in reason:
+        return "neither postgresql://user:password@host:5432/atrium nor pairs of key=value"
+    return f"it cannot be read: {reason}"
 
 
 class DatabaseSection(Section):

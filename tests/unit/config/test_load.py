@@ -130,6 +130,23 @@ def test_secrets_stay_out_of_messages_and_representations() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql:/atrium", "neither postgresql://"),
+        ("postgresql://h/d?sslmde=require", 'invalid URI query parameter: "sslmde"'),
+        ("postgresql://u:s3cret%@h/d", "must be written as %25"),
+        ("password=s3cret host", "neither postgresql://"),
+    ],
+)
+def test_a_connection_string_nobody_can_read_is_named_without_its_password(url: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(f"server: {{name: a.b}}\ndatabase: {{url: {url!r}}}")
+    assert "database.url" in str(refused.value)
+    assert said in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
 def test_something_else_than_a_list_or_mapping_is_said_in_words_of_yaml() -> None:
     found = mistakes("server: {name: a.b}\nlisteners: {port: 1}\nrooms: 3")
     assert found["listeners"] == "input should be a valid list"
