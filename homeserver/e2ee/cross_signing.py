@@ -20,10 +20,12 @@ from homeserver.matrix.errors import (
     InvalidParam,
     InvalidSignature,
     MissingParam,
+    NotFound,
     TooLarge,
 )
 from homeserver.matrix.ids import DeviceId, UserId
 from homeserver.matrix.signing import verify_json
+from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 from homeserver.web.auth import Requester
@@ -32,6 +34,7 @@ USAGES = {MASTER: "master", SELF_SIGNING: "self_signing", USER_SIGNING: "user_si
 FIELDS = {MASTER: "master_key", SELF_SIGNING: "self_signing_key", USER_SIGNING: "user_signing_key"}
 MAX_KEY_BYTES = 16 * 1024
 ED25519_BYTES = 32
+REPLACEABLE_MS = 10 * 60 * 1000
 
 
 class Plan(NamedTuple):
@@ -46,16 +49,21 @@ class Plan(NamedTuple):
 class CrossSigningService:
     """One per process; also fulfils `auth.ports.CrossSigningKeys`."""
 
-    def __init__(self, db: Database, log: LogWriter) -> None:
+    def __init__(self, db: Database, log: LogWriter, clock: Clock) -> None:
         self._db = db
         self._log = log
+        self._clock = clock
 
     async def check(self, requester: Requester, keys: Mapping[int, Mapping[str, Any] | None]) -> Plan:
         """See whether these keys may be uploaded. `keys`: usage -> object.
 
         Raises `InvalidParam`, `BadJson`, `MissingParam` (no master key), `InvalidSignature`, `Forbidden` (E2E-08).
         """
-        stored, devices = await self._stored(requester.user_nid)
+        async with self._db.read() as tx, tx.pipeline() as batch:
+            signing = signing_store.find_signing_keys(batch, [requester.user_nid])
+            device_ids = store.find_device_ids(batch, requester.user_nid)
+            replaceable = signing_store.find_replaceable(batch, requester.user_nid)
+        stored, devices = {row.usage: row for row in signing.result}, {row[0] for row in device_ids.result}
         rows: list[SigningRow] = []
         master = stored.get(MASTER)
         for usage in (MASTER, SELF_SIGNING, USER_SIGNING):
@@ -73,7 +81,19 @@ class CrossSigningService:
                 _require_signed(requester.user_id, usage, given, master.public_key)
             rows.append(row)
         new = [row for row in rows if stored.get(row.usage) is None or stored[row.usage].key != row.key]
-        return Plan(new, MASTER in stored and bool(new))
+        until_ms = replaceable.result[0] if replaceable.result else None
+        free = until_ms is not None and self._clock.now_ms() < until_ms
+        return Plan(new, MASTER in stored and bool(new) and not free)
+
+    async def let_replace(self, user_nid: int) -> int:
+        """Let a user replace their keys without proof, once and soon: an administrator's act. Until when, in Unix
+        milliseconds. Raises `NotFound`: they have no master key, and need no proof anyway.
+        """
+        until_ms = self._clock.now_ms() + REPLACEABLE_MS
+        async with self._db.transaction() as tx:
+            if not await signing_store.let_replace(tx, user_nid, until_ms):
+                raise NotFound("This user has no cross-signing keys")
+        return until_ms
 
     async def upload(self, requester: Requester, plan: Plan) -> None:
         """Store what `check` let through."""
@@ -104,12 +124,6 @@ class CrossSigningService:
         """Whether a device of that name would be called like a cross-signing key of the user (E2E-10)."""
         async with self._db.read() as tx:
             return await signing_store.is_signing_key(tx, user_nid, device_id)
-
-    async def _stored(self, user_nid: int) -> tuple[dict[int, SigningRow], set[str]]:
-        async with self._db.read() as tx, tx.pipeline() as batch:
-            signing = signing_store.find_signing_keys(batch, [user_nid])
-            devices = store.find_device_ids(batch, user_nid)
-        return {row.usage: row for row in signing.result}, {row[0] for row in devices.result}
 
 
 def _read_key(requester: Requester, usage: int, key: Mapping[str, Any]) -> SigningRow:

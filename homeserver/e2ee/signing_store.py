@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from homeserver.storage.tx import Later, Pipeline, Tx
 
@@ -45,12 +45,34 @@ def upsert_signing_keys(batch: Pipeline, rows: Sequence[SigningRow]) -> None:
         """
         INSERT INTO cross_signing_keys (user_nid, usage, public_key, key)
         SELECT * FROM unnest(%(users)s::bigint[], %(usages)s::smallint[], %(publics)s::text[], %(keys)s::bytea[])
-        ON CONFLICT (user_nid, usage) DO UPDATE SET public_key = excluded.public_key, key = excluded.key
+        ON CONFLICT (user_nid, usage) DO UPDATE
+            SET public_key = excluded.public_key, key = excluded.key, replaceable_until_ms = NULL
         """,
         users=[row.user_nid for row in rows],
         usages=[row.usage for row in rows],
         publics=[row.public_key for row in rows],
         keys=[row.key for row in rows],
+    )
+
+
+def find_replaceable(batch: Pipeline, user_nid: int) -> Later[tuple[Any, ...] | None]:
+    """(Unix milliseconds until when the user may replace their master key without proof, or None)."""
+    return batch.one(
+        "SELECT replaceable_until_ms FROM cross_signing_keys WHERE user_nid = %(user)s AND usage = 1",
+        user=user_nid,
+    )
+
+
+async def let_replace(tx: Tx, user_nid: int, until_ms: int) -> bool:
+    """Let a user replace their keys without proof until then, once. False: they have no master key."""
+    return bool(
+        await tx.execute(
+            """
+            UPDATE cross_signing_keys SET replaceable_until_ms = %(until)s WHERE user_nid = %(user)s AND usage = 1
+            """,
+            user=user_nid,
+            until=until_ms,
+        )
     )
 
 

@@ -70,7 +70,7 @@ class AccountsFeature:
         self.authenticator = TokenAuthenticator(
             db=core.db, clock=core.clock, sessions=cache, last_seen=self.last_seen, appservices=masks
         )
-        self.cross_signing = CrossSigningService(core.db, core.log)
+        self.cross_signing = CrossSigningService(core.db, core.log, core.clock)
         self.sessions = SessionService(
             db=core.db,
             log=core.log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homeserver.e2ee.admin_api import CrossSigningAdminApi
 from homeserver.e2ee.api import KeysApi
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.ending import DeviceEnding
@@ -22,7 +23,7 @@ class E2eeFeature:
         self._core = core
         self._uia = accounts.uia
         self.keys = KeyService(core.db, core.log, core.interning, core.server_name)
-        self.cross_signing = CrossSigningService(core.db, core.log)
+        self.cross_signing = CrossSigningService(core.db, core.log, core.clock)
         self.signatures = SignatureService(core.db, core.log, core.interning)
         self.tracking = DeviceTracking(core.db, core.rooms, rooms.memberships, core.interning)
         self.queries = KeyQueries(core.db, core.interning, core.server_name)
@@ -43,5 +44,6 @@ class E2eeFeature:
                 self.signatures,
                 self._uia,
                 self._core.tail,
-            )
+            ),
+            CrossSigningAdminApi(self.cross_signing, self._core.interning),
         ]

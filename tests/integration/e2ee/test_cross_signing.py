@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from homeserver.e2ee.api import KeysApi, SigningBody
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.web.auth import Requester
 from tests.support.crypto import (
     DeviceCrypto,
     Identity,
@@ -37,6 +39,42 @@ async def test_the_first_keys_need_no_proof_the_same_again_neither_others_do(ser
     question = await alice.post(SIGNING, json=other.body(), expect=401)
     assert (await query(alice, alice))["master_keys"] == {alice.user_id: first.key("master")}
     await alice.post(SIGNING, json={**other.body(), "auth": proof(alice, question["session"])})
+    assert (await query(alice, alice))["master_keys"] == {alice.user_id: other.key("master")}
+
+
+async def test_an_administrator_lets_a_user_replace_their_keys_without_proof(fresh_server: Server) -> None:
+    """E2E-07: once, for ten minutes, and nobody else."""
+    server = fresh_server
+    alice, admin = await server.register("alice"), await server.register("admin")
+    path = ("/_synapse/admin/v1/users/{}/_allow_cross_signing_replacement_without_uia", alice.user_id)
+    await admin.post(*path, expect=(403, "M_FORBIDDEN"))
+    assert server.app is not None
+    core, accounts = server.app.core, server.app.features.accounts
+    await accounts.accounts.set_flags(await core.interning.user_nid(UserId(admin.user_id)), is_admin=True)
+    await admin.post(*path, expect=(404, "M_NOT_FOUND"))  # no keys: none need to be replaced
+    first, second, third = Identity(alice), Identity(alice), Identity(alice)
+    await first.upload()
+    until_ms = (await admin.post(*path))["updatable_without_uia_before_ms"]
+    assert 0 < until_ms - core.clock.now_ms() <= 10 * 60 * 1000
+    await alice.post(SIGNING, json=second.body())
+    await alice.post(SIGNING, json=third.body(), expect=401)
+    assert (await query(alice, alice))["master_keys"] == {alice.user_id: second.key("master")}
+    nobody = f"@nobody:{admin.server_name}"
+    await admin.post(path[0], nobody, expect=(404, "M_NOT_FOUND"))
+
+
+async def test_an_application_service_needs_no_proof(fresh_server: Server) -> None:
+    """E2E-07 (1.17)."""
+    alice = await fresh_server.register("alice")
+    await Identity(alice).upload()
+    other = Identity(alice)
+    assert fresh_server.app is not None
+    core, features = fresh_server.app.core, fresh_server.app.features
+    api = next(api for api in features.e2ee.apis() if isinstance(api, KeysApi))
+    nid = await core.interning.user_nid(UserId(alice.user_id))
+    bridge = Requester(user_id=UserId(alice.user_id), user_nid=nid, appservice_id="bridge")
+    no_request: Any = None  # it is looked at for a proof alone
+    await api.upload_signing_keys(bridge, SigningBody(**other.body()), no_request)
     assert (await query(alice, alice))["master_keys"] == {alice.user_id: other.key("master")}
 
 
