@@ -6,7 +6,7 @@ spec: client-server-api/#presence (EPH-09, EPH-10, SYNC-22)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from homeserver.config.presence import PresenceSection
@@ -28,6 +28,8 @@ BEAT_MS = 20 * 1000
 ACTIVE_MS = 60 * 1000
 """`currently_active`: did something within this time."""
 MAX_STATUS = 1024
+MAX_DEVICES = 100
+"""Devices of a user whose word is kept."""
 
 
 @dataclass(slots=True)
@@ -40,8 +42,20 @@ class Known:
     last_active_ms: int
     last_seen_ms: int
     beat_ms: int
-    wanted: str = "online"
-    """What the user said of themselves; idleness is on top of that."""
+    devices: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """What each device last said of the user by syncing, and when: the most present one counts."""
+
+    def heard(self, device: str, presence: str, now_ms: int, kept_ms: int) -> str:
+        """A device says how the user is. Returns how they are by all devices heard within `kept_ms`."""
+        if presence == "online":
+            self.last_active_ms = now_ms
+        self.last_seen_ms = now_ms
+        if len(self.devices) > 1 or device not in self.devices:
+            self.devices = {d: said for d, said in self.devices.items() if now_ms - said[1] <= kept_ms}
+            if len(self.devices) >= MAX_DEVICES:
+                self.devices.clear()
+        self.devices[device] = (presence, now_ms)
+        return "online" if any(said == "online" for said, _ in self.devices.values()) else "unavailable"
 
 
 class PresenceService:
@@ -72,23 +86,15 @@ class PresenceService:
         if not self._enabled or presence == "offline":
             return
         now = self._clock.now_ms()
-        known = self._known.get(requester.user_nid)
-        if known is not None and known.presence == presence:
-            known.last_seen_ms = now
-            if presence == "online":
-                known.last_active_ms = now
-            if self._alone or now - known.beat_ms < BEAT_MS:
-                return
+        known = self._known.get(requester.user_nid) or await self._load(requester, now)
+        presence = known.heard(requester.device_id or "", presence, now, self._gone_ms)
+        if known.presence != presence:
+            known.presence = presence
+            known.beat_ms = now
+            await self._append(requester.user_nid, known)
+        elif not self._alone and now - known.beat_ms >= BEAT_MS:
             known.beat_ms = now
             await self._append(requester.user_nid, known, beat=True)
-            return
-        if known is None:
-            known = await self._load(requester, now)
-        changed = known.presence != presence
-        known.presence = presence
-        known.last_active_ms = known.last_seen_ms = known.beat_ms = now
-        if changed:
-            await self._append(requester.user_nid, known)
 
     async def acted(self, requester: Requester) -> None:
         """The user did something: sent a message, wrote a receipt."""
@@ -105,6 +111,7 @@ class PresenceService:
         now = self._clock.now_ms()
         known = self._known.get(requester.user_nid) or await self._load(requester, now)
         known.presence, known.status_msg = presence, status_msg
+        known.devices.clear()
         known.last_active_ms = known.last_seen_ms = known.beat_ms = now
         await self._append(requester.user_nid, known)
 

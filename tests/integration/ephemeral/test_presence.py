@@ -1,8 +1,15 @@
 """Presence as others see it: CHECKLIST section 13."""
 
+from pathlib import Path
+
 import pytest
 
+from homeserver.config.presence import PresenceSection
+from homeserver.presence.service import PresenceService
+from homeserver.runtime.clock import FakeClock
+from tests.support.graph import process
 from tests.support.server import Server
+from tests.support.user import User
 
 
 async def test_who_never_said_how_they_are_is_offline(server: Server) -> None:
@@ -31,3 +38,85 @@ async def test_who_comes_into_sight_is_seen_as_they_are(server: Server, recent: 
         assert seen == {other.user_id: says}
         again = await user.sync(since=reply["next_batch"])
         assert "presence" not in again
+
+
+STATUS = "/presence/{}/status"
+
+
+async def presence_of(user: User) -> str:
+    return str((await user.get(STATUS, user.user_id))["presence"])
+
+
+async def test_a_sync_says_that_its_user_is_about(server: Server) -> None:
+    """SYNC-22: unless it asks not to."""
+    alice = await server.register("alice")
+    await alice.sync(set_presence="offline")
+    assert await presence_of(alice) == "offline"
+    await alice.sync(set_presence="unavailable")
+    assert await presence_of(alice) == "unavailable"
+    await alice.sync(set_presence="offline")
+    assert await presence_of(alice) == "unavailable"
+    await alice.sync()
+    assert await presence_of(alice) == "online"
+    await alice.sync(set_presence="here", expect=(400, "M_INVALID_PARAM"))
+
+
+async def test_the_most_present_device_counts(server: Server) -> None:
+    """SYNC-22, EPH-09: an idle telephone does not make somebody idle who sits at the desk."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room)
+    telephone = await alice.new_device()
+    await alice.sync()
+    await bob.sync()
+    await telephone.sync(set_presence="unavailable")
+    await alice.sync()
+    await telephone.sync(set_presence="unavailable")
+    assert await presence_of(alice) == "online"
+    assert alice.user_id not in str((await bob.sync()).get("presence", {}))
+
+
+async def test_silence_is_idleness_and_then_absence(database: str, tmp_path: Path) -> None:
+    """EPH-09: about five minutes, and activity ends it."""
+    clock = FakeClock()
+    async with process(database, tmp_path) as one:
+        alice = await one.user("alice")
+        config = PresenceSection()
+        service = PresenceService(
+            one.core.db, one.core.log, one.core.interning, clock, config=config, alone=True
+        )
+
+        async def shown() -> str:
+            return (await service.get(alice, alice.user_id)).presence
+
+        await service.touch(alice, "online")
+        for _ in range(10):  # polls of a client that says it is idle
+            await clock.advance(config.idle_after / 9)
+            await service.touch(alice, "unavailable")
+            await service.tick()
+        assert await shown() == "unavailable"
+        await service.touch(alice, "online")
+        assert await shown() == "online"
+        await clock.advance(config.offline_after + 29)
+        await service.tick()
+        assert await shown() == "online"
+        await clock.advance(config.offline_after + 31)
+        await service.tick()
+        assert await shown() == "offline"
+        await service.touch(alice, "offline")
+        assert await shown() == "offline"
+
+
+async def test_a_new_name_is_told_with_presence(server: Server) -> None:
+    """EPH-11."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room)
+    await alice.sync()
+    await bob.sync()
+    await alice.put("/profile/{}/displayname", alice.user_id, json={"displayname": "Alice Liddell"})
+    await alice.put("/profile/{}/avatar_url", alice.user_id, json={"avatar_url": "mxc://localhost/a"})
+    told = {event["sender"]: event["content"] for event in (await bob.sync())["presence"]["events"]}
+    assert told[alice.user_id]["displayname"] == "Alice Liddell"
+    assert told[alice.user_id]["avatar_url"] == "mxc://localhost/a"
+    assert told[alice.user_id]["presence"] == "online"
