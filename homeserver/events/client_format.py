@@ -1,16 +1,24 @@
 """Events as clients see them: spliced out of the stored bytes, the content never decoded.
 
 The form here is that of `/sync` room sections; `with_room_id` adds what other endpoints show too, `with_unsigned` what
-depends on the reader. spec: client-server-api/#room-event-format (CHECKLIST FILT-06, FILT-08, FILT-10, RED-05)
+depends on the reader. spec: client-server-api/#room-event-format (CHECKLIST FILT-06, FILT-08, FILT-09, FILT-10, RED-05)
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Final
 
 import msgspec
 
 from homeserver.events.event import Event
 from homeserver.matrix import json
-from homeserver.matrix.ids import EventId, RoomId, UserId
+from homeserver.matrix.ids import EventId, RoomId, UserId, is_user_id
+
+
+MAX_STRIPPED: Final = 100
+"""Entries of stripped state that are looked at."""
 
 
 class _ClientEvent(msgspec.Struct, gc=False, omit_defaults=True):
@@ -60,6 +68,26 @@ def stripped(event: Event) -> bytes:
     return _encode(
         _Stripped(msgspec.Raw(event.content_json), event.sender, event.state_key or "", event.type)
     )
+
+
+def stripped_from_elsewhere(entries: Iterable[object]) -> list[bytes]:
+    """`invite_room_state` or `knock_room_state` of another server as clients may see it (FILT-09).
+
+    Servers send whole events, or stripped ones, or anything: what has the four properties of stripped state is reduced to
+    them, the rest is left out. At most `MAX_STRIPPED`; of several entries for one key the first counts.
+    """
+    found: dict[tuple[str, str], bytes] = {}
+    for entry in islice(entries, MAX_STRIPPED):
+        if not isinstance(entry, Mapping):
+            continue
+        kind, key = entry.get("type"), entry.get("state_key")
+        sender, content = entry.get("sender"), entry.get("content")
+        if not (isinstance(kind, str) and isinstance(key, str) and isinstance(content, Mapping)):
+            continue
+        if isinstance(sender, str) and is_user_id(sender):
+            reduced = {"content": content, "sender": sender, "state_key": key, "type": kind}
+            found.setdefault((kind, key), json.dumps(reduced))
+    return list(found.values())
 
 
 def with_room_id(event_json: bytes, room_id: RoomId) -> bytes:

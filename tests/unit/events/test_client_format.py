@@ -2,7 +2,14 @@
 
 import pytest
 
-from homeserver.events.client_format import client_event_bytes, stripped, with_room_id, with_unsigned
+from homeserver.events.client_format import (
+    MAX_STRIPPED,
+    client_event_bytes,
+    stripped,
+    stripped_from_elsewhere,
+    with_room_id,
+    with_unsigned,
+)
 from homeserver.events.parse import event_from_storage
 from homeserver.matrix import json
 from homeserver.matrix.ids import EventId, RoomId
@@ -66,3 +73,55 @@ def test_filt_08_stripped_state_has_four_properties() -> None:
         stripped(name)
         == b'{"content":{"name":"x"},"sender":"@alice:one.example","state_key":"","type":"m.room.name"}'
     )
+
+
+def test_filt_09_state_of_invites_from_elsewhere_is_reduced_to_four_properties() -> None:
+    """Whole events, as servers send them since v1.16, and stripped ones alike."""
+    whole = {
+        "auth_events": ["$a"],
+        "content": {"name": "x"},
+        "depth": 3,
+        "event_id": "$x:two.example",
+        "hashes": {"sha256": "x"},
+        "origin_server_ts": 1,
+        "prev_events": ["$p"],
+        "room_id": "!r:two.example",
+        "sender": "@bob:two.example",
+        "signatures": {"two.example": {"ed25519:a": "x"}},
+        "state_key": "",
+        "type": "m.room.name",
+        "unsigned": {"secret": 1},
+    }
+    short = {"content": {}, "sender": "@bob:two.example", "state_key": "", "type": "m.room.topic"}
+    shown = [json.loads(entry) for entry in stripped_from_elsewhere([whole, short])]
+    reduced = {key: whole[key] for key in ("content", "sender", "state_key", "type")}
+    assert shown == [reduced, short]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        "m.room.name",
+        [],
+        {},
+        {"content": {}, "sender": "@b:x", "type": "m.room.message"},
+        {"content": {}, "sender": "@b:x", "state_key": 1, "type": "m.room.name"},
+        {"content": [], "sender": "@b:x", "state_key": "", "type": "m.room.name"},
+        {"content": {}, "sender": "bob", "state_key": "", "type": "m.room.name"},
+        {"content": {}, "sender": "@b:x", "state_key": "", "type": None},
+    ],
+)
+def test_filt_09_what_is_no_state_is_left_out(entry: object) -> None:
+    good = {"content": {}, "sender": "@b:x", "state_key": "", "type": "m.room.topic"}
+    assert [json.loads(each) for each in stripped_from_elsewhere([entry, good])] == [good]
+
+
+def test_filt_09_one_entry_for_a_key_and_no_end_of_them() -> None:
+    many = [
+        {"content": {"n": n}, "sender": "@b:x", "state_key": str(n), "type": "x"}
+        for n in range(2 * MAX_STRIPPED)
+    ]
+    assert len(stripped_from_elsewhere(many)) == MAX_STRIPPED
+    twice = [{**many[0], "content": {"n": n}} for n in (1, 2)]
+    assert [json.loads(each)["content"] for each in stripped_from_elsewhere(twice)] == [{"n": 1}]
