@@ -16,7 +16,6 @@ from homeserver.events.event import Event
 from homeserver.matrix import json
 from homeserver.matrix.ids import EventId, RoomId, UserId, is_user_id
 
-
 MAX_STRIPPED: Final = 100
 """Entries of stripped state that are looked at."""
 
