@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, LiteralString
 
@@ -151,12 +152,12 @@ def write_state(batch: Pipeline, written: Batch) -> None:
     changed = [item for item in written if item.entry.changes]
     if not changed:
         return
-    _upsert_current_state(batch, changed)
     local = [
         (position, e, c) for position, e in changed for c in e.changes if c.local and c.user_nid is not None
     ]
     if local:
         _insert_memberships(batch, local)
+    _upsert_current_state(batch, changed)
 
 
 def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntry, NewState]]) -> None:
@@ -233,10 +234,16 @@ def _upsert_current_state(batch: Pipeline, written: Batch) -> None:
 
 
 def _insert_memberships(batch: Pipeline, rows: list[tuple[int, EventEntry, StateChange]]) -> None:
+    """Before current state changes: who was joined and is joined has at most another name, and needs no row."""
+    changes = Counter((entry.stored.room_nid, change.key_nid) for _, entry, change in rows)
     batch.execute(
         """
         INSERT INTO memberships (user_nid, event_nid, room_nid, membership)
-        SELECT * FROM unnest(%(users)s::bigint[], %(events)s::bigint[], %(rooms)s::bigint[], %(memberships)s::smallint[])
+        SELECT usr, event, room, row.membership
+        FROM unnest(%(users)s::bigint[], %(events)s::bigint[], %(rooms)s::bigint[], %(memberships)s::smallint[],
+                    %(keys)s::int[], %(once)s::bool[]) AS row (usr, event, room, membership, key, once)
+        WHERE NOT (once AND row.membership = 1 AND EXISTS (
+            SELECT 1 FROM current_state c WHERE c.room_nid = room AND c.key_nid = key AND c.membership = 1))
         ON CONFLICT DO NOTHING
         """,
         users=[change.user_nid for _, _, change in rows],
@@ -244,6 +251,8 @@ def _insert_memberships(batch: Pipeline, rows: list[tuple[int, EventEntry, State
         rooms=[entry.stored.room_nid for _, entry, _ in rows],
         # What resolution took away is a leave.
         memberships=[change.membership or LEAVE for _, _, change in rows],
+        keys=[change.key_nid for _, _, change in rows],
+        once=[changes[entry.stored.room_nid, change.key_nid] == 1 for _, entry, change in rows],
     )
 
 
