@@ -65,6 +65,14 @@ class AccountDataService:
         await self._check_bounds(user_nid, room_nid, kind, data)
         await self._log.append(AccountDataEntry(user_nid, room_nid, kind, data))
 
+    async def of_room(self, user_nid: int, room_nid: int) -> bytes:
+        """A user's data of one room, as a JSON array of events."""
+        async with self._db.read() as tx:
+            rows = await store.find_of_rooms(tx, user_nid, [room_nid])
+        return b"[%b]" % b",".join(
+            b'{"type":%b,"content":%b}' % (json.dumps(r.type), r.content) for r in rows
+        )
+
     async def stands_at(self, user_nid: int, room_nid: int, kind: str) -> Position:
         """Where the present content stands in the log, 0 if there is none: what `AccountDataEntry.built_on` wants."""
         async with self._db.read() as tx:

@@ -13,12 +13,14 @@ from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN, MEMBERSHIPS
+from homeserver.graph.room import Room
 from homeserver.graph.stored import Reader, Stored
 from homeserver.graph.visibility import Viewer, VisibilityFilter, as_state
 from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId
+from homeserver.rooms import store
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
@@ -56,6 +58,11 @@ class ReadingService:
         user = await self._memberships.of(requester.user_nid)
         names = await self._interning.rooms(user.with_membership(JOIN))
         return [name.room_id for name in names.values()]
+
+    async def is_published(self, room: Room) -> bool:
+        """Whether the room is in the public directory."""
+        async with self._db.read() as tx:
+            return await store.is_published(tx, room.name.nid)
 
     async def state(self, requester: Requester, room_id: RoomId) -> bytes:
         """The whole state, as a JSON array of client events. Raises `Forbidden`."""

@@ -63,6 +63,14 @@ def move_room(batch: Pipeline, old_nid: int, new_nid: int) -> None:
     )
 
 
+async def is_published(tx: Tx, room_nid: int) -> bool:
+    return bool(
+        await tx.value(
+            "SELECT EXISTS (SELECT 1 FROM published_rooms WHERE room_nid = %(room)s)", room=room_nid
+        )
+    )
+
+
 def add_published(batch: Pipeline, room_nid: int) -> None:
     batch.execute(
         "INSERT INTO published_rooms (room_nid) VALUES (%(room)s) ON CONFLICT DO NOTHING", room=room_nid

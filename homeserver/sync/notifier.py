@@ -17,13 +17,18 @@ event that comes first from `/sync` for a stranger's (matrix-js-sdk fails to sen
 meanwhile wakes nobody a second time."""
 
 
+_Waiting = dict[int, list["asyncio.Future[bool]"]]
+"""Long polls by whom or what they wait for."""
+
+
 class Notifier:
     """One per process."""
 
     def __init__(self, rooms: Rooms, audiences: Audiences) -> None:
         self._rooms = rooms
         self._audiences = audiences
-        self._waiting: dict[int, list[asyncio.Future[bool]]] = {}
+        self._waiting: _Waiting = {}
+        self._watching: _Waiting = {}
         self._news: list[Written[Any]] = []
         self._lingering = False
         self._closed = False
@@ -31,15 +36,22 @@ class Notifier:
     @property
     def waiting(self) -> int:
         """Long polls under way."""
-        return sum(map(len, self._waiting.values()))
+        return sum(len(polls) for table in (self._waiting, self._watching) for polls in table.values())
 
     async def wait(self, user_nid: int, seconds: float) -> bool:
         """Until something concerns the user, or the time is over. False when there is nothing more to wait for."""
+        return await self._wait(self._waiting, user_nid, seconds)
+
+    async def watch(self, room_nid: int, seconds: float) -> bool:
+        """As `wait`, until something concerns everybody in a room, for somebody who is not in it."""
+        return await self._wait(self._watching, room_nid, seconds)
+
+    async def _wait(self, table: _Waiting, key: int, seconds: float) -> bool:
         if self._closed:
             return False
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        waiting = self._waiting.setdefault(user_nid, [])
+        waiting = table.setdefault(key, [])
         waiting.append(future)
         deadline = loop.call_later(seconds, _answer, future, False)  # nothing came
         try:
@@ -47,12 +59,12 @@ class Notifier:
         finally:
             deadline.cancel()
             waiting.remove(future)
-            if not waiting and self._waiting.get(user_nid) is waiting:
-                del self._waiting[user_nid]
+            if not waiting and table.get(key) is waiting:
+                del table[key]
 
     def applied(self, written: Sequence[Written[Any]]) -> None:
         """A batch was applied by all projections; an empty one: entries were missed."""
-        if not self._waiting:
+        if not self._waiting and not self._watching:
             return
         if not written:
             self._wake_everybody()
@@ -87,6 +99,8 @@ class Notifier:
             self._wake_room(room_nid)
 
     def _wake_room(self, room_nid: int) -> None:
+        for future in self._watching.get(room_nid, ()):
+            _answer(future, True)
         room = self._rooms.cached(room_nid)
         if room is None:  # we do not know who is in it: everybody looks for themselves
             self._wake_everybody()
@@ -103,6 +117,9 @@ class Notifier:
     def _wake_everybody(self) -> None:
         for user_nid in self._waiting:
             self._wake_user(user_nid)
+        for futures in self._watching.values():
+            for future in futures:
+                _answer(future, True)
 
 
 def _answer(future: asyncio.Future[bool], woken: bool) -> None:  # what `wait` returns

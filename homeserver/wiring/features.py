@@ -60,7 +60,13 @@ class Features:
             *self.e2ee.streams,
         ]
         self.sync = SyncFeature(
-            core, self.rooms, streams, self.account_data.ignores, self.presence.service, self.push.counts
+            core,
+            self.rooms,
+            streams,
+            self.account_data.ignores,
+            self.presence.service,
+            self.push.counts,
+            self.account_data.service,
         )
         self.accounts.ending.forget_with(
             self.account_data.service,

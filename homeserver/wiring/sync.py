@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from homeserver.sync.api import SyncApi
+from homeserver.sync.api import PeekingApi, SyncApi
 from homeserver.sync.audiences import Audiences
 from homeserver.sync.filters import FilterService
 from homeserver.sync.notifier import Notifier
+from homeserver.sync.peeking import PeekingService, RoomData
 from homeserver.sync.rooms.classify import Classifier
 from homeserver.sync.rooms.resets import ResetReader
 from homeserver.sync.rooms.state import StateReader
@@ -31,6 +32,7 @@ class SyncFeature:
         ignores: Ignores,
         presence: PresenceTouch,
         counts: Counts,
+        data: RoomData,
     ) -> None:
         audiences = Audiences()
         self.notifier = Notifier(core.rooms, audiences)
@@ -63,9 +65,13 @@ class SyncFeature:
             core.clock,
         )
 
+        self.peeking = PeekingService(
+            core.tail, rooms.access, rooms.reading, rooms.history, self.notifier, data, core.clock
+        )
+
     def apis(self) -> list[object]:
         """Endpoints."""
-        return [SyncApi(self.service, self.filters)]
+        return [SyncApi(self.service, self.filters), PeekingApi(self.peeking)]
 
     def closing(self) -> None:
         """Answer long polls."""

@@ -116,7 +116,9 @@ async def process(
         ephemeral = EphemeralFeature(core, account_data)
         push = PushFeature(core, account_data.service)
         streams = [account_data.stream, ephemeral.stream, push.stream]
-        sync = SyncFeature(core, rooms, streams, account_data.ignores, NobodyIsTold(), push.counts)
+        sync = SyncFeature(
+            core, rooms, streams, account_data.ignores, NobodyIsTold(), push.counts, account_data.service
+        )
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         tail = asyncio.create_task(core.tail.run())
