@@ -13,16 +13,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from homeserver.events.auth_rules.power import CREATE, POWER_LEVELS, levels_in
-from homeserver.events.push_rules import Around
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
-from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
+from homeserver.push.around import around_of
 from homeserver.push.plan import Plan
 from homeserver.push.plans import Plans
 from homeserver.push.recent import RecentEvents
@@ -90,7 +88,7 @@ class UnreadCounts:
             return None
         around = None
         if not plan.by_facts and self._recent.after(room_nid, tally.position):
-            around = await self._around(await self._rooms.get(room_nid), ask.requester.user_id)
+            around = await around_of(await self._rooms.get(room_nid), self._events, ask.requester.user_id)
         # From here on nothing is awaited: two answers may move the same tally.
         events = self._recent.after(room_nid, tally.position)
         if (
@@ -104,17 +102,6 @@ class UnreadCounts:
             return None
         self._tallies.move_to_end(room_nid)
         return tally
-
-    async def _around(self, room: Room, user_id: UserId) -> Around:
-        """What rules that look into events may ask of the room, as it is now."""
-        wanted = [CREATE, POWER_LEVELS, ("m.room.member", user_id)]
-        loaded = await self._events.load([room.state[key] for key in wanted if key in room.state])
-        state = {s.event.key: s.event for s in loaded.values() if s.event.key is not None}
-        member = state.get(("m.room.member", user_id))
-        name = member.content.get("displayname") if member else None
-        return Around(
-            room.joined_count, levels_in(state, room.name.version), name if isinstance(name, str) else None
-        )
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
         return {ReceiptEntry: self._read}
@@ -195,7 +182,9 @@ class UnreadCounts:
         unsure = [each for each in found if plans[each.room_nid].by_fact(each.bits, each.mentioned) is None]
         loaded = await self._events.load([each.event_nid for each in unsure[:MAX_LOOKED_INTO]])
         rooms = await self._rooms.get_many({each.room_nid for each in unsure[:MAX_LOOKED_INTO]})
-        arounds = {nid: await self._around(room, ask.requester.user_id) for nid, room in rooms.items()}
+        arounds = {
+            nid: await around_of(room, self._events, ask.requester.user_id) for nid, room in rooms.items()
+        }
         for each in found:
             plan = plans[each.room_nid]
             outcome = plan.by_fact(each.bits, each.mentioned)

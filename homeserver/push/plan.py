@@ -62,6 +62,12 @@ class Step(NamedTuple):
     """Globs that the room's id must fit, all of them."""
     rule: CompiledRule | None = None
     """What else must hold, asked of the event itself; None: nothing."""
+    actions: Sequence[Any] = ()
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether every event fits."""
+        return not (self.bits or self.mention or self.room or self.rooms or self.rule)
 
 
 class Plan:
@@ -99,10 +105,15 @@ class Plan:
 
     def decide(self, event: Event, facts: Facts, mentioned: bool, around: Around) -> Outcome:
         """As `by_fact`, with the event at hand."""
+        step = self.step(event, facts, mentioned, around)
+        return SILENT if step is None else step.outcome
+
+    def step(self, event: Event, facts: Facts, mentioned: bool, around: Around) -> Step | None:
+        """The rule that the event meets."""
         for step in self.steps:
             if _fits(step, facts.bits, mentioned) and (step.rule is None or step.rule.matches(event, around)):
-                return step.outcome
-        return SILENT
+                return step
+        return None
 
     def _walk(self, bits: int, mentioned: bool) -> Outcome | None:
         for step in self.steps:
@@ -125,7 +136,7 @@ def _until_certain(steps: Iterable[Step]) -> Iterator[Step]:
     """What comes after a step that always fits never has its turn."""
     for step in steps:
         yield step
-        if step == Step(step.outcome):
+        if step.is_certain:
             return
 
 
@@ -142,23 +153,24 @@ def make_plan(rules: Mapping[Kind, Sequence[Rule]]) -> Plan:
 
 def _step(kind: Kind, rule: Rule) -> Step | None:
     """None for a rule that never matches."""
-    outcome, rule_id = outcome_of(rule.get("actions") or ()), str(rule.get("rule_id"))
+    actions, rule_id = rule.get("actions") or (), str(rule.get("rule_id"))
+    outcome = outcome_of(actions)
     if rule.get("default"):
         # Their conditions are the specification's and cannot be changed; their actions can (PUSH-12).
         if rule_id in _NEVER:
             return None
         if rule_id in _DEFAULTS:
-            return Step(outcome, _DEFAULTS[rule_id], rule_id == _USER_MENTION)
+            return Step(outcome, _DEFAULTS[rule_id], rule_id == _USER_MENTION, actions=actions)
     if kind == "room":
-        return Step(outcome, room=rule_id)
+        return Step(outcome, room=rule_id, actions=actions)
     if kind == "content":
-        return Step(outcome, fact.BODY, rule=compile_rule(kind, rule))
+        return Step(outcome, fact.BODY, rule=compile_rule(kind, rule), actions=actions)
     if kind == "sender":
-        return Step(outcome, rule=compile_rule(kind, rule))
-    return _own_step(kind, rule, outcome)
+        return Step(outcome, rule=compile_rule(kind, rule), actions=actions)
+    return _own_step(kind, rule, Step(outcome, actions=actions))
 
 
-def _own_step(kind: Kind, rule: Rule, outcome: Outcome) -> Step:
+def _own_step(kind: Kind, rule: Rule, step: Step) -> Step:
     """Conditions that facts answer are taken out; the rest is asked of the event."""
     bits, rooms = 0, []
     rest: list[Mapping[str, Any]] = []
@@ -176,4 +188,4 @@ def _own_step(kind: Kind, rule: Rule, outcome: Outcome) -> Step:
                 bits |= fact.BODY
             rest.append(condition)
     inner = compile_rule(kind, {**rule, "conditions": rest}) if rest else None
-    return Step(outcome, bits, rooms=tuple(rooms), rule=inner)
+    return step._replace(bits=bits, rooms=tuple(rooms), rule=inner)

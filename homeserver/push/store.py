@@ -161,6 +161,30 @@ async def find_unread(tx: Tx, wish: Stretches) -> list[UnreadEvent]:
     )
 
 
+async def find_before(tx: Tx, wish: Stretches, before: Position, limit: int) -> list[UnreadEvent]:
+    """Events of others in these rooms, read or not, the newest first."""
+    return await tx.rows(
+        UnreadEvent,
+        """
+        SELECT e.event_nid, wish.room, coalesce(e.thread, 'main'), e.facts,
+               coalesce(%(user)s = ANY(e.mentions), false)
+        FROM unnest(%(rooms)s::bigint[], %(after)s::bigint[]) AS wish (room, after),
+             LATERAL (SELECT event_nid, facts, thread, mentions FROM events
+                      WHERE room_nid = wish.room AND event_nid > wish.after AND event_nid < %(before)s AND flags = 0
+                            AND redacted_by IS NULL AND sender_nid <> %(user)s
+                            AND sender_nid <> ALL(%(ignored)s::bigint[])
+                      ORDER BY event_nid DESC LIMIT %(limit)s) e
+        ORDER BY e.event_nid DESC LIMIT %(limit)s
+        """,
+        user=wish.user_nid,
+        ignored=list(wish.ignored),
+        rooms=list(wish.rooms),
+        after=list(wish.rooms.values()),
+        before=before,
+        limit=limit,
+    )
+
+
 def _values(wish: Stretches, limit: int) -> dict[str, object]:
     return {
         "limit": limit,

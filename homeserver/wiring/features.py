@@ -19,7 +19,7 @@ from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.presence import PresenceFeature
-from homeserver.wiring.push import PushFeature
+from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
@@ -46,6 +46,9 @@ class Features:
         self.to_device = ToDeviceFeature(config, core, self.accounts.devices)
         self.push = PushFeature(core, self.account_data.service)
         self.account_data.stream.always("m.push_rules", self.push.rules.account_data)
+        self.notifications = NotificationsFeature(
+            core, self.push, self.rooms.memberships, self.account_data.ignores
+        )
         self.rooms.successors.copy_with(self.account_data.service, self.push.rules)
         self.relations = RelationsFeature(core, self.rooms)
         self.key_backup = KeyBackupFeature(core)
@@ -95,6 +98,7 @@ class Features:
             self.dehydrated,
             self.key_backup,
             self.push,
+            self.notifications,
             self.relations,
             self.sync,
         )

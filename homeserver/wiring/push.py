@@ -5,10 +5,14 @@ from __future__ import annotations
 from homeserver.account_data.service import AccountDataService
 from homeserver.push.api import PushRulesApi
 from homeserver.push.counts import UnreadCounts
+from homeserver.push.notifications import Notifications
+from homeserver.push.notifications_api import NotificationsApi
 from homeserver.push.plans import Plans
 from homeserver.push.recent import RecentEvents
 from homeserver.push.service import PushRuleService
 from homeserver.push.stream import UnreadStream
+from homeserver.rooms.memberships import Memberships
+from homeserver.sync.types import Ignores
 from homeserver.wiring.core import Core
 
 
@@ -29,3 +33,23 @@ class PushFeature:
     def apis(self) -> list[object]:
         """Endpoints."""
         return [PushRulesApi(self.rules)]
+
+
+class NotificationsFeature:
+    """What one was notified of."""
+
+    def __init__(self, core: Core, push: PushFeature, memberships: Memberships, ignores: Ignores) -> None:
+        self.service = Notifications(
+            core.db,
+            core.rooms,
+            core.events,
+            core.interning,
+            memberships,
+            ignores,
+            push.plans,
+            core.clock,
+        )
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [NotificationsApi(self.service)]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from homeserver.events.content.power_levels import PowerLevels
@@ -89,7 +89,9 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
     return ruleset
 
 
-@settings(max_examples=500)
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # on a busy machine, too
 @given(rulesets(), events, st.sampled_from([1, 2, 3]))
 def test_plans_decide_as_rules_do(ruleset: Ruleset, event: Event, members: int) -> None:
     around = Around(members, LEVELS, "Bob")

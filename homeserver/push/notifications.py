@@ -1,0 +1,146 @@
+"""What one was notified of, the newest first: the same plans and facts that count what is unread, asked for the past.
+
+spec: client-server-api/#listing-notifications (PUSH-18)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from homeserver.graph.events import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.graph.refs import JOIN
+from homeserver.graph.rooms import Rooms
+from homeserver.graph.stored import Reader, Stored
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.matrix.ids import RoomId, UserId
+from homeserver.push import store
+from homeserver.push.around import around_of
+from homeserver.push.plan import Plan
+from homeserver.push.plans import Plans
+from homeserver.receipts.entries import UNTHREADED
+from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.sync.types import Ignores
+from homeserver.web.auth import Requester
+
+MAX_LIMIT: Final = 100
+AT_ONCE: Final = 200
+MAX_SCANS: Final = 5
+"""Stretches of `AT_ONCE` events that one answer looks through; what it did not reach, the next page does."""
+NEWEST: Final[Position] = 2**62
+
+
+class Page(NamedTuple):
+    """Notifications as JSON, and where to go on."""
+
+    notifications: list[bytes]
+    next: Position | None
+
+
+class _Where(NamedTuple):
+    """What is asked in one answer."""
+
+    requester: Requester
+    plans: Mapping[int, Plan]
+    names: Mapping[int, RoomId]
+    read: Mapping[tuple[int, str], Position]
+    only_highlights: bool
+
+
+class Notifications:
+    """One per process."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        db: Database,
+        rooms: Rooms,
+        events: EventCache,
+        interning: Interning,
+        memberships: Memberships,
+        ignores: Ignores,
+        plans: Plans,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._events = events
+        self._interning = interning
+        self._memberships = memberships
+        self._ignores = ignores
+        self._plans = plans
+        self._clock = clock
+
+    async def page(
+        self, requester: Requester, before: Position | None, limit: int, *, only_highlights: bool
+    ) -> Page:
+        """Events before a position, or the newest; of the rooms the user is in, since they came."""
+        joined = (await self._memberships.of(requester.user_nid)).joined
+        names = {nid: name.room_id for nid, name in (await self._interning.rooms(joined)).items()}
+        user = await self._plans.of(requester.user_nid, requester.user_id)
+        plans = {nid: user.plan.in_room(room_id) for nid, room_id in names.items()}
+        loud = [nid for nid, plan in plans.items() if not plan.silent]
+        ignored = (await self._ignores.of(requester.user_nid)).ignored
+        nids = await self._interning.find_user_nids([UserId(each) for each in ignored])
+        async with self._db.read() as tx, tx.pipeline() as batch:
+            joins = store.find_joins(batch, requester.user_nid, loud)
+            receipts = store.find_read(batch, requester.user_nid, loud)
+        read = {(room, thread): at for room, thread, at in receipts.result}
+        wish = store.Stretches(requester.user_nid, list(nids.values()), NEWEST, dict(joins.result), {})
+        where = _Where(requester, plans, names, read, only_highlights)
+        return await self._collect(wish, where, NEWEST if before is None else before, min(limit, MAX_LIMIT))
+
+    async def _collect(self, wish: store.Stretches, where: _Where, before: Position, limit: int) -> Page:
+        found: list[bytes] = []
+        for _ in range(MAX_SCANS if wish.rooms else 0):
+            async with self._db.read() as tx:
+                events = await store.find_before(tx, wish, before, AT_ONCE)
+            for nid, notification in await self._look(events, where):
+                if len(found) == limit:
+                    return Page(found, before)
+                found.append(notification)
+                before = nid
+            if len(events) < AT_ONCE:
+                return Page(found, None)
+            before = events[-1].event_nid
+        return Page(found, before if wish.rooms else None)
+
+    async def _look(self, events: Sequence[store.UnreadEvent], where: _Where) -> list[tuple[Position, bytes]]:
+        """Those that notify, as JSON."""
+        likely = [each for each in events if self._may_notify(each, where)]
+        loaded = await self._events.load([each.event_nid for each in likely])
+        rooms = await self._rooms.get_many({each.room_nid for each in likely})
+        arounds = {
+            nid: await around_of(room, self._events, where.requester.user_id) for nid, room in rooms.items()
+        }
+        found: list[tuple[Position, bytes]] = []
+        for each in likely:
+            stored = loaded.get(each.event_nid)
+            if stored is None:
+                continue
+            step = where.plans[each.room_nid].step(
+                stored.event, stored.facts, each.mentioned, arounds[each.room_nid]
+            )
+            if step is None or not step.outcome.notify:
+                continue
+            if step.outcome.highlight or not where.only_highlights:
+                found.append((each.event_nid, self._json(stored, each, step.actions, where)))
+        return found
+
+    def _may_notify(self, event: store.UnreadEvent, where: _Where) -> bool:
+        outcome = where.plans[event.room_nid].by_fact(event.bits, event.mentioned)
+        return outcome is None or outcome.notify
+
+    def _json(self, stored: Stored, event: store.UnreadEvent, actions: Sequence[Any], where: _Where) -> bytes:
+        reader = Reader(where.requester.user_nid, where.requester.device_id)
+        read = max(where.read.get((event.room_nid, thread), 0) for thread in (UNTHREADED, event.thread))
+        return b'{"actions":%b,"event":%b,"read":%b,"room_id":%b,"ts":%d}' % (
+            json.dumps(actions),
+            stored.render(reader, JOIN, self._clock.now_ms()),
+            b"true" if event.event_nid <= read else b"false",
+            json.dumps(where.names[event.room_nid]),
+            stored.event.origin_server_ts,
+        )
