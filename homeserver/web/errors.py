@@ -41,9 +41,22 @@ def _unforeseen(error: BaseException, request_id: str, operation: str) -> Matrix
         _log.warning("value_refused_by_database", request_id=request_id, operation=operation, exc_info=error)
         return InvalidParam("A value in this request cannot be stored")
     if isinstance(error, psycopg.OperationalError | DatabaseOverloaded):
-        _log.error("database_unavailable", request_id=request_id, operation=operation, exc_info=error)
+        if _is_away(error):
+            why = str(error).partition("\n")[0]
+            _log.warning("database_away", request_id=request_id, operation=operation, error=why)
+        else:
+            _log.error("database_unavailable", request_id=request_id, operation=operation, exc_info=error)
         refusal = Unavailable(f"The database does not answer for the moment (request {request_id})")
         refusal.headers["Retry-After"] = "2"
         return refusal
     _log.error("request_failed", request_id=request_id, operation=operation, exc_info=error)
     return ServerFault(f"Internal server error (request {request_id})")
+
+
+def _is_away(error: psycopg.OperationalError | DatabaseOverloaded) -> bool:
+    """Whether the database is stopped, starting or busy: then every request fails, and none has a tale to tell."""
+    if isinstance(error, DatabaseOverloaded) or error.sqlstate is None:  # not connected, or no longer
+        return True
+    return error.sqlstate.startswith(
+        ("08", "57P")
+    )  # connection exceptions; told by PostgreSQL that it stops or starts

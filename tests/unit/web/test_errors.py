@@ -47,14 +47,32 @@ def test_what_nobody_foresaw_is_logged_once_and_told_to_nobody() -> None:
     ]
 
 
-@pytest.mark.parametrize("error", [psycopg.OperationalError("connection lost"), DatabaseOverloaded("busy")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.OperationalError("connection lost"),
+        psycopg.errors.AdminShutdown("terminating connection"),
+        psycopg.errors.CannotConnectNow("the database system is starting up"),
+        DatabaseOverloaded("busy"),
+    ],
+)
 def test_a_database_that_is_away_is_said_to_be_so(error: Exception) -> None:
     structlog.reset_defaults()
     with capture_logs() as lines:
         reply = reply_to(error, "r-1", "op")
     assert (reply.status, (reply.headers or {})["Retry-After"]) == (503, "2")
     assert b"connection lost" not in reply.body
-    assert len(lines) == 1
+    (line,) = lines
+    assert (line["log_level"], line["error"]) == ("warning", str(error))
+    assert "exc_info" not in line, "every request fails now: a traceback each would hide everything else"
+
+
+def test_a_statement_the_database_gave_up_has_its_traceback() -> None:
+    structlog.reset_defaults()
+    with capture_logs() as lines:
+        reply = reply_to(psycopg.errors.QueryCanceled("statement timeout"), "r-1", "op")
+    assert reply.status == 503
+    assert [(line["log_level"], "exc_info" in line) for line in lines] == [("error", True)]
 
 
 def test_a_value_no_column_can_hold_is_the_request_s_fault() -> None:
