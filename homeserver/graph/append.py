@@ -21,7 +21,7 @@ from homeserver.graph.events import EventCache
 from homeserver.graph.facts import facts_in
 from homeserver.graph.head import Head, NotReady, known_numbers
 from homeserver.graph.interning import Interning, RoomName
-from homeserver.graph.refs import MEMBERSHIPS, EventRef, StateRef
+from homeserver.graph.refs import MEMBERSHIPS, EventRef, StateRef, flags_of
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.graph.stored import Replaced, SentBy, Stored
@@ -371,6 +371,7 @@ class GraphWriter:
             room_nid=room.name.nid,
             sender_nid=sender_nid,
             state_before=state,
+            flags=flags_of(event),
             replaced=_replaced(before),
             sent_by=sent_by,
         )

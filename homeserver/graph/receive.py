@@ -16,8 +16,9 @@ from homeserver.events.push_facts import Facts
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.events import EventCache
 from homeserver.graph.facts import facts_in, thread_of_related
+from homeserver.graph.frontier import Frontier
 from homeserver.graph.interning import Interning
-from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef
+from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef, flags_of
 from homeserver.graph.relations import relation_of
 from homeserver.graph.resolve import Own, StateResolver
 from homeserver.graph.resolved import OWN, NewState
@@ -72,6 +73,7 @@ class Receiver:
         states: StateStore,
         resolver: StateResolver,
         interning: Interning,
+        frontier: Frontier,
         server_name: ServerName,
     ) -> None:
         self._log = log
@@ -80,6 +82,7 @@ class Receiver:
         self._states = states
         self._resolver = resolver
         self._interning = interning
+        self._frontier = frontier
         self._server_name = server_name
 
     async def receive(self, event: Event) -> Stored:
@@ -103,6 +106,7 @@ class Receiver:
             except Conflict:
                 before = await self._before(room, prev)  # a state that was found may be gone
                 continue
+            await self._frontier.merge(room.name.nid)
             return entry.stored
         raise Unavailable("The room is too busy, try again")
 
@@ -182,7 +186,7 @@ class Receiver:
         rejected: bool,
     ) -> EventEntry:
         base, current = room.extremities, room.room_state
-        flags = REJECTED if rejected else SOFT_FAILED if await self._soft_fails(room, event) else 0
+        refused = REJECTED if rejected else SOFT_FAILED if await self._soft_fails(room, event) else 0
         nids = await self._interning.user_nids(_users_of(event))
         key_nid = (await self._interning.key_nids([event.key]))[event.key] if event.key is not None else None
         ref = EventRef(event.event_id, 0, event.depth)
@@ -194,12 +198,12 @@ class Receiver:
             room_nid=room.name.nid,
             sender_nid=nids[event.sender],
             state_before=before.ref,
-            flags=flags,
+            flags=refused | flags_of(event),
             replaced=_replaced(old),
             facts=await self._facts(room, event, before.state),
         )
         after = _After(base, current)
-        if not flags:
+        if not refused:
             own = Own(event, [each.nid for each in auth])
             after = await self._after(
                 room, base, current, stored, own, {each.nid for each in prev}, before, key_nid
@@ -231,7 +235,8 @@ class Receiver:
     ) -> _After:
         """The room once the event is in."""
         event, ref = stored.event, stored.ref
-        others = [each for each in base if each.nid not in prev]
+        extremities = self._frontier.newest(room, (*(each for each in base if each.nid not in prev), ref))
+        others = extremities[:-1]
         state = before.state if key_nid is None else {**before.state, key_nid: OWN}
         made: NewState | None = None
         if not others:
@@ -248,7 +253,7 @@ class Receiver:
         overruled = None
         if key_nid is not None and state.get(key_nid) != OWN:
             overruled = await self._standing(key_nid, state.get(key_nid))
-        return _After((*others, ref), room_state, changes, made, overruled)
+        return _After(extremities, room_state, changes, made, overruled)
 
     async def _standing(self, key_nid: int, nid: int | None) -> StateChange:
         """What stands at a key."""

@@ -11,11 +11,20 @@ JOIN, INVITE, KNOCK, LEAVE, BAN = 1, 2, 3, 4, 5
 MEMBERSHIPS = {"join": JOIN, "invite": INVITE, "knock": KNOCK, "leave": LEAVE, "ban": BAN}
 MEMBERSHIP_NAMES = {number: name for name, number in MEMBERSHIPS.items()}
 
-REJECTED, SOFT_FAILED, OUTLIER = 1, 2, 4
-HIDDEN = REJECTED | SOFT_FAILED | OUTLIER
+REJECTED, SOFT_FAILED, OUTLIER, INTERNAL = 1, 2, 4, 8
+HIDDEN = REJECTED | SOFT_FAILED | OUTLIER | INTERNAL
 """Flags of events that are never shown to clients."""
 STATELESS = REJECTED | OUTLIER
 """Flags of state events that are not in the state after them. spec: server-server-api/#soft-failure (FED-13)"""
+
+
+DUMMY = "org.matrix.dummy_event"
+"""Joins branches of a room and says nothing: servers send it to each other, and keep it from clients (INTERNAL)."""
+
+
+def flags_of(event: Event) -> int:
+    """What an event is marked with for what it is."""
+    return INTERNAL if event.type == DUMMY and event.state_key is None else 0
 
 
 class EventRef:

@@ -23,7 +23,7 @@ async def read_rooms(
             SELECT r.room_nid, r.state_nid, r.state_height, e.event_nid, e.event_id, r.depth,
                    (SELECT max(event_nid) FROM events l WHERE l.room_nid = r.room_nid AND l.flags = 0)
             FROM rooms r LEFT JOIN events e ON e.event_nid = ANY(r.extremities)
-            WHERE r.room_nid = ANY(%(nids)s::bigint[])
+            WHERE r.room_nid = ANY(%(nids)s::bigint[]) ORDER BY e.event_nid
             """,
             nids=nids,
         )

@@ -6,6 +6,7 @@ from homeserver.config import Config
 from homeserver.graph.append import GraphWriter, Identity
 from homeserver.graph.compaction import Compaction
 from homeserver.graph.events import EventCache
+from homeserver.graph.frontier import Frontier
 from homeserver.graph.interning import Interning
 from homeserver.graph.receive import Receiver
 from homeserver.graph.resolve import StateResolver
@@ -43,6 +44,9 @@ class Core:
         self.transactions = Transactions(db)
         self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name)
         self.tail.attach(self.rooms)
+        self.graph = GraphWriter(
+            self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock
+        )
         self.receiver = Receiver(
             self.log,
             self.rooms,
@@ -50,12 +54,10 @@ class Core:
             self.states,
             StateResolver(db, self.events, self.states, self.interning),
             self.interning,
+            Frontier(self.graph, self.rooms, self.events),
             self.server_name,
         )
         self.compaction = Compaction(db)
         self.tail.attach(self.compaction)
         self.upkeep = StateUpkeep(db, clock)
         self.visibility = VisibilityFilter(db, self.interning, self.events, self.states)
-        self.graph = GraphWriter(
-            self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock
-        )

@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from homeserver.events.builder import EventDraft
 from homeserver.events.event import Event, StateKey
+from homeserver.graph.frontier import MERGE_ABOVE
 from homeserver.graph.refs import REJECTED
 from homeserver.graph.stored import Stored
 from homeserver.matrix.ids import RoomId, UserId
@@ -129,11 +130,11 @@ async def test_many_branches_meet_in_one_event_after_another(database: str, tmp_
         tip = await here.core.events.one(room.extremities[0].nid)
         assert tip is not None
         elsewhere = Elsewhere(here, base)
-        for number in range(30):
+        for number in range(MERGE_ABOVE):
             draft = EventDraft("m.room.topic", "", alice.user_id, {"topic": f"{number}.{chance.random()}"})
             await here.core.receiver.receive(elsewhere.event(room_id, [tip.event], base, draft))
         room = await here.core.rooms.known(room_id)
-        assert len(room.extremities) == 30
+        assert len(room.extremities) == MERGE_ABOVE
         for _ in range(2):
             await here.send(alice, room_id, "here")
         room = await here.core.rooms.known(room_id)
