@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web, web_protocol
+from aiohttp.http import RawRequestMessage, StreamWriter
 from typing_extensions import override
 
 from homeserver.web import cors, limits
@@ -22,6 +23,7 @@ from homeserver.web.request import RequestInfo
 
 _log = structlog.get_logger("atrium.web")
 
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Waiting = dict[object, tuple[RequestInfo, "asyncio.Task[Any]"]]
 """By connection: the handler that is to be cancelled when the client goes away."""
 
@@ -46,9 +48,77 @@ def connections_possible() -> int:
 
 
 class _Protocol(web.RequestHandler):
-    """aiohttp's connection, answering what is no HTTP in our format."""
+    """aiohttp's connection, answering what is no HTTP in our format, and without a task for each request."""
 
     __slots__ = ()
+
+    @override
+    async def start(self) -> None:
+        """Answer one request after another, in the connection's own task: half of what a connection costs is the task that
+        aiohttp makes for each. What is not a plain request (an error, an upgrade) is left to aiohttp's own loop.
+        """
+        loop, manager, handle = self._loop, self._manager, self._request_handler
+        assert manager is not None
+        assert handle is not None
+        while not self._force_close:
+            if not self._messages:
+                self._waiter = loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, payload = self._messages[0]
+            if not isinstance(message, RawRequestMessage) or message.upgrade:
+                await super().start()
+                return
+            self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            manager.requests_count += 1
+            await self._answer(message, payload, handle)
+            if not payload.is_eof():
+                await self._read_the_rest(payload)
+            if not self._goes_on():
+                break
+            self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = loop.call_at(
+                    self._next_keepalive_close_time, self._process_keepalive
+                )
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _answer(self, message: RawRequestMessage, payload: StreamReader, handle: Handle) -> None:
+        factory, task = self._request_factory, self._task_handler
+        assert factory is not None
+        assert task is not None
+        request = factory(message, payload, self, StreamWriter(self, self._loop), task)
+        self._request_in_progress, self._current_request = True, request
+        try:
+            self._keepalive = bool((await handle(request)).keep_alive)
+        except Exception:  # noqa: BLE001  # the dispatcher raises nothing; if it does, this connection alone ends
+            _log.exception("connection_failed")
+            self.force_close()
+        finally:
+            self._request_in_progress, self._current_request = False, None
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+
+    def _goes_on(self) -> bool:
+        return self._keepalive and not self._close and not self._force_close
+
+    async def _read_the_rest(self, payload: StreamReader) -> None:
+        """Of a body that was answered before it was read; if there is too much of it, the connection ends."""
+        try:
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof() and not self._force_close:
+                    await payload.readany()
+        except (TimeoutError, web_protocol.RequestPayloadError, ConnectionError):
+            self.close()
 
     @override
     def handle_error(
