@@ -157,19 +157,18 @@ class UnreadCounts:
             await self._look_into(ask, found, plans, tallies)
             for nid, thread, upto in receipts:
                 tallies[nid].read(thread, upto)
-        self._catch_up(user_nid, position, tallies)
         if resets == self._recent.resets and position >= self._tail.floor:
-            for nid, tally in tallies.items():
-                self._keep(nid, user_nid, tally)
+            stale = self._catch_up(user_nid, position, tallies)
+            for nid in tallies.keys() - stale:
+                self._keep(nid, user_nid, tallies[nid])
         return tallies
 
-    def _catch_up(self, user_nid: int, position: Position, tallies: dict[int, Tally]) -> None:
-        """Receipts that came while we counted."""
-        if position < self._tail.floor or position == self._tail.position:
-            return
-        for _, entry in self._tail.since(position):
-            if isinstance(entry, ReceiptEntry) and entry.user_nid == user_nid and entry.room_nid in tallies:
-                tallies[entry.room_nid].read(entry.thread, entry.event_nid)
+    def _catch_up(self, user_nid: int, position: Position, tallies: Mapping[int, Tally]) -> set[int]:
+        """Receipts that came while we counted. Returns rooms of which we cannot tell what they leave."""
+        since = self._tail.since(position) if position < self._tail.position else ()
+        receipts = [entry for _, entry in since if isinstance(entry, ReceiptEntry)]
+        own = [entry for entry in receipts if entry.user_nid == user_nid and entry.room_nid in tallies]
+        return {each.room_nid for each in own if not tallies[each.room_nid].read(each.thread, each.event_nid)}
 
     async def _look_into(
         self,

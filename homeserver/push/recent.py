@@ -11,6 +11,8 @@ from homeserver.log.entries import Entry, Position, Written
 from homeserver.log.tail import Tail
 
 MAX_EVENTS = 20_000
+MAX_ROOMS = 200_000
+"""Of which it is known what is gone."""
 
 
 class RecentEvents:
@@ -20,14 +22,16 @@ class RecentEvents:
         self._tail = tail
         self._rooms: dict[int, deque[Written[EventEntry]]] = {}
         self._order: deque[tuple[Position, int]] = deque()
-        self._gone: Position = 0
-        """Events up to here may be gone."""
+        self._gone: dict[int, Position] = {}
+        """room_nid -> its newest event that is no longer here."""
+        self._all_gone: Position = 0
+        """The same for rooms of which nothing is known."""
         self.resets = 0
         """How often entries were missed: what was known before says nothing any more."""
 
     def after(self, room_nid: int, position: Position) -> list[Written[EventEntry]] | None:
         """The room's events after a position, in order; None if they are not all here."""
-        if position < self._gone:
+        if position < self._gone.get(room_nid, self._all_gone):
             return None
         found: list[Written[EventEntry]] = []
         for written in reversed(self._rooms.get(room_nid, ())):
@@ -53,7 +57,11 @@ class RecentEvents:
             self._drop()
 
     def _drop(self) -> None:
-        self._gone, room_nid = self._order.popleft()
+        position, room_nid = self._order.popleft()
+        if len(self._gone) >= MAX_ROOMS:
+            self._gone.clear()
+            self._all_gone = position
+        self._gone[room_nid] = position
         events = self._rooms[room_nid]
         events.popleft()
         if not events:

@@ -1,0 +1,89 @@
+"""A tally moves on by what happens: SYNC-11, SYNC-12, PUSH-14."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from homeserver.events.push_facts import MEMBER, MESSAGE, Facts
+from homeserver.log.entries import Written
+from homeserver.push.plans import DEFAULT_PLAN
+from homeserver.push.tally import Reading, Tally
+from homeserver.receipts.entries import UNTHREADED
+
+ME, OTHER = 1, 2
+READING = Reading(ME, frozenset(), DEFAULT_PLAN, None)
+
+
+def said(position: int, thread: str | None = None, *, by: int = OTHER, **more: Any) -> Written[Any]:
+    """A message; `more`: what else there is of it."""
+    facts = Facts(more.pop("bits", MESSAGE), thread, more.pop("mentions", ()))  # type: ignore[arg-type]  # a NewType
+    stored = SimpleNamespace(
+        facts=facts,
+        flags=more.pop("flags", 0),
+        redaction=more.pop("redaction", None),
+        sender_nid=by,
+        event=None,
+    )
+    entry = SimpleNamespace(stored=stored, redacts=more.pop("redacts", None), changes=more.pop("changes", ()))
+    return Written(position, entry)  # type: ignore[type-var]  # a stand-in
+
+
+def counted(*events: Written[Any]) -> Tally:
+    tally = Tally(0, None)
+    assert tally.move(events, READING)
+    return tally
+
+
+def told(tally: Tally) -> dict[str, tuple[int, int]]:
+    """Thread, or "" for the room -> notifications and highlights, as a client that asks for threads is told."""
+    members = {name: json.loads(value) for name, value in tally.members(per_thread=True).items()}
+    counts = {"": members["unread_notifications"], **members.get("unread_thread_notifications", {})}
+    return {name: (each["notification_count"], each["highlight_count"]) for name, each in counts.items()}
+
+
+def test_events_of_others_count_in_their_thread() -> None:
+    tally = counted(said(1), said(2, "$t"), said(3, "$t", mentions=(ME,)), said(4, by=ME, bits=MEMBER))
+    assert told(tally) == {"": (1, 0), "$t": (2, 1)}
+    assert tally.position == 4
+    whole = json.loads(tally.members(per_thread=False)["unread_notifications"])
+    assert whole == {"notification_count": 3, "highlight_count": 1}
+
+
+def test_what_is_hidden_or_redacted_does_not_count() -> None:
+    assert told(counted(said(1, flags=1), said(2, redaction=object()))) == {"": (0, 0)}
+
+
+def test_one_s_own_event_reads_its_thread() -> None:
+    assert told(counted(said(1), said(2, "$t"), said(3, by=ME))) == {"": (0, 0), "$t": (1, 0)}
+    assert told(counted(said(1), said(2, "$t"), said(3, "$t", by=ME))) == {"": (1, 0)}
+
+
+def test_receipts_read_threads() -> None:
+    tally = counted(said(1), said(2, "$t"), said(3, "$u"))
+    assert tally.read("$t", 2)
+    assert told(tally) == {"": (1, 0), "$u": (1, 0)}
+    assert tally.read(UNTHREADED, 3)
+    assert told(tally) == {"": (0, 0)}
+
+
+def test_a_receipt_in_the_middle_makes_it_stale() -> None:
+    assert not counted(said(1), said(2)).read("main", 1)
+    assert not counted(said(1), said(2, "$t")).read(UNTHREADED, 1)
+    assert counted(said(1), said(2, "$t")).read("main", 1), "the thread is not concerned"
+
+
+def test_a_receipt_may_come_before_what_it_reads() -> None:
+    tally = Tally(0, None)
+    assert tally.read("main", 2)
+    assert tally.move([said(1), said(2), said(3), said(4, "$t")], READING)
+    assert told(tally) == {"": (1, 0), "$t": (1, 0)}
+
+
+def test_a_redaction_makes_it_stale_if_anything_counts() -> None:
+    assert not counted(said(1)).move([said(2, redacts=object(), by=ME)], READING)
+    assert Tally(0, None).move([said(2, redacts=object())], READING)
+
+
+def test_one_s_own_coming_and_going_makes_it_stale() -> None:
+    change = SimpleNamespace(user_nid=ME)
+    assert not Tally(0, None).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
