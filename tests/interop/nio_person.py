@@ -14,7 +14,7 @@ import nio
 
 T = TypeVar("T")
 SYNC_MILLISECONDS = 10_000
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 def accepted(response: Any) -> Any:

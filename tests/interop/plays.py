@@ -119,7 +119,8 @@ class Play:
                 self.seen.append(said["seen"])
             elif "ask" in said:
                 process.stdin.write(json.dumps(await self._answer(said)).encode() + b"\n")
-                await process.stdin.drain()
+                with contextlib.suppress(ConnectionError):  # it has ended, and said why
+                    await process.stdin.drain()
             else:
                 return bool(said["done"])
         return False

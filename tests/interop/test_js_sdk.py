@@ -45,7 +45,7 @@ async def test_two_people_chat_and_page_back_through_500_messages(
     base_url: str, own_server: HomeserverProcess | None, tmp_path: Path
 ) -> None:
     play = Play("chat", base_url, tmp_path, {"restart": restarts(own_server)})
-    await play.run(seconds=120)
+    await play.run(seconds=400)
     assert play.seen[-1] == "logging out"
     keeps_the_contract(play)
 
@@ -53,7 +53,7 @@ async def test_two_people_chat_and_page_back_through_500_messages(
 async def test_unread_counts_follow_messages_and_receipts(base_url: str, tmp_path: Path) -> None:
     """SYNC-11, SYNC-12, PUSH-14: as a client shows them."""
     play = Play("unread", base_url, tmp_path, {})
-    await play.run(seconds=90)
+    await play.run(seconds=300)
     assert play.seen[-1] == "a new device counts the same"
     keeps_the_contract(play)
 
@@ -71,7 +71,7 @@ async def test_no_message_is_lost_doubled_or_unreadable_when_the_server_is_kille
         return {}
 
     play = Play("encrypted", killable.base_url, tmp_path, {"kill": kill, "start": start})
-    await play.run(seconds=120)
+    await play.run(seconds=400)
     assert "nothing lost, doubled or unreadable while the server was killed" in play.seen
     assert lost_to_device_messages(play.transcript) == []
     keeps_the_contract(play)
@@ -97,7 +97,7 @@ async def test_no_message_is_lost_doubled_or_unreadable_when_the_server_is_kille
 )
 async def test_encryption(name: str, end: str, base_url: str, tmp_path: Path) -> None:
     play = Play(name, base_url, tmp_path, {})
-    await play.run(seconds=90)
+    await play.run(seconds=300)
     assert play.seen[-1] == end
     assert lost_to_device_messages(play.transcript) == []
     keeps_the_contract(play)

@@ -189,7 +189,7 @@ async def test_nio_and_js_sdk_share_an_encrypted_room(base_url: str, tmp_path: P
     answers = {name: getattr(nora, name) for name in ("register", "join", "says", "reads", "close", "open")}
     play = Play("with-nio", base_url, tmp_path, answers)
     try:
-        await play.run(seconds=90)
+        await play.run(seconds=300)
     finally:
         if hasattr(nora, "person"):
             await nora.person.close()

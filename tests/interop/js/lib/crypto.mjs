@@ -114,7 +114,7 @@ function phase(request, wanted) {
 }
 
 /** A promise with a bound on how long it may take. */
-export async function within(what, promise, seconds = 20) {
+export async function within(what, promise, seconds = 60) {
     let timer;
     const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`waited ${seconds} s for ${what}`)), seconds * 1000); });
     try {

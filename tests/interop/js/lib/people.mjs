@@ -88,7 +88,7 @@ export class Device {
     stop() { this.client.stopClient(); }
 
     /** `what` is what is waited for, or a function that says so in the end. Waits until `check()` gives something true, looking again at whatever the client notices, and gives that. */
-    async until(what, check, seconds = 20) {
+    async until(what, check, seconds = 60) {
         let timer;
         let look;
         try {

@@ -63,7 +63,7 @@ async function killedInTheMiddle(everybody, roomId, round) {
     await ask("kill", { after: round * 25 });
     await ask("start");
     for (const device of everybody) device.client.retryImmediately();
-    await within("the first attempts to be over", Promise.all(pending), 40);
+    await within("the first attempts to be over", Promise.all(pending), 90);
     for (const speaker of speakers) await sendAgain(speaker, roomId);
     for (const { text } of said) for (const device of everybody) await device.reads(roomId, text);
     for (const device of everybody) {
