@@ -12,7 +12,7 @@ from homeserver.accounts.types import Account
 from homeserver.auth.identifiers import Identifiers
 from homeserver.auth.login_tokens import LoginTokens
 from homeserver.auth.password_check import PasswordCheck
-from homeserver.auth.ports import Appservices
+from homeserver.auth.ports import Appservices, DeviceRoom
 from homeserver.auth.sessions import SessionService, in_ms
 from homeserver.auth.types import SessionRequest, Tokens
 from homeserver.auth.uia import Verified
@@ -47,7 +47,9 @@ class LoginService:
         appservices: Appservices,
         tokens: LoginTokens,
         limiter: RateLimiter,
+        devices: DeviceRoom,
     ) -> None:
+        self._devices = devices
         self._config = config
         self._sessions = sessions
         self._passwords = passwords
@@ -89,7 +91,9 @@ class LoginService:
             raise UserDeactivated("This account has been deactivated")
         if account.locked:
             raise UserLocked("This account is locked", soft_logout=True)
-        return account, await self._sessions.open(account, request)
+        tokens = await self._sessions.open(account, request)
+        await self._devices.make_room(account.user_nid, account.user_id, tokens.device_id)
+        return account, tokens
 
     @property
     def gives_tokens(self) -> bool:

@@ -98,3 +98,11 @@ class NoDehydratedDevices:
     async def is_dehydrated(self, user_nid: int, device_id: DeviceId) -> bool:
         del user_nid, device_id
         return False
+
+
+class DeviceRoom(Protocol):
+    """A person's devices are bounded; fulfilled by `devices`."""
+
+    async def make_room(self, user_nid: int, user_id: UserId, newest: DeviceId) -> None:
+        """End the devices unused longest, if there are too many with the newest."""
+        ...

@@ -37,7 +37,10 @@ class DeviceService:
         clock: Clock,
         last_seen: LastSeen,
         cross_signing: CrossSigningKeys | None = None,
+        most: int = 200,
     ) -> None:
+        """`most`: devices of a person that are logged in."""
+        self._most = most
         self._cross_signing = cross_signing or NoCrossSigningKeys()
         self._db = db
         self._log = log
@@ -117,6 +120,14 @@ class DeviceService:
             also(batch)
 
         await self._delete(DeviceChange(user_nid, user_id, ended), write, entries)
+
+    async def make_room(self, user_nid: int, user_id: UserId, newest: DeviceId) -> None:
+        """Somebody has logged in: end the devices unused longest, if there are too many."""
+        async with self._db.read() as tx:
+            surplus = await store.find_surplus(tx, user_nid, self._most)
+        ended = [device_id for device_id in surplus if device_id != newest]
+        if ended:
+            await self._delete(DeviceChange(user_nid, user_id, ended), None)
 
     async def delete(self, user_nid: int, user_id: UserId, device_ids: Iterable[DeviceId]) -> None:
         """End devices, their tokens, and all that others keep of them. Those that do not exist are passed over."""

@@ -53,6 +53,21 @@ async def find_ids(tx: Tx, user_nid: int) -> list[DeviceId]:
     return await tx.column("SELECT device_id FROM devices WHERE user_nid = %(user_nid)s", user_nid=user_nid)
 
 
+async def find_surplus(tx: Tx, user_nid: int, most: int) -> list[DeviceId]:
+    """Devices that are logged in beyond so many, those unused longest. Devices without a session are not counted: the
+    server keeps them (dehydrated) or an application service does.
+    """
+    return await tx.column(
+        """
+        SELECT device_id FROM devices d WHERE user_nid = %(user_nid)s
+          AND EXISTS (SELECT FROM access_tokens t WHERE t.user_nid = d.user_nid AND t.device_id = d.device_id)
+        ORDER BY greatest(last_seen_ms, created_ms) DESC, device_id OFFSET %(most)s
+        """,
+        user_nid=user_nid,
+        most=most,
+    )
+
+
 def rename(batch: Pipeline, user_nid: int, device_id: DeviceId, display_name: str) -> None:
     batch.execute(
         """

@@ -85,6 +85,7 @@ class AccountsFeature:
             clock=core.clock,
             last_seen=self.last_seen,
             cross_signing=self.cross_signing,
+            most=self._config.limits.devices_per_user,
         )
 
     def _accounts_and_profiles(self) -> None:
@@ -136,6 +137,7 @@ class AccountsFeature:
             appservices=self._appservices,
             tokens=LoginTokens(core.db, core.clock, core.entropy),
             limiter=self._limiter,
+            devices=self.devices,
         )
         self.names = Names(core.server_name, registration.reserved_names, self._appservices, core.entropy)
         self.registration = RegistrationService(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import StartServer
 from tests.support.crypto import DeviceCrypto, Identity, changed_in, claim, in_encrypted_room, query, some_key
 from tests.support.server import Server
 from tests.support.user import User
@@ -145,6 +146,28 @@ async def test_of_devices_put_at_once_one_is_kept_and_none_is_left_over(
     assert set((await query(bob, alice))["device_keys"][alice.user_id]) == {kept}
     [fallback] = next(sent for sent in bodies if sent["device_id"] == kept)["fallback_keys"].items()
     assert [await claim(bob, alice, kept) for _ in range(3)][-1] == fallback
+
+
+async def test_of_too_many_devices_the_one_unused_longest_ends_but_never_the_dehydrated_one(
+    start_server: StartServer,
+) -> None:
+    """E2E-13: its keys and messages go with it; the others stay logged in."""
+    server = await start_server(limits={"devices_per_user": 3})
+    alice, bob = await server.register("alice"), await server.register("bob")
+    kept = body(alice)
+    await alice.put(DEVICE, json=kept)
+    second = await alice.new_device()
+    await DeviceCrypto(alice).upload(1)
+    await second.get("/account/whoami")
+    third = await alice.new_device()
+    assert server.app is not None
+    await server.app.features.accounts.last_seen.flush()
+    fourth = await alice.new_device()
+    await alice.get("/account/whoami", expect=(401, "M_UNKNOWN_TOKEN"))
+    ids = {device["device_id"] for device in (await fourth.get("/devices"))["devices"]}
+    assert ids == {kept["device_id"], second.device_id, third.device_id, fourth.device_id}
+    assert set((await query(bob, alice))["device_keys"][alice.user_id]) == {kept["device_id"]}
+    assert (await fourth.get(DEVICE))["device_id"] == kept["device_id"]
 
 
 async def test_nobody_logs_in_as_the_dehydrated_device(server: Server) -> None:
