@@ -11,6 +11,7 @@ import msgspec
 
 from homeserver.accounts.ending import Deactivation
 from homeserver.accounts.openid import LIFETIME_SECONDS, OpenIdTokens
+from homeserver.accounts.ports import PasswordReset
 from homeserver.accounts.service import AccountService
 from homeserver.auth.passwords import Passwords
 from homeserver.auth.stages import PASSWORD
@@ -72,7 +73,9 @@ class AccountApi:
         openid: OpenIdTokens,
         server_name: ServerName,
         change_password: bool = True,
+        reset: PasswordReset | None = None,
     ) -> None:
+        """`reset`: how people who forgot their password prove who they are; None: they cannot."""
         self._accounts = accounts
         self._ending = ending
         self._passwords = passwords
@@ -80,6 +83,7 @@ class AccountApi:
         self._openid = openid
         self._server_name = server_name
         self._change_password = change_password
+        self._reset = reset
 
     @endpoint(
         "getTokenOwner", "GET", "/_matrix/client/{v}/account/whoami", auth=Auth.GUEST_ALLOWED, limit="default"
@@ -87,18 +91,6 @@ class AccountApi:
     async def whoami(self, requester: Requester) -> WhoAmI:
         """Whose token it is (CHECKLIST AUTH-33)."""
         return WhoAmI(user_id=requester.user_id, device_id=requester.device_id, is_guest=requester.is_guest)
-
-    @endpoint(
-        "getAccount3PIDs",
-        "GET",
-        "/_matrix/client/{v}/account/3pid",
-        auth=Auth.USER,
-        limit="default",
-    )
-    async def list_threepids(self, requester: Requester) -> dict[str, Any]:
-        """Nobody has an address here as long as none can be added; settings pages of clients ask nonetheless."""
-        del requester
-        return {"threepids": []}
 
     @endpoint(
         "changePassword",
@@ -111,6 +103,8 @@ class AccountApi:
         self, requester: Requester | None, body: Body[PasswordBody], info: RequestInfo
     ) -> EmptyObject:
         """Sets a new password, and ends the other devices unless told not to (CHECKLIST AUTH-28)."""
+        if requester is None and self._reset is not None:
+            return await self._reset_password(self._reset, body, info)
         requester = _signed_in(requester)
         if not self._change_password or requester.appservice_id is not None:
             raise Forbidden("The password of this account cannot be changed")
@@ -124,6 +118,22 @@ class AccountApi:
             logout_devices=body.logout_devices,
         )
         await self._uia.forget(proof)
+        return EmptyObject()
+
+    async def _reset_password(
+        self, reset: PasswordReset, body: PasswordBody, info: RequestInfo
+    ) -> EmptyObject:
+        """For who cannot log in: whose account it is, the proof tells."""
+        if not self._change_password:
+            raise Forbidden("Nobody logs in with a password here")
+        self._passwords.check_strength(body.new_password)
+        proof = await self._uia.require(uia_request("changePassword", None, info), [[reset.stage]])
+        await self._uia.forget(proof)
+        # Used up before anything happens: two requests with one proof cannot both set a password.
+        user_nid, user_id = await reset.user_of(proof)
+        await self._accounts.change_password(
+            user_nid, user_id, body.new_password, keep=None, logout_devices=body.logout_devices
+        )
         return EmptyObject()
 
     @endpoint(
@@ -169,7 +179,7 @@ class AccountApi:
 
 
 def _signed_in(requester: Requester | None) -> Requester:
-    """Without a token, only an e-mail address could tell whose account it is; there are none yet."""
+    """Without a token nothing tells whose account it is."""
     if requester is None:
         raise MissingToken("Missing access token")
     if requester.is_guest:

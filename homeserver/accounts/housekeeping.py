@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 
 from homeserver.accounts import store
@@ -17,9 +19,11 @@ EVERY_SECONDS = 600.0
 class Housekeeping:
     """Harmless in several processes at once."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, *others: Callable[[], Awaitable[None]]) -> None:
+        """`others`: further things that expire."""
         self._db = db
         self._clock = clock
+        self._others = others
 
     async def run(self) -> None:
         """Clean every `EVERY_SECONDS`, until cancelled."""
@@ -35,3 +39,5 @@ class Housekeeping:
         async with self._db.transaction() as tx:
             await store.delete_expired(tx, now_ms)
             await auth_store.delete_expired(tx, now_ms)
+        for clean in self._others:
+            await clean()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from homeserver.auth.uia import Verified
 from homeserver.matrix.ids import UserId
+from homeserver.storage.tx import Tx
 
 
 class LeaveAllRooms(Protocol):
@@ -20,6 +22,25 @@ class JoinFirstRooms(Protocol):
 
     async def join_first_rooms(self, user_id: UserId) -> None:
         """Join the rooms every new account joins. May be called again after a crash."""
+        ...
+
+
+class NotesRegistration(Protocol):
+    """A feature that keeps something of what was proved at registration: the e-mail address."""
+
+    async def note_registration(self, tx: Tx, user_nid: int, verified: Verified) -> None:
+        """In the transaction that makes the account. What it raises is raised to the client, and no account made."""
+        ...
+
+
+class PasswordReset(Protocol):
+    """How people prove who they are without a password; fulfilled by threepids."""
+
+    @property
+    def stage(self) -> str: ...
+
+    async def user_of(self, proof: Verified) -> tuple[int, UserId]:
+        """(user_nid, user id) of who has proved it, once. Raises a `MatrixError` for a proof that was used before."""
         ...
 
 

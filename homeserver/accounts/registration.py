@@ -13,7 +13,7 @@ import msgspec
 
 from homeserver.accounts import store
 from homeserver.accounts.names import Names
-from homeserver.accounts.ports import JoinFirstRooms
+from homeserver.accounts.ports import JoinFirstRooms, NotesRegistration
 from homeserver.accounts.tasks import AccountTasks
 from homeserver.accounts.types import Account, NewAccount
 from homeserver.auth.entries import SessionsChanged
@@ -77,6 +77,7 @@ class RegistrationService:
         self._passwords = passwords
         self._sessions = sessions
         self._tasks = tasks
+        self._noters: list[NotesRegistration] = []
 
     @property
     def config(self) -> RegistrationSection:
@@ -89,6 +90,10 @@ class RegistrationService:
             await rooms.join_first_rooms(user_id)
 
         self._tasks.handle(JOIN, join)
+
+    def note_with(self, *features: NotesRegistration) -> None:
+        """Plug in who keeps something of what was proved."""
+        self._noters.extend(features)
 
     def flows(self) -> list[list[str]]:
         """What a person has to go through. Raises `Forbidden` when nobody can register."""
@@ -130,6 +135,7 @@ class RegistrationService:
 
         Raises:
             UserInUse: somebody was quicker.
+            ThreepidInUse: likewise, with the address that was proved.
             Forbidden: the proof or nonce was used already.
             Unauthorized: the registration token has no use left.
         """
@@ -144,7 +150,7 @@ class RegistrationService:
             if user_nid is None:
                 raise UserInUse("User ID already taken")
             if proof is not None:
-                await self._note_terms(tx, proof, user_nid)
+                await self._note(tx, proof, user_nid)
             joins = self._joins_rooms(new)
             if joins:
                 async with tx.pipeline() as batch:
@@ -168,7 +174,7 @@ class RegistrationService:
             await self._use_proof(tx, proof)
             if not await store.upgrade_guest(tx, guest.user_nid, hashed):
                 raise Forbidden("This account is no guest")
-            await self._note_terms(tx, proof, guest.user_nid)
+            await self._note(tx, proof, guest.user_nid)
         await self._log.append(SessionsChanged(guest.user_nid))
         tokens = None if session is None else await self._sessions.open(guest, session)
         return Registered(guest.user_nid, guest.user_id, tokens)
@@ -206,6 +212,11 @@ class RegistrationService:
                 raise Unauthorized("Invalid registration token")
             await store.count_use(tx, token)
         await proof.consume(tx)
+
+    async def _note(self, tx: Tx, proof: Verified, user_nid: int) -> None:
+        await self._note_terms(tx, proof, user_nid)
+        for feature in self._noters:
+            await feature.note_registration(tx, user_nid, proof)
 
     async def _note_terms(self, tx: Tx, proof: Verified, user_nid: int) -> None:
         shown = proof.remembered.get(TERMS)

@@ -16,18 +16,12 @@ from homeserver.auth.uia import Uia
 from homeserver.config.registration import Policy
 from homeserver.matrix.errors import InvalidParam, LimitExceeded, MatrixError, MissingParam, Unavailable
 from homeserver.web.endpoint import Auth, Body, Form, Path, Query, endpoint
+from homeserver.web.page import page
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import Html
 
 _PATH: Final = "/_matrix/client/{v}/auth/{authType}/fallback/web"
 
-_STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:4rem auto;padding:0 1rem;color:#1b1d22}"
-    "h1{font-size:1.4rem}label{display:block;margin:1rem 0 .3rem}"
-    "input{font:inherit;width:100%;box-sizing:border-box;padding:.5rem;border:1px solid #8d97a5;border-radius:6px}"
-    "button{font:inherit;margin-top:1.2rem;padding:.5rem 1.4rem;border:0;border-radius:6px;background:#0b6e55;color:#fff}"
-    ".error{color:#b3261e}"
-)
 _DONE: Final = (
     "if(window.onAuthDone){window.onAuthDone()}"
     'else if(window.opener&&window.opener.postMessage){window.opener.postMessage("authDone","*")}'
@@ -99,7 +93,7 @@ class FallbackApi:
     @endpoint("loginFallback", "GET", "/_matrix/static/client/login/", auth=Auth.NONE)
     async def login_page(self) -> Html:
         """A page to log in with (CHECKLIST AUTH-17)."""
-        text = _page(
+        text = page(
             "Log in",
             '<p class="error" role="alert"></p>'
             '<form><label for="user">User name</label><input id="user" name="user" autocomplete="username" required>'
@@ -113,9 +107,7 @@ class FallbackApi:
         title, inner = self._inner(auth_type)
         trouble = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
         hidden = f'<input type="hidden" name="session" value="{escape(session)}">'
-        text = _page(
-            title, f'{trouble}<form method="post">{hidden}{inner}<button>Continue</button></form>', ""
-        )
+        text = page(title, f'{trouble}<form method="post">{hidden}{inner}<button>Continue</button></form>')
         return Html(text)
 
     def _inner(self, auth_type: str) -> tuple[str, str]:
@@ -140,7 +132,7 @@ def _link(policy: Policy) -> str:
 
 
 def _done() -> Html:
-    return Html(_page("Done", "<p>You can close this window.</p>", _DONE), policy=_policy(_DONE))
+    return Html(page("Done", "<p>You can close this window.</p>", _DONE), policy=_policy(_DONE))
 
 
 def _policy(script: str) -> str:
@@ -148,13 +140,4 @@ def _policy(script: str) -> str:
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "form-action 'self'; frame-ancestors 'none'"
-    )
-
-
-def _page(title: str, inner: str, script: str) -> str:
-    end = f"<script>{script}</script>" if script else ""
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{inner}{end}</body></html>"
     )

@@ -60,18 +60,6 @@ class ThreepidLookup(Protocol):
         ...
 
 
-class NoThreepids:
-    """Nobody has an address yet."""
-
-    async def find_user(self, medium: str, address: str) -> UserId | None:
-        del medium, address
-        return None
-
-    async def canonical_number(self, country: str, number: str) -> str | None:
-        del country, number
-        return None
-
-
 class CrossSigningKeys(Protocol):
     """A device may not be called like a cross-signing key of its user; fulfilled by `e2ee`."""
 

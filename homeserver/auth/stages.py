@@ -32,6 +32,7 @@ class BaseStage:
     """What most stages have in common."""
 
     type: str
+    guessable = True
     kept = False
 
     def params(self) -> Mapping[str, Any] | None:

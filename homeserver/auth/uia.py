@@ -86,6 +86,11 @@ class Stage(Protocol):
     def type(self) -> str: ...
 
     @property
+    def guessable(self) -> bool:
+        """Whether somebody could hit upon the proof by trying: attempts are counted then."""
+        ...
+
+    @property
     def kept(self) -> bool:
         """Whether its completion must be written down even when nothing else is asked for: it cannot be proved again."""
         ...
@@ -236,7 +241,7 @@ class Uia:
         failure = stage if isinstance(stage, MatrixError) else None
         remembered = ""
         if not isinstance(stage, MatrixError):
-            outcome = await self._check(stage, request, auth)
+            outcome = await self._check(stage, request, auth, begins=True)
             failure = outcome if isinstance(outcome, MatrixError) else None
             remembered = outcome if isinstance(outcome, str) else ""
             if failure is None and _complete(flows, [stage_type]) and not stage.kept:
@@ -263,7 +268,9 @@ class Uia:
     ) -> store.UiaRow:
         (session, name), (auth, stage_type) = of, proof
         stage = self._next_stage(flows, session.completed, stage_type)
-        outcome = stage if isinstance(stage, MatrixError) else await self._check(stage, request, auth)
+        outcome = (
+            stage if isinstance(stage, MatrixError) else await self._check(stage, request, auth, begins=False)
+        )
         if isinstance(outcome, MatrixError):
             raise UiaRequired(self._question(flows, name, session.completed), outcome)
         assert not isinstance(stage, MatrixError)
@@ -277,8 +284,11 @@ class Uia:
                 raise UiaRequired(self._question(flows, name, session.completed), failure) from None
         return advanced
 
-    async def _check(self, stage: Stage, request: UiaRequest, auth: Mapping[str, Any]) -> str | MatrixError:
-        self._limiter.hit("ui_auth", request.who.user_id if request.who else request.ip)
+    async def _check(
+        self, stage: Stage, request: UiaRequest, auth: Mapping[str, Any], *, begins: bool
+    ) -> str | MatrixError:
+        if stage.guessable or begins:
+            self._limiter.hit("ui_auth", request.who.user_id if request.who else request.ip)
         try:
             return await stage.check(request, auth)
         except (LimitExceeded, Unavailable, SomebodyElse):  # another answer would not help

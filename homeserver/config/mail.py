@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from email.utils import parseaddr
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from homeserver.config.base import Duration, Section
+
+
+def _check_sender(sender: str) -> str:
+    local, _, domain = parseaddr(sender)[1].rpartition("@")
+    if not local or not domain or not sender.isprintable():
+        raise ValueError("an address is expected, with or without a name: Atrium <noreply@example.com>")
+    return sender
 
 
 class MailSection(Section):
@@ -27,8 +35,24 @@ class MailSection(Section):
     password: SecretStr | None = None
     """If it wants one."""
 
-    sender: str = Field(examples=["Atrium <noreply@example.com>"])
+    sender: Annotated[str, AfterValidator(_check_sender)] = Field(examples=["Atrium <noreply@example.com>"])
     """Who the mails are from."""
 
     timeout: Duration = Field(default=30.0, ge=1)
-    """How long the mail server may take."""
+    """How long the mail server may take for each step."""
+
+    link_lifetime: Duration = Field(default=3600.0, ge=60)
+    """How long the link in a mail works, and how long afterwards what it proved can be used."""
+
+    hide_addresses: bool = False
+    """Whether nobody may learn which addresses have accounts here: the answer is the same in any case then, and who
+    tries to register with an address that has an account gets a mail that says so. Clients cannot explain as much."""
+
+    next_link_hosts: tuple[str, ...] = Field(default=(), examples=[["chat.example.com"]])
+    """Web clients, by host name, that the page behind a link may lead back to."""
+
+    @model_validator(mode="after")
+    def _a_password_goes_with_a_name(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username, password: one without the other is of no use")
+        return self

@@ -55,6 +55,9 @@ class RegistrationSection(Section):
     """What a person has to do, one list per way to do it: token (a registration token an administrator made), email
     (prove an address; needs mail), recaptcha, terms (agree to the policies), dummy (nothing)."""
 
+    email_domains: tuple[str, ...] = Field(default=(), examples=[["example.com"]])
+    """Whose e-mail addresses can be used to register, by the part after the @; left out: everybody's."""
+
     open_without_checks: bool = False
     """Must be true for a way that consists of dummy alone: anybody, robots too, could make accounts then."""
 

@@ -113,6 +113,9 @@ def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                     f"registration.flows.{number}",
                     "says email, but there is no mail section to send it with",
                 )
+    server: ServerSection | None = sections.get("server")
+    if sections.get("mail") is not None and server is not None and server.public_baseurl is None:
+        yield "server.public_baseurl", "needed with a mail section: the links in mails begin with it"
     seen: dict[tuple[str, int], int] = {}
     for number, listener in enumerate(listeners):
         place = (listener.address, listener.port)

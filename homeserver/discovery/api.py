@@ -88,7 +88,7 @@ class DiscoveryApi:
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": not guest},
             "m.profile_fields": {"enabled": True, **({"allowed": ["displayname"]} if guest else {})},
-            "m.3pid_changes": {"enabled": False},
+            "m.3pid_changes": {"enabled": config.mail is not None and not guest},
             "m.get_login_token": {"enabled": config.auth.login_tokens and by_password},
             "m.forget_forced_upon_leave": {"enabled": config.rooms.forget_on_leave},
         }

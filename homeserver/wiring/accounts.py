@@ -27,7 +27,7 @@ from homeserver.auth.login import LoginService
 from homeserver.auth.login_tokens import LoginTokens
 from homeserver.auth.password_check import PasswordCheck
 from homeserver.auth.passwords import Passwords
-from homeserver.auth.ports import Appservices, NoAppservices, NoThreepids
+from homeserver.auth.ports import Appservices, NoAppservices
 from homeserver.auth.recaptcha import RecaptchaStage
 from homeserver.auth.sessions import SessionService, in_ms
 from homeserver.auth.stages import DummyStage, PasswordStage, RegistrationTokenStage, TermsStage
@@ -43,6 +43,7 @@ from homeserver.web.outbound import Outbound
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
 from homeserver.wiring.outbound import outbound_of
+from homeserver.wiring.threepids import ThreepidsFeature
 
 
 class AccountsFeature:
@@ -111,7 +112,9 @@ class AccountsFeature:
 
     def _ways_in(self) -> None:
         core, auth, registration = self._core, self._config.auth, self._config.registration
-        identifiers = Identifiers(core.server_name, NoThreepids())
+        self.threepids = ThreepidsFeature(self._config, core, self._limiter)
+        self.ending.forget_with(self.threepids.service)
+        identifiers = Identifiers(core.server_name, self.threepids.service)
         check = PasswordCheck(core.db, self.passwords, self._limiter)
         self.uia = Uia(
             db=core.db,
@@ -126,6 +129,7 @@ class AccountsFeature:
             RegistrationTokenStage(core.db, core.clock),
             TermsStage(registration.policies),
         )
+        self.uia.add(*self.threepids.stages())
         if registration.recaptcha is not None:
             self._outbound = outbound_of(self._config.outbound)
             self.uia.add(RecaptchaStage(registration.recaptcha, self._outbound))
@@ -151,7 +155,8 @@ class AccountsFeature:
             tasks=self.tasks,
         )
         self.registration.check_possible(self.uia)
-        self.housekeeping = Housekeeping(core.db, core.clock)
+        self.registration.note_with(self.threepids.service)
+        self.housekeeping = Housekeeping(core.db, core.clock, self.threepids.validation.clean)
 
     def apis(self) -> list[object]:
         """Endpoints."""
@@ -190,7 +195,9 @@ class AccountsFeature:
                 openid=self.openid,
                 server_name=core.server_name,
                 change_password=self._config.auth.password_login,
+                reset=self.threepids.service if self.uia.can(self.threepids.service.stage) else None,
             ),
+            *self.threepids.apis(self.uia),
             ModerationApi(self.accounts, self.devices),
             DevicesApi(self.devices, self.uia),
             ProfilesApi(self.profiles),
@@ -203,6 +210,7 @@ class AccountsFeature:
             "accounts.last_seen": self.last_seen.run(),
             "accounts.tasks": self.tasks.run(),
             "accounts.housekeeping": self.housekeeping.run(),
+            **self.threepids.loops(),
         }
 
     async def stop(self) -> None:

@@ -119,7 +119,7 @@ def _rates(config: Config) -> dict[str, Rate]:
         return {}
     rates = {
         name: getattr(config.rate_limits, name)
-        for name in ("login", "login_failed", "registration", "ui_auth")
+        for name in ("login", "login_failed", "registration", "ui_auth", "mail")
     }
     return {name: Rate(rate.per_second, rate.burst) for name, rate in rates.items() if rate is not None}
 

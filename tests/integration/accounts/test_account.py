@@ -177,9 +177,3 @@ async def test_an_openid_token_proves_who_one_is_and_nothing_else(start: Any) ->
     assert await server.parts.openid.user_of(alice.token) is None
     await clock.advance(3600)
     assert await server.parts.openid.user_of(made["access_token"]) is None
-
-
-async def test_nobody_has_addresses_yet_and_clients_are_told_so(server: IdentityServer) -> None:
-    """What settings pages of clients ask for."""
-    alice = await server.register("alice")
-    assert await alice.get("/account/3pid") == {"threepids": []}

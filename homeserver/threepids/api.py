@@ -1,0 +1,201 @@
+"""Endpoints of addresses: asking for mails, listing, adding, removing.
+
+spec: client-server-api/#adding-account-administrative-contact-information, #account-registration-and-management
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from homeserver.auth.stages import PASSWORD
+from homeserver.auth.uia import NOTHING_PROVED, Uia, uia_request
+from homeserver.matrix.errors import ServerNotTrusted, ThreepidAuthFailed, ThreepidMediumNotSupported
+from homeserver.threepids.addresses import canonical_email
+from homeserver.threepids.service import ThreepidService
+from homeserver.threepids.types import Purpose, Wish
+from homeserver.threepids.validation import ValidationService
+from homeserver.web.auth import Requester
+from homeserver.web.endpoint import Auth, Body, EmptyObject, endpoint
+from homeserver.web.request import RequestInfo
+
+_CLIENT: Final = "/_matrix/client/{v}"
+
+
+class MailBody(msgspec.Struct):
+    """spec: definitions/request_email_validation. Identity servers that clients name are passed over."""
+
+    client_secret: str
+    email: str
+    send_attempt: int
+    next_link: str | None = None
+
+
+class PhoneBody(msgspec.Struct):
+    """spec: definitions/request_msisdn_validation."""
+
+    client_secret: str
+    country: str
+    phone_number: str
+    send_attempt: int
+
+
+class AddBody(msgspec.Struct):
+    """spec: op:add3PID."""
+
+    sid: str
+    client_secret: str
+    auth: dict[str, Any] | None = None
+
+
+class AddressBody(msgspec.Struct):
+    """spec: op:delete3pidFromAccount, op:unbind3pidFromAccount."""
+
+    medium: str
+    address: str
+    id_server: str | None = None
+
+
+class Session(msgspec.Struct):
+    """No `submit_url`: the link in the mail is followed without the client's help."""
+
+    sid: str
+
+
+class Address(msgspec.Struct):
+    """spec: op:getAccount3PIDs. Times in Unix ms."""
+
+    medium: str
+    address: str
+    validated_at: int
+    added_at: int
+
+
+class Addresses(msgspec.Struct):
+    threepids: list[Address]
+
+
+class Unbound(msgspec.Struct):
+    id_server_unbind_result: Literal["no-support", "success"]
+
+
+class ThreepidsApi:
+    """Addresses of accounts."""
+
+    def __init__(self, threepids: ThreepidService, validation: ValidationService, uia: Uia) -> None:
+        self._threepids = threepids
+        self._validation = validation
+        self._uia = uia
+
+    # --- mails ---------------------------------------------------------------------------------------------------
+
+    @endpoint(
+        "requestTokenToRegisterEmail",
+        "POST",
+        _CLIENT + "/register/email/requestToken",
+        auth=Auth.NONE,
+        limit="ui_auth",
+    )
+    async def mail_to_register(self, body: Body[MailBody], info: RequestInfo) -> Session:
+        """Sends a link with which an address is proved for a new account."""
+        return await self._mail("register", body, info)
+
+    @endpoint(
+        "requestTokenTo3PIDEmail",
+        "POST",
+        _CLIENT + "/account/3pid/email/requestToken",
+        auth=Auth.NONE,
+        limit="ui_auth",
+    )
+    async def mail_to_add(self, body: Body[MailBody], info: RequestInfo) -> Session:
+        """Sends a link with which an address is proved before it is added."""
+        return await self._mail("add", body, info)
+
+    @endpoint(
+        "requestTokenToResetPasswordEmail",
+        "POST",
+        _CLIENT + "/account/password/email/requestToken",
+        auth=Auth.NONE,
+        limit="ui_auth",
+    )
+    async def mail_to_reset(self, body: Body[MailBody], info: RequestInfo) -> Session:
+        """Sends a link with which somebody who forgot their password proves who they are."""
+        return await self._mail("reset", body, info)
+
+    @endpoint(
+        "requestTokenToRegisterMSISDN",
+        "POST",
+        _CLIENT + "/register/msisdn/requestToken",
+        auth=Auth.NONE,
+        limit="ui_auth",
+    )
+    @endpoint(
+        "requestTokenTo3PIDMSISDN",
+        "POST",
+        _CLIENT + "/account/3pid/msisdn/requestToken",
+        auth=Auth.NONE,
+        limit="ui_auth",
+    )
+    @endpoint(
+        "requestTokenToResetPasswordMSISDN",
+        "POST",
+        _CLIENT + "/account/password/msisdn/requestToken",
+        auth=Auth.NONE,
+        limit="ui_auth",
+    )
+    async def text_message(self, body: Body[PhoneBody]) -> Session:
+        """Refuses: this server sends no text messages."""
+        del body
+        raise ThreepidMediumNotSupported("This server sends no text messages")
+
+    # --- addresses of an account ---------------------------------------------------------------------------------
+
+    @endpoint("getAccount3PIDs", "GET", _CLIENT + "/account/3pid", auth=Auth.USER, limit="default")
+    async def list_addresses(self, requester: Requester) -> Addresses:
+        """Lists one's addresses."""
+        found = await self._threepids.list_of(requester.user_nid)
+        return Addresses([Address(t.medium, t.address, t.validated_ms, t.added_ms) for t in found])
+
+    @endpoint("add3PID", "POST", _CLIENT + "/account/3pid/add", auth=Auth.USER, when_suspended=True)
+    async def add(self, requester: Requester, body: Body[AddBody], info: RequestInfo) -> EmptyObject:
+        """Adds an address that was proved (CHECKLIST AUTH-31)."""
+        used = NOTHING_PROVED
+        if requester.appservice_id is None:
+            used = await self._uia.require(uia_request("add3PID", requester, info), [[PASSWORD]])
+        proof = await self._validation.proof(body.sid, body.client_secret, "add")
+        if proof is None:
+            raise ThreepidAuthFailed("The link in the mail has not been followed yet")
+        await self._threepids.add(requester.user_nid, proof)
+        await self._uia.forget(used)
+        return EmptyObject()
+
+    @endpoint(
+        "delete3pidFromAccount", "POST", _CLIENT + "/account/3pid/delete", auth=Auth.USER, when_suspended=True
+    )
+    async def delete(self, requester: Requester, body: Body[AddressBody]) -> Unbound:
+        """Takes an address away. None was ever bound to an identity server from here."""
+        await self._threepids.delete(requester.user_nid, body.medium, body.address)
+        return Unbound("no-support")
+
+    # --- identity servers ----------------------------------------------------------------------------------------
+
+    @endpoint("post3PIDs", "POST", _CLIENT + "/account/3pid", auth=Auth.USER)
+    @endpoint("bind3PID", "POST", _CLIENT + "/account/3pid/bind", auth=Auth.USER)
+    async def bind(self, requester: Requester, body: Body[dict[str, Any]]) -> EmptyObject:
+        """Refuses: this server trusts no identity server to tell others who has an address."""
+        del requester, body
+        raise ServerNotTrusted("This server works with no identity server")
+
+    @endpoint(
+        "unbind3pidFromAccount", "POST", _CLIENT + "/account/3pid/unbind", auth=Auth.USER, when_suspended=True
+    )
+    async def unbind(self, requester: Requester, body: Body[AddressBody]) -> Unbound:
+        """Says that nothing is bound."""
+        del requester, body
+        return Unbound("no-support")
+
+    async def _mail(self, purpose: Purpose, body: MailBody, info: RequestInfo) -> Session:
+        address = canonical_email(body.email)
+        wish = Wish(purpose, address, body.client_secret, body.send_attempt, body.next_link)
+        return Session(await self._validation.request(wish, info.ip))

@@ -1,0 +1,64 @@
+"""Mail and addresses, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from homeserver.auth.uia import Stage, Uia
+from homeserver.config import Config
+from homeserver.mail.service import MailService
+from homeserver.threepids.api import ThreepidsApi
+from homeserver.threepids.page_api import ConfirmationPage
+from homeserver.threepids.service import ThreepidService
+from homeserver.threepids.stage import EmailStage
+from homeserver.threepids.validation import Rules, ValidationService
+from homeserver.web.outbound import trusting
+from homeserver.web.rate_limit import RateLimiter
+from homeserver.wiring.core import Core
+
+
+class ThreepidsFeature:
+    """Services, the stage, endpoints. Without a mail section nobody can prove an address; those there are stay."""
+
+    def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
+        self.service = ThreepidService(core.db, core.clock)
+        self.mail: MailService | None = None
+        if config.mail is not None:
+            tls = trusting(config.outbound.extra_ca_files)
+            host = core.server_name.partition(":")[0]
+            self.mail = MailService(config.mail, core.clock, core.entropy, tls, host)
+        self.validation = ValidationService(
+            db=core.db,
+            clock=core.clock,
+            entropy=core.entropy,
+            limiter=limiter,
+            threepids=self.service,
+            mail=self.mail,
+            rules=_rules(config, core.server_name),
+        )
+
+    def stages(self) -> list[Stage]:
+        """Kinds of proof."""
+        return [] if self.mail is None else [EmailStage(self.validation)]
+
+    def apis(self, uia: Uia) -> list[object]:
+        """Endpoints."""
+        pages = [] if self.mail is None else [ConfirmationPage(self.validation)]
+        return [ThreepidsApi(self.service, self.validation, uia), *pages]
+
+    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Background work; runs until cancelled."""
+        return {} if self.mail is None else {"mail": self.mail.run()}
+
+
+def _rules(config: Config, server_name: str) -> Rules:
+    rules = Rules(server_name, config.server.public_baseurl or "")
+    if config.mail is None:
+        return rules
+    return rules._replace(
+        link_lifetime_ms=int(config.mail.link_lifetime * 1000),
+        hide_addresses=config.mail.hide_addresses,
+        next_link_hosts=config.mail.next_link_hosts,
+        domains={domain.lower() for domain in config.registration.email_domains},
+    )
