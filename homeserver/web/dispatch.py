@@ -20,6 +20,7 @@ from homeserver.matrix.errors import MatrixError, MissingToken, Unavailable
 from homeserver.web.admission import access_token, admit
 from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
 from homeserver.web.binding import Bound, Reads
+from homeserver.web.endpoint import Endpoint
 from homeserver.web.errors import reply_to
 from homeserver.web.observe import Observer
 from homeserver.web.rate_limit import PER_DEVICE, RateLimiter
@@ -122,10 +123,12 @@ class Dispatcher:
         info.operation, info.template = endpoint.operation_id, route.template
         if self._parts.fresh is not None:
             await self._parts.fresh()
-        if endpoint.auth is not Auth.NONE and endpoint.auth is not Auth.SERVER:
-            await self._authenticate(bound, info)
-        if endpoint.limit is not None and endpoint.auth is not Auth.SERVER:
-            self._limit(endpoint.limit, info)
+        of_user = endpoint.auth is not Auth.NONE and endpoint.auth is not Auth.SERVER
+        if of_user and not self._recognise(endpoint, info):
+            await self._authenticate(endpoint, info)
+        limit = endpoint.limit
+        if limit in self._parts.limiter.classes and endpoint.auth is not Auth.SERVER:
+            self._limit(limit, info)
         if bound.reads is Reads.ALL:
             info.body = await read_body(info.http, bound.max_body, self._parts.patience)
         elif bound.reads is Reads.STREAM:
@@ -146,20 +149,29 @@ class Dispatcher:
         finally:
             del self._waiting[connection]
 
-    async def _authenticate(self, bound: Bound, info: RequestInfo) -> None:
+    def _recognise(self, endpoint: Endpoint, info: RequestInfo) -> bool:
+        """Authenticate whom memory knows; False: the database has to be asked."""
         token = access_token(info)
         if token is None:
-            if bound.endpoint.auth is Auth.OPTIONAL:
-                return
+            if endpoint.auth is Auth.OPTIONAL:
+                return True
             raise MissingToken("Missing access token")
         authenticator = self._parts.authenticator
         if authenticator is None:
             raise Unavailable("This listener knows no users")
         requester = authenticator.cached(token, info)
         if requester is None:
-            requester = await authenticator.authenticate(token, info)
+            return False
         info.requester = requester  # before it is refused: the line of the request says whom it was
-        info.requester = admit(bound.endpoint, requester)
+        info.requester = admit(endpoint, requester)
+        return True
+
+    async def _authenticate(self, endpoint: Endpoint, info: RequestInfo) -> None:
+        token, authenticator = access_token(info), self._parts.authenticator
+        assert token is not None
+        assert authenticator is not None
+        info.requester = await authenticator.authenticate(token, info)
+        info.requester = admit(endpoint, info.requester)
 
     async def _authenticate_server(self, bound: Bound, info: RequestInfo) -> None:
         authenticator = self._parts.server_authenticator

@@ -37,6 +37,8 @@ class RateLimiter:
         self._clock = clock
         self._guest_cost = 1 / guest_factor
         self._rates = dict(rates)
+        self.classes = frozenset(rates)
+        """Those that are limited."""
         self._max_keys = max_keys
         # When each bucket will be full again. A bucket that is full needs no entry.
         self._full_at: dict[tuple[str, str], float] = {}

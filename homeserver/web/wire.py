@@ -47,6 +47,7 @@ class Wire:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="gzip")
         self._json_heads: dict[int, bytes] = {}  # by status, so at most a few dozen
         self._date = b""
+        self._kept = b""
         self._date_second = -1
 
     def close(self) -> None:
@@ -75,7 +76,10 @@ class Wire:
         else:
             shown = b"" if http.method == "HEAD" else body
             data = b"%bContent-Length: %d\r\n%b%b%b" % (head, len(body), extra, end, shown)
-        return await self._write(http, data)
+        self._put(http, data)
+        if http.protocol.writing_paused:
+            await self._drained(http)
+        return len(data)
 
     async def stream(self, http: web.BaseRequest, answer: Streamed, first: bytes, *, keep_alive: bool) -> int:
         """Send an answer while it is made, beginning with the piece that was awaited already.
@@ -145,11 +149,12 @@ class Wire:
         if second != self._date_second:
             self._date_second = second
             self._date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self._kept = self._date + b"\r\n"
         if not keep_alive:
             return self._date + b"Connection: close\r\n\r\n"
         if http.version <= HttpVersion10:
             return self._date + b"Connection: keep-alive\r\n\r\n"
-        return self._date + b"\r\n"
+        return self._kept
 
     async def _gzip(self, body: bytes) -> bytes:
         if len(body) < limits.GZIP_IN_THREAD_FROM:
@@ -158,19 +163,27 @@ class Wire:
         return await loop.run_in_executor(self._threads, lambda: zlib.compress(body, _LEVEL, wbits=_GZIP))
 
     async def _write(self, http: web.BaseRequest, data: bytes) -> int:
+        self._put(http, data)
+        if http.protocol.writing_paused:
+            await self._drained(http)
+        return len(data)
+
+    @staticmethod
+    def _put(http: web.BaseRequest, data: bytes) -> None:
         transport = http.transport
         if transport is None or transport.is_closing():
             raise ClientGone
         transport.write(data)
-        if http.protocol.writing_paused:
-            # The client takes more slowly than we write. It has to take what the socket's buffers do not hold in time.
-            try:
-                async with asyncio.timeout(self._patience.stall):
-                    await http.writer.drain()
-            except (ConnectionError, TimeoutError) as error:
-                transport.abort()
-                raise ClientGone from error
-        return len(data)
+
+    async def _drained(self, http: web.BaseRequest) -> None:
+        """The client takes more slowly than we write. It has to take what the socket's buffers do not hold in time."""
+        try:
+            async with asyncio.timeout(self._patience.stall):
+                await http.writer.drain()
+        except (ConnectionError, TimeoutError) as error:
+            if http.transport is not None:
+                http.transport.abort()
+            raise ClientGone from error
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:
