@@ -186,7 +186,12 @@ def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntr
 def _insert_resets(batch: Pipeline, written: Batch) -> None:
     """What current state became where branches met: nothing else tells clients who come back later (SYNC-07)."""
     rows = [(at, entry, change, True) for at, entry in written for change in entry.by_resolution]
-    rows += [(at, entry, entry.overruled, False) for at, entry in written if entry.overruled is not None]
+    said = {(at, change.key_nid) for at, _, change, _ in rows}
+    rows += [
+        (at, entry, entry.overruled, False)
+        for at, entry in written
+        if entry.overruled is not None and (at, entry.overruled.key_nid) not in said
+    ]
     if not rows:
         return
     batch.execute(
