@@ -3,6 +3,7 @@
 A client that syncs now here, now there, with small timelines, must know at the end what a fresh client is told, and by
 paging back over the gaps it must have every event the fresh client can page to, once, in order (SYNC-01, SYNC-04, SYNC-05,
 SYNC-06, SYNC-08, SYNC-13, SYNC-14). What was counted as unread along the way is what is counted anew (SYNC-11, SYNC-12).
+Receipts and account data of rooms add up, too (SYNC-17), and state does for clients that see little of the timeline.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from homeserver.events.event import Event
@@ -35,6 +37,10 @@ class Room:
     timeline: list[str] = field(default_factory=list)
     unread: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Thread, or "" for the room itself -> notifications and highlights."""
+    receipts: dict[tuple[str, str, str | None], str] = field(default_factory=dict)
+    """User, kind and thread -> event."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Account data of the room."""
 
 
 @dataclass
@@ -50,9 +56,15 @@ class Client:
     invites: set[str] = field(default_factory=set)
     account_data: dict[str, Any] = field(default_factory=dict)
     per_thread: bool = False
+    wanted: dict[str, Any] = field(default_factory=dict)
+    """What else the filter of timelines says."""
 
     async def sync(self, here: Process) -> None:
-        timeline = {"limit": self.limit, "unread_thread_notifications": self.per_thread}
+        timeline = {
+            "limit": self.limit,
+            "unread_thread_notifications": self.per_thread,
+            **self.wanted,
+        }
         answer = await here.sync(
             self.who, self.since, state_after=self.state_after, filter={"room": {"timeline": timeline}}
         )
@@ -78,6 +90,13 @@ class Client:
             thread: (count["notification_count"], count["highlight_count"])
             for thread, count in counts.items()
         }
+        for event in section.get("account_data", {}).get("events", ()):
+            room.data[event["type"]] = event["content"]
+        for event in section.get("ephemeral", {}).get("events", ()):
+            for event_id, kinds in event["content"].items():
+                for kind, users in kinds.items():
+                    for user, seen in users.items():
+                        room.receipts[user, kind, seen.get("thread_id")] = event_id
         timeline = section.get("timeline", {})
         ids = [event["event_id"] for event in timeline.get("events", ())]
         if timeline.get("limited") and not new:
@@ -179,7 +198,7 @@ class Talk:
             await self._say(here, who, room_id, {"m.relates_to": relation}, "m.reaction")
         elif act == "read":
             kind = self.chance.choice(["m.read", "m.read.private"])
-            thread = self.chance.choice([None, root or "main"])
+            thread = self.chance.choice([msgspec.UNSET, root or "main"])
             await here.ephemeral.receipts.read(who, room_id, kind, EventId(event_id), thread)
         elif act == "redact":
             await here.rooms.sending.redact(who, room_id, event_id, f"r{self.chance.random()}", {})
@@ -228,6 +247,7 @@ async def _act(
     room_id = chance.choice(rooms) if rooms else None
     act = chance.choice(
         ["create", "join", "join", "leave", "invite", "kick", "ban", "unban", "name", "data", "forget"]
+        + ["tag", "open"]
         + ["send"] * 8
         + ["talk"] * (20 if talk else 0)
     )
@@ -248,6 +268,12 @@ async def _act(
         await here.account_data.service.put(
             who.user_nid, None, f"t{chance.randrange(3)}", {"x": chance.random()}
         )
+    elif act == "tag":
+        await here.account_data.service.put_tag(who.user_nid, room_id, f"u.{chance.randrange(3)}", {})
+    elif act == "open":
+        value = chance.choice(["invited", "joined", "shared", "world_readable"])
+        key = ("m.room.history_visibility", "")
+        await here.rooms.sending.put_state(who, room_id, key, {"history_visibility": value})
     elif act == "join":
         await membership.join(who, room_id)
     elif act in ("leave", "forget"):
@@ -345,11 +371,51 @@ async def test_initial_sync_is_the_sum_of_incremental_syncs(database: str, tmp_p
             for room_id, room in client.rooms.items():
                 assert room.state == fresh.rooms[room_id].state, room_id
                 assert room.unread == fresh.rooms[room_id].unread
+                assert room.data == fresh.rooms[room_id].data
                 assert len(set(room.timeline)) == len(room.timeline), "an event came twice"
                 if client.who.user_nid in talk.choosy:
                     continue
+                assert room.receipts == fresh.rooms[room_id].receipts
                 # Who was away for a while does not get the past anew; what they have is the newest stretch.
                 expected = fresh.rooms[room_id].timeline
                 assert room.timeline == [event for event in expected if event in set(room.timeline)]
                 newest = expected[-len(room.timeline) :]
                 assert set(newest) - set(room.timeline) == set()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_clients_know_the_state_however_little_they_see(
+    database: str, tmp_path: Path, seed: int
+) -> None:
+    """SYNC-05, SYNC-06, FILT-03: what a filter or the room's visibility keeps out of the timeline is in the state."""
+    chance = random.Random(200 + seed)  # reproducible
+    filters: list[dict[str, Any]] = [
+        {},
+        {"types": ["m.room.message"]},
+        {"not_types": ["m.room.name", "m.room.member"]},
+        {"types": []},
+    ]
+    async with process(database, tmp_path, alone=True) as here:
+        people = [await here.user(name) for name in ("alice", "bob", "carol")]
+        clients = [
+            Client(
+                person, state_after=bool(n % 2), lazy=False, limit=chance.choice([0, 1, 3, 20]), wanted=wanted
+            )
+            for person in people
+            for n, wanted in enumerate(chance.sample(filters, 2))
+        ]
+        rooms: list[RoomId] = []
+        talk = Talk(chance)
+        for _ in range(STEPS):
+            with contextlib.suppress(MatrixError):  # not everything is allowed
+                await _act(chance, here, people, rooms, talk)
+            for client in clients:
+                if chance.random() < 0.2:
+                    await client.sync(here)
+        for client in clients:
+            await client.sync(here)
+            for room_id, room in client.rooms.items():
+                known = await here.core.rooms.known(RoomId(room_id))
+                events = await here.core.events.load(known.state.values())
+                now = {key: events[nid].event.event_id for key, nid in known.state.items()}
+                assert room.state == now, (client.wanted, client.limit, client.state_after)

@@ -144,13 +144,20 @@ def _rolled_back(state: Mapping[StateKey, int], raw: list[Stored]) -> StateNids:
     return result
 
 
-def unseen_state(timeline: Timeline | None, visible: Sequence[Visible]) -> StateNids:
-    """State events within the timeline that it does not show: filtered out, or not for the reader. (SYNC-05)"""
+def unseen_state(
+    timeline: Timeline | None, visible: Sequence[Visible], now: Mapping[StateKey, int] | None
+) -> StateNids:
+    """State events within the timeline that it does not show: filtered out, or not for the reader. (SYNC-05)
+
+    `now`: the room's current state, for who may know it: what lost against another branch is left out.
+    """
     if timeline is None or len(visible) == len(timeline.raw):
         return {}
     shown = {item.stored.nid for item in visible}
     return {
-        stored.event.key: stored.nid
+        key: stored.nid
         for stored in timeline.raw
-        if stored.event.key is not None and stored.nid not in shown
+        if (key := stored.event.key) is not None
+        and stored.nid not in shown
+        and (now is None or now.get(key) == stored.nid or now.get(key) in shown)
     }

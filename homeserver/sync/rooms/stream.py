@@ -27,10 +27,10 @@ from homeserver.sync.rooms.lazy import Given, GivenMembers
 from homeserver.sync.rooms.render import Renderer
 from homeserver.sync.rooms.resets import ResetReader, Resets
 from homeserver.sync.rooms.shared import Key, SharedSections, has_plain_wishes, key_of
-from homeserver.sync.rooms.state import StateReader, unseen_state
+from homeserver.sync.rooms.state import StateNids, StateReader, unseen_state
 from homeserver.sync.rooms.stripped import StrippedRooms
 from homeserver.sync.rooms.summary import changes_summary, heroes_of, naming_events, summary_of
-from homeserver.sync.rooms.timeline import Timeline, Timelines
+from homeserver.sync.rooms.timeline import Timeline, Timelines, begun_later
 from homeserver.sync.types import Ask, Audience, JoinedRooms
 
 MEMBER = "m.room.member"
@@ -180,6 +180,11 @@ class RoomsStream:
                 room: [v for v in page if v.stored.event.is_state or v.stored.event.sender not in ask.ignored]
                 for room, page in visible.items()
             }
+        if not ask.state_after:
+            for nid, timeline in work.timelines.items():
+                room = work.rooms[nid]
+                if len(visible.get(room, ())) < len(timeline.raw):
+                    visible[room] = begun_later(timeline, visible[room])
         work.visible = visible
         told: dict[int, Room] = {}
         for nid, room in work.rooms.items():
@@ -216,9 +221,11 @@ class RoomsStream:
         sent: Given = set()
         for nid, room in work.rooms.items():
             visible = work.visible.get(room, [])
-            unseen = {} if ask.state_after else unseen_state(work.timelines.get(nid), visible)
+            joined = nid in work.kinds.joined
+            unseen: StateNids = {}
+            if not ask.state_after:
+                unseen = unseen_state(work.timelines.get(nid), visible, room.state if joined else None)
             if self._is_whole(work, nid):
-                joined = nid in work.kinds.joined
                 state = await self._state.whole(room, work.timelines.get(nid), ask, joined=joined) | unseen
                 people = self._people(work, nid, visible) if lazy else None
                 if people is not None:

@@ -5,12 +5,14 @@ spec: client-server-api/#syncing (SYNC-04)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from homeserver.events.event import StateKey
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.events import EventCache
 from homeserver.graph.stored import Stored
+from homeserver.graph.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
@@ -95,6 +97,26 @@ def _cut(ask: Ask, raw: list[Stored], limit: int, since: Position, *, more: bool
     events = events[len(events) - limit :]
     start = events[0].nid - 1 if events else raw[-1].nid
     return Timeline([stored for stored in raw if stored.nid > start], events, True, start)
+
+
+def begun_later(timeline: Timeline, visible: Sequence[Visible]) -> list[Visible]:
+    """Let the timeline begin after what is shown of a key that an event has set since which is not shown: clients take
+    the state first and the timeline then, and would end with the older one. Returns what is left to show. (SYNC-05)
+    """
+    shown = {item.stored.nid for item in visible}
+    unseen: dict[StateKey | None, int] = {
+        each.event.key: each.nid for each in timeline.raw if each.event.key and each.nid not in shown
+    }
+    start = max(
+        (item.stored.nid for item in visible if unseen.get(item.stored.event.key, 0) > item.stored.nid),
+        default=None,
+    )
+    if start is None:
+        return list(visible)
+    timeline.raw = [stored for stored in timeline.raw if stored.nid > start]
+    timeline.events = [stored for stored in timeline.events if stored.nid > start]
+    timeline.start, timeline.limited = start, True
+    return [item for item in visible if item.stored.nid > start]
 
 
 def _limit(ask: Ask) -> int:
