@@ -98,7 +98,7 @@ def _stored_form(entry: EventEntry) -> bytes:
     event = entry.stored.event
     if entry.key_nid is None:
         return event.pdu
-    return pack(event.pdu, event.room_id, {ref.event_id: ref.nid for ref in entry.auth})
+    return pack(event.pdu, event.room_id, {ref.event_id: ref.nid for ref in (*entry.prev, *entry.auth)})
 
 
 def write_rooms(batch: Pipeline, written: Batch) -> None:

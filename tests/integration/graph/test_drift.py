@@ -138,9 +138,19 @@ async def _pointer(here: Process, room: int, topic: int) -> None:
     )
 
 
+async def _content(here: Process, room: int, topic: int) -> None:
+    nids = range(topic - 25, topic + 1)
+    for stored in (await here.core.events.load(nids)).values():
+        pdu = stored.event.pdu.replace(b'"topic":"', b'"topic":"not ')
+        await _damage(
+            here, "UPDATE events SET pdu = %(pdu)s WHERE event_nid = %(nid)s", pdu=pdu, nid=stored.nid
+        )
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (_content, "is not what it was sent with"),
         (_current_state, "current state has $EVENT at m.room.topic '', its events would have $EVENT"),
         (_membership, "current state is wrong about the membership of @bob:localhost"),
         (_record, "the record of memberships is wrong about the membership of @bob:localhost"),
