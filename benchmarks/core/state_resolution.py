@@ -17,7 +17,7 @@ from homeserver.events.builder import EventDraft, build_event, next_depth
 from homeserver.events.event import Event, StateKey
 from homeserver.events.parse import event_from_storage
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
-from homeserver.events.state_resolution import NeedsAuthDifference, Resolution, StateMap, resolve
+from homeserver.events.state_resolution import NeedsAuthDifference, NeedsEvents, Resolution, StateMap, resolve
 from homeserver.events.state_resolution.chain_cover import ChainDifference, Link, Place, place_event
 from homeserver.events.state_resolution.conflicts import find_conflicts
 from homeserver.matrix.ids import EventId, RoomId, ServerName, UserId
@@ -163,6 +163,7 @@ def with_chains(
         if isinstance(request, NeedsAuthDifference):
             resolution.add_auth_difference(rows.answer(request))
         else:
+            assert isinstance(request, NeedsEvents)  # nothing else was asked for
             loaded += len(request.event_ids)
             resolution.add_events(events[event_id] for event_id in request.event_ids)
     return loaded
