@@ -5,11 +5,12 @@ spec: client-server-api/#post_matrixclientv3keysupload (E2E-01, E2E-02, E2E-04)
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from homeserver.e2ee.store import NewKey, SameId
-from homeserver.matrix import canonical_json
+from homeserver.matrix import canonical_json, json
 from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
 from homeserver.matrix.ids import UserId
 
@@ -22,15 +23,37 @@ MAX_FALLBACK = 16
 MAX_NAME = 255
 
 
+class Change(enum.Enum):
+    """How device keys differ from those before."""
+
+    NONE = enum.auto()
+    """In nothing that was signed; or there were none."""
+    CONTENT = enum.auto()
+    """What is said of the device: signatures of the old object are wrong."""
+    IDENTITY = enum.auto()
+    """The keys themselves: nothing that the old ones signed can be used by anybody."""
+
+
 class CheckedKeys(NamedTuple):
     """An upload as it is stored."""
 
     device: bytes | None
     one_time: Sequence[NewKey]
     fallback: Sequence[NewKey]
+    changed: Change = Change.NONE
+    """What becomes of what was uploaded before."""
 
 
 NOTHING = CheckedKeys(None, [], [])
+
+
+def change_between(before: bytes, after: bytes) -> Change:
+    """What another upload of a device's keys means for what was signed of them and with them."""
+    was, now = json.loads(before), json.loads(after)
+    if was.get("keys") != now.get("keys"):
+        return Change.IDENTITY
+    bare = [{k: v for k, v in keys.items() if k != "signatures"} for keys in (was, now)]
+    return Change.CONTENT if bare[0] != bare[1] else Change.NONE
 
 
 def check_upload(

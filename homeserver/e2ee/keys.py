@@ -11,7 +11,15 @@ from typing import Any
 import msgspec
 
 from homeserver.e2ee import store
-from homeserver.e2ee.checks import MAX_NAME, NOTHING, CheckedKeys, check_upload, new_keys
+from homeserver.e2ee.checks import (
+    MAX_NAME,
+    NOTHING,
+    Change,
+    CheckedKeys,
+    change_between,
+    check_upload,
+    new_keys,
+)
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
 from homeserver.e2ee.query import check_users
 from homeserver.e2ee.store import Claimed
@@ -63,7 +71,11 @@ class KeyService:
             same = store.find_same_ids(batch, user_nid, device_id, keys.one_time) if keys.one_time else None
             waiting = store.count_waiting(batch, user_nid, device_id)
         counts: dict[str, int] = dict(waiting.result)
-        if same is not None:
+        if keys.device is not None and before is not None and before.result is not None:
+            keys = keys._replace(changed=change_between(before.result[0], keys.device))
+        if keys.changed is Change.IDENTITY:
+            counts = {}  # what waits is of no use any more, and its names are free
+        elif same is not None:
             keys = keys._replace(one_time=new_keys(keys.one_time, same.result))
         if keys.one_time and sum(counts.values()) + len(keys.one_time) > MAX_STORED:
             raise InvalidParam(f"one_time_keys: more than {MAX_STORED} keys would wait")
@@ -86,13 +98,17 @@ class KeyService:
         entries: list[Entry] = []
         if keys.device is not None:
             entries.append(DeviceListEntry(user_nid, user_id))
-        if keys.one_time or keys.fallback:
+        if keys.one_time or keys.fallback or keys.changed is Change.IDENTITY:
             entries.append(KeyCountEntry(user_nid, device_id))
         return entries
 
     @staticmethod
     def write(batch: Pipeline, user_nid: int, device_id: str, keys: CheckedKeys) -> None:
         """Store keys, together with their `entries`."""
+        if keys.changed is Change.IDENTITY:
+            store.delete_of_identities(batch, user_nid, [device_id])
+        if keys.changed is not Change.NONE:
+            store.delete_signatures_of(batch, user_nid, [device_id])
         if keys.device is not None:
             store.upsert_device_keys(batch, user_nid, device_id, keys.device)
         if keys.one_time:

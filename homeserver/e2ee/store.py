@@ -136,12 +136,18 @@ def find_device_ids(batch: Pipeline, user_nid: int) -> Later[list[tuple[str]]]:
 
 def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
     """All keys of devices that end, and signatures of them and by them."""
-    devices = list(device_ids)
     batch.execute(
         "DELETE FROM device_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
         user=user_nid,
-        devices=devices,
+        devices=list(device_ids),
     )
+    delete_of_identities(batch, user_nid, device_ids)
+    delete_signatures_of(batch, user_nid, device_ids)
+
+
+def delete_of_identities(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
+    """What devices' identity keys have signed: one-time and fallback keys, and signatures of cross-signing keys."""
+    devices = list(device_ids)
     batch.execute(
         "DELETE FROM one_time_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
         user=user_nid,
@@ -153,17 +159,21 @@ def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str])
         devices=devices,
     )
     batch.execute(
-        "DELETE FROM key_signatures WHERE target_nid = %(user)s AND target_key = ANY(%(devices)s::text[])",
-        user=user_nid,
-        devices=devices,
-    )
-    batch.execute(
         """
         DELETE FROM key_signatures WHERE signer_nid = %(user)s AND target_nid = %(user)s
           AND signer_key = ANY(%(signers)s::text[])
         """,
         user=user_nid,
         signers=[f"ed25519:{device}" for device in devices],
+    )
+
+
+def delete_signatures_of(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
+    """Signatures of devices' keys: they are of other keys now."""
+    batch.execute(
+        "DELETE FROM key_signatures WHERE target_nid = %(user)s AND target_key = ANY(%(devices)s::text[])",
+        user=user_nid,
+        devices=list(device_ids),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.crypto import ONE_TIME, DeviceCrypto, claim, query, some_key
+from tests.support.crypto import ONE_TIME, DeviceCrypto, Identity, claim, query, some_key
 from tests.support.server import Server
 
 
@@ -89,6 +89,51 @@ async def test_a_name_used_before_can_name_another_key_once_the_former_is_gone(s
     assert answer["one_time_key_counts"] == {ONE_TIME: 1}
     assert await claim(bob, alice) == (name, fresh[name])
     assert await claim(bob, alice) is None
+
+
+async def test_a_device_that_comes_back_with_other_identity_keys_begins_anew(server: Server) -> None:
+    """E2E-02, E2E-03, E2E-06: what the lost keys have signed is of no use to anybody, and in the way of the new."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    lost, identity = DeviceCrypto(alice), Identity(alice)
+    sent = await lost.upload(3, fallback=True)
+    await identity.upload()
+    signed = {
+        alice.device_id: identity.self_signing.sign(alice.user_id, sent["device_keys"]),
+        identity.master.public: lost.signer.sign(alice.user_id, identity.key("master")),
+    }
+    answer = await alice.post("/keys/signatures/upload", json={alice.user_id: signed})
+    assert answer["failures"] == {}
+    found = DeviceCrypto(alice)
+    [name, *_] = sent["one_time_keys"]
+    body = {"device_keys": found.device_keys(), "one_time_keys": {name: found.signed_key()}}
+    answer = await alice.post("/keys/upload", json=body)
+    assert answer["one_time_key_counts"] == {ONE_TIME: 1}
+    reply = await alice.sync()
+    assert reply["device_one_time_keys_count"] == {ONE_TIME: 1}
+    assert reply["device_unused_fallback_key_types"] == []
+    assert await claim(bob, alice) == (name, body["one_time_keys"][name])
+    assert await claim(bob, alice) is None
+    shown = await query(bob, alice)
+    assert shown["device_keys"][alice.user_id] == {alice.device_id: body["device_keys"]}
+    assert shown["master_keys"][alice.user_id] == identity.key("master")
+
+
+async def test_another_description_of_a_device_is_not_signed_and_keeps_its_keys(server: Server) -> None:
+    """E2E-06: a signature of what was said before would be wrong."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    crypto, identity = DeviceCrypto(alice), Identity(alice)
+    sent = await crypto.upload(2)
+    await identity.upload()
+    signed = identity.self_signing.sign(alice.user_id, sent["device_keys"])
+    body = {alice.user_id: {alice.device_id: signed}}
+    assert (await alice.post("/keys/signatures/upload", json=body))["failures"] == {}
+    await alice.post("/keys/upload", json={"device_keys": sent["device_keys"]})  # the same again: a retry
+    assert (await query(bob, alice))["device_keys"][alice.user_id] == {alice.device_id: signed}
+    bare = {key: value for key, value in sent["device_keys"].items() if key != "signatures"}
+    other = crypto.signer.sign(alice.user_id, {**bare, "algorithms": ["m.megolm.v1.aes-sha2"]})
+    answer = await alice.post("/keys/upload", json={"device_keys": other})
+    assert answer["one_time_key_counts"] == {ONE_TIME: 2}
+    assert (await query(bob, alice))["device_keys"][alice.user_id] == {alice.device_id: other}
 
 
 async def test_one_claim_reaches_many_devices(server: Server) -> None:
