@@ -56,8 +56,12 @@ class DeviceRow(NamedTuple):
 # --- device lists ------------------------------------------------------------------------------------------------
 
 
+KEPT_POSITIONS = 1_000_000
+"""Of changes further back than this only each user's last is kept: more nobody asks for."""
+
+
 def insert_changes(batch: Pipeline, rows: Sequence[tuple[Position, int, int | None]]) -> None:
-    """(position, user_nid, seen_by)."""
+    """(position, user_nid, seen_by). Older changes of the same users go."""
     batch.execute(
         """
         INSERT INTO device_list_changes (position, user_nid, seen_by)
@@ -66,6 +70,17 @@ def insert_changes(batch: Pipeline, rows: Sequence[tuple[Position, int, int | No
         positions=[row[0] for row in rows],
         users=[row[1] for row in rows],
         viewers=[row[2] for row in rows],
+    )
+    batch.execute(
+        """
+        DELETE FROM device_list_changes c
+        USING unnest(%(users)s::bigint[], %(viewers)s::bigint[]) AS row (user_nid, seen_by)
+        WHERE c.user_nid = row.user_nid AND c.seen_by IS NOT DISTINCT FROM row.seen_by
+          AND c.position < %(oldest)s::bigint
+        """,
+        users=[row[1] for row in rows],
+        viewers=[row[2] for row in rows],
+        oldest=rows[0][0] - KEPT_POSITIONS,
     )
 
 

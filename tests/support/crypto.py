@@ -43,6 +43,7 @@ class DeviceCrypto:
         self.user = user
         self.device_id = device_id or user.device_id
         self.signer = Signer(self.device_id)
+        self.curve25519 = some_key()
 
     def device_keys(self, **more: Any) -> Json:
         """Signed by the device."""
@@ -51,7 +52,7 @@ class DeviceCrypto:
             "device_id": self.device_id,
             "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
             "keys": {
-                f"curve25519:{self.device_id}": some_key(),
+                f"curve25519:{self.device_id}": self.curve25519,
                 f"ed25519:{self.device_id}": self.signer.public,
             },
             **more,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from homeserver.e2ee import store
 from homeserver.sync.slice import Slices
 from tests.support.crypto import (
     ONE_TIME,
@@ -156,11 +157,29 @@ async def test_a_change_of_a_device_is_two_rows_in_however_many_rooms(fresh_serv
             await in_encrypted_room(alice, bob)
         await bob.sync()
         before = await rows_of_all_tables(server)
-        await cryptos[-1].upload()
+        keys = cryptos[-1].device_keys(**{"org.example.rooms": rooms})
+        await devices[-1].post("/keys/upload", json={"device_keys": keys})
         after = await rows_of_all_tables(server)
         more = {name: after[name] - before[name] for name in after if after[name] != before[name]}
         assert more == {"device_list_changes": 1, "log_feed": 1}
         assert changed_in(await bob.sync()) == {alice.user_id}
+
+
+async def test_of_old_changes_the_last_of_each_user_is_kept(
+    fresh_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2E-11, E2E-12: whoever was away for however long hears of it."""
+    server = fresh_server
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await in_encrypted_room(alice, bob)
+    await bob.sync()
+    monkeypatch.setattr(store, "KEPT_POSITIONS", 2)
+    for _ in range(10):
+        await DeviceCrypto(alice).upload()
+    assert (await rows_of_all_tables(server))["device_list_changes"] <= 3
+    await DeviceCrypto(bob).upload()
+    monkeypatch.setattr(Slices, "between", lambda *_: None)  # not from memory
+    await sees(bob, {alice, bob})
 
 
 async def test_a_new_name_in_a_room_is_no_change_of_devices(server: Server) -> None:
