@@ -9,6 +9,7 @@ from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.resolved import NewState
 from homeserver.graph.stored import Stored
 from homeserver.log.entries import Entry
+from homeserver.matrix.ids import EventId
 
 
 class StateChange(msgspec.Struct, frozen=True):
@@ -45,6 +46,8 @@ class EventEntry(Entry, frozen=True):
     """States made by resolution that it, or the room with it, stands on."""
     redacts: Stored | None = None
     """The event that this redaction takes effect on, if it may and is here."""
+    waits_for: EventId | None = None
+    """The event that this redaction will take effect on when it comes."""
     overruled: StateChange | None = None
     """Of a state event that does not become current state, because branches met: what stands at its key."""
 

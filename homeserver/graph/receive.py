@@ -13,11 +13,13 @@ from homeserver.events import auth_rules
 from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.events.event import Event, StateKey
 from homeserver.events.push_facts import Facts
+from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.events import EventCache
 from homeserver.graph.facts import facts_in, thread_of_related
 from homeserver.graph.frontier import Frontier
 from homeserver.graph.interning import Interning
+from homeserver.graph.redacting import Effect, Redactions, relevant
 from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef, flags_of
 from homeserver.graph.relations import relation_of
 from homeserver.graph.resolve import Own, StateResolver
@@ -65,7 +67,7 @@ class _After(NamedTuple):
 class Receiver:
     """One per process."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         log: LogWriter,
         rooms: Rooms,
@@ -74,6 +76,7 @@ class Receiver:
         resolver: StateResolver,
         interning: Interning,
         frontier: Frontier,
+        redactions: Redactions,
         server_name: ServerName,
     ) -> None:
         self._log = log
@@ -83,6 +86,7 @@ class Receiver:
         self._resolver = resolver
         self._interning = interning
         self._frontier = frontier
+        self._redactions = redactions
         self._server_name = server_name
 
     async def receive(self, event: Event) -> Stored:
@@ -148,7 +152,9 @@ class Receiver:
         try:
             auth_rules.check_auth_events(event, [stored.event for stored in auth], bad)
             auth_rules.check(event, cited, event.room_version)
-            auth_rules.check(event, await self._relevant(event, before.state), event.room_version)
+            auth_rules.check(
+                event, await relevant(self._interning, self._events, event, before.state), event.room_version
+            )
         except auth_rules.Rejected:
             return True
         return False
@@ -167,12 +173,7 @@ class Receiver:
     async def _facts(self, room: Room, event: Event, state: StateMap) -> Facts:
         relation = relation_of(event)
         thread = await thread_of_related(self._events, room.name.nid, relation) if relation else None
-        return facts_in(room, event, await self._relevant(event, state), thread)
-
-    async def _relevant(self, event: Event, state: StateMap) -> dict[StateKey, Event]:
-        keys = await self._interning.find_key_nids([*auth_keys_of(event), CREATE])
-        loaded = await self._events.load([state[nid] for nid in keys.values() if nid in state])
-        return {stored.event.key: stored.event for stored in loaded.values() if stored.event.key is not None}
+        return facts_in(room, event, await relevant(self._interning, self._events, event, state), thread)
 
     # --- the room with it ------------------------------------------------------------------------------------------
 
@@ -187,6 +188,11 @@ class Receiver:
     ) -> EventEntry:
         base, current = room.extremities, room.room_state
         refused = REJECTED if rejected else SOFT_FAILED if await self._soft_fails(room, event) else 0
+        nid = room.name.nid
+        effect = Effect() if refused else await self._redactions.effect(nid, event, before.state)
+        redaction = await self._redactions.waiting_for(nid, event)
+        if redaction is not None:
+            event = redact_event(event)
         nids = await self._interning.user_nids(_users_of(event))
         key_nid = (await self._interning.key_nids([event.key]))[event.key] if event.key is not None else None
         ref = EventRef(event.event_id, 0, event.depth)
@@ -198,8 +204,9 @@ class Receiver:
             room_nid=room.name.nid,
             sender_nid=nids[event.sender],
             state_before=before.ref,
-            flags=refused | flags_of(event),
+            flags=refused | flags_of(event) | effect.flags,
             replaced=_replaced(old),
+            redaction=redaction,
             facts=await self._facts(room, event, before.state),
         )
         after = _After(base, current)
@@ -220,6 +227,8 @@ class Receiver:
             replaces=old.ref if old else None,
             new_states=tuple(new for new in (before.new, after.new) if new is not None),
             overruled=after.overruled,
+            redacts=effect.target,
+            waits_for=effect.waits_for,
         )
 
     async def _after(  # noqa: PLR0917  # one value each, called in one place

@@ -11,6 +11,7 @@ from homeserver.graph import room_store as store
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning, RoomName
+from homeserver.graph.refs import INTERNAL
 from homeserver.graph.room import Room
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
@@ -90,6 +91,8 @@ class Rooms:
         before = self._events.get(stored.replaced.ref.nid) if stored.replaced is not None else None
         if before is not None and before.redaction is not None:  # after this one was built upon it
             stored.redact_replaced(before)
+        if stored.redaction is not None:
+            stored.redaction.flags &= ~INTERNAL  # it was here first and waited; now it is shown
         target = self._events.get(entry.redacts.nid) if entry.redacts is not None else None
         if target is not None and target.redaction is None:
             target.redact(stored)

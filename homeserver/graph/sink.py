@@ -81,6 +81,8 @@ class EventSink:
             store.apply_redactions(batch, redactions)
             delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
 
+        store.write_waiting(batch, written)
+
     def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
         """State events get a place in the chain cover: messages are in no auth chain."""
         placed: dict[int, Row] = {}

@@ -274,3 +274,39 @@ def apply_redactions(batch: Pipeline, written: Batch) -> None:
         pdus=[redact_event(target.event).pdu for target in last],
         redactions=list(last.values()),
     )
+
+
+def write_waiting(batch: Pipeline, written: Batch) -> None:
+    """Redactions whose target is not here yet, and what is redacted as it comes (RED-02)."""
+    waiting = [(position, entry) for position, entry in written if entry.waits_for is not None]
+    if waiting:
+        batch.execute(
+            """
+            INSERT INTO waiting_redactions (redacts, room_nid, event_nid)
+            SELECT * FROM unnest(%(redacts)s::text[], %(rooms)s::bigint[], %(events)s::bigint[])
+            """,
+            redacts=[entry.waits_for for _, entry in waiting],
+            rooms=[entry.stored.room_nid for _, entry in waiting],
+            events=[position for position, _ in waiting],
+        )
+    redacted = [
+        (position, redaction.nid) for position, e in written if (redaction := e.stored.redaction) is not None
+    ]
+    if redacted:
+        values = {"targets": [at for at, _ in redacted], "redactions": [nid for _, nid in redacted]}
+        batch.execute(
+            """
+            UPDATE events SET redacted_by = row.redaction
+            FROM unnest(%(targets)s::bigint[], %(redactions)s::bigint[]) AS row (target, redaction)
+            WHERE event_nid = row.target
+            """,
+            **values,
+        )
+        batch.execute(
+            "UPDATE events SET flags = flags & ~8::smallint WHERE event_nid = ANY(%(nids)s::bigint[])",
+            nids=values["redactions"],
+        )
+        batch.execute(
+            "DELETE FROM waiting_redactions WHERE event_nid = ANY(%(nids)s::bigint[])",
+            nids=values["redactions"],
+        )

@@ -9,6 +9,7 @@ from homeserver.graph.events import EventCache
 from homeserver.graph.frontier import Frontier
 from homeserver.graph.interning import Interning
 from homeserver.graph.receive import Receiver
+from homeserver.graph.redacting import Redactions
 from homeserver.graph.resolve import StateResolver
 from homeserver.graph.rooms import Rooms
 from homeserver.graph.sink import EventSink
@@ -55,6 +56,7 @@ class Core:
             StateResolver(db, self.events, self.states, self.interning),
             self.interning,
             Frontier(self.graph, self.rooms, self.events),
+            Redactions(db, self.events, self.states, self.interning),
             self.server_name,
         )
         self.compaction = Compaction(db)
