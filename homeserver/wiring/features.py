@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from homeserver.config import Config
+from homeserver.log.forgetting import Forgetting
 from homeserver.runtime.figures import Figures, Gauge, Gauges
 from homeserver.sync.types import Stream
 from homeserver.web.metrics import HttpMetrics
@@ -127,6 +128,7 @@ class Features:
         figures = self._figures
         return {
             **({"figures": figures.run()} if figures is not None and figures.shared else {}),
+            "log.forgetting": Forgetting(self._core.db, self._core.clock).run(),
             "graph.compaction": self._core.compaction.run(),
             "graph.upkeep": self._core.upkeep.run(),
             **self.accounts.loops(),

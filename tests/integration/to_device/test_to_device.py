@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from homeserver.log import once
+from homeserver.log.forgetting import Forgetting
+from homeserver.runtime.clock import FakeClock
 from homeserver.to_device import service
 from homeserver.to_device.bound import QueueBound
 from tests.support.crypto import messages_in
@@ -70,6 +73,18 @@ async def test_a_message_sent_again_under_its_transaction_id_arrives_once(server
     phone = await alice.new_device()
     await send(phone, to, txn="same")
     assert len(await contents(bob)) == 3
+
+
+async def test_transaction_ids_are_forgotten_when_nobody_can_mean_a_retry(fresh_server: Server) -> None:
+    """TD-02, API-10: after a week; until then they are known."""
+    server = fresh_server
+    alice, bob = await server.register("alice"), await server.register("bob")
+    to = {bob.user_id: {bob.device_id: {"n": 1}}}
+    await send(alice, to, txn="same")
+    assert server.app is not None
+    db, now_ms = server.app.core.db, server.app.core.clock.now_ms()
+    assert await Forgetting(db, FakeClock(now_ms + once.KEEP_MS - 60_000)).forget() == 0
+    assert await Forgetting(db, FakeClock(now_ms + once.KEEP_MS + 60_000)).forget() == 1
 
 
 async def test_messages_come_in_order_a_hundred_at_a_time_until_acknowledged(server: Server) -> None:

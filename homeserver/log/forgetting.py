@@ -1,0 +1,42 @@
+"""Forgetting transaction ids that nobody can repeat any more: each request that had one left a row."""
+
+from __future__ import annotations
+
+import structlog
+
+from homeserver.log import once
+from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+
+_log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 3_600.0
+AT_ONCE = 10_000
+
+
+class Forgetting:
+    """Harmless in several processes at once."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Forget every `EVERY_SECONDS`, until cancelled."""
+        while True:
+            await self._clock.sleep(EVERY_SECONDS)
+            try:
+                await self.forget()
+            except Exception as error:  # noqa: BLE001  # the next round tries again
+                _log.warning("log.forgetting_failed", error=repr(error))
+
+    async def forget(self) -> int:
+        """Forget all that is older than `once.KEEP_MS`. Returns how many."""
+        before_ms = self._clock.now_ms() - once.KEEP_MS
+        total = 0
+        while True:
+            async with self._db.transaction() as tx:
+                gone = await once.delete_older(tx, before_ms, AT_ONCE)
+            total += gone
+            if gone < AT_ONCE:
+                return total
