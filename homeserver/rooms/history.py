@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from homeserver.events.client_format import with_room_id
 from homeserver.events.event import StateKey
 from homeserver.events.filtering import RoomEventFilter
 from homeserver.graph.bundles import Bundles
@@ -19,8 +18,9 @@ from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Reader, Stored
 from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, as_state
 from homeserver.log.entries import Position
+from homeserver.matrix import json
 from homeserver.matrix.errors import NotFound
-from homeserver.matrix.ids import EventId, RoomId
+from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms import store
 from homeserver.rooms.access import Access, RoomAccess
@@ -100,13 +100,13 @@ class HistoryService:
         limit = max(0, min(limit, MAX_LIMIT))
         found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
-        state = await self._lazy_members(found) if wanted.lazy_load_members else []
+        state = await self._lazy_members(access.room, found) if wanted.lazy_load_members else []
         extra = await self._extra(requester, access.room, found)
         return Page(
-            [self._render(requester, room_id, item, extra) for item in found],
+            self._render(requester, room_id, found, extra),
             format_token(shown),
             None if end is None else format_token(end),
-            [self._render(requester, room_id, item, {}) for item in self._as_state(requester, access, state)],
+            self._render(requester, room_id, self._as_state(requester, access, state), {}),
         )
 
     async def context(
@@ -128,14 +128,14 @@ class HistoryService:
         state = await self._state_at(last, [*before, seen, *after], wanted)
         extra = await self._extra(requester, access.room, [seen, *before, *after])
         return Context(
-            self._render(requester, room_id, seen, extra),
-            [self._render(requester, room_id, item, extra) for item in before],
-            [self._render(requester, room_id, item, extra) for item in after],
+            self._render(requester, room_id, [seen], extra)[0],
+            self._render(requester, room_id, before, extra),
+            self._render(requester, room_id, after, extra),
             format_token(
                 start if start is not None else (before[-1].stored.nid - 1 if before else target.nid - 1)
             ),
             format_token(end if end is not None else last.nid),
-            [self._render(requester, room_id, item, {}) for item in self._as_state(requester, access, state)],
+            self._render(requester, room_id, self._as_state(requester, access, state), {}),
         )
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -177,15 +177,24 @@ class HistoryService:
         first = found[0].stored.nid
         return first if backwards else first - 1
 
-    async def _lazy_members(self, found: Sequence[Visible]) -> list[Stored]:
-        """Membership of each sender as of the first event of theirs in the page (FILT-04)."""
-        first: dict[StateKey, int] = {}
+    async def _lazy_members(self, room: Room, found: Sequence[Visible]) -> list[Stored]:
+        """Membership of each sender as of the first event of theirs in the page (FILT-04). Most are still what they were."""
+        first: dict[UserId, Stored] = {}
         for item in sorted(found, key=lambda item: item.stored.nid):
             if item.stored.event.type != "m.room.create":  # its sender joins with the next event
-                first.setdefault(("m.room.member", item.stored.event.sender), item.stored.state_after_nid)
-        numbers = await self._interning.find_key_nids(first)
-        values = await self._states.values(set(first.values()), list(numbers.values()))
-        nids = {values[state].get(numbers.get(key, 0), 0) for key, state in first.items()}
+                first.setdefault(item.stored.event.sender, item.stored)
+        nids: set[int] = set()
+        earlier: dict[StateKey, int] = {}
+        for sender, stored in first.items():
+            member = room.members.get(sender)
+            if member is not None and 0 < member.event_nid <= stored.nid:
+                nids.add(member.event_nid)
+            else:
+                earlier["m.room.member", sender] = stored.state_after_nid
+        if earlier:
+            numbers = await self._interning.find_key_nids(earlier)
+            values = await self._states.values(set(earlier.values()), list(numbers.values()))
+            nids |= {values[state].get(numbers.get(key, 0), 0) for key, state in earlier.items()}
         return list((await self._events.load(nids - {0})).values())
 
     async def _state_at(
@@ -213,11 +222,20 @@ class HistoryService:
         return await self._bundles.of(viewer, requester.device_id, {room: [item.stored for item in found]})
 
     def _render(
-        self, requester: Requester, room_id: RoomId, item: Visible, extra: Mapping[int, bytes]
-    ) -> bytes:
-        reader = Reader(requester.user_nid, requester.device_id)
-        more = extra.get(item.stored.nid, b"")
-        rendered = item.stored.render(
-            reader, item.membership, self._clock.now_ms(), previous=item.previous, extra=more
-        )
-        return with_room_id(rendered, room_id)
+        self, requester: Requester, room_id: RoomId, items: Sequence[Visible], extra: Mapping[int, bytes]
+    ) -> list[bytes]:
+        reader, now = Reader(requester.user_nid, requester.device_id), self._clock.now_ms()
+        member = b'"room_id":' + json.dumps(room_id)
+        return [
+            json.object_with(
+                item.stored.render(
+                    reader,
+                    item.membership,
+                    now,
+                    previous=item.previous,
+                    extra=extra.get(item.stored.nid, b"") if extra else b"",
+                ),
+                member,
+            )
+            for item in items
+        ]
