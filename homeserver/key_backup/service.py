@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homeserver.key_backup import store
-from homeserver.key_backup.store import VersionRow
+from homeserver.key_backup.store import Kept, VersionRow
 from homeserver.key_backup.types import Row, Updated
 from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam, NotFound, TooLarge, WrongRoomKeysVersion
@@ -81,8 +81,8 @@ class KeyBackupService:
         number = _number(version)
         async with self._db.transaction() as tx:
             await self._lock(tx, user_nid, number)
-            changed = await store.put_keys(tx, user_nid, number, rows) if rows else 0
-            return await self._updated(tx, user_nid, number, changed=bool(changed))
+            kept = await store.put_keys(tx, user_nid, number, rows) if rows else Kept(0, 0)
+            return await self._updated(tx, user_nid, number, kept)
 
     async def remove(
         self, user_nid: int, version: str, room_id: str | None, session_id: str | None
@@ -92,7 +92,7 @@ class KeyBackupService:
         async with self._db.transaction() as tx:
             await self._lock(tx, user_nid, number)
             gone = await store.delete_keys(tx, user_nid, number, room_id, session_id)
-            return await self._updated(tx, user_nid, number, changed=bool(gone))
+            return await self._updated(tx, user_nid, number, Kept(gone, -gone))
 
     async def find(
         self, user_nid: int, version: str, room_id: str | None, session_id: str | None
@@ -110,9 +110,9 @@ class KeyBackupService:
             raise NotFound("There is no backup")
         raise WrongRoomKeysVersion("This is not the newest backup", current_version=str(newest))
 
-    async def _updated(self, tx: Tx, user_nid: int, number: int, *, changed: bool) -> Updated:
-        if changed:
-            etag, count = await store.touch(tx, user_nid, number)
+    async def _updated(self, tx: Tx, user_nid: int, number: int, kept: Kept) -> Updated:
+        if kept.changed:
+            etag, count = await store.touch(tx, user_nid, number, kept.new)
             return Updated(str(etag), count)
         row = await store.find_version(tx, user_nid, number)
         assert row is not None

@@ -25,9 +25,7 @@ async def find_version(tx: Tx, user_nid: int, version: int | None) -> VersionRow
     return await tx.row(
         VersionRow,
         """
-        SELECT b.version, b.algorithm, b.auth_data, b.etag, b.deleted,
-               (SELECT count(*) FROM backed_up_keys k WHERE k.user_nid = b.user_nid AND k.version = b.version)
-        FROM key_backups b
+        SELECT b.version, b.algorithm, b.auth_data, b.etag, b.deleted, b.keys FROM key_backups b
         WHERE b.user_nid = %(user)s AND CASE WHEN %(version)s::bigint = 0 THEN NOT b.deleted
                                              ELSE b.version = %(version)s::bigint END
         ORDER BY b.version DESC LIMIT 1
@@ -82,7 +80,7 @@ async def update_auth_data(tx: Tx, user_nid: int, version: int, auth_data: bytes
 async def delete_version(tx: Tx, user_nid: int, version: int) -> None:
     """Its keys go; that there was such a version is remembered."""
     await tx.execute(
-        "UPDATE key_backups SET deleted = true WHERE user_nid = %(user)s AND version = %(version)s",
+        "UPDATE key_backups SET deleted = true, keys = 0 WHERE user_nid = %(user)s AND version = %(version)s",
         user=user_nid,
         version=version,
     )
@@ -93,21 +91,33 @@ async def delete_version(tx: Tx, user_nid: int, version: int) -> None:
     )
 
 
-async def put_keys(tx: Tx, user_nid: int, version: int, rows: Sequence[Row]) -> int:
-    """Keep each key if it is better than what is there (E2E-15). Returns how many were. Ids must be distinct."""
-    return await tx.execute(
+class Kept(NamedTuple):
+    """How many keys were better than what was there, and of how many nothing was there."""
+
+    changed: int
+    new: int
+
+
+async def put_keys(tx: Tx, user_nid: int, version: int, rows: Sequence[Row]) -> Kept:
+    """Keep each key if it is better than what is there (E2E-15). Ids must be distinct."""
+    kept = await tx.row(
+        Kept,
         """
-        INSERT INTO backed_up_keys AS k (user_nid, version, room_id, session_id, is_verified, first_message_index,
-                                         forwarded_count, session_data)
-        SELECT %(user)s, %(version)s, * FROM unnest(
-            %(rooms)s::text[], %(sessions)s::text[], %(verified)s::boolean[], %(indexes)s::bigint[],
-            %(forwarded)s::bigint[], %(data)s::bytea[])
-        ON CONFLICT (user_nid, version, room_id, session_id) DO UPDATE
-            SET is_verified = excluded.is_verified, first_message_index = excluded.first_message_index,
-                forwarded_count = excluded.forwarded_count, session_data = excluded.session_data
-            -- Verified beats unverified; then the lower index; then the lower count.
-            WHERE (NOT excluded.is_verified, excluded.first_message_index, excluded.forwarded_count)
-                < (NOT k.is_verified, k.first_message_index, k.forwarded_count)
+        WITH kept AS (
+            INSERT INTO backed_up_keys AS k (user_nid, version, room_id, session_id, is_verified,
+                                             first_message_index, forwarded_count, session_data)
+            SELECT %(user)s, %(version)s, * FROM unnest(
+                %(rooms)s::text[], %(sessions)s::text[], %(verified)s::boolean[], %(indexes)s::bigint[],
+                %(forwarded)s::bigint[], %(data)s::bytea[])
+            ON CONFLICT (user_nid, version, room_id, session_id) DO UPDATE
+                SET is_verified = excluded.is_verified, first_message_index = excluded.first_message_index,
+                    forwarded_count = excluded.forwarded_count, session_data = excluded.session_data
+                -- Verified beats unverified; then the lower index; then the lower count.
+                WHERE (NOT excluded.is_verified, excluded.first_message_index, excluded.forwarded_count)
+                    < (NOT k.is_verified, k.first_message_index, k.forwarded_count)
+            RETURNING xmax = 0 AS new  -- no row was there that this one took the place of
+        )
+        SELECT count(*), count(*) FILTER (WHERE new) FROM kept
         """,
         user=user_nid,
         version=version,
@@ -118,6 +128,8 @@ async def put_keys(tx: Tx, user_nid: int, version: int, rows: Sequence[Row]) -> 
         forwarded=[row.forwarded_count for row in rows],
         data=[row.session_data for row in rows],
     )
+    assert kept is not None
+    return kept
 
 
 async def delete_keys(
@@ -157,16 +169,16 @@ async def find_keys(
     )
 
 
-async def touch(tx: Tx, user_nid: int, version: int) -> tuple[int, int]:
-    """The keys have changed: another etag. Returns (etag, count)."""
+async def touch(tx: Tx, user_nid: int, version: int, more: int) -> tuple[int, int]:
+    """The keys have changed: another etag. `more`: keys than before. Returns (etag, count)."""
     row = await tx.one(
         """
-        UPDATE key_backups SET etag = etag + 1 WHERE user_nid = %(user)s AND version = %(version)s
-        RETURNING etag, (SELECT count(*) FROM backed_up_keys k
-                         WHERE k.user_nid = %(user)s AND k.version = %(version)s)
+        UPDATE key_backups SET etag = etag + 1, keys = keys + %(more)s
+        WHERE user_nid = %(user)s AND version = %(version)s RETURNING etag, keys
         """,
         user=user_nid,
         version=version,
+        more=more,
     )
     assert row is not None
     return row[0], row[1]
