@@ -65,9 +65,9 @@ class Client:
             "unread_thread_notifications": self.per_thread,
             **self.wanted,
         }
-        answer = await here.sync(
-            self.who, self.since, state_after=self.state_after, filter={"room": {"timeline": timeline}}
-        )
+        state = {"lazy_load_members": self.lazy}
+        wanted = {"room": {"timeline": timeline, "state": state}}
+        answer = await here.sync(self.who, self.since, state_after=self.state_after, filter=wanted)
         before, self.since = self.since, answer["next_batch"]
         for event in answer.get("account_data", {}).get("events", ()):
             self.account_data[event["type"]] = event["content"]
@@ -108,6 +108,12 @@ class Client:
         _apply(room.state, section.get("state_after" if self.state_after else "state", {}).get("events", ()))
         if not self.state_after:
             _apply(room.state, timeline.get("events", ()))
+        if self.lazy:
+            senders = {
+                event["sender"] for event in timeline.get("events", ()) if event["type"] != "m.room.create"
+            }
+            senders.update(section.get("summary", {}).get("m.heroes", ()))
+            assert senders <= {key for kind, key in room.state if kind == "m.room.member"}
 
     async def _gap(self, here: Process, room_id: str, prev_batch: str, stop: int | None) -> list[str]:
         found: list[str] = []
@@ -419,3 +425,38 @@ async def test_clients_know_the_state_however_little_they_see(
                 events = await here.core.events.load(known.state.values())
                 now = {key: events[nid].event.event_id for key, nid in known.state.items()}
                 assert room.state == now, (client.wanted, client.limit, client.state_after)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_lazy_clients_know_who_speaks_and_nothing_wrong_of_anybody(
+    database: str, tmp_path: Path, seed: int
+) -> None:
+    """FILT-04, FILT-05, SYNC-10: of senders and heroes the member event, and of members that are known the newest."""
+    chance = random.Random(300 + seed)  # reproducible
+    async with (
+        process(database, tmp_path, alone=False) as one,
+        process(database, tmp_path, alone=False) as two,
+    ):
+        people = [await one.user(name) for name in ("alice", "bob", "carol", "dave")]
+        clients = [
+            Client(person, state_after=chance.random() < 0.5, lazy=True, limit=chance.choice([0, 1, 3, 20]))
+            for person in people
+        ]
+        rooms: list[RoomId] = []
+        for _ in range(STEPS):
+            here = chance.choice([one, two])
+            await here.core.tail.fresh()
+            with contextlib.suppress(MatrixError):  # not everything is allowed
+                await _act(chance, here, people, rooms)
+            for client in clients:
+                if chance.random() < 0.3:
+                    await client.sync(chance.choice([one, two]))
+        for client in clients:
+            await client.sync(one)
+            for room_id, room in client.rooms.items():
+                known = await one.core.rooms.known(RoomId(room_id))
+                events = await one.core.events.load(known.state.values())
+                now = {key: events[nid].event.event_id for key, nid in known.state.items()}
+                assert room.state.items() <= now.items()
+                assert {key for key in now if key[0] != "m.room.member"} <= room.state.keys()
+                assert ("m.room.member", client.who.user_id) in room.state
