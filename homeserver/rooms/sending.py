@@ -23,6 +23,7 @@ from homeserver.graph.rooms import Rooms
 from homeserver.graph.stored import Stored
 from homeserver.log.entries import OnceKey, Position
 from homeserver.log.transactions import Transactions
+from homeserver.log.turns import Turns
 from homeserver.matrix.errors import (
     DuplicateAnnotation,
     Forbidden,
@@ -60,6 +61,7 @@ class SendingService:
         self._interning = interning
         self._transactions = transactions
         self._aliases = aliases
+        self._turns = Turns()
 
     async def send(
         self, requester: Requester, room_id: RoomId, event_type: str, txn_id: str, content: Content
@@ -76,19 +78,32 @@ class SendingService:
         check_client_event(event_type, None, content, room.name.version)
         draft = EventDraft(event_type, None, requester.user_id, content)
         relation = read_relation(content)
+        if relation is None or relation.rel_type != "m.annotation":
+            return await self._send(requester, room, draft, txn_id, relation)
+        # One at a time: the same annotation twice at once finds itself.
+        async with self._turns.of((requester.user_nid, event_type, relation)):
+            return await self._send(requester, room, draft, txn_id, relation)
+
+    async def _send(
+        self,
+        requester: Requester,
+        room: Room,
+        draft: EventDraft,
+        txn_id: str,
+        relation: Relation | None,
+    ) -> EventId:
+        scope = f"send/{room.name.room_id}/{draft.type}"
         related_thread: EventId | None = None
         if relation is not None:
-            key = OnceKey(
-                requester.user_nid, requester.device_id or "", f"send/{room_id}/{event_type}", txn_id
-            )
-            await self._check_relation(requester, room, event_type, relation, key)
+            key = OnceKey(requester.user_nid, requester.device_id or "", scope, txn_id)
+            await self._check_relation(requester, room, draft.type, relation, key)
             related_thread = await thread_of_related(self._events, room.name.nid, relation)
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined(head, requester.user_id)
             return [Send(draft, related_thread=related_thread)]
 
-        return await self._once(requester, f"send/{room_id}/{event_type}", txn_id, self._writer(room, plan))
+        return await self._once(requester, scope, txn_id, self._writer(room, plan))
 
     async def put_state(
         self, requester: Requester, room_id: RoomId, key: StateKey, content: Content

@@ -1,5 +1,6 @@
 """Sending relations, and paging through them and through threads: CHECKLIST section 12."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -32,6 +33,16 @@ async def test_nobody_annotates_twice_in_the_same_way(server: Server) -> None:
     await alice.send_event(room, "org.example", relates("m.annotation", original, key="+"))
     await alice.redact(room, first)
     await react(alice, room, original)
+
+
+async def test_the_same_annotation_twice_at_once_is_one(server: Server) -> None:
+    """REL-07."""
+    room, alice, _ = await pair(server)
+    original = await alice.send(room, "original")
+    tablet = await alice.new_device()
+    both = [react(user, room, original, expect=None) for user in (alice, tablet, alice, tablet)]
+    assert sorted(bool(event_id) for event_id in await asyncio.gather(*both)) == [False, False, False, True]
+    assert len(ids(await alice.get(RELATIONS, room, original))) == 1
 
 
 async def test_a_thread_begins_at_what_relates_to_nothing(server: Server) -> None:
