@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from homeserver.graph.events import EventCache
-from homeserver.graph.interning import Interning
+from homeserver.graph.interning import Interning, RoomName
 from homeserver.graph.rooms import Rooms
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
@@ -24,13 +24,14 @@ from homeserver.push.around import around_of
 from homeserver.push.plan import Plan
 from homeserver.push.plans import Plans
 from homeserver.push.recent import RecentEvents
-from homeserver.push.tally import Reading, Tally
+from homeserver.push.tally import Delta, Reading, Tally, delta_of
 from homeserver.receipts.entries import UNTHREADED, ReceiptEntry
 from homeserver.storage.database import Database
 from homeserver.sync.types import Ask
 
 MAX_TALLIES: Final = 100_000
 """Over all rooms and users; some 500 bytes each."""
+MAX_DELTAS: Final = 256
 MAX_LOOKED_INTO: Final = 2_000
 """Events that one answer looks into for keywords and the like: the newest."""
 
@@ -60,23 +61,26 @@ class UnreadCounts:
         self._tallies: OrderedDict[int, dict[int, Tally]] = OrderedDict()
         """room_nid -> user_nid -> tally."""
         self._size = 0
+        self._deltas: OrderedDict[tuple[int, Plan, Position, Position], Delta | None] = OrderedDict()
 
-    async def of(self, ask: Ask, room_nids: Collection[int]) -> dict[int, Section]:
-        """room_nid -> members of its section. `room_nids`: rooms the user is joined to."""
-        user_nid = ask.requester.user_nid
-        user = await self._plans.of(user_nid, ask.requester.user_id)
-        names = await self._interning.rooms(room_nids)
-        plans = {nid: user.plan.in_room(names[nid].room_id) for nid in room_nids}
+    async def of(self, ask: Ask, rooms: Mapping[int, RoomName]) -> dict[int, Section]:
+        """room_nid -> members of its section. `rooms`: by number, those the user is joined to."""
+        user = await self._plans.of(ask.requester.user_nid, ask.requester.user_id)
+        rules = (user, ask.unwanted)
         per_thread = ask.filter.room.timeline.unread_thread_notifications
-        found: dict[int, Tally] = {}
-        for nid, plan in plans.items():
-            tally = await self._moved(ask, nid, plan, (user, ask.unwanted))
-            if tally is not None:
-                found[nid] = tally
-        missing = {nid: plan for nid, plan in plans.items() if nid not in found}
+        found: dict[int, Section] = {}
+        missing: dict[int, Plan] = {}
+        for nid, name in rooms.items():
+            plan = user.plan.in_room(name.room_id)
+            tally = await self._moved(ask, nid, plan, rules)
+            if tally is None:
+                missing[nid] = plan
+            else:
+                found[nid] = tally.members(per_thread=per_thread)
         if missing:
-            found.update(await self._counted(ask, missing, (user, ask.unwanted)))
-        return {nid: tally.members(per_thread=per_thread) for nid, tally in found.items()}
+            for nid, tally in (await self._counted(ask, missing, rules)).items():
+                found[nid] = tally.members(per_thread=per_thread)
+        return found
 
     # --- in memory -------------------------------------------------------------------------------------------------
 
@@ -84,29 +88,42 @@ class UnreadCounts:
         """The user's tally with everything that has happened since; None if there is none that holds."""
         user_nid = ask.requester.user_nid
         tally = self._tallies.get(room_nid, {}).get(user_nid)
-        if tally is None:
+        if tally is None or tally.rules != rules:
             return None
+        if self._recent.newest(room_nid) <= tally.position:
+            return tally
         around = None
-        if not plan.by_facts and self._recent.after(room_nid, tally.position):
+        if not plan.by_facts:
             around = await around_of(await self._rooms.get(room_nid), self._events, ask.requester.user_id)
+            if self._tallies.get(room_nid, {}).get(user_nid) is not tally:
+                return None
         # From here on nothing is awaited: two answers may move the same tally.
+        self._tallies.move_to_end(room_nid)
+        reading = Reading(user_nid, ask.ignored, plan, around)
+        delta = self._delta(room_nid, tally.position, plan)
+        if delta is not None and tally.apply(delta, reading):
+            return tally
         events = self._recent.after(room_nid, tally.position)
-        if (
-            events is None
-            or tally.rules != rules
-            or self._tallies.get(room_nid, {}).get(user_nid) is not tally
-        ):
-            return None
-        if events and not tally.move(events, Reading(user_nid, ask.ignored, plan, around)):
+        if events is None or (events and not tally.move(events, reading)):
             self._drop(room_nid, user_nid)
             return None
-        self._tallies.move_to_end(room_nid)
         return tally
+
+    def _delta(self, room_nid: int, since: Position, plan: Plan) -> Delta | None:
+        """What is new in a room: the same for most of those who ask together. None if it must be told one by one."""
+        key = (room_nid, plan, since, self._recent.newest(room_nid))
+        if key not in self._deltas:
+            events = self._recent.after(room_nid, since)
+            self._deltas[key] = delta_of(events, plan) if events else None
+            if len(self._deltas) > MAX_DELTAS:
+                self._deltas.popitem(last=False)
+        return self._deltas[key]
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
         return {ReceiptEntry: self._read}
 
     def reset(self) -> None:
+        self._deltas.clear()
         self._tallies.clear()
         self._size = 0
 

@@ -29,6 +29,11 @@ class RecentEvents:
         self.resets = 0
         """How often entries were missed: what was known before says nothing any more."""
 
+    def newest(self, room_nid: int) -> Position:
+        """The room's newest event, here or gone; 0 if there was none since the process began."""
+        events = self._rooms.get(room_nid)
+        return events[-1].position if events else self._gone.get(room_nid, self._all_gone)
+
     def after(self, room_nid: int, position: Position) -> list[Written[EventEntry]] | None:
         """The room's events after a position, in order; None if they are not all here."""
         if position < self._gone.get(room_nid, self._all_gone):

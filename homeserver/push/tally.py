@@ -35,6 +35,37 @@ class Reading(NamedTuple):
     """For plans that look into events."""
 
 
+class Delta(NamedTuple):
+    """What a stretch of a room's events adds for whoever has this plan, and neither says anything in it nor is meant."""
+
+    counts: Sequence[tuple[str, Position, bool]]
+    """Thread, event, and whether it highlights: of each that notifies."""
+    others: frozenset[int]
+    """Users for whom it is something else."""
+    upto: Position
+
+
+def delta_of(events: Sequence[Written[EventEntry]], plan: Plan) -> Delta | None:
+    """None if it must be told event by event."""
+    counts: list[tuple[str, Position, bool]] = []
+    others: set[int] = set()
+    for position, entry in events:
+        stored = entry.stored
+        if entry.redacts is not None or stored.redaction is not None:
+            return None
+        others.update(change.user_nid for change in entry.changes if change.user_nid is not None)
+        if stored.flags & HIDDEN:
+            continue
+        others.add(stored.sender_nid)
+        others.update(stored.facts.mentions)
+        outcome = plan.by_fact(stored.facts.bits, mentioned=False)
+        if outcome is None:
+            return None
+        if outcome.notify:
+            counts.append((stored.facts.thread or MAIN, position, outcome.highlight))
+    return Delta(counts, frozenset(others), events[-1].position)
+
+
 class Tally:
     """Of one user in one room. Changed only by what the log says."""
 
@@ -60,6 +91,15 @@ class Tally:
         count[1] += events if highlight else 0
         count[2] = max(count[2], newest)
         self._members.clear()
+
+    def apply(self, delta: Delta, reading: Reading) -> bool:
+        """As `move`, if the stretch is the same for this user as for others; False if it is not."""
+        if reading.user_nid in delta.others or reading.ignored or self._reads_ahead():
+            return False
+        for thread, position, highlight in delta.counts:
+            self.add(thread, 1, position, highlight=highlight)
+        self.position = delta.upto
+        return True
 
     def move(self, events: Sequence[Written[EventEntry]], reading: Reading) -> bool:
         """Count the events that came after `position`, in order. False if it is stale now."""
@@ -88,6 +128,12 @@ class Tally:
                 self.add(facts.thread or MAIN, 1, position, highlight=outcome.highlight)
         self.position = events[-1].position
         return True
+
+    def _reads_ahead(self) -> bool:
+        """Whether receipts point at events that were not counted yet."""
+        if self._read and max(self._read.values()) <= self.position:
+            self._read.clear()
+        return bool(self._read)
 
     def _is_new(self, position: Position, stored: Stored, reading: Reading) -> bool:
         """Whether nothing says that the user has read it, or does not want to."""

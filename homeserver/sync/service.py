@@ -167,15 +167,12 @@ class SyncService:
         return await self._notifier.wait(requester.user_nid, seconds)
 
     async def _assemble(self, rooms: RoomsPart, parts: list[Part], ask: Ask) -> Iterator[bytes]:
-        nids = {
-            *rooms.join,
-            *rooms.leave,
-            *rooms.invite,
-            *rooms.knock,
-            *(nid for p in parts for nid in p.rooms),
-        }
-        # Whichever way a joined room comes into the answer, clients take missing counts of threads for none.
-        joined = {*rooms.join, *(nid for p in parts for nid in p.rooms)}
+        joined = set(rooms.join)
+        for part in parts:
+            joined.update(part.rooms)
+        names = await self._interning.rooms({*joined, *rooms.leave, *rooms.invite, *rooms.knock})
         if joined:
-            parts = [*parts, Part(rooms=await self._counts.of(ask, joined))]
-        return assemble(rooms, parts, await self._interning.rooms(nids), ask)
+            # Whichever way a joined room comes into the answer, clients take missing counts of threads for none.
+            counts = await self._counts.of(ask, {nid: names[nid] for nid in joined})
+            parts = [*parts, Part(rooms=counts)]
+        return assemble(rooms, parts, names, ask)

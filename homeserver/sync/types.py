@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from homeserver.events.filtering import Filter
+from homeserver.graph.interning import RoomName
 from homeserver.graph.room import Room
 from homeserver.log.entries import Entry, Position, Written
 from homeserver.rooms.memberships import Own
@@ -125,8 +126,8 @@ class Ignores(Protocol):
 class Counts(Protocol):
     """What a user has not read. spec: client-server-api/#receiving-notifications"""
 
-    async def of(self, ask: Ask, room_nids: Collection[int]) -> dict[int, dict[str, bytes]]:
-        """room_nid -> members of its section, for rooms the user is joined to."""
+    async def of(self, ask: Ask, rooms: Mapping[int, RoomName]) -> dict[int, dict[str, bytes]]:
+        """room_nid -> members of its section, for rooms (by number) the user is joined to."""
         ...
 
 

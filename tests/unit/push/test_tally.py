@@ -4,10 +4,10 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from homeserver.events.push_facts import MEMBER, MESSAGE, Facts
+from homeserver.events.push_facts import MEMBER, MESSAGE, ROOM_MENTION, Facts
 from homeserver.log.entries import Written
 from homeserver.push.plans import DEFAULT_PLAN
-from homeserver.push.tally import Reading, Tally
+from homeserver.push.tally import Reading, Tally, delta_of
 from homeserver.receipts.entries import UNTHREADED
 
 ME, OTHER = 1, 2
@@ -87,3 +87,20 @@ def test_a_redaction_makes_it_stale_if_anything_counts() -> None:
 def test_one_s_own_coming_and_going_makes_it_stale() -> None:
     change = SimpleNamespace(user_nid=ME)
     assert not Tally(0, None).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
+
+
+def test_a_stretch_that_is_the_same_for_many_is_applied_at_once() -> None:
+    """As event by event; but not for who said something in it, is meant, has read ahead or ignores somebody."""
+    events = [said(1), said(2, "$t"), said(3, bits=ROOM_MENTION | MESSAGE), said(4, by=9, mentions=(8,))]
+    delta = delta_of(events, DEFAULT_PLAN)
+    assert delta is not None
+    tally = Tally(0, None)
+    assert tally.apply(delta, READING)
+    assert (told(tally), tally.position) == (told(counted(*events)), 4)
+    for somebody in (OTHER, 9, 8):
+        assert not Tally(0, None).apply(delta, READING._replace(user_nid=somebody))
+    assert not Tally(0, None).apply(delta, READING._replace(ignored=frozenset({"@x:y"})))
+    ahead = Tally(0, None)
+    ahead.read("main", 2)
+    assert not ahead.apply(delta, READING)
+    assert delta_of([said(1), said(2, redacts=object())], DEFAULT_PLAN) is None
