@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr
 from homeserver.config.appservices import AppserviceSection
 from homeserver.config.auth import AuthSection
 from homeserver.config.base import Section
+from homeserver.config.calls import CallSection
 from homeserver.config.database import DatabaseSection
 from homeserver.config.federation import FederationSection
 from homeserver.config.limits import LimitsSection
@@ -63,6 +64,9 @@ class Config(Section):
 
     mail: MailSection | None = None
     """How mail is sent; without it, none is."""
+
+    calls: CallSection = CallSection()
+    """Voice and video calls."""
 
     appservices: AppserviceSection = AppserviceSection()
     """Bridges and bots that run beside the server."""

@@ -20,6 +20,7 @@ from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unknown
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, domain_of, is_room_alias, is_room_id
 from homeserver.rooms import store
 from homeserver.rooms.canonical_alias import CANONICAL_ALIAS, without
+from homeserver.rooms.permissions import Permissions
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -33,13 +34,15 @@ class AliasTaken(Unknown):
 class AliasService:
     """Aliases of this server; those of others come with federation."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(
         self,
         db: Database,
         graph: GraphWriter,
         rooms: Rooms,
         events: EventCache,
         interning: Interning,
+        *,
+        permissions: Permissions,
         server_name: ServerName,
     ) -> None:
         self._db = db
@@ -47,6 +50,7 @@ class AliasService:
         self._rooms = rooms
         self._events = events
         self._interning = interning
+        self._permissions = permissions
         self.server_name = server_name
 
     async def resolve(self, room_id_or_alias: str) -> RoomId:
@@ -72,6 +76,7 @@ class AliasService:
         self._check(alias)
         if domain_of(alias) != self.server_name:
             raise InvalidParam("roomAlias: not an alias of this server")
+        self._permissions.require_alias(requester)
         room = await self._rooms.by_id(room_id)
         if room is None:
             raise NotFound("There is no such room")

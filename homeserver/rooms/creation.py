@@ -29,6 +29,7 @@ from homeserver.matrix.errors import (
 )
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId, is_room_alias, is_user_id
 from homeserver.rooms import store
+from homeserver.rooms.permissions import Permissions
 from homeserver.rooms.ports import InvitePolicy, Profiles
 from homeserver.rooms.presets import PRESETS, Preset, power_levels
 from homeserver.runtime.clock import Entropy
@@ -76,6 +77,7 @@ class CreationService:
         invites: InvitePolicy,
         entropy: Entropy,
         *,
+        permissions: Permissions,
         server_name: ServerName,
         default_version: RoomVersion,
     ) -> None:
@@ -84,13 +86,15 @@ class CreationService:
         self._profiles = profiles
         self._invites = invites
         self._entropy = entropy
+        self._permissions = permissions
         self._server_name = server_name
         self._default_version = default_version
 
     async def create(self, requester: Requester, wish: CreateRoom) -> RoomId:
         """Make a room; all its events are committed together. Returns its id.
 
-        Raises `UnsupportedRoomVersion`, `RoomInUse`, `InvalidRoomState`, `InvalidParam`, `BadJson`, `InviteBlocked`.
+        Raises `UnsupportedRoomVersion`, `RoomInUse`, `InvalidRoomState`, `InvalidParam`, `BadJson`, `InviteBlocked`,
+        `Forbidden`.
         """
         version = self._version(wish)
         alias = self._alias(wish)
@@ -143,6 +147,11 @@ class CreationService:
 
     async def _check(self, requester: Requester, wish: CreateRoom, alias: RoomAlias | None) -> None:
         """Everything that can be known before the first event is built."""
+        self._permissions.require_create(requester)
+        if alias is not None:
+            self._permissions.require_alias(requester)
+        if wish.visibility == "public":
+            self._permissions.require_publish(requester)
         if wish.invite_3pid:
             raise Forbidden("invite_3pid: this server has no identity server to invite by")
         if len(wish.invite) > MAX_INVITES or len(wish.initial_state) > MAX_INITIAL_STATE:

@@ -16,6 +16,7 @@ from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.dehydrated import DehydratedFeature
+from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
@@ -38,6 +39,7 @@ class Features:
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
         self.rooms.bundles.ignore_with(self.account_data.ignores)
+        self.directory = DirectoryFeature(config, core, self.rooms)
         self.accounts.profiles.propagate_with(self.rooms.own)
         core.visibility.erase_with(self.accounts.erased)
         self.accounts.ending.leave_with(self.rooms.own)
@@ -92,6 +94,7 @@ class Features:
             self.accounts,
             self.account_data,
             self.rooms,
+            self.directory,
             self.ephemeral,
             self.presence,
             self.to_device,

@@ -15,6 +15,7 @@ from homeserver.rooms.membership import MembershipService
 from homeserver.rooms.membership_api import MembershipApi
 from homeserver.rooms.memberships import Memberships
 from homeserver.rooms.own_membership import OwnMembership
+from homeserver.rooms.permissions import Permissions
 from homeserver.rooms.ports import InvitePolicy, Profiles
 from homeserver.rooms.reading import ReadingService
 from homeserver.rooms.reading_api import AliasesApi, ReadingApi
@@ -33,8 +34,15 @@ class RoomsFeature:
         self.memberships = Memberships(core.db, core.tail)
         core.tail.attach(self.memberships)
         self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
+        self.permissions = Permissions(config.rooms)
         self.aliases = AliasService(
-            core.db, core.graph, core.rooms, core.events, core.interning, core.server_name
+            core.db,
+            core.graph,
+            core.rooms,
+            core.events,
+            core.interning,
+            permissions=self.permissions,
+            server_name=core.server_name,
         )
         self.creation = CreationService(
             core.graph,
@@ -42,6 +50,7 @@ class RoomsFeature:
             profiles,
             invites,
             core.entropy,
+            permissions=self.permissions,
             server_name=core.server_name,
             default_version=ROOM_VERSIONS[config.rooms.default_version],
         )

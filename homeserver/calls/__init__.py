@@ -1,0 +1,1 @@
+"""Voice and video calls, as far as the server has a part in them."""

@@ -1,0 +1,152 @@
+"""The list of published rooms: reading it, and putting rooms into it.
+
+spec: client-server-api/#published-room-directory (CHECKLIST DIR)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from homeserver.config.rooms import DirectorySection
+from homeserver.directory import store
+from homeserver.directory.types import Page, PublishedRoom, Wanted
+from homeserver.events.auth_rules.power import can_send
+from homeserver.events.event import Event, StateKey
+from homeserver.events.visibility import WORLD_READABLE
+from homeserver.graph.events import EventCache
+from homeserver.graph.room import Room
+from homeserver.graph.rooms import Rooms
+from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
+from homeserver.matrix.ids import RoomId
+from homeserver.rooms.permissions import Permissions
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+
+CREATE: Final = ("m.room.create", "")
+LEVELS: Final = ("m.room.power_levels", "")
+_SHOWN: Final[Sequence[StateKey]] = (
+    CREATE,
+    ("m.room.name", ""),
+    ("m.room.topic", ""),
+    ("m.room.avatar", ""),
+    ("m.room.canonical_alias", ""),
+    ("m.room.join_rules", ""),
+    ("m.room.history_visibility", ""),
+    ("m.room.guest_access", ""),
+)
+
+
+class RoomDirectory:
+    """One per process."""
+
+    def __init__(
+        self,
+        db: Database,
+        rooms: Rooms,
+        events: EventCache,
+        permissions: Permissions,
+        config: DirectorySection,
+    ) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._events = events
+        self._permissions = permissions
+        self._config = config
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def require_reader(self, requester: Requester | None) -> None:
+        """Raises `Forbidden`, `MissingToken` for who may not read the list."""
+        if self._config.read == "nobody":
+            raise Forbidden("The list of rooms is closed")
+        if self._config.read == "members" and requester is None:
+            raise MissingToken("The list of rooms is for people with an account here")
+
+    async def page(self, wanted: Wanted, start: int, limit: int) -> Page:
+        """Rooms from the `start`-th on, those with most members first."""
+        async with self._db.read() as tx:
+            nids = await store.list_published(tx, wanted.network)
+        rooms = await self._rooms.get_many(nids)
+        found = [shown for shown in await self._shown(list(rooms.values())) if _matches(shown, wanted)]
+        found.sort(key=lambda room: (-room.num_joined_members, room.room_id))
+        return Page(found[start : start + limit], start, len(found))
+
+    async def _shown(self, rooms: Sequence[Room]) -> list[PublishedRoom]:
+        events = await self._events.load(
+            {room.state[key] for room in rooms for key in _SHOWN if key in room.state}
+        )
+        return [
+            _publish(
+                room,
+                {
+                    key[0]: events[room.state[key]].event
+                    for key in _SHOWN
+                    if key in room.state and room.state[key] in events
+                },
+            )
+            for room in rooms
+        ]
+
+    # --- changing ------------------------------------------------------------------------------------------------
+
+    async def is_published(self, room_id: RoomId) -> bool:
+        """Raises `NotFound`."""
+        room = await self._known(room_id)
+        async with self._db.read() as tx:
+            return await store.is_published(tx, room.name.nid)
+
+    async def set_published(self, requester: Requester, room_id: RoomId, *, published: bool) -> None:
+        """Put a room into the list, or take it out. Raises `NotFound`, `Forbidden`."""
+        room = await self._known(room_id)
+        if published:
+            self._permissions.require_publish(requester)
+        if not requester.is_admin and not await self._may_manage(requester, room):
+            raise Forbidden("Only who may name the room's addresses may do this")
+        async with self._db.transaction() as tx:
+            await (store.publish if published else store.unpublish)(tx, room.name.nid)
+
+    async def _known(self, room_id: RoomId) -> Room:
+        room = await self._rooms.by_id(room_id)
+        if room is None:
+            raise NotFound("There is no such room")
+        return room
+
+    async def _may_manage(self, requester: Requester, room: Room) -> bool:
+        keys: list[StateKey] = [CREATE, LEVELS, ("m.room.member", requester.user_id)]
+        loaded = await self._events.load([room.state[key] for key in keys if key in room.state])
+        state = {stored.event.key: stored.event for stored in loaded.values() if stored.event.key}
+        member = state.get(keys[2])
+        return (
+            member is not None
+            and member.membership == "join"
+            and can_send(state, requester.user_id, "m.room.canonical_alias", room.name.version, is_state=True)
+        )
+
+
+def _publish(room: Room, state: dict[str, Event]) -> PublishedRoom:
+    def text(kind: str, key: str) -> str | None:
+        value: Any = state[kind].content.get(key) if kind in state else None
+        return value if isinstance(value, str) and value else None
+
+    return PublishedRoom(
+        room_id=room.name.room_id,
+        num_joined_members=room.joined_count,
+        world_readable=text("m.room.history_visibility", "history_visibility") == WORLD_READABLE,
+        guest_can_join=text("m.room.guest_access", "guest_access") == "can_join",
+        join_rule=text("m.room.join_rules", "join_rule") or "invite",
+        name=text("m.room.name", "name"),
+        topic=text("m.room.topic", "topic"),
+        avatar_url=text("m.room.avatar", "url"),
+        canonical_alias=text("m.room.canonical_alias", "alias"),
+        room_type=text("m.room.create", "type"),
+    )
+
+
+def _matches(room: PublishedRoom, wanted: Wanted) -> bool:
+    if wanted.types is not None and room.room_type not in wanted.types:
+        return False
+    term = wanted.term.casefold()
+    return not term or any(
+        term in text.casefold() for text in (room.name, room.topic, room.canonical_alias) if text
+    )

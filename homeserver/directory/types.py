@@ -1,0 +1,52 @@
+"""A room in the list, and who asks for which of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from homeserver.matrix.ids import RoomId, UserId
+
+
+class PublishedRoom(msgspec.Struct, omit_defaults=True):
+    """spec: definitions/public_rooms_chunk."""
+
+    room_id: RoomId
+    num_joined_members: int
+    world_readable: bool
+    guest_can_join: bool
+    join_rule: str
+    name: str | None = None
+    topic: str | None = None
+    avatar_url: str | None = None
+    canonical_alias: str | None = None
+    room_type: str | None = None
+
+
+class Wanted(NamedTuple):
+    """Which rooms of the list."""
+
+    term: str = ""
+    """In the name, topic or alias, whatever the case; empty: all."""
+    types: frozenset[str | None] | None = None
+    """Types of rooms, None among them for rooms without one; None: all."""
+    network: str | None = ""
+    """Of a bridge, '' for this server's own list; None: all."""
+
+
+class Page(NamedTuple):
+    """A page of the list."""
+
+    rooms: list[PublishedRoom]
+    start: int
+    """How many come before it."""
+    total: int
+
+
+class FoundUser(msgspec.Struct, omit_defaults=True):
+    """spec: op:searchUserDirectory."""
+
+    user_id: UserId
+    display_name: str | None = None
+    avatar_url: str | None = None

@@ -1,0 +1,32 @@
+"""Finding rooms and people, and calls: put together."""
+
+from __future__ import annotations
+
+from homeserver.calls.api import CallsApi
+from homeserver.config import Config
+from homeserver.directory.api import DirectoryApi
+from homeserver.directory.networks_api import NetworksApi
+from homeserver.directory.people import PeopleSearch
+from homeserver.directory.service import RoomDirectory
+from homeserver.wiring.core import Core
+from homeserver.wiring.rooms import RoomsFeature
+
+
+class DirectoryFeature:
+    """Services and endpoints."""
+
+    def __init__(self, config: Config, core: Core, rooms: RoomsFeature) -> None:
+        self._config = config
+        self._core = core
+        self.rooms = RoomDirectory(
+            core.db, core.rooms, core.events, rooms.permissions, config.rooms.directory
+        )
+        self.people = PeopleSearch(core.db, config.rooms.directory)
+
+    def apis(self) -> list[object]:
+        """Endpoints."""
+        return [
+            DirectoryApi(self.rooms, self.people, self._core.server_name),
+            NetworksApi(),
+            CallsApi(self._config.calls.turn, self._core.clock),
+        ]

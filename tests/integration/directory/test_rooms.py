@@ -1,0 +1,133 @@
+"""The list of published rooms, who may fill and read it, who may make rooms at all."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.server import Server
+from tests.support.user import User
+
+LIST, ROOM = "/publicRooms", "/directory/list/room/{}"
+
+
+async def listed(user: User, **body: Any) -> list[dict[str, Any]]:
+    return list((await user.post(LIST, json=body))["chunk"])
+
+
+async def test_a_published_room_is_shown_as_it_is(fresh_server: Server) -> None:
+    alice, bob = await fresh_server.register("alice"), await fresh_server.register("bob")
+    room = await alice.create_room(
+        visibility="public", preset="public_chat", room_alias_name="tea", name="Tea", topic="Leaves"
+    )
+    await alice.put_state(room, "m.room.avatar", {"url": "mxc://localhost/abc"})
+    await bob.join(room)
+    await alice.create_room(name="Secret")
+    [shown] = await listed(bob)
+    assert shown == {
+        "room_id": room,
+        "num_joined_members": 2,
+        "world_readable": False,
+        "guest_can_join": False,
+        "join_rule": "public",
+        "name": "Tea",
+        "topic": "Leaves",
+        "avatar_url": "mxc://localhost/abc",
+        "canonical_alias": "#tea:localhost",
+    }
+    assert (await fresh_server.client.get(LIST))["chunk"] == [shown]
+
+
+async def test_rooms_are_put_into_the_list_and_taken_out_by_who_may_name_them(server: Server) -> None:
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat", name=f"Room of {alice.localpart}")
+    await bob.join(room)
+    assert await bob.get(ROOM, room) == {"visibility": "private"}
+    await bob.put(ROOM, room, json={"visibility": "public"}, expect=(403, "M_FORBIDDEN"))
+    await alice.put(ROOM, room, json={})
+    assert await server.client.get(ROOM, room) == {"visibility": "public"}
+    wanted = {"filter": {"generic_search_term": alice.localpart}}
+    assert [shown["room_id"] for shown in await listed(bob, **wanted)] == [room]
+    await bob.put(ROOM, room, json={"visibility": "private"}, expect=(403, "M_FORBIDDEN"))
+    await alice.put(ROOM, room, json={"visibility": "private"})
+    assert await listed(bob, **wanted) == []
+    await alice.put(ROOM, "!nothing:localhost", json={}, expect=(404, "M_NOT_FOUND"))
+    await alice.get(ROOM, "!nothing:localhost", expect=(404, "M_NOT_FOUND"))
+    await alice.put(ROOM, room, json={"visibility": "x"}, expect=(400, "M_INVALID_PARAM"))
+
+
+async def test_the_list_is_searched_by_words_and_types(fresh_server: Server) -> None:
+    alice = await fresh_server.register("alice")
+
+    async def make(**wish: Any) -> str:
+        return await alice.create_room(visibility="public", **wish)
+
+    tea, space = await make(name="Green TEA"), await make(topic="tea", creation_content={"type": "m.space"})
+    alias, other = await make(room_alias_name="teapot"), await make(name="Coffee")
+
+    async def found(**wanted: Any) -> set[str]:
+        return {shown["room_id"] for shown in await listed(alice, filter=wanted)}
+
+    assert await found(generic_search_term="tea") == {tea, space, alias}
+    assert await found(generic_search_term="tea", room_types=["m.space"]) == {space}
+    assert await found(room_types=[None]) == {tea, alias, other}
+    assert await found(room_types=[]) == set()
+    assert await found() == {tea, space, alias, other}
+    [shown] = await listed(alice, filter={"room_types": ["m.space"]})
+    assert shown["room_type"] == "m.space"
+
+
+async def test_the_list_comes_in_pages_the_largest_rooms_first(fresh_server: Server) -> None:
+    alice, bob = await fresh_server.register("alice"), await fresh_server.register("bob")
+    rooms = [await alice.create_room(visibility="public") for _ in range(5)]
+    await bob.join(rooms[3])
+    seen: list[str] = []
+    token = None
+    while True:
+        page = await alice.get(LIST, params={"limit": 2, "since": token})
+        seen += [shown["room_id"] for shown in page["chunk"]]
+        assert page["total_room_count_estimate"] == 5
+        assert ("prev_batch" in page) is (token is not None)
+        token = page.get("next_batch")
+        if token is None:
+            break
+    assert seen[0] == rooms[3]
+    assert sorted(seen) == sorted(rooms)
+    back = await alice.get(LIST, params={"limit": 2, "since": page["prev_batch"]})
+    assert [shown["room_id"] for shown in back["chunk"]] == seen[2:4]
+    await alice.get(LIST, params={"since": "nonsense"}, expect=(400, "M_INVALID_PARAM"))
+    await alice.get(LIST, params={"server": "elsewhere.example"}, expect=(404, "M_NOT_FOUND"))
+
+
+@pytest.mark.parametrize(
+    ("read", "anonymous", "member"), [("everybody", 200, 200), ("members", 401, 200), ("nobody", 403, 403)]
+)
+async def test_who_may_read_the_list(start_server: Any, read: str, anonymous: int, member: int) -> None:
+    server = await start_server(rooms={"directory": {"read": read}})
+    alice = await server.register("alice")
+    await server.client.get(LIST, expect=anonymous)
+    await alice.get(LIST, expect=member)
+    await alice.post(LIST, json={}, expect=member)
+
+
+async def test_what_only_administrators_may_do(start_server: Any) -> None:
+    server = await start_server(
+        rooms={"create": "admins", "alias_create": "admins", "directory": {"publish": "admins"}}
+    )
+    admin, alice = await server.register("admin"), await server.register("alice")
+    accounts = server.app.features.accounts.accounts
+    await accounts.set_flags((await accounts.find(admin.user_id)).user_nid, is_admin=True)
+    room = await admin.create_room(visibility="public", room_alias_name="room", preset="public_chat")
+    await alice.join(room)
+    await admin.put_state(room, "m.room.power_levels", {"users": {alice.user_id: 100}})
+    await alice.create_room(expect=(403, "M_FORBIDDEN"))
+    alias = {"room_id": room}
+    await alice.put("/directory/room/{}", "#x:localhost", json=alias, expect=(403, "M_FORBIDDEN"))
+    await alice.put(ROOM, room, json={"visibility": "private"})
+    await alice.put(ROOM, room, json={"visibility": "public"}, expect=(403, "M_FORBIDDEN"))
+
+
+async def test_nobody_publishes_where_nobody_may(start_server: Any) -> None:
+    server = await start_server(rooms={"directory": {"publish": "nobody"}})
+    alice = await server.register("alice")
+    await alice.create_room(visibility="public", expect=(403, "M_FORBIDDEN"))
+    await alice.create_room(preset="public_chat")
