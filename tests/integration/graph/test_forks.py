@@ -13,7 +13,7 @@ from homeserver.graph.frontier import MERGE_ABOVE
 from homeserver.graph.refs import REJECTED
 from homeserver.graph.stored import Stored
 from homeserver.matrix.ids import RoomId, UserId
-from tests.support.forks import Elsewhere, state_of
+from tests.support.forks import Elsewhere, Fork, receive, state_of
 from tests.support.graph import Process, process
 from tests.support.postgres import Postgres
 
@@ -117,6 +117,34 @@ async def test_what_is_not_allowed_is_kept_as_rejected_and_changes_nothing(
         answer = await here.sync(alice)
         shown = answer["rooms"]["join"][room_id]["timeline"]["events"]
         assert event.event_id not in [each["event_id"] for each in shown]
+
+
+async def test_state_08_what_rests_on_a_rejected_event_never_becomes_state(
+    database: str, tmp_path: Path
+) -> None:
+    """STATE-08, EVT-08: eve gives herself power, and uses it on a branch that grows longer than ours."""
+    async with process(database, tmp_path) as here:
+        alice, eve = await here.user("alice"), await here.user("eve")
+        room_id = await here.room(alice, preset="public_chat")
+        await here.rooms.membership.join(eve, room_id)
+        before = await _by_ids(here, room_id)
+        fork = await Fork.of(here, room_id)
+        ours, hers = fork.branch(), fork.branch()
+        levels = dict(hers.state["m.room.power_levels", ""].content)
+        coup = hers.says(
+            eve.user_id, "m.room.power_levels", "", {**levels, "users": {**levels["users"], eve.user_id: 100}}
+        )
+        named = hers.says(eve.user_id, "m.room.name", "", {"name": "eve's"})
+        topic = hers.says(eve.user_id, "m.room.topic", "", {"topic": "eve's too"})
+        assert coup.event_id in named.auth_event_ids
+        for stored in await receive(here, *hers.events):
+            assert stored.flags & REJECTED
+        ours_named = ours.says(alice.user_id, "m.room.name", "", {"name": "ours"})
+        await receive(here, ours_named)
+        # Somebody's event joins both branches: what was rejected is not in the state after them either.
+        join = ours.says(alice.user_id, "m.room.message", None, {"body": "both", "msgtype": "m.text"}, topic)
+        await receive(here, join)
+        assert await _by_ids(here, room_id) == {**before, ("m.room.name", ""): ours_named.event_id}
 
 
 async def test_many_branches_meet_in_one_event_after_another(database: str, tmp_path: Path) -> None:

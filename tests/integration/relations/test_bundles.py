@@ -133,7 +133,7 @@ async def test_children_that_a_reader_does_not_want_are_left_out(server: Server)
 
 
 async def test_redacted_children_are_left_out(server: Server) -> None:
-    """REL-03."""
+    """REL-03, RED-07."""
     room, alice, bob = await pair(server)
     original = await alice.send(room, "original")
     first = await reply(bob, room, original, "first")
