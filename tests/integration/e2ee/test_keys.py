@@ -327,6 +327,26 @@ async def test_malformed_device_keys_are_refused(server: Server, change: dict[st
     assert (await query(alice, alice))["device_keys"][alice.user_id] == {}
 
 
+@pytest.mark.parametrize(
+    "value", [2**53, -(2**63), 2**64 - 1, 2**80, 1.5, 1e300, -0.0, "é\0\U0001f511", [[[]]] * 3]
+)
+async def test_whatever_else_stands_in_a_key_comes_back_as_it_was(server: Server, value: Any) -> None:
+    """E2E-05: or it is refused; it never is a fault of the server, and nobody is given something else."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    crypto = DeviceCrypto(alice)
+    name, key = f"{ONE_TIME}:X", {**crypto.signed_key(), "org.example": value}
+    keys = {**crypto.device_keys(), "org.example": value}
+    answer = await alice.exchange(
+        "POST", "/keys/upload", json={"device_keys": keys, "one_time_keys": {name: key}}
+    )
+    if answer.status == 200:
+        assert await claim(bob, alice) == (name, key)
+        assert (await query(bob, alice))["device_keys"][alice.user_id] == {alice.device_id: keys}
+    else:
+        assert answer.status == 400
+        assert await claim(bob, alice) is None
+
+
 @pytest.mark.parametrize("path", ["/keys/claim", "/keys/query"])
 async def test_strange_names_in_questions_are_no_fault_of_the_server(server: Server, path: str) -> None:
     """E2E-03, E2E-05: NUL cannot be a part of anything stored; it names nothing."""
