@@ -38,12 +38,7 @@ class Features:
         self.accounts = AccountsFeature(config, core, limiter)
         self.account_data = AccountDataFeature(core)
         self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
-        self.rooms.bundles.ignore_with(self.account_data.ignores)
         self.directory = DirectoryFeature(config, core, self.rooms)
-        self.accounts.profiles.propagate_with(self.rooms.own)
-        core.visibility.erase_with(self.accounts.erased)
-        self.accounts.ending.leave_with(self.rooms.own)
-        self.accounts.registration.join_with(self.rooms.autojoin)
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         self.to_device = ToDeviceFeature(config, core, self.accounts.devices)
@@ -52,7 +47,6 @@ class Features:
         self.notifications = NotificationsFeature(
             core, self.push, self.rooms.memberships, self.account_data.ignores
         )
-        self.rooms.successors.copy_with(self.account_data.service, self.push.rules)
         self.relations = RelationsFeature(core, self.rooms)
         self.key_backup = KeyBackupFeature(core)
         self.e2ee = E2eeFeature(core, self.accounts, self.rooms)
@@ -74,16 +68,27 @@ class Features:
             self.push.counts,
             self.account_data.service,
         )
-        self.accounts.ending.forget_with(
-            self.account_data.service,
+        self._connect()
+        self.authenticator = self.accounts.authenticator
+        figures.register(self.http_metrics)
+        figures.register(Gauges(self._gauges()))
+
+    def _connect(self) -> None:
+        """What features need of others that are above or beside them."""
+        accounts, rooms, data = self.accounts, self.rooms, self.account_data
+        accounts.profiles.propagate_with(rooms.own)
+        accounts.registration.join_with(rooms.autojoin)
+        accounts.ending.leave_with(rooms.own)
+        accounts.ending.forget_with(
+            data.service,
             self.push.rules,
             self.sync.filters,
             self.key_backup.service,
             self.e2ee.cross_signing,
         )
-        self.authenticator = self.accounts.authenticator
-        figures.register(self.http_metrics)
-        figures.register(Gauges(self._gauges()))
+        self._core.visibility.erase_with(accounts.erased)
+        rooms.bundles.ignore_with(data.ignores)
+        rooms.successors.copy_with(data.service, self.push.rules)
 
     def apis(self) -> list[object]:
         """Objects that declare endpoints."""

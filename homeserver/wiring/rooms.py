@@ -61,6 +61,10 @@ class RoomsFeature:
         self.upgrades = UpgradeService(
             core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name
         )
+        self._own_and_sending(config, core)
+        self._reading(core)
+
+    def _own_and_sending(self, config: Config, core: Core) -> None:
         self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
         self.autojoin = AutoJoin(
             self.aliases, self.membership, core.interning, config.registration.autojoin_rooms
@@ -74,6 +78,8 @@ class RoomsFeature:
             core.transactions,
             AliasCheck(core.db, core.events),
         )
+
+    def _reading(self, core: Core) -> None:
         self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, core.clock)
         self.reading = ReadingService(
             core.db,

@@ -44,8 +44,7 @@ class ThreepidsFeature:
 
     def apis(self, uia: Uia) -> list[object]:
         """Endpoints."""
-        pages = [] if self.mail is None else [ConfirmationPage(self.validation)]
-        return [ThreepidsApi(self.service, self.validation, uia), *pages]
+        return [ThreepidsApi(self.service, self.validation, uia), ConfirmationPage(self.validation)]
 
     def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Background work; runs until cancelled."""
