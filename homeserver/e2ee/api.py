@@ -5,6 +5,7 @@ spec: client-server-api/#key-management-api, #cross-signing
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -17,8 +18,9 @@ from homeserver.e2ee.query import KeyQueries
 from homeserver.e2ee.signatures import SignatureService
 from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING
 from homeserver.e2ee.tracking import DeviceTracking
+from homeserver.log.entries import Conflict
 from homeserver.log.tail import Tail
-from homeserver.matrix.errors import InvalidParam
+from homeserver.matrix.errors import InvalidParam, Unavailable
 from homeserver.matrix.tokens import parse_token
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, Query, endpoint
@@ -28,6 +30,7 @@ from homeserver.web.response import RawJson
 KEYS = "/_matrix/client/{v}/keys"
 UNSTABLE = "/_matrix/client/unstable/keys"
 MAX_BODY = 8 * 2**20
+MAX_TRIES = 3
 
 
 class UploadBody(msgspec.Struct):
@@ -179,15 +182,19 @@ class KeysApi:
             SELF_SIGNING: body.self_signing_key,
             USER_SIGNING: body.user_signing_key,
         }
-        plan = await self._cross_signing.check(requester, keys)
-        proof = NOTHING_PROVED
-        # spec: #post_matrixclientv3keysdevice_signingupload: none for appservices (1.17), the first key, no change (1.11)
-        if plan.needs_proof and requester.appservice_id is None:
-            proof = await self._uia.require(
-                uia_request("uploadCrossSigningKeys", requester, info), [[PASSWORD]]
-            )
-        await self._cross_signing.upload(requester, plan)
-        await self._uia.forget(proof)
+        for _ in range(MAX_TRIES):
+            plan = await self._cross_signing.check(requester, keys)
+            proof = NOTHING_PROVED
+            # spec: #post_matrixclientv3keysdevice_signingupload: none for appservices (1.17), the first key, no change (1.11)
+            if plan.needs_proof and requester.appservice_id is None:
+                proof = await self._uia.require(
+                    uia_request("uploadCrossSigningKeys", requester, info), [[PASSWORD]]
+                )
+            with contextlib.suppress(Conflict):  # other keys came meanwhile: these may need a proof now
+                await self._cross_signing.upload(requester, plan)
+                await self._uia.forget(proof)
+                return
+        raise Unavailable("Other keys are being uploaded at this moment, try again")
 
     @endpoint(
         "uploadCrossSigningSignatures",

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from psycopg.errors import NotNullViolation
+
 from homeserver.e2ee import signing_store, store
 from homeserver.e2ee.entries import DeviceListEntry
 from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING, SigningRow
-from homeserver.log.entries import Written
+from homeserver.log.entries import Conflict, Written
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import base64, canonical_json
 from homeserver.matrix.errors import (
@@ -44,6 +46,8 @@ class Plan(NamedTuple):
     """What is new; empty: nothing changes."""
     needs_proof: bool
     """Whether the user must prove who they are: a master key exists, and keys change."""
+    master: str | None
+    """The master key there was."""
 
 
 class CrossSigningService:
@@ -83,7 +87,8 @@ class CrossSigningService:
         new = [row for row in rows if stored.get(row.usage) is None or stored[row.usage].key != row.key]
         until_ms = replaceable.result[0] if replaceable.result else None
         free = until_ms is not None and self._clock.now_ms() < until_ms
-        return Plan(new, MASTER in stored and bool(new) and not free)
+        before = stored[MASTER].public_key if MASTER in stored else None
+        return Plan(new, before is not None and bool(new) and not free, before)
 
     async def let_replace(self, user_nid: int) -> int:
         """Let a user replace their keys without proof, once and soon: an administrator's act. Until when, in Unix
@@ -96,7 +101,7 @@ class CrossSigningService:
         return until_ms
 
     async def upload(self, requester: Requester, plan: Plan) -> None:
-        """Store what `check` let through."""
+        """Store what `check` let through. Raises `Conflict`: the user has another master key by now; check again."""
         if not plan.rows:
             return
         own_only = all(row.usage == USER_SIGNING for row in plan.rows)
@@ -104,9 +109,13 @@ class CrossSigningService:
         entry = DeviceListEntry(me, requester.user_id, me if own_only else None)
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            signing_store.require_master(batch, me, plan.master)
             signing_store.upsert_signing_keys(batch, plan.rows)
 
-        await self._log.append(entry, alongside=write)
+        try:
+            await self._log.append(entry, alongside=write)
+        except NotNullViolation:
+            raise Conflict from None
 
     async def reset(self, user_nid: int, user_id: UserId) -> None:
         """Remove all cross-signing keys of a user and the signatures made with them: an administrator's act."""

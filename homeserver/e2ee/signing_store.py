@@ -40,6 +40,18 @@ def find_signing_keys(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[S
     )
 
 
+def require_master(batch: Pipeline, user_nid: int, public_key: str | None) -> None:
+    """Fails with `psycopg.errors.NotNullViolation` if the user has another master key by now; None: if there is one."""
+    batch.execute(
+        """
+        UPDATE cross_signing_keys SET public_key = CASE WHEN public_key = %(key)s THEN public_key END
+        WHERE user_nid = %(user)s AND usage = 1
+        """,
+        user=user_nid,
+        key=public_key,
+    )
+
+
 def upsert_signing_keys(batch: Pipeline, rows: Sequence[SigningRow]) -> None:
     batch.execute(
         """

@@ -1,5 +1,6 @@
 """Cross-signing keys and signatures: CHECKLIST E2E-06 to E2E-10."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -40,6 +41,22 @@ async def test_the_first_keys_need_no_proof_the_same_again_neither_others_do(ser
     assert (await query(alice, alice))["master_keys"] == {alice.user_id: first.key("master")}
     await alice.post(SIGNING, json={**other.body(), "auth": proof(alice, question["session"])})
     assert (await query(alice, alice))["master_keys"] == {alice.user_id: other.key("master")}
+
+
+async def test_of_first_keys_uploaded_at_once_one_is_first_and_the_others_need_proof(
+    two_servers_processes: Server,
+) -> None:
+    """E2E-07, E2E-08: and what is stored belongs together."""
+    alice = await two_servers_processes.register("alice")
+    sets = [Identity(alice) for _ in range(6)]
+    answers = await asyncio.gather(
+        *(alice.exchange("POST", SIGNING, json=keys.body(), expect=None) for keys in sets)
+    )
+    assert sorted(answer.status for answer in answers) == [200, *[401] * 5]
+    [first] = [keys for keys, answer in zip(sets, answers, strict=True) if answer.status == 200]
+    found = await query(alice, alice)
+    for usage in ("master", "self_signing", "user_signing"):
+        assert found[f"{usage}_keys"] == {alice.user_id: first.key(usage)}
 
 
 async def test_an_administrator_lets_a_user_replace_their_keys_without_proof(fresh_server: Server) -> None:

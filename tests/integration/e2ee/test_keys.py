@@ -336,9 +336,8 @@ async def test_whatever_else_stands_in_a_key_comes_back_as_it_was(server: Server
     crypto = DeviceCrypto(alice)
     name, key = f"{ONE_TIME}:X", {**crypto.signed_key(), "org.example": value}
     keys = {**crypto.device_keys(), "org.example": value}
-    answer = await alice.exchange(
-        "POST", "/keys/upload", json={"device_keys": keys, "one_time_keys": {name: key}}
-    )
+    body = {"device_keys": keys, "one_time_keys": {name: key}}
+    answer = await alice.exchange("POST", "/keys/upload", json=body, expect=None)
     if answer.status == 200:
         assert await claim(bob, alice) == (name, key)
         assert (await query(bob, alice))["device_keys"][alice.user_id] == {alice.device_id: keys}
