@@ -10,7 +10,7 @@ from typing import Any
 
 from homeserver.events.auth_rules.power import can_act
 from homeserver.events.builder import EventDraft
-from homeserver.graph.append import GraphWriter, Send
+from homeserver.graph.append import GraphWriter, Plan, Send
 from homeserver.graph.events import EventCache
 from homeserver.graph.head import Head
 from homeserver.graph.refs import BAN, LEAVE
@@ -41,7 +41,10 @@ class MembershipService:
         profiles: Profiles,
         invites: InvitePolicy,
         successors: Successors,
+        *,
+        forget_on_leave: bool = False,
     ) -> None:
+        """`forget_on_leave`: whoever leaves, is removed or banned has forgotten the room (CAP-04)."""
         self._graph = graph
         self._log = log
         self._rooms = rooms
@@ -49,6 +52,7 @@ class MembershipService:
         self._profiles = profiles
         self._invites = invites
         self._successors = successors
+        self._forget_on_leave = forget_on_leave
         self._restricted = RestrictedJoins(rooms, events)
 
     async def invite(
@@ -124,7 +128,7 @@ class MembershipService:
                 raise Forbidden("You are not in this room")
             return [_member(requester.user_id, requester.user_id, "leave", reason)]
 
-        await self._graph.append(room.name.nid, plan)
+        await self._end_stay(room, plan)
 
     async def kick(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
@@ -138,7 +142,7 @@ class MembershipService:
                 raise Forbidden("The user is not in this room")
             return [_member(requester.user_id, target, "leave", reason)]
 
-        await self._graph.append(room.name.nid, plan)
+        await self._end_stay(room, plan)
 
     async def ban(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
@@ -152,7 +156,7 @@ class MembershipService:
                 return []
             return [_member(requester.user_id, target, "ban", reason)]
 
-        await self._graph.append(room.name.nid, plan)
+        await self._end_stay(room, plan)
 
     async def unban(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
@@ -181,6 +185,19 @@ class MembershipService:
             raise Unknown("Leave the room before forgetting it")
         entry = ForgetEntry(requester.user_nid, room.name.nid, member.event_nid)
         await self._log.append(entry)
+
+    async def _end_stay(self, room: Room, plan: Plan) -> None:
+        written = await self._graph.append(room.name.nid, plan)
+        if not self._forget_on_leave:
+            return
+        members = [room.members.get(UserId(stored.event.state_key or "")) for stored in written]
+        entries = [
+            ForgetEntry(member.user_nid, room.name.nid, member.event_nid)
+            for member in members
+            if member is not None and member.local and member.membership in (LEAVE, BAN)
+        ]
+        if entries:
+            await self._log.append(*entries)
 
     def invitee(self, user_id: UserId | None) -> UserId:
         """Whom an invite names. Raises `Forbidden` for addresses: there is no identity server to ask."""

@@ -56,7 +56,14 @@ class RoomsFeature:
         )
         self.successors = Successors(self.memberships, core.events, core.interning)
         self.membership = MembershipService(
-            core.graph, core.log, core.rooms, core.events, profiles, invites, self.successors
+            core.graph,
+            core.log,
+            core.rooms,
+            core.events,
+            profiles,
+            invites,
+            self.successors,
+            forget_on_leave=config.rooms.forget_on_leave,
         )
         self.upgrades = UpgradeService(
             core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name

@@ -57,8 +57,8 @@ class Classifier:
                 joined.add(room)
                 if initial or (room in changed and before.get(room) != JOIN):
                     new.add(room)
-            elif own.forgotten:
-                continue
+            elif own.forgotten and (initial or room not in changed):
+                continue  # but that it was left is told to every device, also if it was forgotten before they asked
             elif own.membership in (LEAVE, BAN):
                 # spec: op:sync: in an initial sync only with include_leave (SYNC-14)
                 if (initial and ask.filter.room.include_leave) or room in changed:

@@ -34,6 +34,22 @@ async def test_members_of_an_allowed_room_may_join(server: Server, version: str)
     await bob.join(room, expect=(403, "M_FORBIDDEN"))
 
 
+async def test_servers_to_ask_may_be_named_and_are_not_needed_here(server: Server) -> None:
+    """ROOM-15: as far as it goes without other servers; `server_name` is what it was called before 1.14."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    knocking = await alice.create_room(
+        initial_state=[{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}]
+    )
+    elsewhere = ["elsewhere.example", "other.example"]
+    await bob.join(room, via=elsewhere)
+    await bob.post("/knock/{}", knocking, json={}, params={"via": elsewhere, "server_name": elsewhere})
+    unknown = {"json": {}, "params": {"via": elsewhere}, "expect": (404, "M_NOT_FOUND")}
+    await bob.post("/join/{}", "!unknown:elsewhere.example", **unknown)
+    await bob.post("/knock/{}", "!unknown:elsewhere.example", **unknown)
+    await bob.post("/join/{}", "#unknown:elsewhere.example", **unknown)
+
+
 @pytest.mark.parametrize("version", ["10", "12"])
 async def test_knock_restricted_allows_both_ways(server: Server, version: str) -> None:
     """JOIN-03."""

@@ -1,5 +1,7 @@
 """What those who have left may still read, and those who never were in may not: CHECKLIST section 8 and 20."""
 
+from typing import Any
+
 import pytest
 
 from tests.support.server import Server
@@ -220,3 +222,48 @@ async def test_who_turns_an_invite_down_sees_that_they_did(server: Server, visib
     left = (await bob.sync())["rooms"]["leave"][room]
     own = [e for e in left["timeline"]["events"] if e.get("state_key") == bob.user_id]
     assert [e["content"]["membership"] for e in own][-1] == "leave"
+
+
+async def test_a_room_that_was_forgotten_at_once_is_left_on_every_device(server: Server) -> None:
+    """ROOM-17, SYNC-14: whoever asks later would show it for ever."""
+    alice = await server.register("alice")
+    phone = await alice.new_device()
+    room = await alice.create_room()
+    await phone.sync()
+    await alice.leave(room)
+    await alice.post("/rooms/{}/forget", room)
+    assert room in (await phone.sync())["rooms"]["leave"]
+    assert room not in (await phone.sync()).get("rooms", {}).get("leave", {})
+    assert room not in (await phone.sync(since=None)).get("rooms", {}).get("leave", {})
+
+
+async def test_where_leaving_is_forgetting_the_server_forgets_by_itself(start_server: Any) -> None:
+    """CAP-04: leaving, being removed, being banned."""
+    server = await start_server(rooms={"forget_on_leave": True})
+    alice, bob = await server.register("alice"), await server.register("bob")
+    capabilities = (await alice.get("/capabilities"))["capabilities"]
+    assert capabilities["m.forget_forced_upon_leave"] == {"enabled": True}
+    rooms = [await alice.create_room(preset="public_chat") for _ in range(3)]
+    for room in rooms:
+        await bob.join(room)
+    await bob.sync()
+    await bob.leave(rooms[0])
+    await alice.kick(rooms[1], bob)
+    await alice.ban(rooms[2], bob)
+    assert sorted((await bob.sync())["rooms"]["leave"]) == sorted(rooms)
+    for room in rooms:
+        await bob.messages(room, expect=(403, "M_FORBIDDEN"))
+    include = {"room": {"include_leave": True}}
+    assert not (await bob.sync(since=None, filter=include)).get("rooms", {}).get("leave")
+    await bob.join(rooms[0])
+    assert (await bob.messages(rooms[0]))["chunk"]
+
+
+async def test_elsewhere_leaving_is_not_forgetting(server: Server) -> None:
+    """CAP-04."""
+    alice = await server.register("alice")
+    capabilities = (await alice.get("/capabilities"))["capabilities"]
+    assert capabilities["m.forget_forced_upon_leave"] == {"enabled": False}
+    room = await alice.create_room()
+    await alice.leave(room)
+    assert (await alice.messages(room))["chunk"]
