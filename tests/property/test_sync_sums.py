@@ -334,6 +334,7 @@ async def test_with_state_after_the_sum_holds_where_branches_meet(
                 for name, room in client.rooms.items():
                     room.state = {key: at for key, at in room.state.items() if key in fresh.rooms[name].state}
                     assert room.state == fresh.rooms[name].state
+                    assert room.unread == fresh.rooms[name].unread
             for known in [await here.core.rooms.known(room_id) for here in (one, two, later)]:
                 by_chain = await one.core.states.load(known.room_state.nid)
                 assert sorted(by_chain.values()) == sorted(known.state.values())
