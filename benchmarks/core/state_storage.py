@@ -23,6 +23,8 @@ from benchmarks.core.fork import CONFLICTING, make_fork
 from benchmarks.procfs import Watched
 from benchmarks.servers.database import describe, own_database
 from homeserver.config import dev_config
+from homeserver.events.auth_rules import check
+from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.graph.resolve import StateResolver
 from homeserver.graph.states import StateStore
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
@@ -37,6 +39,8 @@ from homeserver.wiring.rooms import RoomsFeature
 
 STRETCH = 1_000
 ROUNDS = 7
+LOADS = 100
+"""The kernel counts another process's time in hundredths of a second."""
 NAME = "localhost"
 
 FEED = "log_feed"
@@ -163,7 +167,7 @@ async def joins(here: World, room_id: RoomId, report: Report) -> None:
         report.add(
             "5 000 joins: the last 1 000 to the first 1 000, CPU", costs[4] / costs[0], "x", "(near 1)"
         )
-    name = f"{report.members:,} joins: the last 1 000 to the first 1 000, CPU".replace(",", " ")
+    name = f"all {report.members} joins: the last 1 000 to the first 1 000, CPU"
     report.add(name, costs[-1] / costs[0], "x", "(near 1)")
     report.add("a join, server and PostgreSQL", sum(costs) / len(costs), "ms CPU")
 
@@ -176,6 +180,7 @@ async def growth(
     *,
     room_id: RoomId,
     first: int,
+    limit: str = "(at most 600)",
 ) -> None:
     """Bytes by which the database grows with each act."""
     await here.settle()
@@ -189,10 +194,20 @@ async def growth(
         name: (after[name] - before[name]) / report.changes for name in after if after[name] != before[name]
     }
     feed = sum(size for name, size in grown.items() if name.startswith(FEED))
-    report.add(f"database growth with {what}", sum(grown.values()) - feed, "bytes", "(at most 600)")
+    report.add(f"database growth with {what}", sum(grown.values()) - feed, "bytes", limit)
     for name, size in sorted(grown.items(), key=lambda item: -item[1]):
         print(f"      {name:30}{size:10.1f}")
     report.add(f"  write-ahead log with {what}", written / report.changes, "bytes")
+
+
+def id_index(here: World, report: Report) -> None:
+    """An index of hashes grows by leaps: what it takes for an event on average, where the leaps above fell by chance."""
+    with psycopg.connect(here.dsn) as connection:
+        row = connection.execute(
+            "SELECT pg_relation_size('events_event_id')::float / count(*) FROM events"
+        ).fetchone()
+    assert row is not None
+    report.add("the index by event id, for an event on average", row[0], "bytes")
 
 
 async def loading(here: World, room_id: RoomId, report: Report) -> None:
@@ -208,6 +223,29 @@ async def loading(here: World, room_id: RoomId, report: Report) -> None:
     report.add(name, await best_wall(load), "ms", "(wall; at most 5)")
     assert count == len(room.state)
     report.add("  of which in this process", await best_cpu(load), "ms CPU")
+    before = here.watched.usage().database
+    for _ in range(LOADS):
+        await load()
+    spent = (here.watched.usage().database - before) / LOADS * 1000
+    report.add("  of which in PostgreSQL, on average", spent, "ms CPU")
+
+
+async def authorising(here: World, room_id: RoomId, report: Report) -> None:
+    """Membership events against the room's state in the database, as events from elsewhere are."""
+    room = await here.core.rooms.known(room_id)
+    nids = [room.state["m.room.member", f"@user{number}:{NAME}"] for number in range(1, 201)]
+    events = [each.event for each in (await here.core.events.load(nids)).values()]
+    state = await here.core.states.load(room.room_state.nid)
+
+    async def authorise() -> None:
+        for event in events:
+            keys = await here.core.interning.find_key_nids([*auth_keys_of(event), ("m.room.create", "")])
+            loaded = await here.core.events.load([state[nid] for nid in keys.values() if nid in state])
+            view = {each.event.key: each.event for each in loaded.values() if each.event.key is not None}
+            check(event, view, event.room_version)
+
+    spent = await best_cpu(authorise) / len(events)
+    report.add("authorising a member event", spent, "ms CPU", "(at most 0.2)")
 
 
 async def resolving(here: World, room_id: RoomId, report: Report) -> None:
@@ -263,7 +301,9 @@ async def measure(dsn: str, folder: Path, postmaster: int, report: Report) -> No
         await growth(here, report, "a topic", here.topic, room_id=room_id, first=0)
         await growth(here, report, "the join of somebody known", here.join, room_id=room_id, first=known)
         await growth(here, report, "the join of a newcomer", here.join, room_id=room_id, first=newcomers)
-        await growth(here, report, "a message", here.say, room_id=room_id, first=0)
+        await growth(here, report, "a message", here.say, room_id=room_id, first=0, limit="")
+        id_index(here, report)
+        await authorising(here, room_id, report)
         await resolving(here, room_id, report)
 
 
