@@ -12,14 +12,21 @@ import msgspec
 
 from homeserver.directory.people import DEFAULT_LIMIT, PeopleSearch
 from homeserver.directory.service import RoomDirectory
-from homeserver.directory.types import FoundUser, PublishedRoom, Wanted
+from homeserver.directory.summaries import RoomSummaries
+from homeserver.directory.types import FoundUser, PublishedRoom, RoomSummary, Wanted
 from homeserver.matrix.errors import InvalidParam, NotFound
 from homeserver.matrix.ids import RoomId, ServerName
+from homeserver.rooms.aliases import AliasService
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, EmptyObject, Path, Query, endpoint
 
 _LIST: Final = "/_matrix/client/{v}/publicRooms"
 _ROOM: Final = "/_matrix/client/{v}/directory/list/room/{roomId}"
+_SUMMARY: Final = (
+    "/_matrix/client/v1/room_summary/{roomIdOrAlias}",
+    "/_matrix/client/unstable/im.nheko.summary/summary/{roomIdOrAlias}",
+    "/_matrix/client/unstable/im.nheko.summary/rooms/{roomIdOrAlias}/summary",
+)
 MAX_LIMIT: Final = 500
 DEFAULT_PAGE: Final = 100
 _TOKEN: Final = re.compile(r"p([0-9]{1,9})", re.ASCII)
@@ -74,8 +81,17 @@ class Found(msgspec.Struct):
 class DirectoryApi:
     """Finding rooms and people."""
 
-    def __init__(self, rooms: RoomDirectory, people: PeopleSearch, server_name: ServerName) -> None:
+    def __init__(
+        self,
+        rooms: RoomDirectory,
+        summaries: RoomSummaries,
+        aliases: AliasService,
+        people: PeopleSearch,
+        server_name: ServerName,
+    ) -> None:
         self._rooms = rooms
+        self._summaries = summaries
+        self._aliases = aliases
         self._people = people
         self._server_name = server_name
 
@@ -121,6 +137,17 @@ class DirectoryApi:
     async def search_people(self, requester: Requester, body: Body[SearchBody]) -> Found:
         """Searches for people by name or id."""
         return Found(*await self._people.find(requester, body.search_term, body.limit))
+
+    @endpoint("getRoomSummary", "GET", _SUMMARY, auth=Auth.OPTIONAL, limit="search")
+    async def summary(
+        self,
+        requester: Requester | None,
+        room_id_or_alias: Path[str],
+        via: Query[list[str]] = [],  # noqa: B006  # never changed
+    ) -> RoomSummary:
+        """Tells what a room is, in short."""
+        del via  # servers to ask, once there are others
+        return await self._summaries.of(requester, await self._aliases.resolve(room_id_or_alias))
 
     async def _list(self, requester: Requester | None, body: ListBody, server: str | None) -> RoomList:
         self._rooms.require_reader(requester)

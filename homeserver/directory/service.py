@@ -72,6 +72,10 @@ class RoomDirectory:
         found.sort(key=lambda room: (-room.num_joined_members, room.room_id))
         return Page(found[start : start + limit], start, len(found))
 
+    async def describe(self, room: Room) -> PublishedRoom:
+        """A room as the list would show it, whether or not it is in it."""
+        return (await self._shown([room]))[0]
+
     async def _shown(self, rooms: Sequence[Room]) -> list[PublishedRoom]:
         events = await self._events.load(
             {room.state[key] for room in rooms for key in _SHOWN if key in room.state}

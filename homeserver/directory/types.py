@@ -24,6 +24,15 @@ class PublishedRoom(msgspec.Struct, omit_defaults=True):
     room_type: str | None = None
 
 
+class RoomSummary(PublishedRoom, omit_defaults=True):
+    """spec: definitions/room_summary, with the reader's membership."""
+
+    allowed_room_ids: list[RoomId] = []
+    encryption: str | None = None
+    room_version: str | None = None
+    membership: str | None = None
+
+
 class Wanted(NamedTuple):
     """Which rooms of the list."""
 

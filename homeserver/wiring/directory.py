@@ -8,6 +8,7 @@ from homeserver.directory.api import DirectoryApi
 from homeserver.directory.networks_api import NetworksApi
 from homeserver.directory.people import PeopleSearch
 from homeserver.directory.service import RoomDirectory
+from homeserver.directory.summaries import RoomSummaries
 from homeserver.wiring.core import Core
 from homeserver.wiring.rooms import RoomsFeature
 
@@ -21,12 +22,14 @@ class DirectoryFeature:
         self.rooms = RoomDirectory(
             core.db, core.rooms, core.events, rooms.permissions, config.rooms.directory
         )
+        self._aliases = rooms.aliases
+        self.summaries = RoomSummaries(self.rooms, core.rooms, core.events)
         self.people = PeopleSearch(core.db, config.rooms.directory)
 
     def apis(self) -> list[object]:
         """Endpoints."""
         return [
-            DirectoryApi(self.rooms, self.people, self._core.server_name),
+            DirectoryApi(self.rooms, self.summaries, self._aliases, self.people, self._core.server_name),
             NetworksApi(),
             CallsApi(self._config.calls.turn, self._core.clock),
         ]
