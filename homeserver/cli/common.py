@@ -38,6 +38,8 @@ def fail(sentence: str, *, status: int = 1) -> NoReturn:
 @contextlib.contextmanager
 def in_words() -> Iterator[None]:
     """Errors that a person can do something about end the command with their sentence."""
+    import psycopg
+
     from homeserver.runtime.ports import PortTaken
     from homeserver.runtime.signing_key import SigningKeyError
     from homeserver.storage.errors import StorageError
@@ -46,6 +48,8 @@ def in_words() -> Iterator[None]:
         yield
     except (ConfigError, PortTaken, SigningKeyError, StorageError) as error:
         fail(str(error))
+    except psycopg.OperationalError as error:
+        fail(f"The database does not answer: {str(error).strip()}")
 
 
 @contextlib.contextmanager

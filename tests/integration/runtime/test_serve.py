@@ -216,6 +216,20 @@ def test_a_foreign_database_with_another_schema_is_refused_with_the_command(
     postgres.drop(f"foreign_{worker}")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    "command", ["migrate", "restored --yes", "serve", "doctor", "user create x --password 12345678"]
+)
+def test_every_command_says_in_words_that_there_is_no_database(tmp_path: Path, command: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"server: {{name: a.b}}\nlisteners: [{{port: {free_port()}}}]\n")
+    nowhere = f"host=127.0.0.1 port={free_port()} dbname=x"
+    done = atrium(*command.split(), "--config", str(config), ATRIUM__DATABASE__URL=nowhere)
+    assert done.returncode == 1
+    assert "The database" in done.stdout + done.stderr
+    assert "refused" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_init_writes_nothing_when_told_something_impossible(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     done = atrium("init", "--server-name", "a.b", "--address", "everywhere", "--config", str(config))
