@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from homeserver.matrix.errors import InvalidParam
-from homeserver.push.defaults import Kind, Rule
+from homeserver.matrix.errors import InvalidParam, NotFound
+from homeserver.push.defaults import KINDS, Kind, Rule
 from homeserver.push.ruleset import clean_actions
 from homeserver.push.service import PushRuleService
 from homeserver.web.auth import Auth, Requester
@@ -56,7 +56,9 @@ class PushRulesApi:
         return await self._rules.whole(requester.user_nid, requester.user_id)
 
     @endpoint("getPushRule", "GET", RULE, auth=Auth.GUEST_ALLOWED)
-    async def get(self, requester: Requester, kind: Path[Kind], rule_id: Path[str]) -> Rule:
+    async def get(self, requester: Requester, kind: Path[str], rule_id: Path[str]) -> Rule:
+        if kind not in KINDS:  # clients ask for kinds of rules that came later
+            raise NotFound("There is no such rule")
         rules = await self._rules.ruleset(requester.user_nid)
         return rules.find(requester.user_id, kind, rule_id)
 

@@ -52,6 +52,7 @@ async def test_defaults_are_changed_but_not_deleted(server: Server) -> None:
     await alice.delete(RULE, "underride", ".m.rule.message", expect=(404, "M_NOT_FOUND"))
     for gone in ("contains_display_name", "roomnotif"):
         await alice.get(RULE, "override", f".m.rule.{gone}", expect=(404, "M_NOT_FOUND"))
+    await alice.get(RULE, "postcontent", "of a kind that came later", expect=(404, "M_NOT_FOUND"))
 
 
 async def test_every_change_is_told(server: Server) -> None:
