@@ -15,6 +15,7 @@ from homeserver.push.defaults import KINDS, default_rules
 from homeserver.push.plan import make_plan
 from homeserver.push.plans import DEFAULT_PLAN
 from homeserver.push.ruleset import Changed, Ruleset
+from tests.support import pdus
 from tests.support.factory import ALICE, BOB, CAROL, RoomFactory
 
 ME, NUMBER = UserId(BOB), 7
@@ -119,3 +120,40 @@ def test_everybody_with_the_default_rules_shares_one_plan(event: Event) -> None:
     assert make_plan(default_rules(ME)).steps == DEFAULT_PLAN.steps
     assert DEFAULT_PLAN.by_facts
     assert DEFAULT_PLAN.in_room(event.room_id) is DEFAULT_PLAN
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+KNOWN = ["event_match", "event_property_is", "event_property_contains", "room_member_count"]
+hostile = st.fixed_dictionaries(
+    {"kind": st.sampled_from(KNOWN) | anything},
+    optional={
+        "key": st.sampled_from(["content.body", "room_id", "type", ""]) | anything,
+        **dict.fromkeys(("pattern", "value", "is"), anything),
+    },
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(hostile, max_size=3), contents | st.dictionaries(st.text(max_size=5), anything, max_size=3))
+def test_no_rule_and_no_content_is_too_strange(rules: list[dict[str, Any]], content: dict[str, Any]) -> None:
+    """PUSH-07: what cannot be understood never matches."""
+    ruleset = Ruleset()
+    rule = {"rule_id": "r", "default": False, "enabled": True, "actions": ["notify"], "conditions": rules}
+    ruleset.put("override", rule, before=None, after=None)
+    event = pdus.event("5", content=content)
+    facts = facts_of(event, member_count=2, levels=LEVELS, thread=None, mentions=())
+    plan = make_plan(ruleset.whole(ME)).in_room(event.room_id)
+    around = Around(2, LEVELS, "Bob")
+    found = CompiledRules(ruleset.whole(ME)).decide(event, around)
+    mentioned = BOB in mentioned_users(event)
+    assert plan.decide(event, facts, mentioned, around) == (found.outcome if found else SILENT)
