@@ -84,7 +84,7 @@ class RelationsApi:
         ask = _ask(event_id, from_, to, limit, dir, recurse=recurse)
         return await self._page(requester, room_id, ask._replace(rel_type=rel_type, event_type=event_type))
 
-    @endpoint("getThreadRoots", "GET", THREADS, auth=Auth.GUEST_ALLOWED)
+    @endpoint("getThreadRoots", "GET", THREADS, auth=Auth.USER)
     async def threads(  # a handler's signature is its request
         self,
         requester: Requester,
