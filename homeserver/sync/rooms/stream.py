@@ -63,6 +63,8 @@ class _Work:
     heroes: dict[int, list[UserId]] = field(default_factory=dict)
     """Rooms whose summary is in the answer."""
     bundles: Mapping[int, bytes] = field(default_factory=dict)
+    doubtful: set[int] = field(default_factory=set)
+    """Rooms the user did not leave as a member: an invite turned down, a ban on top."""
 
 
 class RoomsStream:
@@ -129,6 +131,7 @@ class RoomsStream:
         own, keys = self._share(ask, kinds, sharing, rooms, part)
         work = _Work(ask, kinds, {nid: timelines[nid] for nid in own if nid in timelines}, own, resets=resets)
         if own:
+            await self._doubt(work)
             await self._look(work)
             await self._choose_state(work)
             await self._render(work, part)
@@ -183,7 +186,7 @@ class RoomsStream:
         if not ask.state_after:
             for nid, timeline in work.timelines.items():
                 room = work.rooms[nid]
-                if len(visible.get(room, ())) < len(timeline.raw):
+                if nid not in work.doubtful and len(visible.get(room, ())) < len(timeline.raw):
                     visible[room] = begun_later(timeline, visible[room])
         work.visible = visible
         told: dict[int, Room] = {}
@@ -223,7 +226,7 @@ class RoomsStream:
             visible = work.visible.get(room, [])
             joined = nid in work.kinds.joined
             unseen: StateNids = {}
-            if not ask.state_after:
+            if not ask.state_after and nid not in work.doubtful:
                 unseen = unseen_state(work.timelines.get(nid), visible, room.state if joined else None)
             if self._is_whole(work, nid):
                 state = await self._state.whole(room, work.timelines.get(nid), ask, joined=joined) | unseen
@@ -245,20 +248,22 @@ class RoomsStream:
         if lazy:
             self._remember_given(ask, sent)
 
+    async def _doubt(self, work: _Work) -> None:
+        if work.kinds.left:
+            ends = await self._events.load(work.kinds.left.values())
+            user_id = work.ask.requester.user_id
+            work.doubtful = {
+                nid
+                for nid, at in work.kinds.left.items()
+                if nid in work.rooms and not ends_stay(ends.get(at), user_id)
+            }
+
     async def _withhold(self, work: _Work) -> None:
-        """Of rooms the user did not leave as a member (an invite turned down, a ban on top), only state they may see."""
-        if not work.kinds.left:
+        """Of doubtful rooms, only state the user may see."""
+        if not work.doubtful:
             return
         reader = work.ask.requester
-        ends = await self._events.load(work.kinds.left.values())
-        doubtful = {
-            nid
-            for nid, at in work.kinds.left.items()
-            if nid in work.state and not ends_stay(ends.get(at), reader.user_id)
-        }
-        if not doubtful:
-            return
-        loaded = await self._events.load({event for nid in doubtful for event in work.state[nid]})
+        loaded = await self._events.load({event for nid in work.doubtful for event in work.state[nid]})
         mine = (MEMBER, reader.user_id)
         pages = {
             work.rooms[nid]: [
@@ -266,7 +271,7 @@ class RoomsStream:
                 for event in work.state[nid]
                 if event in loaded and (loaded[event].event.type != MEMBER or loaded[event].event.key == mine)
             ]
-            for nid in doubtful
+            for nid in work.doubtful
         }
         seen = await self._visibility.many(Viewer(reader.user_id, reader.user_nid), pages)
         work.state.update(
