@@ -29,6 +29,10 @@ from homeserver.web.auth import Requester
 MEMBER = "m.room.member"
 
 
+_NOT_OURS_TO_SAY = frozenset({"third_party_signed", "via", "join_authorised_via_users_server"})
+"""What may stand in the body of a join and does not become part of the event as the client wrote it."""
+
+
 class MembershipService:
     """Policy of membership; transitions themselves are the auth rules' business."""
 
@@ -83,9 +87,7 @@ class MembershipService:
             raise NotFound("No server known to be in that room")
         user_id = requester.user_id
         profile = await self._profiles.membership_fields(user_id)
-        extra = {
-            key: value for key, value in (content or {}).items() if key not in ("third_party_signed", "via")
-        }
+        extra = {key: value for key, value in (content or {}).items() if key not in _NOT_OURS_TO_SAY}
         if requester.is_guest:
             await self._require_guest_access(room)
         authoriser = await self._restricted.authoriser(room, user_id)

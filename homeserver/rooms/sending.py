@@ -39,6 +39,7 @@ from homeserver.web.auth import Requester
 
 Content = Mapping[str, Any]
 REDACTION = "m.room.redaction"
+VOUCHER = "join_authorised_via_users_server"
 
 
 class SendingService:
@@ -113,6 +114,10 @@ class SendingService:
         check_client_event(key[0], key[1], content, room.name.version)
         if key == ("m.room.canonical_alias", ""):
             await self._aliases.check(room, content)
+        if key[0] == "m.room.member" and VOUCHER in content:
+            # Ours would sign whatever stands here, so it is not for clients to say who vouches for a join. They send it
+            # with the rest of their membership when they change their name.
+            content = {name: value for name, value in content.items() if name != VOUCHER}
         draft = EventDraft(key[0], key[1], requester.user_id, content)
         same: list[Stored] = []
 

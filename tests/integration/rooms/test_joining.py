@@ -170,3 +170,23 @@ async def test_context_stands_around_its_event(server: Server) -> None:
     page = await alice.messages(room, dir="f", from_=around["end"], limit=1)
     assert page["chunk"][0]["event_id"] == events[4]
     assert (await alice.messages(room, dir="f", limit=1))["chunk"][0]["type"] == "m.room.create"
+
+
+async def test_nobody_says_by_themselves_who_vouches_for_their_join(server: Server) -> None:
+    """JOIN-05: the server does. Clients send back what they found in their membership when they change their name."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    club = await alice.create_room(preset="public_chat")
+    allow = [{"type": "m.room_membership", "room_id": club}]
+    rule = {"type": "m.room.join_rules", "content": {"join_rule": "restricted", "allow": allow}}
+    room = await alice.create_room(room_version="11", initial_state=[rule])
+    claim = {"membership": "join", "join_authorised_via_users_server": alice.user_id}
+    await bob.put_state(room, "m.room.member", claim, bob.user_id, expect=403)
+    await bob.post("/join/{}", room, json=claim, expect=(403, "M_FORBIDDEN"))
+    assert bob.user_id not in await alice.members(room)
+    await bob.join(club)
+    await bob.join(room)
+    for authoriser in (alice.user_id, "@somebody:else.where", "unused"):
+        content = {**claim, "displayname": authoriser, "join_authorised_via_users_server": authoriser}
+        await bob.put_state(room, "m.room.member", content, bob.user_id)
+        found = await bob.state(room, "m.room.member", bob.user_id)
+        assert found == {"membership": "join", "displayname": authoriser}
