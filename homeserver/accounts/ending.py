@@ -32,7 +32,6 @@ class Deactivation:
         self._tasks = tasks
         self._clock = clock
         self._forgetters: list[ForgetUser] = []
-        tasks.handle(FORGET, self._forget)
 
     def leave_with(self, rooms: LeaveAllRooms) -> None:
         """Plug in who leaves the rooms."""
@@ -43,8 +42,11 @@ class Deactivation:
         self._tasks.handle(LEAVE, leave)
 
     def forget_with(self, *features: ForgetUser) -> None:
-        """Plug in who keeps data of users."""
+        """Plug in who keeps data of users: all of them, in one call. Where nobody is plugged in, as in a command, the
+        server does it.
+        """
         self._forgetters.extend(features)
+        self._tasks.handle(FORGET, self._forget)
 
     async def deactivate(self, user_nid: int, user_id: UserId, *, erase: bool) -> None:
         """End all sessions and ways in at once, and for ever; then leave the rooms, and forget what was kept for the user.

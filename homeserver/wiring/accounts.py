@@ -113,7 +113,6 @@ class AccountsFeature:
     def _ways_in(self) -> None:
         core, auth, registration = self._core, self._config.auth, self._config.registration
         self.threepids = ThreepidsFeature(self._config, core, self._limiter)
-        self.ending.forget_with(self.threepids.service)
         identifiers = Identifiers(core.server_name, self.threepids.service)
         check = PasswordCheck(core.db, self.passwords, self._limiter)
         self.uia = Uia(

@@ -80,6 +80,7 @@ class Features:
         accounts.registration.join_with(rooms.autojoin)
         accounts.ending.leave_with(rooms.own)
         accounts.ending.forget_with(
+            accounts.threepids.service,
             data.service,
             self.push.rules,
             self.sync.filters,

@@ -94,6 +94,7 @@ async def run(
             db=db, log=log, tail=tail, clock=clock, entropy=Entropy(), server_name=ServerName("localhost")
         )
         identity = AccountsFeature(config, core, limiter, appservices)
+        identity.ending.forget_with(identity.threepids.service)
         await tail.start()
         web = _web(identity, limiter)
         running = [asyncio.create_task(log.run()), asyncio.create_task(tail.run())]
