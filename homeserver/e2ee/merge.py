@@ -18,22 +18,34 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class UserKeys:
-    """A user's keys as JSON, signed by nobody but their owner."""
+    """A user's keys as JSON, signed by nobody but their owner; each ready to be a member of the answer."""
 
-    __slots__ = ("devices", "master_id", "signing")
+    __slots__ = ("name", "devices", "master_id", "signing")
 
-    def __init__(self) -> None:
-        self.devices: dict[str, bytes] = {}
-        """device_id -> its keys, with its name."""
+    def __init__(self, user_id: UserId) -> None:
+        self.name = json.dumps(user_id) + b":"
+        self.devices = self.name + b"{}"
+        """`"user_id":{"device_id":keys}`, with devices' names."""
         self.master_id: str | None = None
         """What the master key is called: its public key."""
         self.signing: dict[int, bytes] = {}
-        """usage -> cross-signing key; the user-signing key is for the user's own eyes."""
+        """usage -> `"user_id":key`; the user-signing key is for the user's own eyes."""
 
     @property
     def size(self) -> int:
         """About how many bytes it is."""
-        return 500 + sum(map(len, self.devices.values())) + sum(map(len, self.signing.values()))
+        return 500 + len(self.devices) + sum(map(len, self.signing.values()))
+
+    def devices_of(self, only: Sequence[str]) -> bytes:
+        """As `devices`, of some devices alone."""
+        found = _members(self.devices[len(self.name) :])
+        return self.name + json.dumps(
+            {device_id: found[device_id] for device_id in only if device_id in found}
+        )
+
+    def master_signed(self, signer: UserId, signatures: Sequence[SignatureRow]) -> bytes:
+        """The master key as somebody sees it who has signed it."""
+        return self.name + signed(self.signing[MASTER][len(self.name) :], signer, signatures)
 
 
 def render(
@@ -43,21 +55,24 @@ def render(
     signatures: Sequence[SignatureRow],
 ) -> dict[int, UserKeys]:
     """Put rows together; `names`: user_nid -> user id of everybody asked about. `signatures`: owners' of their own keys."""
-    found = {nid: UserKeys() for nid in names}
+    found = {nid: UserKeys(user) for nid, user in names.items()}
     by_target: dict[tuple[int, str], list[SignatureRow]] = {}
     for row in signatures:
         by_target.setdefault((row.target_nid, row.target_key), []).append(row)
+    members: dict[int, list[bytes]] = {nid: [] for nid in names}
     for device in devices:
         rows = by_target.get((device.user_nid, device.device_id), ())
         keys = signed(device.keys, names[device.user_nid], rows)
         if device.display_name:
             name = json.dumps(device.display_name)
             keys = json.object_with(keys, b'"unsigned":{"device_display_name":%b}' % name)
-        found[device.user_nid].devices[device.device_id] = keys
+        members[device.user_nid].append(b"%b:%b" % (json.dumps(device.device_id), keys))
+    for nid, of_user in members.items():
+        found[nid].devices = b"%b{%b}" % (found[nid].name, b",".join(of_user))
     for key in signing:
         user = found[key.user_nid]
         rows = by_target.get((key.user_nid, key.public_key), ())
-        user.signing[key.usage] = signed(key.key, names[key.user_nid], rows)
+        user.signing[key.usage] = user.name + signed(key.key, names[key.user_nid], rows)
         if key.usage == MASTER:
             user.master_id = key.public_key
     return found
@@ -80,23 +95,18 @@ def signed(key: bytes, signer: UserId, signatures: Sequence[SignatureRow]) -> by
 class Answer:
     """The answer of /keys/query, put together user by user."""
 
-    def __init__(self, reader: UserId | None) -> None:
-        self._reader = reader
+    def __init__(self) -> None:
         self._devices: list[bytes] = []
         self._signing: dict[int, list[bytes]] = {MASTER: [], SELF_SIGNING: [], USER_SIGNING: []}
 
-    def add(self, user_id: UserId, keys: UserKeys, only: Sequence[str], master: bytes | None) -> None:
-        """A user's keys, of all devices or `only` of some. `master`: the master key, if the reader sees it otherwise."""
-        name = json.dumps(user_id)
-        shown = keys.devices
-        if only:
-            shown = {device_id: shown[device_id] for device_id in set(only) if device_id in shown}
-        members = [b"%b:%b" % (json.dumps(device_id), device) for device_id, device in shown.items()]
-        self._devices.append(b"%b:{%b}" % (name, b",".join(members)))
+    def add(self, keys: UserKeys, only: Sequence[str], master: bytes | None, *, own: bool) -> None:
+        """A user's keys, of all devices or `only` of some. `master`: the master key, if the reader sees it otherwise.
+        `own`: they are the reader's.
+        """
+        self._devices.append(keys.devices_of(only) if only else keys.devices)
         for usage, key in keys.signing.items():
-            if usage != USER_SIGNING or user_id == self._reader:  # that one is one's own alone
-                own = master if usage == MASTER and master is not None else key
-                self._signing[usage].append(b"%b:%b" % (name, own))
+            if own or usage != USER_SIGNING:
+                self._signing[usage].append(master if usage == MASTER and master is not None else key)
 
     def body(self, failures: bytes) -> bytes:
         """The whole; `failures`: an object."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from homeserver.e2ee import signing_store, store
 from homeserver.e2ee.entries import DeviceListEntry
-from homeserver.e2ee.merge import Answer, UserKeys, render, signed
-from homeserver.e2ee.signing_store import MASTER, SignatureRow
+from homeserver.e2ee.merge import Answer, UserKeys, render
+from homeserver.e2ee.signing_store import SignatureRow
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
@@ -28,7 +28,6 @@ CACHED_BYTES = 32 * 2**20
 CACHED_READERS = 20_000
 """Readers whose signatures of others' keys are kept in memory."""
 
-NO_KEYS = UserKeys()
 Signatures = Mapping[int, Sequence[SignatureRow]]
 """user_nid -> the reader's signatures of that user's master key."""
 
@@ -87,13 +86,13 @@ class KeyQueries:
         keys = await self.keys_of({nid: user for user, nid in nids.items()})
         by_reader = await self._signatures_by(reader_nid) if reader_nid is not None else {}
 
-        answer = Answer(reader)
+        answer = Answer()
         for user in local:
             nid = nids.get(user)
-            theirs = keys[nid] if nid is not None else NO_KEYS
+            theirs = keys[nid] if nid is not None else UserKeys(user)
             rows = [row for row in by_reader.get(nid or 0, ()) if row.target_key == theirs.master_id]
-            master = signed(theirs.signing[MASTER], reader, rows) if rows and reader is not None else None
-            answer.add(user, theirs, wanted[user], master)
+            master = theirs.master_signed(reader, rows) if rows and reader is not None else None
+            answer.add(theirs, wanted[user], master, own=user == reader)
         # No other server can be reached before federation is there: say so per server, as for one that is down.
         elsewhere = {domain_of(user) for user in wanted if domain_of(user) != self._server_name}
         return answer.body(json.dumps({server: {} for server in sorted(elsewhere)}))
