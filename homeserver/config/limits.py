@@ -34,8 +34,5 @@ class LimitsSection(Section):
     waiting_messages: int = Field(default=200_000, ge=1_000)
     """The most to-device messages (keys, for the most part) that wait for a device that is away."""
 
-    projection_memory: Size = Field(default=128 << 20, ge=8 << 20)
-    """Memory of a process for rooms and recent events."""
-
     shutdown: Duration = Field(default=8.0, ge=0.1, le=60)
     """How long requests under way may take when the server is asked to stop."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
-from homeserver.config.base import Duration, Section
+from homeserver.config.base import Section
 
 RoomVersionId = Annotated[
     Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"],
@@ -49,6 +49,3 @@ class RoomsSection(Section):
 
     forget_on_leave: bool = False
     """Whether leaving a room also forgets it, as if the person had asked for both."""
-
-    redaction_grace: Duration = Field(default=7 * 86400.0, ge=0)
-    """How long the original of a redacted event is kept for administrators."""

@@ -89,9 +89,6 @@ class ServerSection(Section):
     support_page: BaseUrl | None = None
     """A web page for help, published under /.well-known/matrix/support."""
 
-    account_management_url: BaseUrl | None = None
-    """Where people manage their account; clients show a link to it."""
-
     @property
     def signing_key(self) -> Path:
         """The signing key's file."""

@@ -30,7 +30,7 @@ from homeserver.web.auth import Requester
 
 NEWEST: Position = 2**62
 OLDEST: Position = -(2**62)
-MAX_LIMIT = 500
+MAX_LIMIT = 1_000
 MAX_SCANNED = 2_000
 """Events looked at for one page, however few of them the filter lets through."""
 
@@ -58,7 +58,7 @@ class Context(NamedTuple):
 class HistoryService:
     """Pages of what a user may see."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         access: RoomAccess,
@@ -68,6 +68,7 @@ class HistoryService:
         states: StateStore,
         visibility: VisibilityFilter,
         clock: Clock,
+        most: int = MAX_LIMIT,
     ) -> None:
         self._db = db
         self._access = access
@@ -77,6 +78,7 @@ class HistoryService:
         self._states = states
         self._visibility = visibility
         self._clock = clock
+        self._most = most
 
     async def messages(
         self,
@@ -97,7 +99,7 @@ class HistoryService:
         origin = start if start is not None else (NEWEST if backwards else OLDEST)
         if access.left_at is not None and backwards:
             origin = min(origin, access.left_at)  # nothing newer than one's leave
-        limit = max(0, min(limit, MAX_LIMIT))
+        limit = max(0, min(limit, self._most))
         found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
         state = await self._lazy_members(access.room, found) if wanted.lazy_load_members else []
@@ -121,7 +123,7 @@ class HistoryService:
         seen = await self._visibility.one(viewer, access.room, target)
         if seen is None:
             raise NotFound("There is no such event")
-        limit = max(0, min(limit, MAX_LIMIT))
+        limit = max(0, min(limit, self._most))
         before, start = await self._scan(requester, access, target.nid - 1, None, True, limit // 2, wanted)
         after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
         last = after[-1].stored if after else target

@@ -20,11 +20,20 @@ meanwhile wakes nobody a second time."""
 _Waiting = dict[int, list["asyncio.Future[bool]"]]
 """Long polls by whom or what they wait for."""
 
+MAX_WAITING = 20_000
+MAX_SECONDS = 90.0
+
 
 class Notifier:
     """One per process."""
 
-    def __init__(self, rooms: Rooms, audiences: Audiences) -> None:
+    def __init__(
+        self, rooms: Rooms, audiences: Audiences, *, most: int = MAX_WAITING, longest: float = MAX_SECONDS
+    ) -> None:
+        """At most `most` wait at once, each at most `longest` seconds."""
+        self._most = most
+        self._longest = longest
+        self._polls = 0
         self._rooms = rooms
         self._audiences = audiences
         self._waiting: _Waiting = {}
@@ -36,10 +45,12 @@ class Notifier:
     @property
     def waiting(self) -> int:
         """Long polls under way."""
-        return sum(len(polls) for table in (self._waiting, self._watching) for polls in table.values())
+        return self._polls
 
     async def wait(self, user_nid: int, seconds: float) -> bool:
-        """Until something concerns the user, or the time is over. False when there is nothing more to wait for."""
+        """Until something concerns the user, or the time is over. False when there is nothing more to wait for, or too
+        many wait already.
+        """
         return await self._wait(self._waiting, user_nid, seconds)
 
     async def watch(self, room_nid: int, seconds: float) -> bool:
@@ -47,16 +58,18 @@ class Notifier:
         return await self._wait(self._watching, room_nid, seconds)
 
     async def _wait(self, table: _Waiting, key: int, seconds: float) -> bool:
-        if self._closed:
+        if self._closed or self._polls >= self._most:
             return False
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
         waiting = table.setdefault(key, [])
         waiting.append(future)
-        deadline = loop.call_later(seconds, _answer, future, False)  # nothing came
+        deadline = loop.call_later(min(seconds, self._longest), _answer, future, False)  # nothing came
+        self._polls += 1
         try:
             return await future and not self._closed
         finally:
+            self._polls -= 1
             deadline.cancel()
             waiting.remove(future)
             if not waiting and table.get(key) is waiting:

@@ -23,7 +23,6 @@ from homeserver.sync.slice import Slices
 from homeserver.sync.types import Ask, Counts, Ignores, JoinedRooms, Part, PresenceTouch, Stream
 from homeserver.web.auth import Requester
 
-MAX_TIMEOUT_MS = 120_000
 Presence = Literal["online", "offline", "unavailable"]
 
 
@@ -83,7 +82,7 @@ class SyncService:
             # The rooms are not as the client has them any more: tell them whole.
             wish = wish._replace(since=known, full_state=True)
         await self._presence.touch(requester, wish.set_presence)
-        deadline = self._clock.monotonic() + min(wish.timeout_ms, MAX_TIMEOUT_MS) / 1000
+        deadline = self._clock.monotonic() + wish.timeout_ms / 1000
         at_once = wish.since is None or wish.full_state
         upto = self._tail.position
         if at_once or upto > wish.to_device:

@@ -67,6 +67,7 @@ class Features:
             self.presence.service,
             self.push.counts,
             self.account_data.service,
+            config.limits,
         )
         self._connect()
         self.authenticator = self.accounts.authenticator

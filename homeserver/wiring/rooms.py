@@ -69,7 +69,7 @@ class RoomsFeature:
             core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name
         )
         self._own_and_sending(config, core)
-        self._reading(core)
+        self._reading(config, core)
 
     def _own_and_sending(self, config: Config, core: Core) -> None:
         self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
@@ -86,7 +86,7 @@ class RoomsFeature:
             AliasCheck(core.db, core.events),
         )
 
-    def _reading(self, core: Core) -> None:
+    def _reading(self, config: Config, core: Core) -> None:
         self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, core.clock)
         self.reading = ReadingService(
             core.db,
@@ -107,6 +107,7 @@ class RoomsFeature:
             core.states,
             core.visibility,
             core.clock,
+            config.limits.page,
         )
 
     def apis(self) -> list[object]:

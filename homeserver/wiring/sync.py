@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from homeserver.config.limits import LimitsSection
 from homeserver.sync.api import PeekingApi, SyncApi
 from homeserver.sync.audiences import Audiences
 from homeserver.sync.filters import FilterService
@@ -33,9 +34,12 @@ class SyncFeature:
         presence: PresenceTouch,
         counts: Counts,
         data: RoomData,
+        limits: LimitsSection,
     ) -> None:
         audiences = Audiences()
-        self.notifier = Notifier(core.rooms, audiences)
+        self.notifier = Notifier(
+            core.rooms, audiences, most=limits.waiting_syncs, longest=limits.sync_timeout
+        )
         core.tail.after_batch(self.notifier.applied)
         self.filters = FilterService(core.db)
         stream = RoomsStream(
@@ -44,7 +48,7 @@ class SyncFeature:
             core.interning,
             core.visibility,
             Classifier(core.db, core.interning),
-            Timelines(core.db, core.events),
+            Timelines(core.db, core.events, limits.sync_timeline),
             StateReader(core.db, core.states, core.interning),
             ResetReader(core.db, core.interning),
             StrippedRooms(core.events, core.states, core.interning),

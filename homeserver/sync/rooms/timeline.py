@@ -40,13 +40,15 @@ class Timeline:
 class Timelines:
     """One per process."""
 
-    def __init__(self, db: Database, events: EventCache) -> None:
+    def __init__(self, db: Database, events: EventCache, most: int = MAX_LIMIT) -> None:
+        """`most`: events of a room in one answer, whatever the filter says."""
+        self._most = most
         self._db = db
         self._events = events
 
     async def of(self, ask: Ask, rooms: Classified) -> dict[int, Timeline]:
         """A timeline for each room that is new, left, or has events. At most two queries."""
-        limit = max(0, min(_limit(ask), MAX_LIMIT))
+        limit = max(0, min(_limit(ask), self._most))
         stretches = dict.fromkeys(rooms.new, (0, ask.upto))
         found: dict[int, Timeline] = {}
         for room, at in rooms.left.items():
