@@ -117,7 +117,14 @@ async def process(
         push = PushFeature(core, account_data.service)
         streams = [account_data.stream, ephemeral.stream, push.stream]
         sync = SyncFeature(
-            core, rooms, streams, account_data.ignores, NobodyIsTold(), push.counts, account_data.service
+            core,
+            rooms,
+            streams,
+            account_data.ignores,
+            NobodyIsTold(),
+            push.counts,
+            account_data.service,
+            config.limits,
         )
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
