@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 from homeserver.events.event import Event
 from homeserver.events.packing import pack
 from homeserver.events.redaction import redact_event
 from homeserver.graph.chains import Row
 from homeserver.graph.entry import EventEntry, StateChange
-from homeserver.graph.refs import LEAVE
+from homeserver.graph.refs import JOIN, LEAVE
 from homeserver.graph.resolved import OWN, NewState
 from homeserver.log.entries import Written
 from homeserver.storage.tx import Later, Pipeline
@@ -152,12 +152,11 @@ def write_state(batch: Pipeline, written: Batch) -> None:
     changed = [item for item in written if item.entry.changes]
     if not changed:
         return
-    local = [
-        (position, e, c) for position, e in changed for c in e.changes if c.local and c.user_nid is not None
-    ]
+    changes = _changes(changed)
+    local = [change for change in changes if change.what.local and change.what.user_nid is not None]
     if local:
-        _insert_memberships(batch, local)
-    _upsert_current_state(batch, changed)
+        _keep_past_memberships(batch, local)
+    _upsert_current_state(batch, changes)
 
 
 def _insert_resolved_states(batch: Pipeline, made: Sequence[tuple[int, EventEntry, NewState]]) -> None:
@@ -208,10 +207,37 @@ def _insert_resets(batch: Pipeline, written: Batch) -> None:
     )
 
 
-def _upsert_current_state(batch: Pipeline, written: Batch) -> None:
-    last = {(e.stored.room_nid, c.key_nid): c for _, e in written for c in e.changes}
-    unset = [(room, key) for (room, key), change in last.items() if change.ref is None]
-    rows = [(room, change) for (room, _), change in last.items() if change.ref is not None]
+class _Change(NamedTuple):
+    """A change of a room's current state that a batch writes."""
+
+    position: int
+    room: int
+    what: StateChange
+    alone: bool
+    """The batch changes this key once."""
+    last: bool
+    """Of several changes of a key, the last."""
+
+
+def _changes(written: Batch) -> list[_Change]:
+    """In log order."""
+    all_of_them = [(at, entry.stored.room_nid, change) for at, entry in written for change in entry.changes]
+    count = Counter((room, change.key_nid) for _, room, change in all_of_them)
+    left = count.copy()
+    found: list[_Change] = []
+    for at, room, change in all_of_them:
+        key = (room, change.key_nid)
+        left[key] -= 1
+        found.append(_Change(at, room, change, count[key] == 1, left[key] == 0))
+    return found
+
+
+def _upsert_current_state(batch: Pipeline, changes: Sequence[_Change]) -> None:
+    """A membership holds since its event, or since the position where resolution made it; who was joined and is joined has
+    at most another name.
+    """
+    unset = [(each.room, each.what.key_nid) for each in changes if each.last and each.what.ref is None]
+    rows = [(each, each.what, each.what.ref) for each in changes if each.last and each.what.ref is not None]
     if unset:
         batch.execute(
             """
@@ -223,41 +249,51 @@ def _upsert_current_state(batch: Pipeline, written: Batch) -> None:
         )
     batch.execute(
         """
-        INSERT INTO current_state (room_nid, key_nid, event_nid, user_nid, membership)
-        SELECT room, key, event, nullif(usr, 0), nullif(membership, 0)
+        INSERT INTO current_state (room_nid, key_nid, event_nid, user_nid, membership, since)
+        SELECT room, key, event, nullif(usr, 0), nullif(row.membership, 0), CASE
+            WHEN usr = 0 THEN NULL
+            WHEN alone AND row.membership = 1 AND old.membership = 1 THEN coalesce(old.since, old.event_nid)
+            ELSE nullif(position, event) END
         FROM unnest(%(rooms)s::bigint[], %(keys)s::int[], %(events)s::bigint[], %(users)s::bigint[],
-                    %(memberships)s::smallint[]) AS row (room, key, event, usr, membership)
+                    %(memberships)s::smallint[], %(positions)s::bigint[], %(alone)s::bool[])
+             AS row (room, key, event, usr, membership, position, alone)
+        LEFT JOIN current_state old ON usr <> 0 AND old.room_nid = room AND old.key_nid = key
         ON CONFLICT (room_nid, key_nid) DO UPDATE
-            SET event_nid = excluded.event_nid, user_nid = excluded.user_nid, membership = excluded.membership
+            SET event_nid = excluded.event_nid, user_nid = excluded.user_nid, membership = excluded.membership,
+                since = excluded.since
         """,
-        rooms=[room for room, _ in rows],
-        keys=[change.key_nid for _, change in rows],
-        events=[change.ref.nid if change.ref else 0 for _, change in rows],
-        users=[change.user_nid or 0 for _, change in rows],
-        memberships=[change.membership or 0 for _, change in rows],
+        rooms=[each.room for each, _, _ in rows],
+        keys=[change.key_nid for _, change, _ in rows],
+        events=[ref.nid for _, _, ref in rows],
+        users=[change.user_nid or 0 for _, change, _ in rows],
+        memberships=[change.membership or 0 for _, change, _ in rows],
+        positions=[each.position for each, _, _ in rows],
+        alone=[each.alone for each, _, _ in rows],
     )
 
 
-def _insert_memberships(batch: Pipeline, rows: list[tuple[int, EventEntry, StateChange]]) -> None:
-    """Before current state changes: who was joined and is joined has at most another name, and needs no row."""
-    changes = Counter((entry.stored.room_nid, change.key_nid) for _, entry, change in rows)
+def _keep_past_memberships(batch: Pipeline, changes: Sequence[_Change]) -> None:
+    """Before current state changes: what it says of our users, and is no longer true, goes into the record."""
+    passed = [each for each in changes if not each.last or each.what.ref is None]
     batch.execute(
         """
-        INSERT INTO memberships (user_nid, event_nid, room_nid, membership)
-        SELECT usr, event, room, row.membership
-        FROM unnest(%(users)s::bigint[], %(events)s::bigint[], %(rooms)s::bigint[], %(memberships)s::smallint[],
-                    %(keys)s::int[], %(once)s::bool[]) AS row (usr, event, room, membership, key, once)
-        WHERE NOT (once AND row.membership = 1 AND EXISTS (
-            SELECT 1 FROM current_state c WHERE c.room_nid = room AND c.key_nid = key AND c.membership = 1))
+        INSERT INTO past_memberships (user_nid, event_nid, room_nid, membership)
+        SELECT c.user_nid, coalesce(c.since, c.event_nid), c.room_nid, c.membership
+        FROM unnest(%(rooms)s::bigint[], %(keys)s::int[], %(stay)s::bool[]) AS row (room, key, stay)
+        JOIN current_state c ON c.room_nid = room AND c.key_nid = key
+        WHERE c.user_nid IS NOT NULL AND c.membership IS NOT NULL AND NOT (stay AND c.membership = 1)
+        UNION
+        SELECT * FROM unnest(%(users)s::bigint[], %(events)s::bigint[], %(where)s::bigint[], %(passed)s::smallint[])
         ON CONFLICT DO NOTHING
         """,
-        users=[change.user_nid for _, _, change in rows],
-        events=[position for position, _, _ in rows],
-        rooms=[entry.stored.room_nid for _, entry, _ in rows],
+        rooms=[each.room for each in changes],
+        keys=[each.what.key_nid for each in changes],
+        stay=[each.alone and each.what.membership == JOIN for each in changes],
+        users=[each.what.user_nid for each in passed],
+        events=[each.position for each in passed],
+        where=[each.room for each in passed],
         # What resolution took away is a leave.
-        memberships=[change.membership or LEAVE for _, _, change in rows],
-        keys=[change.key_nid for _, _, change in rows],
-        once=[changes[entry.stored.room_nid, change.key_nid] == 1 for _, entry, change in rows],
+        passed=[each.what.membership or LEAVE for each in passed],
     )
 
 

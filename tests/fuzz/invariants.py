@@ -59,7 +59,8 @@ async def nothing_points_at_an_event_that_is_not_there(server: Server) -> None:
             WHERE e.event_nid IS NULL""",
         "an event whose state is not stored": """
             SELECT e.event_id FROM events e LEFT JOIN state s USING (state_nid)
-            WHERE e.state_nid <> 0 AND s.state_nid IS NULL""",
+            LEFT JOIN events after ON after.event_nid = e.state_nid AND after.key_nid IS NOT NULL
+            WHERE e.state_nid <> 0 AND s.state_nid IS NULL AND after.event_nid IS NULL""",
         "an event beyond the head of the log": """
             SELECT event_id FROM events WHERE event_nid > (SELECT position FROM log_head)""",
         "a room without m.room.create": """

@@ -94,7 +94,15 @@ async def _membership(here: Process, room: int, topic: int) -> None:
 
 
 async def _record(here: Process, room: int, topic: int) -> None:
-    await _damage(here, "DELETE FROM memberships WHERE room_nid = %(room)s", room=room)
+    await _damage(
+        here,
+        """
+        INSERT INTO past_memberships (user_nid, event_nid, room_nid, membership)
+        SELECT user_nid, event_nid + 1, room_nid, 4 FROM current_state
+        WHERE room_nid = %(room)s AND user_nid IS NOT NULL
+        """,
+        room=room,
+    )
 
 
 async def _head(here: Process, room: int, topic: int) -> None:
