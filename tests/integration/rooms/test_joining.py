@@ -173,7 +173,7 @@ async def test_context_stands_around_its_event(server: Server) -> None:
 
 
 async def test_nobody_says_by_themselves_who_vouches_for_their_join(server: Server) -> None:
-    """JOIN-05: the server does. Clients send back what they found in their membership when they change their name."""
+    """JOIN-02: the server does. Clients send back what they found in their membership when they change their name."""
     alice, bob = await server.register("alice"), await server.register("bob")
     club = await alice.create_room(preset="public_chat")
     allow = [{"type": "m.room_membership", "room_id": club}]
