@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from homeserver.auth.uia import Uia
 from homeserver.config import ConfigError
-from homeserver.runtime.clock import FakeClock
-from tests.support.identity import IdentityServer, config_of
+from homeserver.runtime.clock import FakeClock, FakeEntropy
+from homeserver.web.rate_limit import RateLimiter
+from tests.support.identity import IdentityServer
 from tests.support.server import PASSWORD
 
 DUMMY = {"type": "m.login.dummy"}
@@ -28,10 +30,14 @@ async def test_by_default_nobody_can_register(start: Any) -> None:
 
 
 async def test_a_step_that_cannot_be_asked_for_keeps_the_server_from_starting(start: Any) -> None:
-    sections = {"registration": {"flows": [["terms"]]}}
-    config_of(**sections)  # the configuration as such is right
-    with pytest.raises(ConfigError, match=r"registration\.flows: this version cannot ask for terms"):
-        await start(**sections)
+    server = await start(registration={"flows": [["token", "dummy"]]})
+    registration = server.parts.registration
+    registration.check_possible(server.parts.uia)
+    assert server.db is not None
+    clock, limiter = FakeClock(), RateLimiter(FakeClock(), {})
+    knows_nothing = Uia(db=server.db, clock=clock, entropy=FakeEntropy(1), limiter=limiter, lifetime_ms=1)
+    with pytest.raises(ConfigError, match=r"registration\.flows: this version cannot ask for token"):
+        registration.check_possible(knows_nothing)
 
 
 @pytest.mark.parametrize(
