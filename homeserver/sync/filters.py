@@ -6,13 +6,13 @@ spec: client-server-api/#filtering (FILT-01)
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from homeserver.events.filtering import EVERYTHING, MAX_FILTER_BYTES, Filter, read_filter
 from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam, NotFound, ResourceLimitExceeded, TooLarge
-from homeserver.matrix.ids import UserId
+from homeserver.matrix.ids import UserId, is_room_id, is_user_id
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -28,8 +28,9 @@ class FilterService:
         self._parsed: OrderedDict[tuple[int, str], Filter] = OrderedDict()
 
     async def define(self, user_nid: int, definition: Mapping[str, Any]) -> str:
-        """Store a filter; the same one again has the same id. Raises `BadJson`, `TooLarge`."""
+        """Store a filter; the same one again has the same id. Raises `BadJson`, `InvalidParam`, `TooLarge`."""
         read_filter(definition)
+        _check_names(definition, "")
         data = json.dumps(definition)
         if len(data) > MAX_FILTER_BYTES:
             raise TooLarge("The filter is too large")
@@ -73,6 +74,25 @@ class FilterService:
             if len(self._parsed) > CACHE_SIZE:
                 self._parsed.popitem(last=False)
         return found
+
+
+_NAMES: Mapping[str, Callable[[str], bool]] = {
+    "senders": is_user_id,
+    "not_senders": is_user_id,
+    "rooms": is_room_id,
+    "not_rooms": is_room_id,
+}
+
+
+def _check_names(part: Mapping[str, Any], where: str) -> None:
+    """Raises `InvalidParam` for a user or a room that nobody can be called. `part` has the shape of a filter."""
+    for key, value in part.items():
+        if isinstance(value, Mapping):
+            _check_names(value, f"{where}{key}.")
+        elif key in _NAMES and isinstance(value, list):
+            for index, name in enumerate(value):
+                if not (isinstance(name, str) and _NAMES[key](name)):
+                    raise InvalidParam(f"{where}{key}[{index}]: not a valid ID")
 
 
 async def find(tx: Tx, user_nid: int, filter_id: int) -> bytes | None:

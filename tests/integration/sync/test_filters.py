@@ -37,6 +37,24 @@ async def test_filters_are_kept_for_their_owner(server: Server) -> None:
     await alice.sync(filter="{broken", expect=400)
 
 
+async def test_a_filter_names_users_and_rooms_that_can_be(server: Server) -> None:
+    """FILT-01."""
+    alice = await server.register("alice")
+    for wrong in (
+        {"presence": {"senders": ["alice"]}},
+        {"account_data": {"not_senders": ["@alice:localhost", "!room:localhost"]}},
+        {"room": {"rooms": ["@alice:localhost"]}},
+        {"room": {"timeline": {"not_rooms": [""]}}},
+        {"room": {"state": {"senders": ["%@#$"]}}},
+    ):
+        await alice.post(FILTER, alice.user_id, json=wrong, expect=(400, "M_INVALID_PARAM"))
+    for right in (
+        {"room": {"state": {"senders": ["@alice:localhost"], "rooms": ["!a:localhost"]}}},
+        {"org.example": {"senders": 5, "rooms": {"rooms": None}}},
+    ):
+        await alice.post(FILTER, alice.user_id, json=right)
+
+
 async def test_what_a_timeline_filter_lets_through(server: Server) -> None:
     """FILT-02, FILT-03."""
     alice, bob = await server.register("alice"), await server.register("bob")
