@@ -300,7 +300,9 @@ async def measure(dsn: str, folder: Path, postmaster: int, report: Report) -> No
         await growth(here, report, "a profile change", here.rename, room_id=room_id, first=1)
         await growth(here, report, "a topic", here.topic, room_id=room_id, first=0)
         await growth(here, report, "the join of somebody known", here.join, room_id=room_id, first=known)
-        await growth(here, report, "the join of a newcomer", here.join, room_id=room_id, first=newcomers)
+        await growth(
+            here, report, "a newcomer, user and join", here.join, room_id=room_id, first=newcomers, limit=""
+        )
         await growth(here, report, "a message", here.say, room_id=room_id, first=0, limit="")
         id_index(here, report)
         await authorising(here, room_id, report)
