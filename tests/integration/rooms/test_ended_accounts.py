@@ -10,7 +10,8 @@ from tests.support.user import User
 KEPT = {
     "accounts": "its name is never given again",
     "current_state": "rooms remember who was in them",
-    "memberships": "rooms remember who was in them",
+    "past_memberships": "rooms remember who was in them",
+    "memberships": "a view of both",
     "receipts": "rooms remember what was read",
     "device_list_changes": "others are told that the devices are gone",
     "presence": "that they went offline",
