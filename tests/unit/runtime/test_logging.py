@@ -54,8 +54,8 @@ def test_values_named_after_secrets_are_not_written(capsys: pytest.CaptureFixtur
 
 def test_what_libraries_say_comes_out_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(level="info", style="json")
-    logging.getLogger("some.library").warning("careful: %s", "thin ice")
-    logging.getLogger("some.library").info("chatter")
+    logging.getLogger("some.package").warning("careful: %s", "thin ice")
+    logging.getLogger("some.package").info("chatter")
     lines = capsys.readouterr().err.splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["careful: thin ice"]
 
