@@ -5,7 +5,6 @@ spec: client-server-api/#ignoring-users, #invite-permission (MOD-03, MOD-04)
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from homeserver.account_data import store
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Position
+from homeserver.log.remembered import Remembered
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
@@ -28,15 +28,14 @@ class Ignores:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._users: OrderedDict[int, Unwanted] = OrderedDict()
-        self._version = 0
+        self._users: Remembered[int, Unwanted] = Remembered(CACHE_USERS)
 
     async def of(self, user_nid: int) -> Unwanted:
         """Whom they ignore, and whether they want invites."""
         found = self._users.get(user_nid)
         if found is not None:
             return found
-        version = self._version
+        version = self._users.version
         async with self._db.read() as tx:
             rows = {row.type: row for row in await store.find_types(tx, user_nid, [IGNORED, INVITES])}
         found = Unwanted(
@@ -44,23 +43,18 @@ class Ignores:
             INVITES in rows and _blocks(rows[INVITES].content),
             max((row.position for row in rows.values()), default=0),
         )
-        if version == self._version:  # nobody has changed anything meanwhile
-            self._users[user_nid] = found
-            if len(self._users) > CACHE_USERS:
-                self._users.popitem(last=False)
+        self._users.add(user_nid, found, version)
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
         return {AccountDataEntry: self._changed}
 
     def reset(self) -> None:
-        self._version += 1
-        self._users.clear()
+        self._users.reset()
 
     def _changed(self, _: Position, entry: AccountDataEntry) -> None:
         if entry.type in (IGNORED, INVITES) and entry.room_nid == GLOBAL:
-            self._version += 1
-            self._users.pop(entry.user_nid, None)
+            self._users.changed(entry.user_nid)
 
 
 class InvitePermissions:

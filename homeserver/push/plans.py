@@ -5,7 +5,6 @@ spec: client-server-api/#push-rules
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +12,7 @@ import msgspec
 
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
 from homeserver.log.entries import Entry, Position
+from homeserver.log.remembered import Remembered
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
 from homeserver.push.defaults import default_rules
@@ -39,35 +39,29 @@ class Plans:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._users: OrderedDict[int, UserPlan] = OrderedDict()
-        self._version = 0
+        self._users: Remembered[int, UserPlan] = Remembered(CACHE_USERS)
 
     async def of(self, user_nid: int, user_id: UserId) -> UserPlan:
         """The plan of a user; the same object until the rules change."""
         found = self._users.get(user_nid)
         if found is not None:
             return found
-        version = self._version
+        version = self._users.version
         async with self._db.read() as tx:
             rules, since = await store.find_rules(tx, user_nid)
         if rules is None:
             found = UserPlan(DEFAULT_PLAN, since)
         else:
             found = UserPlan(make_plan(msgspec.json.decode(rules, type=Ruleset).whole(user_id)), since)
-        if version == self._version:  # nobody has changed anything meanwhile
-            self._users[user_nid] = found
-            if len(self._users) > CACHE_USERS:
-                self._users.popitem(last=False)
+        self._users.add(user_nid, found, version)
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
         return {AccountDataEntry: self._changed}
 
     def reset(self) -> None:
-        self._version += 1
-        self._users.clear()
+        self._users.reset()
 
     def _changed(self, _: Position, entry: AccountDataEntry) -> None:
         if entry.type == PUSH_RULES and entry.room_nid == GLOBAL:
-            self._version += 1
-            self._users.pop(entry.user_nid, None)
+            self._users.changed(entry.user_nid)
