@@ -43,7 +43,7 @@ def access_token(info: RequestInfo) -> str | None:
 
     spec: client-server-api/#using-access-tokens (CHECKLIST API-13). Raises `MissingToken` for another scheme.
     """
-    header = info.http.headers.get(hdrs.AUTHORIZATION)
+    header = info.headers.get(hdrs.AUTHORIZATION)
     if header is not None:
         if header.startswith("Bearer ") and (token := header[7:].strip()):
             return token

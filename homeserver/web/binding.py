@@ -87,7 +87,7 @@ def _take(parameter: Parameter, max_body: int, patience: Patience) -> Take:
     if parameter.source is In.BODY:
         return _from_body(parameter)
     if parameter.source is In.STREAM:
-        return lambda info: BodyStream(info.http, max_body, patience)
+        return lambda info: BodyStream(info, max_body, patience)
     if parameter.source is In.REQUESTER:
         return lambda info: info.requester
     if parameter.source is In.ORIGIN:

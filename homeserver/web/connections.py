@@ -1,39 +1,48 @@
-"""The connections of this process: aiohttp's low-level server, bounded, and aware of clients that go away.
+"""The connections of one listener: bounded, counted, and ended in good order.
 
-Owns how many there may be, and what is said to those who do not speak HTTP.
+Owns how many connections there may be, and the requests under way on them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import resource
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-import msgspec
 import structlog
-from aiohttp import StreamReader, web, web_protocol
-from aiohttp.http import RawRequestMessage, StreamWriter
-from typing_extensions import override
+from aiohttp import StreamReader
+from aiohttp.http import RawRequestMessage
 
-from homeserver.web import cors, limits
+from homeserver.web import limits
+from homeserver.web.connection import Connection
+from homeserver.web.dispatch import Dispatcher
+from homeserver.web.proxies import TrustedProxies
 from homeserver.web.request import RequestInfo
 
 _log = structlog.get_logger("atrium.web")
 
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Waiting = dict[object, tuple[RequestInfo, "asyncio.Task[Any]"]]
-"""By connection: the handler that is to be cancelled when the client goes away."""
-
 
 @dataclass(slots=True)
-class Room:
-    """How many connections there may be, over all listeners, and how many there are."""
+class House:
+    """What the listeners of a server share."""
 
+    prefix: str
+    """What the ids of this process's requests begin with."""
+    keepalive: float
+    """Seconds an idle connection stays."""
     limit: int
+    """How many connections there may be."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at the beginning of a shutdown."""
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set during a shutdown when no request is under way any more."""
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     taken: int = 0
+    """How many connections there are."""
+    under_way: int = 0
+    """How many requests are being answered."""
 
 
 def connections_possible() -> int:
@@ -47,136 +56,61 @@ def connections_possible() -> int:
     return max(most - limits.FILES_FOR_OTHERS, most // 2)
 
 
-class _Protocol(web.RequestHandler):
-    """aiohttp's connection, answering what is no HTTP in our format, and without a task for each request."""
+class Connections:
+    """The connections of one listener. Fulfils `connection.Home`."""
 
-    __slots__ = ()
+    def __init__(self, house: House, dispatcher: Dispatcher, proxies: TrustedProxies) -> None:
+        self.keepalive = house.keepalive
+        self._house = house
+        self._dispatch = dispatcher.answer
+        self._proxies = proxies
+        self._open: set[Connection] = set()
 
-    @override
-    async def start(self) -> None:
-        """Answer one request after another, in the connection's own task: half of what a connection costs is the task that
-        aiohttp makes for each. What is not a plain request (an error, an upgrade) is left to aiohttp's own loop.
-        """
-        loop, manager, handle = self._loop, self._manager, self._request_handler
-        assert manager is not None
-        assert handle is not None
-        while not self._force_close:
-            if not self._messages:
-                self._waiter = loop.create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
-            message, payload = self._messages[0]
-            if not isinstance(message, RawRequestMessage) or message.upgrade:
-                await super().start()
-                return
-            self._messages.popleft()
-            if self._parser is not None:
-                self._parser.message_consumed()
-            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-                self._resume_reading_if_drained()
-            manager.requests_count += 1
-            await self._answer(message, payload, handle)
-            if not payload.is_eof():
-                await self._read_the_rest(payload)
-            if not self._goes_on():
-                break
-            self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
-            if self._keepalive_handle is None:
-                self._keepalive_handle = loop.call_at(
-                    self._next_keepalive_close_time, self._process_keepalive
-                )
-        if not self._force_close:
-            self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
+    def __call__(self) -> Connection:
+        """What the listening socket calls for a new connection."""
+        return Connection(self)
 
-    async def _answer(self, message: RawRequestMessage, payload: StreamReader, handle: Handle) -> None:
-        factory, task = self._request_factory, self._task_handler
-        assert factory is not None
-        assert task is not None
-        request = factory(message, payload, self, StreamWriter(self, self._loop), task)
-        self._request_in_progress, self._current_request = True, request
+    def opened(self, connection: Connection) -> bool:
+        """See `Home.opened`."""
+        self._open.add(connection)
+        self._house.taken += 1
+        if self._house.taken > self._house.limit:
+            _log.warning("too_many_connections", limit=self._house.limit)
+            return False
+        return True
+
+    def closed(self, connection: Connection) -> None:
+        """See `Home.closed`."""
+        self._open.discard(connection)
+        self._house.taken -= 1
+
+    async def answer(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> bool:
+        """See `Home.answer`."""
+        house = self._house
+        number = (house.prefix, next(house.numbers))
+        info = RequestInfo(connection, message, content, number, house.closing, self._proxies)
+        house.under_way += 1
         try:
-            self._keepalive = bool((await handle(request)).keep_alive)
-        except Exception:  # noqa: BLE001  # the dispatcher raises nothing; if it does, this connection alone ends
-            _log.exception("connection_failed")
-            self.force_close()
+            return await self._dispatch(info)
         finally:
-            self._request_in_progress, self._current_request = False, None
-            if self._handler_waiter is not None:
-                self._handler_waiter.set_result(None)
+            house.under_way -= 1
+            if not house.under_way and house.closing.is_set():
+                house.quiet.set()
 
-    def _goes_on(self) -> bool:
-        return self._keepalive and not self._close and not self._force_close
+    def finish(self) -> None:
+        """Take no further requests."""
+        for connection in list(self._open):
+            connection.finish()
 
-    async def _read_the_rest(self, payload: StreamReader) -> None:
-        """Of a body that was answered before it was read; if there is too much of it, the connection ends."""
-        try:
-            async with asyncio.timeout(self._lingering_time):
-                while not payload.is_eof() and not self._force_close:
-                    await payload.readany()
-        except (TimeoutError, web_protocol.RequestPayloadError, ConnectionError):
-            self.close()
-
-    @override
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status >= 500:
-            _log.error("connection_failed", exc_info=exc)
-        body = msgspec.json.encode({"errcode": "M_UNKNOWN", "error": "This is not a valid HTTP request"})
-        response = web.Response(
-            status=status,
-            body=body,
-            content_type="application/json",
-            headers={**dict(cors.ON_EVERY_ANSWER), "Connection": "close"},
-        )
-        response.force_close()
-        return response
-
-
-class Connections(web.Server):
-    """The connections of one listener."""
-
-    def __init__(
-        self, handle: Callable[[web.BaseRequest], Any], waiting: Waiting, room: Room, *, keepalive: float
-    ) -> None:
-        self._settings: dict[str, Any] = {
-            "access_log": None,
-            "keepalive_timeout": keepalive,
-            "max_line_size": limits.MAX_REQUEST_LINE,
-            "max_field_size": limits.MAX_HEADER_FIELD,
-            "max_headers": limits.MAX_HEADERS,
-            "lingering_time": 5.0,
-        }
-        super().__init__(handle)
-        self._waiting = waiting
-        self._room = room
-
-    @override
-    def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=asyncio.get_running_loop(), **self._settings)
-
-    @override
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        self._room.taken += 1
-        if self._room.taken > self._room.limit:
-            # Without a word: an answer would cost what there is none left of.
-            _log.warning("too_many_connections", limit=self._room.limit)
-            transport.abort()
-
-    @override
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        self._room.taken -= 1
-        if (found := self._waiting.get(handler)) is not None:
-            info, task = found
-            info.disconnected = True
-            task.cancel()
+    async def end(self, moment: float) -> None:
+        """End all connections: after `moment` seconds what still runs is cancelled, and after as many again broken off."""
+        for cancel in (False, True):
+            tasks = [connection.task for connection in self._open if connection.task is not None]
+            if not tasks:
+                break
+            if cancel:
+                for task in tasks:
+                    task.cancel()
+            await asyncio.wait(tasks, timeout=moment)
+        for connection in list(self._open):
+            connection.abort()

@@ -13,9 +13,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
-from typing_extensions import override
-
 from homeserver.matrix.errors import MatrixError, MissingToken, Unavailable
 from homeserver.web.admission import access_token, admit
 from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
@@ -48,70 +45,51 @@ class Parts:
     """Awaited before a request is looked at: with several processes, what others were told must be seen here."""
 
 
-class Sent(web.StreamResponse):
-    """Tells aiohttp that the answer is on its way already, and whether the connection stays open."""
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        super().__init__()
-        self._keep_alive = keep_alive
-
-    @override
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to do."""
-
-    @override
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to do."""
-
-
-KEPT = Sent(keep_alive=True)
-CLOSED = Sent(keep_alive=False)
-
-
 class Dispatcher:
     """Answers the requests of one listener."""
 
-    def __init__(
-        self, router: Router, parts: Parts, waiting: dict[object, tuple[RequestInfo, asyncio.Task[Any]]]
-    ) -> None:
+    def __init__(self, router: Router, parts: Parts) -> None:
         self._router = router
         self._parts = parts
         self._wire = parts.wire
-        self._waiting = waiting
 
-    async def answer(self, info: RequestInfo) -> Sent:
-        """Everything from the header to the last byte of the answer. Never raises but for cancellation."""
-        http, observer = info.http, self._parts.observer
-        keep_alive = http.keep_alive and not info.closing.is_set()
+    async def answer(self, info: RequestInfo) -> bool:
+        """Everything from the header to the last byte of the answer; whether the connection can carry another request.
+        Never raises but for cancellation.
+        """
+        observer = self._parts.observer
         observer.begins(info)
         status, sent = CLIENT_CLOSED, 0
         try:
             if info.method == "OPTIONS":
                 info.operation = "preflight"
-                status, sent = 204, await self._wire.preflight(http, keep_alive=keep_alive)
-                return KEPT if keep_alive else CLOSED
+                keep_alive = info.keep_alive and not info.closing.is_set()
+                status, sent = 204, await self._wire.preflight(info, keep_alive=keep_alive)
+                return keep_alive
             result = await self._result(info)
             # Where a broken body ends, and the next request begins, nobody can tell.
-            keep_alive = keep_alive and not info.closing.is_set() and http.content.exception() is None
+            keep_alive = info.keep_alive and not info.closing.is_set() and info.content.exception() is None
             if isinstance(result, Streamed):
                 status, sent = await self._stream(info, result, keep_alive=keep_alive)
             else:
                 status, sent = result.status, await self._send(info, result, keep_alive=keep_alive)
         except ClientGone:
-            return CLOSED
+            return False
+        except asyncio.CancelledError:
+            if info.connection.gone:
+                return False
+            raise
         except _Broken:
             status = 500
-            return CLOSED
+            return False
         finally:
             observer.ends(info, status, sent)
-        return KEPT if keep_alive else CLOSED
+        return keep_alive
 
     async def _result(self, info: RequestInfo) -> Reply | Streamed:
         try:
             return render(await self._call(info))
-        except (ClientGone, asyncio.CancelledError):
-            if info.disconnected:
-                raise ClientGone from None
+        except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  # the one place where an exception becomes a response
             return self._refusal(info, error)
@@ -130,24 +108,19 @@ class Dispatcher:
         if limit in self._parts.limiter.classes and endpoint.auth is not Auth.SERVER:
             self._limit(limit, info)
         if bound.reads is Reads.ALL:
-            info.body = await read_body(info.http, bound.max_body, self._parts.patience)
+            info.body = await read_body(info, bound.max_body, self._parts.patience)
         elif bound.reads is Reads.STREAM:
-            check_declared_length(info.http, bound.max_body)
+            check_declared_length(info, bound.max_body)
         if endpoint.auth is Auth.SERVER:
             await self._authenticate_server(bound, info)
         arguments = [take(info) for take in bound.takes]
         if not endpoint.cancel_on_disconnect:
             return await bound.handler(*arguments)
-        return await self._cancellable(bound, arguments, info)
-
-    async def _cancellable(self, bound: Bound, arguments: list[Any], info: RequestInfo) -> Any:
-        connection, task = info.http.protocol, asyncio.current_task()
-        assert task is not None
-        self._waiting[connection] = (info, task)
+        info.connection.interruptible = True
         try:
             return await bound.handler(*arguments)
         finally:
-            del self._waiting[connection]
+            info.connection.interruptible = False
 
     def _recognise(self, endpoint: Endpoint, info: RequestInfo) -> bool:
         """Authenticate whom memory knows; False: the database has to be asked."""
@@ -192,9 +165,9 @@ class Dispatcher:
 
     async def _send(self, info: RequestInfo, reply: Reply, *, keep_alive: bool) -> int:
         try:
-            return await self._wire.send(info.http, reply, keep_alive=keep_alive)
+            return await self._wire.send(info, reply, keep_alive=keep_alive)
         except BrokenHeader as error:
-            return await self._wire.send(info.http, self._refusal(info, error), keep_alive=keep_alive)
+            return await self._wire.send(info, self._refusal(info, error), keep_alive=keep_alive)
 
     async def _stream(self, info: RequestInfo, answer: Streamed, *, keep_alive: bool) -> tuple[int, int]:
         try:
@@ -203,7 +176,7 @@ class Dispatcher:
             reply = self._refusal(info, error)
             return reply.status, await self._send(info, reply, keep_alive=keep_alive)
         try:
-            return answer.status, await self._wire.stream(info.http, answer, first, keep_alive=keep_alive)
+            return answer.status, await self._wire.stream(info, answer, first, keep_alive=keep_alive)
         except ClientGone:
             raise
         except BrokenHeader as error:
@@ -212,8 +185,7 @@ class Dispatcher:
         except Exception as error:
             # Too late for another answer: breaking the connection off is how the client learns of it.
             self._refusal(info, error)
-            if info.http.transport is not None:
-                info.http.transport.abort()
+            info.connection.abort()
             raise _Broken from error
         finally:
             if (close := getattr(answer.pieces, "aclose", None)) is not None:

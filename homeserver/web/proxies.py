@@ -8,14 +8,11 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
+from multidict import MultiMapping
 
 from homeserver.web import limits
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 _REMEMBERED = 4096
 """Addresses whose standing is remembered: most requests come from few."""
@@ -33,12 +30,12 @@ class TrustedProxies:
         self._contains = functools.lru_cache(_REMEMBERED)(self._in_networks)
         self._unix = unix
 
-    def client_of(self, http: web.BaseRequest) -> tuple[str, str]:
-        """(address, scheme) of the client behind this request; the address is empty if nobody knows it."""
-        address, scheme = http.remote or "", http.scheme
+    def client_of(self, address: str, scheme: str, headers: MultiMapping[str]) -> tuple[str, str]:
+        """(address, scheme) of the client behind a request that came from `address` (empty: a Unix socket) by `scheme`; the
+        address is empty if nobody knows it.
+        """
         if not self.trusts(address):
             return address, scheme
-        headers = http.headers
         if (told := headers.get(hdrs.X_FORWARDED_PROTO)) is not None:
             told = told.strip().lower()
             scheme = told if told in {"http", "https"} else scheme

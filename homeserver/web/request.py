@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
-from aiohttp import hdrs
+from aiohttp import HttpVersion, StreamReader, hdrs
+from aiohttp.http import RawRequestMessage
+from multidict import CIMultiDictProxy
 
 from homeserver.matrix.errors import InvalidParam
 from homeserver.web import limits
+from homeserver.web.connection import Connection
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.requester import Origin, Requester
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 
 class RequestInfo:
     """What is known of a request besides its declared parameters. Annotate a parameter `info: RequestInfo` to get it."""
 
     __slots__ = (
+        "connection",
+        "content",
+        "headers",
+        "version",
+        "keep_alive",
         "method",
         "uri",
         "path",
@@ -35,25 +39,35 @@ class RequestInfo:
         "requester",
         "origin",
         "body",
-        "http",
         "operation",
         "template",
         "started",
         "db_queries",
         "errcode",
-        "disconnected",
         "_proxies",
         "_query",
         "_client",
     )
 
-    def __init__(
-        self, http: web.BaseRequest, number: tuple[str, int], closing: asyncio.Event, proxies: TrustedProxies
+    def __init__(  # noqa: PLR0917  # made in one place, for every request
+        self,
+        connection: Connection,
+        message: RawRequestMessage,
+        content: StreamReader,
+        number: tuple[str, int],
+        closing: asyncio.Event,
+        proxies: TrustedProxies,
     ) -> None:
-        self.http = http
-        """aiohttp's request: for `BodyStream` and the server only."""
-        self.method: str = http.method
-        self.uri: str = origin_form(http.raw_path)
+        self.connection = connection
+        self.content = content
+        """The body, for `stream.py` to read."""
+        self.headers: CIMultiDictProxy[str] = message.headers
+        """Case-insensitive; of a repeated header the first."""
+        self.version: HttpVersion = message.version
+        self.keep_alive = not message.should_close
+        """Whether the client wants the connection to stay."""
+        self.method: str = message.method
+        self.uri: str = origin_form(message.path)
         """Path and query exactly as sent: what a federation signature covers."""
         self.path: str = self.uri.partition("?")[0]
         """Still percent-encoded."""
@@ -74,8 +88,6 @@ class RequestInfo:
         """Monotonic seconds."""
         self.db_queries = 0
         self.errcode: str | None = None
-        self.disconnected = False
-        """The client went away while the handler ran."""
         self._proxies = proxies
         self._query: dict[str, list[str]] | None = None
         self._client: tuple[str, str] | None = None
@@ -86,14 +98,15 @@ class RequestInfo:
         return f"{self._number[0]}-{self._number[1]:x}"
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """Case-insensitive; of a repeated header the first."""
-        return self.http.headers
-
-    @property
     def user_agent(self) -> str:
         """At most 512 characters; empty if not sent."""
-        return self.http.headers.get(hdrs.USER_AGENT, "")[:512]
+        return self.headers.get(hdrs.USER_AGENT, "")[:512]
+
+    @property
+    def content_length(self) -> int | None:
+        """What `Content-Length` says, if anything: the parser has seen that it is a number."""
+        told = self.headers.get(hdrs.CONTENT_LENGTH)
+        return int(told) if told is not None else None
 
     @property
     def ip(self) -> str:
@@ -119,7 +132,7 @@ class RequestInfo:
 
     def _resolved(self) -> tuple[str, str]:
         if self._client is None:
-            self._client = self._proxies.client_of(self.http)
+            self._client = self._proxies.client_of(self.connection.peer, self.connection.scheme, self.headers)
         return self._client
 
 

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import web
-
 from homeserver.runtime.clock import Entropy
-from homeserver.web.connections import Connections, Room, Waiting, connections_possible
-from homeserver.web.dispatch import Dispatcher, Parts, Sent
+from homeserver.web.connections import Connections, House, connections_possible
+from homeserver.web.dispatch import Dispatcher, Parts
 from homeserver.web.listener import Listener
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.registry import Registry
-from homeserver.web.request import RequestInfo
 
 LAST_MOMENT: Final = 0.1
 """Seconds that connections get to close after the requests have ended, and handlers to end after being cancelled."""
@@ -54,15 +50,8 @@ class WebServer:
         """`keepalive`: seconds an idle connection stays. `max_connections`: default from the limit of open files."""
         self._registry = registry
         self._parts = parts
-        self._keepalive = keepalive
-        self._room = Room(max_connections or connections_possible())
-        self._numbers = itertools.count(1)
-        self._prefix = entropy.letters(6)
+        self._house = House(entropy.letters(6), keepalive, max_connections or connections_possible())
         self._open: list[_Open] = []
-        self._under_way = 0
-        self._done = asyncio.Event()
-        self.closing = asyncio.Event()
-        """Set at the beginning of a shutdown."""
 
     @property
     def addresses(self) -> list[tuple[Listener, str, int]]:
@@ -93,35 +82,21 @@ class WebServer:
 
     async def stop(self, grace: float = 8.0) -> None:
         """Stop listening, let requests finish for up to `grace` seconds, cancel the rest. Idempotent."""
-        self.closing.set()
+        self._house.closing.set()
         for opened in self._open:
             opened.sockets.close()
-            opened.connections.pre_shutdown()
-        if self._under_way:
+            opened.connections.finish()
+        if self._house.under_way:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._done.wait(), grace)
-        await asyncio.gather(*(o.connections.shutdown(LAST_MOMENT) for o in self._open))
+                await asyncio.wait_for(self._house.quiet.wait(), grace)
+        await asyncio.gather(*(opened.connections.end(LAST_MOMENT) for opened in self._open))
         self._open.clear()
         self._parts.wire.close()
 
     async def _listen(self, listener: Listener) -> _Open:
         loop = asyncio.get_running_loop()
-        waiting: Waiting = {}
-        dispatcher = Dispatcher(self._registry.router(listener.resources), self._parts, waiting)
-        proxies = TrustedProxies(listener.trusted_proxies)
-        prefix, numbers = self._prefix, self._numbers
-
-        async def handle(http: web.BaseRequest) -> Sent:
-            info = RequestInfo(http, (prefix, next(numbers)), self.closing, proxies)
-            self._under_way += 1
-            try:
-                return await dispatcher.answer(info)
-            finally:
-                self._under_way -= 1
-                if not self._under_way and self.closing.is_set():
-                    self._done.set()
-
-        connections = Connections(handle, waiting, self._room, keepalive=self._keepalive)
+        dispatcher = Dispatcher(self._registry.router(listener.resources), self._parts)
+        connections = Connections(self._house, dispatcher, TrustedProxies(listener.trusted_proxies))
         tls = listener.tls.context() if listener.tls else None
         if listener.unix_socket is not None:
             sockets = await loop.create_unix_server(

@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from aiohttp import ClientPayloadError, web_protocol
+from aiohttp import ClientPayloadError, StreamReader, hdrs
+from aiohttp.web_protocol import RequestPayloadError
 
 from homeserver.matrix.errors import BadJson, MatrixError, TooLarge
-
-if TYPE_CHECKING:
-    from aiohttp import StreamReader, web
+from homeserver.web.request import RequestInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +45,15 @@ class BodyStream:
     Raises `TooLarge` while iterating once it exceeds the endpoint's `max_body`; `BodyTimeout` when it stalls.
     """
 
-    __slots__ = ("_http", "_limit", "_patience", "content_type", "declared_length", "received")
+    __slots__ = ("_info", "_limit", "_patience", "content_type", "declared_length", "received")
 
-    def __init__(self, http: web.BaseRequest, limit: int, patience: Patience) -> None:
-        self._http = http
+    def __init__(self, info: RequestInfo, limit: int, patience: Patience) -> None:
+        self._info = info
         self._limit = limit
         self._patience = patience
-        self.declared_length: int | None = http.content_length
+        self.declared_length: int | None = info.content_length
         """What `Content-Length` says, if anything; already checked against the limit."""
-        self.content_type: str = http.headers.get("Content-Type", "")
+        self.content_type: str = info.headers.get(hdrs.CONTENT_TYPE, "")
         """As sent, with parameters; empty if not sent."""
         self.received = 0
         """Bytes so far."""
@@ -63,13 +61,13 @@ class BodyStream:
     def narrow(self, limit: int) -> None:
         """Accept no more than `limit` bytes: what the configuration allows. Raises `TooLarge` if more is announced."""
         self._limit = min(self._limit, limit)
-        check_declared_length(self._http, self._limit)
+        check_declared_length(self._info, self._limit)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        payload = self._http.content
+        payload = self._info.content
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        await _say_continue(self._http)
+        _say_continue(self._info)
         while piece := await _read_some(payload, self._patience.stall):
             self.received += len(piece)
             if self.received > self._limit:
@@ -80,20 +78,20 @@ class BodyStream:
             yield piece
 
 
-def check_declared_length(http: web.BaseRequest, limit: int) -> None:
+def check_declared_length(info: RequestInfo, limit: int) -> None:
     """Refuse by `Content-Length`, before a byte is read. Raises `TooLarge`."""
-    length = http.content_length
+    length = info.content_length
     if length is not None and length > limit:
         raise too_large(limit)
 
 
-async def read_body(http: web.BaseRequest, limit: int, patience: Patience) -> bytes:
+async def read_body(info: RequestInfo, limit: int, patience: Patience) -> bytes:
     """The whole body, decompressed. Raises `TooLarge`, `BodyTimeout`, `ClientGone`."""
-    payload = http.content
+    payload = info.content
     if payload.at_eof():
         return b""
-    check_declared_length(http, limit)
-    await _say_continue(http)
+    check_declared_length(info, limit)
+    _say_continue(info)
     if payload.is_eof():  # small bodies arrive together with their header
         whole = _take(payload)
         if payload.at_eof():
@@ -124,7 +122,7 @@ def too_large(limit: int) -> TooLarge:
 def _take(payload: StreamReader) -> bytes:
     try:
         return payload.read_nowait()
-    except (web_protocol.RequestPayloadError, ClientPayloadError) as error:
+    except (RequestPayloadError, ClientPayloadError) as error:
         raise _broken(payload, error) from error
     except ConnectionError as error:
         raise ClientGone from error
@@ -136,7 +134,7 @@ async def _read_some(payload: StreamReader, stall: float) -> bytes:
             return await payload.readany()
     except TimeoutError:
         raise BodyTimeout("The body did not arrive in time") from None
-    except (web_protocol.RequestPayloadError, ClientPayloadError) as error:
+    except (RequestPayloadError, ClientPayloadError) as error:
         raise _broken(payload, error) from error
     except ConnectionError as error:
         raise ClientGone from error
@@ -149,7 +147,7 @@ def _broken(payload: StreamReader, error: Exception) -> Exception:
     return BadJson(f"The body could not be read: {type(error).__name__}", status=400)
 
 
-async def _say_continue(http: web.BaseRequest) -> None:
-    if http.headers.get("Expect", "").lower() == "100-continue":
-        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        http.writer.output_size = 0
+def _say_continue(info: RequestInfo) -> None:
+    told = info.headers.get(hdrs.EXPECT)
+    if told is not None and told.lower() == "100-continue" and info.connection.transport is not None:
+        info.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

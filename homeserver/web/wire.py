@@ -12,17 +12,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion10, hdrs
 
 from homeserver.runtime.clock import Clock
 from homeserver.web import cors, limits
+from homeserver.web.request import RequestInfo
 from homeserver.web.response import JSON, Reply, Streamed
 from homeserver.web.stream import ClientGone, Patience
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 _GZIP = 16 + zlib.MAX_WBITS
 _LEVEL = 1  # a third more bytes than level 6 for a quarter of the time
@@ -54,34 +51,34 @@ class Wire:
         """Let go of the compressing thread."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def preflight(self, http: web.BaseRequest, *, keep_alive: bool) -> int:
+    async def preflight(self, info: RequestInfo, *, keep_alive: bool) -> int:
         """Answer OPTIONS. Returns the bytes sent."""
-        end = self._end(http, keep_alive=keep_alive)
-        return await self._write(http, self._head(204, None) + _PREFLIGHT + end)
+        end = self._end(info, keep_alive=keep_alive)
+        return await self._write(info, self._head(204, None) + _PREFLIGHT + end)
 
-    async def send(self, http: web.BaseRequest, reply: Reply, *, keep_alive: bool) -> int:
+    async def send(self, info: RequestInfo, reply: Reply, *, keep_alive: bool) -> int:
         """Send a whole answer. Returns the bytes sent. Raises `ClientGone`, `BrokenHeader`."""
         body, extra = reply.body, b""
         if reply.headers:
             extra = _lines(reply.headers)
         if len(body) >= limits.GZIP_FROM and _compressible(reply.content_type, reply.headers):
             extra += b"Vary: Accept-Encoding\r\n"
-            if _accepts_gzip(http):
+            if _accepts_gzip(info):
                 body = await self._gzip(body)
                 extra += b"Content-Encoding: gzip\r\n"
         head = self._head(reply.status, reply.content_type)
-        end = self._end(http, keep_alive=keep_alive)
+        end = self._end(info, keep_alive=keep_alive)
         if reply.status in _BODILESS:
             data = b"".join((head, extra, end))
         else:
-            shown = b"" if http.method == "HEAD" else body
+            shown = b"" if info.method == "HEAD" else body
             data = b"%bContent-Length: %d\r\n%b%b%b" % (head, len(body), extra, end, shown)
-        self._put(http, data)
-        if http.protocol.writing_paused:
-            await self._drained(http)
+        self._put(info, data)
+        if info.connection.writing_paused:
+            await self._drained(info)
         return len(data)
 
-    async def stream(self, http: web.BaseRequest, answer: Streamed, first: bytes, *, keep_alive: bool) -> int:
+    async def stream(self, info: RequestInfo, answer: Streamed, first: bytes, *, keep_alive: bool) -> int:
         """Send an answer while it is made, beginning with the piece that was awaited already.
 
         Returns the bytes of body sent. Raises `BrokenHeader`, before anything was sent; `ClientGone`;
@@ -91,9 +88,9 @@ class Wire:
         squeeze = (
             answer.length is None
             and _compressible(answer.content_type, answer.headers)
-            and _accepts_gzip(http)
+            and _accepts_gzip(info)
         )
-        chunked = answer.length is None and http.version > HttpVersion10
+        chunked = answer.length is None and info.version > HttpVersion10
         head = self._head(answer.status, answer.content_type) + _lines(answer.headers)
         if squeeze:
             head += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
@@ -101,16 +98,16 @@ class Wire:
             head += b"Content-Length: %d\r\n" % answer.length
         elif chunked:
             head += b"Transfer-Encoding: chunked\r\n"
-        await self._write(http, head + self._end(http, keep_alive=keep_alive))
-        if http.method == "HEAD":
+        await self._write(info, head + self._end(info, keep_alive=keep_alive))
+        if info.method == "HEAD":
             return 0
-        sent = await self._pieces(http, answer, first, gzip=squeeze, chunked=chunked)
+        sent = await self._pieces(info, answer, first, gzip=squeeze, chunked=chunked)
         if chunked:
-            await self._write(http, b"0\r\n\r\n")
+            await self._write(info, b"0\r\n\r\n")
         return sent
 
     async def _pieces(
-        self, http: web.BaseRequest, answer: Streamed, first: bytes, *, gzip: bool, chunked: bool
+        self, info: RequestInfo, answer: Streamed, first: bytes, *, gzip: bool, chunked: bool
     ) -> int:
         press = zlib.compressobj(_LEVEL, wbits=_GZIP) if gzip else None
         loop = asyncio.get_running_loop()
@@ -123,15 +120,15 @@ class Wire:
                 waiting, size = [], 0
                 if press is not None:
                     data = await loop.run_in_executor(self._threads, press.compress, data)
-                sent += await self._chunk(http, data, chunked=chunked)
+                sent += await self._chunk(info, data, chunked=chunked)
         data = b"".join(waiting)
         if press is not None:
             data = press.compress(data) + press.flush()
-        return sent + await self._chunk(http, data, chunked=chunked)
+        return sent + await self._chunk(info, data, chunked=chunked)
 
-    async def _chunk(self, http: web.BaseRequest, data: bytes, *, chunked: bool) -> int:
+    async def _chunk(self, info: RequestInfo, data: bytes, *, chunked: bool) -> int:
         if data:
-            await self._write(http, b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            await self._write(info, b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
         return len(data)
 
     def _head(self, status: int, content_type: str | None) -> bytes:
@@ -143,7 +140,7 @@ class Wire:
             self._json_heads[status] = head
         return head
 
-    def _end(self, http: web.BaseRequest, *, keep_alive: bool) -> bytes:
+    def _end(self, info: RequestInfo, *, keep_alive: bool) -> bytes:
         """The last lines of a header, and the empty one."""
         second = self._clock.now_ms() // 1000
         if second != self._date_second:
@@ -152,7 +149,7 @@ class Wire:
             self._kept = self._date + b"\r\n"
         if not keep_alive:
             return self._date + b"Connection: close\r\n\r\n"
-        if http.version <= HttpVersion10:
+        if info.version <= HttpVersion10:
             return self._date + b"Connection: keep-alive\r\n\r\n"
         return self._kept
 
@@ -162,27 +159,27 @@ class Wire:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: zlib.compress(body, _LEVEL, wbits=_GZIP))
 
-    async def _write(self, http: web.BaseRequest, data: bytes) -> int:
-        self._put(http, data)
-        if http.protocol.writing_paused:
-            await self._drained(http)
+    async def _write(self, info: RequestInfo, data: bytes) -> int:
+        self._put(info, data)
+        if info.connection.writing_paused:
+            await self._drained(info)
         return len(data)
 
     @staticmethod
-    def _put(http: web.BaseRequest, data: bytes) -> None:
-        transport = http.transport
+    def _put(info: RequestInfo, data: bytes) -> None:
+        transport = info.connection.transport
         if transport is None or transport.is_closing():
             raise ClientGone
         transport.write(data)
 
-    async def _drained(self, http: web.BaseRequest) -> None:
+    async def _drained(self, info: RequestInfo) -> None:
         """The client takes more slowly than we write. It has to take what the socket's buffers do not hold in time."""
         try:
             async with asyncio.timeout(self._patience.stall):
-                await http.writer.drain()
+                await info.connection.drain()
         except (ConnectionError, TimeoutError) as error:
-            if http.transport is not None:
-                http.transport.abort()
+            if info.connection.transport is not None:
+                info.connection.transport.abort()
             raise ClientGone from error
 
 
@@ -200,8 +197,8 @@ def _compressible(content_type: str, headers: Mapping[str, str] | None) -> bool:
     return content_type.startswith(_COMPRESSIBLE) and not (headers and "Content-Encoding" in headers)
 
 
-def _accepts_gzip(http: web.BaseRequest) -> bool:
-    for coding in http.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
+def _accepts_gzip(info: RequestInfo) -> bool:
+    for coding in info.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
         name, _, quality = coding.strip().partition(";")
         if name.strip() == "gzip":
             return quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}

@@ -1,8 +1,5 @@
 """What outgoing connections may reach, and whose word about a client's address is believed."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 from multidict import CIMultiDict
 
@@ -48,8 +45,7 @@ def test_what_the_administrator_names_may_be_reached_and_no_more() -> None:
 
 def client(peer: str, *, networks: tuple[str, ...] = (), **headers: str) -> tuple[str, str]:
     found = CIMultiDict((name.replace("_", "-"), value) for name, value in headers.items())
-    http: Any = SimpleNamespace(remote=peer or None, scheme="http", headers=found)
-    return TrustedProxies(networks).client_of(http)
+    return TrustedProxies(networks).client_of(peer, "http", found)
 
 
 @pytest.mark.parametrize(
