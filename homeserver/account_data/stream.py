@@ -70,7 +70,7 @@ class AccountDataStream:
                     found.append(Row(GLOBAL, kind, await make(user_nid, ask.requester.user_id)))
             return found
         if ask.recent is not None:
-            mine = (e for _, e in ask.recent.get(AccountDataEntry, ()) if e.user_nid == user_nid)
+            mine = (e for _, e in ask.recent.of(AccountDataEntry) if e.user_nid == user_nid)
             found = _last(Row(e.room_nid, e.type, e.content) for e in mine)
         else:
             async with self._db.read() as tx:

@@ -17,7 +17,7 @@ from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
-from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
 
 CACHED_DEVICES = 50_000
 ALWAYS_COUNTED = "signed_curve25519"
@@ -89,7 +89,7 @@ class KeyCountStream:
         del rooms
         requester = ask.requester
         if requester.device_id is None:
-            return Part()
+            return NO_NEWS
         return Part(always=await self._counts.of(requester.user_nid, requester.device_id))
 
 
@@ -122,8 +122,10 @@ class DeviceListStream:
     async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
         del rooms
         if ask.since is None or ask.upto == ask.since:
-            return Part()
+            return NO_NEWS
+        if ask.recent is not None and not ask.recent.moving and DeviceListEntry not in ask.recent.kinds:
+            return NO_NEWS
         changed, left = await self._tracking.between(ask.requester, ask.since, ask.upto, ask.recent)
         if not changed and not left:
-            return Part()
+            return NO_NEWS
         return Part(top={"device_lists": json.dumps({"changed": sorted(changed), "left": sorted(left)})})

@@ -21,7 +21,7 @@ from homeserver.matrix import json
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
-from homeserver.sync.types import Recent
+from homeserver.sync.stretch import Stretch
 from homeserver.web.auth import Requester
 
 ENCRYPTION = ("m.room.encryption", "")
@@ -58,7 +58,7 @@ class DeviceTracking:
         self._interning = interning
 
     async def between(
-        self, requester: Requester, since: Position, upto: Position, recent: Recent | None
+        self, requester: Requester, since: Position, upto: Position, recent: Stretch | None
     ) -> DeviceLists:
         """Changes in (since, upto]. Without changes of memberships, keys or encryption nothing is read."""
         mine = (await self._memberships.of(requester.user_nid)).joined
@@ -78,10 +78,10 @@ class DeviceTracking:
         left = await self._out_of_sight(requester, moves, mine)
         return DeviceLists(changed - left, left)
 
-    async def _changed_in(self, requester: Requester, recent: Recent, mine: frozenset[int]) -> set[str]:
+    async def _changed_in(self, requester: Requester, recent: Stretch, mine: frozenset[int]) -> set[str]:
         """Users whose keys changed and whom the reader shares a room with; the reader too."""
         found: set[str] = set()
-        for _, entry in recent.get(DeviceListEntry, ()):
+        for _, entry in recent.of(DeviceListEntry):
             if requester.user_nid == (entry.user_nid if entry.seen_by is None else entry.seen_by):
                 found.add(entry.user_id)
             elif entry.seen_by is None and entry.user_id not in found:
@@ -127,9 +127,9 @@ class DeviceTracking:
         return gone - still
 
 
-def _moves(recent: Recent, requester: Requester, mine: frozenset[int]) -> _Moves:
+def _moves(recent: Stretch, requester: Requester, mine: frozenset[int]) -> _Moves:
     moves = _Moves({}, {}, set(), set(), set())
-    for _, entry in recent.get(EventEntry, ()):
+    for _, entry in recent.moving:
         room = entry.stored.room_nid
         for change in entry.changes:
             if change.key == ENCRYPTION and room in mine:

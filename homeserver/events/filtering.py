@@ -96,6 +96,11 @@ class RoomFilter(msgspec.Struct):
     def wants_room(self, room_id: str) -> bool:
         return room_id not in self.not_rooms and (self.rooms is None or room_id in self.rooms)
 
+    @property
+    def chooses_sections(self) -> bool:
+        """Whether ephemeral events or account data are wanted of some rooms only."""
+        return self.ephemeral.chooses_rooms or self.account_data.chooses_rooms
+
 
 class Filter(msgspec.Struct):
     """A whole filter, as for `/sync`."""

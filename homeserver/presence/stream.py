@@ -20,7 +20,8 @@ from homeserver.presence.store import Row
 from homeserver.profiles.entries import ProfileChanged
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
-from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+from homeserver.sync.stretch import Stretch
+from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
 
 MAX_USERS = 1_000
 """Users told of in one answer."""
@@ -64,6 +65,8 @@ class PresenceStream:
         return {PresenceEntry: of, ProfileChanged: of, EventEntry: lambda _: Audience()}
 
     async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+        if ask.recent is not None and not rooms.new and not self._may_have_news(ask.recent):
+            return NO_NEWS
         rows = await self._rows(ask, rooms)
         wanted = ask.filter.presence
         events = []
@@ -76,6 +79,10 @@ class PresenceStream:
                 )
             )
         return Part(top={"presence": b'{"events":[%b]}' % b",".join(events)} if events else {})
+
+    @staticmethod
+    def _may_have_news(stretch: Stretch) -> bool:
+        return bool(stretch.moving) or not stretch.kinds.isdisjoint((PresenceEntry, ProfileChanged))
 
     async def _content(self, ask: Ask, row: Row) -> dict[str, Any]:
         content: dict[str, Any] = {"presence": row.presence}
@@ -101,13 +108,11 @@ class PresenceStream:
                     rows = [row for row in met if row.user_nid not in told] + rows
             return rows
         news: dict[int, Row] = {}
-        for _, entry in ask.recent.get(PresenceEntry, ()):
-            if not entry.beat:
-                row = Row(
-                    entry.user_nid, entry.user_id, entry.presence, entry.status_msg, entry.last_active_ms
-                )
-                news[entry.user_nid] = row
-        for _, entry in ask.recent.get(ProfileChanged, ()):
+        for _, said in ask.recent.of(PresenceEntry):
+            if not said.beat:
+                row = Row(said.user_nid, said.user_id, said.presence, said.status_msg, said.last_active_ms)
+                news[said.user_nid] = row
+        for _, entry in ask.recent.of(ProfileChanged):
             if entry.user_nid not in news:
                 async with self._db.read() as tx:
                     known = await store.find(tx, entry.user_nid)
@@ -133,7 +138,7 @@ def _come_into_sight(ask: Ask, rooms: JoinedRooms) -> set[int]:
         for member in rooms.joined[nid].members.values()
         if member.membership == JOIN
     }
-    for _, entry in (ask.recent or {}).get(EventEntry, ()):
+    for _, entry in ask.recent.moving if ask.recent is not None else ():
         if entry.stored.room_nid in rooms.joined_nids:
             met.update(
                 change.user_nid

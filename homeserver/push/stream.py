@@ -16,7 +16,7 @@ from homeserver.push import store
 from homeserver.push.plans import Plans
 from homeserver.receipts.entries import ReceiptEntry
 from homeserver.storage.database import Database
-from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
 
 
 class UnreadStream:
@@ -37,15 +37,15 @@ class UnreadStream:
 
     async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
         if ask.since is None:
-            return Part()
+            return NO_NEWS
         user_nid = ask.requester.user_nid
         user = await self._plans.of(user_nid, ask.requester.user_id)
         if max(user.since, ask.unwanted.since) > ask.since:
             return Part(rooms={nid: {} for nid in rooms.joined_nids})
         if ask.recent is not None:
-            receipts = ask.recent.get(ReceiptEntry)
+            receipts = ask.recent.of(ReceiptEntry)
             if not receipts:
-                return Part()
+                return NO_NEWS
             read = {entry.room_nid for _, entry in receipts if entry.user_nid == user_nid}
         else:
             async with self._db.read() as tx:

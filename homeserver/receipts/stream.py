@@ -61,7 +61,7 @@ class ReceiptSource(EphemeralSource):
         else:
             found = [
                 Row(e.room_nid, e.user_nid, e.user_id, e.type, e.thread, e.event_id, e.ts_ms)
-                for _, e in ask.recent.get(ReceiptEntry, ())
+                for _, e in ask.recent.of(ReceiptEntry)
                 if e.room_nid in rooms.joined_nids and (e.type != PRIVATE or e.user_nid == reader)
             ]
         if rooms.new:

@@ -27,41 +27,36 @@ def assemble(
 ) -> Iterator[bytes]:
     """Pieces of the answer. `names`: of every room in it."""
     given = next((part.to_device for part in parts if part.to_device is not None), ask.upto)
-    yield b'{"next_batch":' + json.dumps(format_sync_token(SyncToken(ask.upto, given)))
+    start = b'{"next_batch":"%b"' % format_sync_token(SyncToken(ask.upto, given)).encode()
     top: dict[str, bytes] = {}
     for part in parts:
         top.update(part.always)
         top.update(part.top)
     for member, value in top.items():
-        yield b",%b:%b" % (json.dumps(member), value)
+        start += b',"%b":%b' % (member.encode(), value)
     join = _merged(rooms.join, parts, ask.state_after)
-    kinds = {"join": join, "invite": rooms.invite, "knock": rooms.knock, "leave": rooms.leave}
-    first = True
-    for kind, sections in kinds.items():
+    kinds = (("join", join), ("invite", rooms.invite), ("knock", rooms.knock), ("leave", rooms.leave))
+    opened = False
+    for kind, sections in kinds:
         if not sections:
             continue
-        yield b'%b"%b":{' % (b',"rooms":{' if first else b",", kind.encode())
-        first = False
-        yield from _sections(sections, names)
-        yield b"}"
-    yield b"}" if first else b"}}"
+        start += b'%b"%b":{' % (b"}," if opened else b',"rooms":{', kind.encode())
+        opened = True
+        for room, section in sections.items():
+            members = b",".join([b'"%b":%b' % (member.encode(), value) for member, value in section.items()])
+            yield b"%b%b:{%b}" % (start, json.dumps(names[room].room_id), members)
+            start = b","
+        start = b""
+    yield b"%b%b" % (start, b"}}}" if opened else b"}")
 
 
 def _merged(
     join: Mapping[int, Section], parts: Sequence[Part], state_after: str | None
 ) -> dict[int, Section]:
     # Who asked for `state_after` finds it in every room, also where only somebody types. (SYNC-06)
-    bare: Section = {state_after: b'{"events":[]}'} if state_after else {}
+    bare: Section = {state_after: NO_EVENTS} if state_after else {}
     merged = {room: dict(section) for room, section in join.items()}
     for part in parts:
         for room, members in part.rooms.items():
             merged.setdefault(room, dict(bare)).update(members)
     return merged
-
-
-def _sections(sections: Mapping[int, Section], names: Mapping[int, RoomName]) -> Iterator[bytes]:
-    comma = b""
-    for room, section in sections.items():
-        members = b",".join(b'"%b":%b' % (member.encode(), value) for member, value in section.items())
-        yield b"%b%b:{%b}" % (comma, json.dumps(names[room].room_id), members)
-        comma = b","

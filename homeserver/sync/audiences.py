@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from homeserver.log.entries import Entry
-from homeserver.sync.types import Audience, Recent
+from homeserver.sync.stretch import Stretch
+from homeserver.sync.types import Audience
 
 
 class Concern(NamedTuple):
@@ -43,11 +44,11 @@ class Audiences:
         for audience in self._by_type.get(type(entry), ()):
             yield audience(entry)
 
-    def concern(self, recent: Recent) -> Concern:
+    def concern(self, stretch: Stretch) -> Concern:
         """Whom a stretch concerns."""
         users: set[int] = set()
         rooms: set[int] = set()
-        for entry_type, written in recent.items():
+        for entry_type, written in stretch.items():
             for audience in self._by_type.get(entry_type, ()):
                 for _, entry in written:
                     found = audience(entry)

@@ -5,7 +5,7 @@ spec: client-server-api/#get_matrixclientv3sync (SYNC-01 to SYNC-03, SYNC-22)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from homeserver.events.filtering import Filter
@@ -19,8 +19,9 @@ from homeserver.sync.assemble import assemble, has_news
 from homeserver.sync.audiences import Audiences
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.rooms.stream import RoomsPart, RoomsStream
-from homeserver.sync.slice import Slices
-from homeserver.sync.types import Ask, Counts, Ignores, JoinedRooms, Part, PresenceTouch, Stream
+from homeserver.sync.stretch import Stretch
+from homeserver.sync.stretches import Stretches
+from homeserver.sync.types import NO_NEWS, Ask, Counts, Ignores, JoinedRooms, Part, PresenceTouch, Stream
 from homeserver.web.auth import Requester
 
 Presence = Literal["online", "offline", "unavailable"]
@@ -51,6 +52,7 @@ class SyncService:
         streams: Sequence[Stream],
         notifier: Notifier,
         audiences: Audiences,
+        stretches: Stretches,
         ignores: Ignores,
         presence: PresenceTouch,
         counts: Counts,
@@ -65,9 +67,11 @@ class SyncService:
         self._presence = presence
         self._counts = counts
         self._clock = clock
-        self._slices = Slices(tail, audiences)
+        self._stretches = stretches
         audiences.add(rooms.audiences())
-        self._streams = [(stream, frozenset(stream.audiences())) for stream in streams]
+        self._everything = list(streams)
+        self._always = [stream for stream in streams if stream.always_asked]
+        self._reads = [(stream, frozenset(stream.audiences())) for stream in streams]
         """Each with the entries it reads."""
         for stream in streams:
             audiences.add(stream.audiences())
@@ -103,7 +107,7 @@ class SyncService:
         unwanted = await self._ignores.of(requester.user_nid)
         # From here on nothing is awaited: position, memberships and the slice belong together.
         upto = self._tail.position
-        recent = self._slices.between(wish.since, upto) if wish.since is not None else None
+        recent = self._stretches.between(wish.since, upto) if wish.since is not None else None
         return Ask(
             requester,
             wish.filter,
@@ -123,26 +127,43 @@ class SyncService:
         ask = await self._ask(requester, wish)
         if not self._may_have_news(ask):
             joined = JoinedRooms({}, ask.joined, frozenset())
-            return (
-                ask,
-                RoomsPart(),
-                [await s.changes(ask, joined) for s, _ in self._streams if s.always_asked],
-            )
+            return ask, RoomsPart(), await self._parts(ask, joined, self._always)
         rooms, joined = await self._rooms.changes(ask)
-        everything = ask.recent is None or bool(joined.new)
-        parts = [
-            await stream.changes(ask, joined)
-            for stream, reads in self._streams
-            if everything or stream.always_asked or not reads.isdisjoint(ask.recent or ())
-        ]
-        await self._choose_rooms(ask, parts)
+        streams = self._everything if joined.new else self._readers(ask.recent)
+        parts = await self._parts(ask, joined, streams)
+        if parts and ask.filter.room.chooses_sections:
+            await self._choose_rooms(ask, parts)
         return ask, rooms, parts
+
+    @staticmethod
+    async def _parts(ask: Ask, joined: JoinedRooms, streams: Iterable[Stream]) -> list[Part]:
+        """What they have to say: of those that have something."""
+        parts: list[Part] = []
+        for stream in streams:
+            part = await stream.changes(ask, joined)
+            if part is not NO_NEWS:
+                parts.append(part)
+        return parts
+
+    def _readers(self, stretch: Stretch | None) -> Sequence[Stream]:
+        """The streams that read something that is in the stretch."""
+        if stretch is None:
+            return self._everything
+        found: Sequence[Stream] | None = stretch.shared.get(SyncService)
+        if found is None:
+            found = [
+                stream
+                for stream, reads in self._reads
+                if stream.always_asked or not reads.isdisjoint(stretch.kinds)
+            ]
+            stretch.shared[SyncService] = found
+        return found
 
     def _may_have_news(self, ask: Ask) -> bool:
         """False if the log holds nothing that concerns the user."""
         if ask.since is None or ask.recent is None or ask.full_state:
             return True
-        return self._slices.concern(ask.since, ask.upto).reaches(ask.requester.user_nid, ask.joined)
+        return self._stretches.concern(ask.since, ask.upto).reaches(ask.requester.user_nid, ask.joined)
 
     async def _choose_rooms(self, ask: Ask, parts: Sequence[Part]) -> None:
         """Leave out what a section's filter wants of other rooms alone. spec: #filtering (FILT-03)"""

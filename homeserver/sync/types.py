@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -10,12 +10,10 @@ import msgspec
 from homeserver.events.filtering import Filter
 from homeserver.graph.interning import RoomName
 from homeserver.graph.room import Room
-from homeserver.log.entries import Entry, Position, Written
+from homeserver.log.entries import Entry, Position
 from homeserver.rooms.memberships import Own
+from homeserver.sync.stretch import Stretch
 from homeserver.web.auth import Requester
-
-Recent = Mapping[type[Entry], Sequence[Written[Any]]]
-"""Entries of a stretch of the log by type, in order."""
 
 
 class Audience(NamedTuple):
@@ -58,7 +56,7 @@ class Ask(msgspec.Struct, frozen=True):
     """room_nid -> the user's membership as of `upto`; forgotten rooms too."""
     joined: frozenset[int]
     """Those they are joined to."""
-    recent: Recent | None
+    recent: Stretch | None
     """Entries in (since, upto], if memory reaches back that far; None: ask the database."""
     unwanted: Unwanted
     """What the user does not want to hear of."""
@@ -87,6 +85,10 @@ class Part(msgspec.Struct):
     """To-device messages are given only up to here; None: all there are."""
     rooms: dict[int, dict[str, bytes]] = {}
     """room_nid of a joined room -> member of its section -> its JSON."""
+
+
+NO_NEWS = Part()
+"""Nothing to say. Everybody's: nothing may be put into it."""
 
 
 class JoinedRooms(NamedTuple):

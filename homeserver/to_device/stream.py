@@ -13,7 +13,7 @@ from homeserver.devices.types import DeviceChange
 from homeserver.log.entries import Entry, Position, Written
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
-from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
 from homeserver.to_device import store
 from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.to_device.service import PAGE
@@ -82,18 +82,18 @@ class ToDeviceStream:
         del rooms
         requester = ask.requester
         if requester.device_id is None:
-            return Part()
+            return NO_NEWS
         waiting = await self._waiting(requester.user_nid, requester.device_id)
         if waiting.first and waiting.first <= ask.to_device:
             await self._delete(requester.user_nid, requester.device_id, ask.to_device, waiting)
         if not waiting.first or waiting.last <= ask.to_device:
-            return Part()
+            return NO_NEWS
         async with self._db.read() as tx:
             shown = await store.find(
                 tx, requester.user_nid, requester.device_id, ask.to_device, ask.upto, PAGE
             )
         if not shown:
-            return Part()
+            return NO_NEWS
         part = Part(top={"to_device": b'{"events":[%b]}' % b",".join(message for _, message in shown)})
         if len(shown) == PAGE.messages or sum(len(message) for _, message in shown) >= PAGE.size:
             part.to_device = shown[-1][0]  # there may be more

@@ -65,7 +65,7 @@ class Typing(EphemeralSource):
         if since is None:
             wanted = {room for room, users in self._rooms.items() if users and room in rooms.joined_nids}
         elif ask.recent is not None:
-            wanted = {e.room_nid for _, e in ask.recent.get(TypingEntry, ())} & rooms.joined_nids
+            wanted = {e.room_nid for _, e in ask.recent.of(TypingEntry)} & rooms.joined_nids
         else:
             wanted = {room for room, at in self._changed.items() if at > since and room in rooms.joined_nids}
         return {room: self._event(room, ask.ignored) for room in wanted}

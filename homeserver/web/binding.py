@@ -114,6 +114,13 @@ def _from_query(parameter: Parameter) -> Take:
     required = parameter.required
     many = get_origin(parameter.type) is list
     convert = converter(get_args(parameter.type)[0] if many else parameter.type)
+    if len(names) == 1 and not many and not required:
+
+        def take_one(info: RequestInfo) -> Any:
+            values = info.query.get(first)
+            return convert(values[0], first) if values else default
+
+        return take_one
 
     def take(info: RequestInfo) -> Any:
         query = info.query

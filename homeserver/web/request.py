@@ -7,6 +7,7 @@ through here.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
@@ -19,6 +20,8 @@ from homeserver.web import limits
 from homeserver.web.connection import Connection
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.requester import Origin, Requester
+
+_ENCODED = re.compile(r"[%+\0]")
 
 
 class RequestInfo:
@@ -121,9 +124,10 @@ class RequestInfo:
     @property
     def query(self) -> Mapping[str, list[str]]:
         """The decoded query. Raises `InvalidParam` where it is not UTF-8 or has too many fields."""
-        if self._query is None:
-            self._query = parse_query(self.uri[len(self.path) + 1 :])
-        return self._query
+        found = self._query
+        if found is None:
+            found = self._query = parse_query(self.uri[len(self.path) + 1 :])
+        return found
 
     def query_value(self, name: str) -> str | None:
         """The first value of a query parameter."""
@@ -155,11 +159,16 @@ def parse_query(text: str) -> dict[str, list[str]]:
     pairs = text.split("&", limits.MAX_QUERY_FIELDS)
     if len(pairs) > limits.MAX_QUERY_FIELDS:
         raise InvalidParam(f"The query has more than {limits.MAX_QUERY_FIELDS} fields")
+    plain = text.isascii() and not _ENCODED.search(text)
     for pair in pairs:
         if pair:
             name, _, value = pair.partition("=")
-            decoded = _decode(value, name)
-            fields.setdefault(_decode(name, "query"), []).append(decoded)
+            if not plain:
+                name, value = _decode(name, "query"), _decode(value, name)
+            if name in fields:
+                fields[name].append(value)
+            else:
+                fields[name] = [value]
     return fields
 
 

@@ -16,6 +16,9 @@ from homeserver.web.observe import Line, json_line, structlog_line
 from homeserver.web.rate_limit import Rate, RateLimiter
 from homeserver.web.resources import Resource
 
+LINE_BUFFER = 64 * 1024
+"""Bytes of request lines that wait to be written together."""
+
 
 def bounds(section: LimitsSection) -> Bounds:
     """How large requests may be."""
@@ -36,8 +39,10 @@ def request_line(section: LogSection, clock: Clock) -> Line | None:
     if not section.requests or section.level in {"warning", "error"}:
         return None
     as_json = section.format == "json" or (section.format == "auto" and not sys.stderr.isatty())
-    binary = getattr(sys.stderr, "buffer", None)
-    return json_line(binary, clock) if as_json and binary is not None else structlog_line
+    if not as_json:
+        return structlog_line
+    # A buffer of its own: that of standard error is small, and absent where Python was told not to buffer.
+    return json_line(open(sys.stderr.fileno(), "wb", LINE_BUFFER, closefd=False), clock)
 
 
 def listener(section: ListenerSection, *, reuse_port: bool = False) -> Listener:

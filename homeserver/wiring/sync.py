@@ -17,6 +17,7 @@ from homeserver.sync.rooms.stream import RoomsStream
 from homeserver.sync.rooms.stripped import StrippedRooms
 from homeserver.sync.rooms.timeline import Timelines
 from homeserver.sync.service import SyncService
+from homeserver.sync.stretches import Stretches
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, Stream
 from homeserver.wiring.core import Core
 from homeserver.wiring.rooms import RoomsFeature
@@ -55,6 +56,8 @@ class SyncFeature:
             rooms.bundles,
         )
         core.tail.attach(stream)
+        stretches = Stretches(core.tail, audiences)
+        core.tail.attach(stretches)
         self.service = SyncService(
             core.tail,
             rooms.memberships,
@@ -63,6 +66,7 @@ class SyncFeature:
             streams,
             self.notifier,
             audiences,
+            stretches,
             ignores,
             presence,
             counts,

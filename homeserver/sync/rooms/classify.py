@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from homeserver.graph.entry import EventEntry
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import BAN, INVITE, JOIN, LEAVE, MEMBERSHIPS
 from homeserver.graph.stored import Stored
@@ -37,8 +36,7 @@ class Classifier:
 
     async def classify(self, ask: Ask) -> Classified:
         """Sort the user's rooms. At most one query beside naming rooms for a filter that names some."""
-        plain = ask.recent is not None and not ask.full_state and not ask.other_invites
-        if plain and _same_memberships(ask):
+        if _same_memberships(ask):
             return Classified(await self._joined(ask), frozenset(), {}, [], [])
         wanted = await self._wanted(ask)
         changed = {
@@ -89,7 +87,7 @@ class Classifier:
         found: dict[int, int] = {}
         seen: set[int] = set()
         resolved: set[int] = set()
-        for _, entry in ask.recent.get(EventEntry, ()):
+        for _, entry in ask.recent.moving:
             room = entry.stored.room_nid
             if room not in changed or room in seen:
                 continue
@@ -115,9 +113,7 @@ def ends_stay(stored: Stored | None, user_id: UserId) -> bool:
 
 
 def _same_memberships(ask: Ask) -> bool:
-    """Whether nothing in the slice concerns the user's own memberships."""
-    assert ask.recent is not None
-    user_nid = ask.requester.user_nid
-    return not any(
-        change.user_nid == user_nid for _, entry in ask.recent.get(EventEntry, ()) for change in entry.changes
-    )
+    """Whether the user's rooms are to the client what they were at `since`, as far as memory reaches."""
+    if ask.recent is None or ask.full_state or ask.other_invites:
+        return False
+    return ask.requester.user_nid not in ask.recent.moved

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from homeserver.events.event import StateKey
-from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.entry import StateChange
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
 from homeserver.sync.rooms.classify import Classified
+from homeserver.sync.stretch import Stretch
 from homeserver.sync.types import Ask
 
 
@@ -43,7 +44,7 @@ class ResetReader:
         if ask.since is None:
             return {}
         if ask.recent is not None:
-            return _from_memory(ask, kinds)
+            return _from_memory(ask.recent, kinds)
         known = {*(kinds.joined - kinds.new), *kinds.left}
         async with self._db.read() as tx:
             rows = await store.find_resets(tx, list(known), ask.since, ask.upto)
@@ -54,17 +55,15 @@ class ResetReader:
         return found
 
 
-def _from_memory(ask: Ask, kinds: Classified) -> Resets:
-    assert ask.recent is not None
+def _from_memory(stretch: Stretch, kinds: Classified) -> Resets:
     found: dict[int, list[Reset]] = {}
-    for position, entry in ask.recent.get(EventEntry, ()):
-        if entry.changes or entry.overruled is not None:
-            changes = entry.by_resolution
-            if entry.overruled is not None:
-                changes.append(entry.overruled)
-            room = entry.stored.room_nid
-            if changes and room not in kinds.new and (room in kinds.joined or room in kinds.left):
-                found.setdefault(room, []).extend(_reset(position, each) for each in changes)
+    for position, entry in stretch.moving:
+        changes = entry.by_resolution
+        if entry.overruled is not None:
+            changes.append(entry.overruled)
+        room = entry.stored.room_nid
+        if changes and room not in kinds.new and (room in kinds.joined or room in kinds.left):
+            found.setdefault(room, []).extend(_reset(position, each) for each in changes)
     return found
 
 

@@ -11,11 +11,11 @@ from homeserver.graph.refs import JOIN
 from homeserver.graph.room import Room
 from homeserver.log.entries import Position
 from homeserver.sync.rooms.lazy import Given
-from homeserver.sync.rooms.summary import changes_summary
 from homeserver.sync.rooms.timeline import Timeline
 from homeserver.sync.types import Ask
 
 KEPT = 256
+NOBODY: frozenset[int] = frozenset()
 
 
 class Key(NamedTuple):
@@ -70,21 +70,17 @@ def key_of(ask: Ask, room: Room, timeline: Timeline, given: Given | None) -> Key
     `given`: the member events that a reader who loads members lazily has; None: they have all.
     """
     assert ask.since is not None
+    told = timeline.told
     member = room.members.get(ask.requester.user_id)
-    if member is None or member.membership != JOIN or timeline.limited or not timeline.events:
+    if told is None or member is None or member.membership != JOIN:
         return None
-    if timeline.raw[0].nid <= member.event_nid:
+    if min(told.first, told.before) <= member.event_nid:
         return None
-    me = (ask.requester.user_nid, ask.requester.device_id)
-    for stored in timeline.events:
-        if (stored.sent_by is not None and stored.sent_by[:2] == me) or changes_summary(stored):
-            return None
-        if stored.replaced is not None and stored.replaced.ref.nid <= member.event_nid:
-            return None  # not everybody may see what was there before them
+    if (ask.requester.user_nid, ask.requester.device_id) in told.devices:
+        return None
     nid = room.name.nid
-    members: set[int] = set()
+    fresh = NOBODY
     if given is not None:
-        senders = {stored.event.sender for stored in timeline.events}
-        members = {found.event_nid for sender in senders if (found := room.members.get(sender))}
-    fresh = frozenset(at for at in members if (nid, at) not in (given or ()))
+        members = {found.event_nid for sender in told.senders if (found := room.members.get(sender))}
+        fresh = frozenset(at for at in members if (nid, at) not in given)
     return Key(nid, ask.since, ask.upto, timeline.start, ask.state_after, fresh)

@@ -20,6 +20,7 @@ from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
 from homeserver.sync.rooms.resets import Reset, Resets
 from homeserver.sync.rooms.timeline import Timeline
+from homeserver.sync.stretch import Stretch
 from homeserver.sync.types import Ask
 
 StateNids = dict[StateKey, int]
@@ -88,17 +89,16 @@ class StateReader:
     ) -> dict[int, list[Reset]]:
         """Events that became current state, room by room."""
         if ask.recent is not None:
-            return _from_memory(ask, gaps)
+            return _from_memory(ask.recent, gaps)
         async with self._db.read() as tx:
             rows = await store.changed_state(tx, gaps)
         keys = await self._interning.keys({key for pairs in rows.values() for key, _ in pairs})
         return {room: [Reset(nid, keys[key], nid) for key, nid in pairs] for room, pairs in rows.items()}
 
 
-def _from_memory(ask: Ask, gaps: Mapping[int, tuple[Position, Position]]) -> dict[int, list[Reset]]:
-    assert ask.recent is not None
+def _from_memory(stretch: Stretch, gaps: Mapping[int, tuple[Position, Position]]) -> dict[int, list[Reset]]:
     found: dict[int, list[Reset]] = {}
-    for position, entry in ask.recent.get(EventEntry, ()):
+    for position, entry in stretch.of(EventEntry):
         stored = entry.stored
         key = stored.event.key
         if key is None or stored.flags or entry.overruled is not None:
@@ -123,14 +123,14 @@ def _newest_per_key(changes: list[Reset]) -> set[int]:
     return {nid for nid in newest.values() if nid}
 
 
-def _is_line(room: Room, raw: list[Stored]) -> bool:
+def _is_line(room: Room, raw: Sequence[Stored]) -> bool:
     """Whether the events lead one after the other to the room's current state, so that it can be rolled back."""
     if raw[-1].nid != room.last_event or raw[-1].state_after_nid != room.room_state.nid:
         return False
     return all(one.state_after_nid == two.state_before.nid for one, two in itertools.pairwise(raw))
 
 
-def _rolled_back(state: Mapping[StateKey, int], raw: list[Stored]) -> StateNids:
+def _rolled_back(state: Mapping[StateKey, int], raw: Sequence[Stored]) -> StateNids:
     """The state before these events."""
     result = dict(state)
     for stored in reversed(raw):

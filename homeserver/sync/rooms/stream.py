@@ -5,7 +5,7 @@ spec: client-server-api/#syncing (SYNC-01 to SYNC-10, SYNC-13 to SYNC-16)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class _Work:
     kinds: Classified
     timelines: dict[int, Timeline]
     rooms: Mapping[int, Room]
-    visible: Mapping[Room, list[Visible]] = field(default_factory=dict)
+    visible: dict[Room, Sequence[Visible]] = field(default_factory=dict)
     state: dict[int, list[int]] = field(default_factory=dict)
     """room_nid -> state events of its section."""
     resets: Resets = field(default_factory=dict)
@@ -122,7 +122,7 @@ class RoomsStream:
         kinds = await self._classifier.classify(ask)
         timelines = await self._timelines.of(ask, kinds)
         resets = await self._resets.of(ask, kinds)
-        shown = set(kinds.new) | set(kinds.left) | set(timelines) | set(resets)
+        shown = {*kinds.new, *kinds.left, *timelines, *resets}
         if ask.full_state:
             shown |= kinds.joined
         rooms = await self._rooms.get_many(shown) if shown else {}
@@ -138,7 +138,8 @@ class RoomsStream:
             for nid, key in keys.items():
                 if nid in part.join:
                     self._shared.put(key, part.join[nid])
-        part.invite, part.knock = await self._stripped.sections(ask, kinds)
+        if kinds.invited or kinds.knocked:
+            part.invite, part.knock = await self._stripped.sections(ask, kinds)
         return part, JoinedRooms(rooms, kinds.joined, kinds.new)
 
     def _share(
@@ -177,17 +178,17 @@ class RoomsStream:
         ask = work.ask
         pages = {work.rooms[room]: timeline.events for room, timeline in work.timelines.items()}
         viewer = Viewer(ask.requester.user_id, ask.requester.user_nid)
-        visible = await self._visibility.many(viewer, pages)
+        visible: dict[Room, Sequence[Visible]] = {**await self._visibility.many(viewer, pages)}
         if ask.ignored:  # spec: #ignoring-users: messages go, state stays (SYNC-16)
             visible = {
                 room: [v for v in page if v.stored.event.is_state or v.stored.event.sender not in ask.ignored]
                 for room, page in visible.items()
             }
         if not ask.state_after:
-            for nid, timeline in work.timelines.items():
+            for nid, timeline in list(work.timelines.items()):
                 room = work.rooms[nid]
                 if nid not in work.doubtful and len(visible.get(room, ())) < len(timeline.raw):
-                    visible[room] = begun_later(timeline, visible[room])
+                    work.timelines[nid], visible[room] = begun_later(timeline, visible[room])
         work.visible = visible
         told: dict[int, Room] = {}
         for nid, room in work.rooms.items():

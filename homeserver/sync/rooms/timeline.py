@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from homeserver.events.event import StateKey
-from homeserver.graph.entry import EventEntry
 from homeserver.graph.events import EventCache
 from homeserver.graph.stored import Stored
 from homeserver.graph.visibility import Visible
 from homeserver.log.entries import Position
+from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
 from homeserver.sync.rooms.classify import Classified
+from homeserver.sync.rooms.summary import changes_summary
+from homeserver.sync.stretch import Stretch
 from homeserver.sync.types import Ask
 
 DEFAULT_LIMIT, MAX_LIMIT = 10, 100
@@ -24,17 +28,43 @@ FILTERED_SCAN = 200
 """Events looked at per room for a filter that lets few through."""
 
 
-@dataclass(slots=True)
+class Told(NamedTuple):
+    """What decides who can be told a timeline in the words that others are told it in."""
+
+    first: Position
+    """Its first event."""
+    before: Position
+    """The oldest event that one of its state events replaced; its first event if there is none. Not everybody may see what
+    was there before them."""
+    senders: frozenset[UserId]
+    devices: frozenset[tuple[int, str]]
+    """(user_nid, device_id) of devices that sent something in it: they are told the transaction."""
+
+
+@dataclass(frozen=True)
 class Timeline:
     """One room's timeline before it is shown to anybody."""
 
-    raw: list[Stored]
+    raw: Sequence[Stored]
     """Every event after `start` in the stretch, oldest first, without holes."""
-    events: list[Stored]
+    events: Sequence[Stored]
     """Those the client asked for."""
     limited: bool
     start: Position
     """`prev_batch`: events at or before it are not in the timeline."""
+
+    @cached_property
+    def told(self) -> Told | None:
+        """None where each reader's section is their own: gaps, summaries, nothing to show."""
+        if self.limited or not self.events or any(changes_summary(stored) for stored in self.events):
+            return None
+        replaced = [stored.replaced.ref.nid for stored in self.events if stored.replaced is not None]
+        return Told(
+            self.raw[0].nid,
+            min(replaced, default=self.raw[0].nid),
+            frozenset(stored.event.sender for stored in self.events),
+            frozenset(stored.sent_by[:2] for stored in self.events if stored.sent_by is not None),
+        )
 
 
 class Timelines:
@@ -54,24 +84,14 @@ class Timelines:
         for room, at in rooms.left.items():
             stretches[room] = (ask.since or 0, at)
         if ask.since is not None:
-            known = rooms.joined - rooms.new
+            known = rooms.joined - rooms.new if rooms.new else rooms.joined
             if ask.recent is not None:
-                found = self._from_memory(ask, known, limit)
+                found = _from_memory(ask, ask.recent, known, limit)
             else:
                 stretches.update(dict.fromkeys(known, (ask.since, ask.upto)))
         if stretches:
             found.update(await self._from_database(ask, stretches, limit))
         return found
-
-    def _from_memory(self, ask: Ask, known: frozenset[int], limit: int) -> dict[int, Timeline]:
-        assert ask.recent is not None
-        assert ask.since is not None
-        by_room: dict[int, list[Stored]] = {}
-        for _, entry in ask.recent.get(EventEntry, ()):
-            stored = entry.stored
-            if stored.room_nid in known and not stored.flags:
-                by_room.setdefault(stored.room_nid, []).append(stored)
-        return {room: _cut(ask, raw, limit, ask.since, more=False) for room, raw in by_room.items()}
 
     async def _from_database(
         self, ask: Ask, stretches: Mapping[int, tuple[Position, Position]], limit: int
@@ -90,7 +110,21 @@ class Timelines:
         return found
 
 
-def _cut(ask: Ask, raw: list[Stored], limit: int, since: Position, *, more: bool) -> Timeline:
+def _from_memory(ask: Ask, stretch: Stretch, known: frozenset[int], limit: int) -> dict[int, Timeline]:
+    """Of rooms with events; shared with whoever asks for as many of this stretch and is not choosy."""
+    assert ask.since is not None
+    choosy = ask.filter.room.timeline.selective
+    shared: dict[int, Timeline] = {} if choosy else stretch.shared.setdefault((Timeline, limit), {})
+    found: dict[int, Timeline] = {}
+    for room in known & stretch.by_room.keys():
+        timeline = shared.get(room)
+        if timeline is None:
+            timeline = shared[room] = _cut(ask, stretch.by_room[room], limit, ask.since, more=False)
+        found[room] = timeline
+    return found
+
+
+def _cut(ask: Ask, raw: Sequence[Stored], limit: int, since: Position, *, more: bool) -> Timeline:
     """The newest `limit` events that the filter wants."""
     wanted = ask.filter.room.timeline
     events = [stored for stored in raw if wanted.matches(stored.event)] if wanted.selective else raw
@@ -101,9 +135,9 @@ def _cut(ask: Ask, raw: list[Stored], limit: int, since: Position, *, more: bool
     return Timeline([stored for stored in raw if stored.nid > start], events, True, start)
 
 
-def begun_later(timeline: Timeline, visible: Sequence[Visible]) -> list[Visible]:
-    """Let the timeline begin after what is shown of a key that an event has set since which is not shown: clients take
-    the state first and the timeline then, and would end with the older one. Returns what is left to show. (SYNC-05)
+def begun_later(timeline: Timeline, visible: Sequence[Visible]) -> tuple[Timeline, Sequence[Visible]]:
+    """The timeline beginning after what is shown of a key that an event has set since which is not shown: clients take
+    the state first and the timeline then, and would end with the older one. With it, what is left to show. (SYNC-05)
     """
     shown = {item.stored.nid for item in visible}
     unseen: dict[StateKey | None, int] = {
@@ -114,11 +148,14 @@ def begun_later(timeline: Timeline, visible: Sequence[Visible]) -> list[Visible]
         default=None,
     )
     if start is None:
-        return list(visible)
-    timeline.raw = [stored for stored in timeline.raw if stored.nid > start]
-    timeline.events = [stored for stored in timeline.events if stored.nid > start]
-    timeline.start, timeline.limited = start, True
-    return [item for item in visible if item.stored.nid > start]
+        return timeline, visible
+    rest = Timeline(
+        [stored for stored in timeline.raw if stored.nid > start],
+        [stored for stored in timeline.events if stored.nid > start],
+        limited=True,
+        start=start,
+    )
+    return rest, [item for item in visible if item.stored.nid > start]
 
 
 def _limit(ask: Ask) -> int:

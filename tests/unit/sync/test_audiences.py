@@ -7,7 +7,7 @@ from typing import cast
 from homeserver.log.entries import Entry, Written
 from homeserver.log.tail import Tail
 from homeserver.sync.audiences import NOBODY, Audiences, Concern
-from homeserver.sync.slice import MAX_LOOKED_THROUGH, Slices
+from homeserver.sync.stretches import MAX_LOOKED_THROUGH, Stretches
 from homeserver.sync.types import Audience
 
 ALICE, BOB = 1, 2
@@ -31,7 +31,7 @@ class Secret(Entry, frozen=True):
 
 
 class Log:
-    """As much of the tail as slices read."""
+    """As much of the tail as stretches read."""
 
     floor = 0
 
@@ -50,7 +50,7 @@ def audiences() -> Audiences:
 
 
 def concern(*entries: Entry) -> Concern:
-    return Slices(cast("Tail", Log(*entries)), audiences()).concern(0, len(entries))
+    return Stretches(cast("Tail", Log(*entries)), audiences()).concern(0, len(entries))
 
 
 def test_a_stretch_concerns_whom_any_of_its_entries_concerns() -> None:

@@ -1,14 +1,16 @@
-"""The recent log, sorted by kind. Long polls that wake together ask for the same stretch, so it is sorted once."""
+"""The stretches of the recent log that were asked for lately. Long polls that wake together ask for the same one."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable
 from typing import Any
 
+from homeserver.graph.entry import EventEntry
 from homeserver.log.entries import Entry, Position, Written
 from homeserver.log.tail import Tail
 from homeserver.sync.audiences import EVERYBODY, NOBODY, Audiences, Concern
-from homeserver.sync.types import Recent
+from homeserver.sync.stretch import Stretch
 
 KEPT = 32
 MAX_ENTRIES = 10_000
@@ -17,17 +19,30 @@ MAX_LOOKED_THROUGH = 500
 """Of longer stretches it is not worked out whom they concern."""
 
 
-class Slices:
-    """One per process."""
+class Stretches:
+    """One per process; a projection, so that nothing is kept that is no longer so."""
 
     def __init__(self, tail: Tail, audiences: Audiences) -> None:
         self._tail = tail
         self._audiences = audiences
-        self._kept: OrderedDict[tuple[Position, Position], Recent] = OrderedDict()
+        self._kept: OrderedDict[tuple[Position, Position], Stretch] = OrderedDict()
         self._concerns: OrderedDict[tuple[Position, Position], Concern] = OrderedDict()
 
-    def between(self, since: Position, upto: Position) -> Recent | None:
-        """Entries in (since, upto] by type; None if memory does not reach back that far."""
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {EventEntry: self._applied}
+
+    def reset(self) -> None:
+        self._kept.clear()
+        self._concerns.clear()
+
+    def _applied(self, _: Position, entry: EventEntry) -> None:
+        if (
+            entry.stored.redaction is not None
+        ):  # with what it waited for has come, the redaction itself is shown
+            self._kept.clear()
+
+    def between(self, since: Position, upto: Position) -> Stretch | None:
+        """Entries in (since, upto]; None if memory does not reach back that far."""
         if since < self._tail.floor or upto - since > MAX_ENTRIES:
             return None
         key = (since, upto)
@@ -38,7 +53,7 @@ class Slices:
                 if written.position > upto:
                     break
                 by_type[type(written.entry)].append(written)
-            found = self._kept[key] = dict(by_type)
+            found = self._kept[key] = Stretch(by_type)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return found
@@ -50,14 +65,9 @@ class Slices:
         key = (since, upto)
         found = self._concerns.get(key)
         if found is None:
-            recent = self.between(since, upto) if upto - since <= MAX_LOOKED_THROUGH else None
-            found = EVERYBODY if recent is None else self._audiences.concern(recent)
+            stretch = self.between(since, upto) if upto - since <= MAX_LOOKED_THROUGH else None
+            found = EVERYBODY if stretch is None else self._audiences.concern(stretch)
             self._concerns[key] = found
             if len(self._concerns) > KEPT:
                 self._concerns.popitem(last=False)
         return found
-
-    def clear(self) -> None:
-        """Entries were missed."""
-        self._kept.clear()
-        self._concerns.clear()
