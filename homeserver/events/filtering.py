@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,7 +20,7 @@ MAX_LIMIT = 1000
 T = TypeVar("T")
 
 
-class EventFilter(msgspec.Struct):
+class EventFilter(msgspec.Struct, dict=True):
     """EventFilter of the specification: `not_*` beats the positive list, an empty list matches nothing."""
 
     limit: int | None = None
@@ -64,7 +64,7 @@ class RoomEventFilter(EventFilter):
         """Whether the client wants events of this room."""
         return room_id not in self.not_rooms and (self.rooms is None or room_id in self.rooms)
 
-    @property
+    @cached_property
     def selective(self) -> bool:
         """Whether `matches` can ever say no."""
         return bool(
@@ -76,13 +76,13 @@ class RoomEventFilter(EventFilter):
             or self.chooses_rooms
         )
 
-    @property
+    @cached_property
     def chooses_rooms(self) -> bool:
         """Whether `wants_room` can ever say no."""
         return self.rooms is not None or bool(self.not_rooms)
 
 
-class RoomFilter(msgspec.Struct):
+class RoomFilter(msgspec.Struct, dict=True):
     """RoomFilter: what of rooms; `rooms` and `not_rooms` apply before the filters of the sections."""
 
     rooms: list[str] | None = None
@@ -96,20 +96,30 @@ class RoomFilter(msgspec.Struct):
     def wants_room(self, room_id: str) -> bool:
         return room_id not in self.not_rooms and (self.rooms is None or room_id in self.rooms)
 
-    @property
+    @cached_property
     def chooses_sections(self) -> bool:
         """Whether ephemeral events or account data are wanted of some rooms only."""
         return self.ephemeral.chooses_rooms or self.account_data.chooses_rooms
 
 
-class Filter(msgspec.Struct):
-    """A whole filter, as for `/sync`."""
+class Filter(msgspec.Struct, dict=True):
+    """A whole filter, as for `/sync`. None of them changes once it was read."""
 
     event_fields: list[str] | None = None
     event_format: str = "client"
     presence: EventFilter = msgspec.field(default_factory=EventFilter)
     account_data: EventFilter = msgspec.field(default_factory=EventFilter)
     room: RoomFilter = msgspec.field(default_factory=RoomFilter)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether it asks for rooms as most do, so that many can be given the same."""
+        return (
+            self.event_fields is None
+            and self.event_format == "client"
+            and not self.room.timeline.selective
+            and not self.room.state.selective
+        )
 
 
 EVERYTHING = Filter()

@@ -26,8 +26,12 @@ async def read_head(tx: Tx) -> Position:
 
 
 def advance_head(batch: Pipeline, position: Position) -> None:
-    """Move the head, and tell whoever listens when the transaction commits."""
+    """Move the head."""
     batch.execute("UPDATE log_head SET position = %(position)s", position=position)
+
+
+def tell_others(batch: Pipeline, position: Position) -> None:
+    """Tell whoever listens, when the transaction commits, how far the log goes now."""
     batch.all("SELECT pg_notify('atrium_log', %(position)s::text)", position=str(position))
 
 

@@ -47,7 +47,7 @@ class Tail:
     """One per process. `position` is the last entry that every projection has seen."""
 
     def __init__(self, db: Database, sinks: Sequence[Sink[Any]], *, alone: bool) -> None:
-        """`alone`: no other process writes to this database, so what is in memory is always current."""
+        """`alone`: no other process serves from this database, so what is in memory is always current."""
         self._db = db
         self._sinks = {sink.entry_type: sink for sink in sinks}
         self._by_kind = {sink.kind: sink for sink in sinks}
@@ -58,7 +58,8 @@ class Tail:
         self._lock = asyncio.Lock()
         self._hint = asyncio.Event()
         self._own: dict[Position, Written[Any]] = {}
-        self._alone = alone
+        self.alone = alone
+        """Whether no other process serves from this database (a command may still write, and says so)."""
         self._refresh: asyncio.Task[None] | None = None
         self._recent: deque[Written[Any]] = deque()
         self._breaks = Breaks()
@@ -98,7 +99,7 @@ class Tail:
 
     async def fresh(self) -> None:
         """Wait until everything committed before this call, by any process, is seen here."""
-        if self._alone:
+        if self.alone:
             return
         # A read under way may have begun before the write we must see: wait for one that begins after now.
         if self._refresh is not None:

@@ -181,6 +181,8 @@ class LogWriter:
             feed.append((position, sink.kind, sink.encode(entry)))
         store.insert_feed(batch, feed)
         store.advance_head(batch, head)
+        if not self._tail.alone:
+            store.tell_others(batch, head)
         if head - self._trimmed_at > store.TRIM_EVERY:
             self._trimmed_at = head
             store.trim_feed(batch, head - store.KEEP_FEED)

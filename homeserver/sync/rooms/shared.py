@@ -52,16 +52,7 @@ class SharedSections:
 
 def has_plain_wishes(ask: Ask) -> bool:
     """Whether the reader asks for nothing that makes their answer their own."""
-    wanted = ask.filter
-    return (
-        ask.recent is not None
-        and not ask.full_state
-        and not ask.ignored
-        and wanted.event_fields is None
-        and wanted.event_format == "client"
-        and not wanted.room.timeline.selective
-        and not wanted.room.state.selective
-    )
+    return ask.recent is not None and not ask.full_state and not ask.ignored and ask.filter.plain
 
 
 def key_of(ask: Ask, room: Room, timeline: Timeline, given: Given | None) -> Key | None:

@@ -113,14 +113,17 @@ class Timelines:
 def _from_memory(ask: Ask, stretch: Stretch, known: frozenset[int], limit: int) -> dict[int, Timeline]:
     """Of rooms with events; shared with whoever asks for as many of this stretch and is not choosy."""
     assert ask.since is not None
+    by_room = stretch.by_room
     choosy = ask.filter.room.timeline.selective
     shared: dict[int, Timeline] = {} if choosy else stretch.shared.setdefault((Timeline, limit), {})
+    fewer, more = (by_room, known) if len(by_room) < len(known) else (known, by_room)
     found: dict[int, Timeline] = {}
-    for room in known & stretch.by_room.keys():
-        timeline = shared.get(room)
-        if timeline is None:
-            timeline = shared[room] = _cut(ask, stretch.by_room[room], limit, ask.since, more=False)
-        found[room] = timeline
+    for room in fewer:
+        if room in more:
+            timeline = shared.get(room)
+            if timeline is None:
+                timeline = shared[room] = _cut(ask, by_room[room], limit, ask.since, more=False)
+            found[room] = timeline
     return found
 
 
