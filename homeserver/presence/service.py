@@ -15,7 +15,7 @@ from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
 from homeserver.matrix.ids import UserId
 from homeserver.presence import store
-from homeserver.presence.entries import PresenceEntry
+from homeserver.presence.entries import PresenceEntry, Word
 from homeserver.presence.store import Row
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
@@ -41,21 +41,37 @@ class Known:
     status_msg: str | None
     last_active_ms: int
     last_seen_ms: int
-    beat_ms: int
     devices: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """What each device last said of the user by syncing, and when: the most present one counts."""
+    """What each device last said of the user by syncing, here or elsewhere, and when: the most present one counts."""
+    told: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """What of it the other processes know."""
 
     def heard(self, device: str, presence: str, now_ms: int, kept_ms: int) -> str:
         """A device says how the user is. Returns how they are by all devices heard within `kept_ms`."""
         if presence == "online":
             self.last_active_ms = now_ms
         self.last_seen_ms = now_ms
+        self._note(device, presence, now_ms, kept_ms)
+        return "online" if any(said == "online" for said, _ in self.devices.values()) else "unavailable"
+
+    def heard_elsewhere(self, word: Word, kept_ms: int) -> None:
+        """As `heard`, of another process."""
+        self.told[word.device] = (word.presence, word.heard_ms)
+        if word.heard_ms >= self.devices.get(word.device, ("", 0))[1]:
+            self._note(word.device, word.presence, word.heard_ms, kept_ms)
+
+    def is_news(self, device: str, now_ms: int) -> bool:
+        """Whether other processes have to be told what the device says."""
+        presence, at_ms = self.told.get(device, ("", 0))
+        return presence != self.devices[device][0] or now_ms - at_ms >= BEAT_MS
+
+    def _note(self, device: str, presence: str, at_ms: int, kept_ms: int) -> None:
         if len(self.devices) > 1 or device not in self.devices:
-            self.devices = {d: said for d, said in self.devices.items() if now_ms - said[1] <= kept_ms}
+            self.devices = {d: said for d, said in self.devices.items() if at_ms - said[1] <= kept_ms}
             if len(self.devices) >= MAX_DEVICES:
                 self.devices.clear()
-        self.devices[device] = (presence, now_ms)
-        return "online" if any(said == "online" for said, _ in self.devices.values()) else "unavailable"
+            self.told = {d: said for d, said in self.told.items() if d in self.devices or d == device}
+        self.devices[device] = (presence, at_ms)
 
 
 class PresenceService:
@@ -87,14 +103,14 @@ class PresenceService:
             return
         now = self._clock.now_ms()
         known = self._known.get(requester.user_nid) or await self._load(requester, now)
-        presence = known.heard(requester.device_id or "", presence, now, self._gone_ms)
-        if known.presence != presence:
+        device = requester.device_id or ""
+        word = Word(device, presence, now)
+        presence = known.heard(device, presence, now, self._gone_ms)
+        changes = known.presence != presence
+        if changes or (not self._alone and known.is_news(device, now)):
             known.presence = presence
-            known.beat_ms = now
-            await self._append(requester.user_nid, known)
-        elif not self._alone and now - known.beat_ms >= BEAT_MS:
-            known.beat_ms = now
-            await self._append(requester.user_nid, known, beat=True)
+            known.told[device] = known.devices[device]
+            await self._append(requester.user_nid, known, beat=not changes, word=word)
 
     async def acted(self, requester: Requester) -> None:
         """The user did something: sent a message, wrote a receipt."""
@@ -112,7 +128,7 @@ class PresenceService:
         known = self._known.get(requester.user_nid) or await self._load(requester, now)
         known.presence, known.status_msg = presence, status_msg
         known.devices.clear()
-        known.last_active_ms = known.last_seen_ms = known.beat_ms = now
+        known.last_active_ms = known.last_seen_ms = now
         await self._append(requester.user_nid, known)
 
     async def get(self, requester: Requester, user_id: UserId) -> Row:
@@ -159,8 +175,17 @@ class PresenceService:
     def heard(self, entry: PresenceEntry) -> None:
         """An entry of the log; of another process's too: the user is about there."""
         known = self._known.get(entry.user_nid)
-        if known is None or entry.presence == "offline":
-            return
+        if known is None:
+            if entry.word is None or self._alone:
+                return
+            # They may come here next: then it matters by what device they are about elsewhere.
+            active, seen = entry.last_active_ms, entry.word.heard_ms
+            known = self._known[entry.user_nid] = Known(
+                UserId(entry.user_id), entry.presence, entry.status_msg, active, seen
+            )
+        if entry.word is not None:
+            known.heard_elsewhere(entry.word, self._gone_ms)
+            known.last_seen_ms = max(known.last_seen_ms, entry.word.heard_ms)
         known.last_seen_ms = max(known.last_seen_ms, entry.last_active_ms)
         known.last_active_ms = max(known.last_active_ms, entry.last_active_ms)
         known.presence, known.status_msg = entry.presence, entry.status_msg
@@ -169,11 +194,13 @@ class PresenceService:
         async with self._db.read() as tx:
             row = await store.find(tx, requester.user_nid)
         presence, status = (row.presence, row.status_msg) if row else ("offline", None)
-        known = Known(requester.user_id, presence, status, now, now, now)
+        known = Known(requester.user_id, presence, status, now, now)
         return self._known.setdefault(requester.user_nid, known)
 
-    async def _append(self, user_nid: int, known: Known, *, beat: bool = False) -> None:
+    async def _append(
+        self, user_nid: int, known: Known, *, beat: bool = False, word: Word | None = None
+    ) -> None:
         entry = PresenceEntry(
-            user_nid, known.user_id, known.presence, known.status_msg, known.last_active_ms, beat
+            user_nid, known.user_id, known.presence, known.status_msg, known.last_active_ms, beat, word
         )
         await self._log.append(entry)

@@ -24,7 +24,7 @@ class PresenceFeature:
             core.interning,
             core.clock,
             config=config.presence,
-            alone=config.server.processes == 1,
+            alone=core.tail.alone,
         )
         self.stream = PresenceStream(core.db, self.service, memberships, names)
         core.tail.attach(self.stream)

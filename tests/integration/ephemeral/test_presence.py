@@ -1,10 +1,15 @@
 """Presence as others see it: CHECKLIST section 13."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from homeserver.config.presence import PresenceSection
+from homeserver.log.entries import Entry
+from homeserver.presence.entries import PresenceEntry
 from homeserver.presence.service import PresenceService
 from homeserver.runtime.clock import FakeClock
 from tests.support.graph import process
@@ -105,6 +110,64 @@ async def test_silence_is_idleness_and_then_absence(database: str, tmp_path: Pat
         assert await shown() == "offline"
         await service.touch(alice, "offline")
         assert await shown() == "offline"
+
+
+class Hears:
+    """What tells a service of the entries of all processes."""
+
+    def __init__(self, service: PresenceService) -> None:
+        self._service = service
+        self.changes: list[str] = []
+
+    def handlers(self) -> dict[type[Entry], Callable[[int, Any], None]]:
+        return {PresenceEntry: self._heard}
+
+    def reset(self) -> None:
+        """Nothing is kept."""
+
+    def _heard(self, _: int, entry: PresenceEntry) -> None:
+        self._service.heard(entry)
+        if not entry.beat:
+            self.changes.append(entry.presence)
+
+
+async def test_the_most_present_device_counts_whichever_process_hears_it(
+    database: str, tmp_path: Path
+) -> None:
+    """SYNC-22: a desk that syncs with one process and an idle telephone at another do not take turns."""
+    clock, config = FakeClock(), PresenceSection()
+    async with (
+        process(database, tmp_path, alone=False) as one,
+        process(database, tmp_path, alone=False) as two,
+    ):
+        alice = await one.user("alice")
+        desk, telephone = (replace(alice, device_id=device) for device in ("DESK", "TELEPHONE"))
+        services, heard = [], []
+        for each in (one, two):
+            service = PresenceService(
+                each.core.db, each.core.log, each.core.interning, clock, config=config, alone=False
+            )
+            services.append(service)
+            heard.append(Hears(service))
+            each.core.tail.attach(heard[-1])
+        at_desk, on_the_way = services
+        await at_desk.touch(desk, "online")
+        for _ in range(20):
+            for service, device, says in (
+                (on_the_way, telephone, "unavailable"),
+                (at_desk, desk, "online"),
+            ):
+                await one.core.tail.fresh()
+                await two.core.tail.fresh()
+                await service.touch(device, says)
+            await clock.advance(25)
+        assert heard[0].changes == ["online"]
+        for _ in range(8):  # the desk is switched off
+            await two.core.tail.fresh()
+            await on_the_way.touch(telephone, "unavailable")
+            await clock.advance(25)
+        await one.core.tail.fresh()
+        assert heard[0].changes == ["online", "unavailable"]
 
 
 async def test_a_new_name_is_told_with_presence(server: Server) -> None:
