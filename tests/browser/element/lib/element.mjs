@@ -1,0 +1,184 @@
+// What people do in Element, in their words.
+import { picture } from "./stage.mjs";
+
+const composer = (page) => page.locator(".mx_RoomView_body").getByRole("textbox", { name: /^Send (a|an encrypted) message/ });
+const tile = (page, text) => page.locator(".mx_RoomView_body .mx_EventTile", { hasText: text }).last();
+export const room = (page, name) => page.getByRole("treeitem", { name: new RegExp(name) });
+export const badge = (page, name) => room(page, name).locator(".mx_NotificationBadge_count");
+
+export async function register(page, username, password) {
+    await page.getByLabel("Username").fill(username);
+    await page.getByLabel("Password", { exact: true }).fill(password);
+    await page.getByLabel("Confirm password").fill(password);
+    await picture(page, "registers");
+    await page.getByRole("button", { name: "Register" }).click();
+    await page.getByText("Skip", { exact: true }).click();
+    await page.getByText("Welcome to Element").waitFor();
+    await dismissNews(page);
+    await picture(page, "registered");
+}
+
+export async function logIn(page, username, password) {
+    await page.getByLabel("Username").fill(username);
+    await page.getByLabel("Password", { exact: true }).fill(password);
+    await picture(page, "logs-in");
+    await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+export async function arrive(page) {
+    await page.getByRole("heading", { name: /^Welcome / }).waitFor();
+    await dismissNews(page);
+    await picture(page, "logged-in");
+}
+
+// What there is to know about threads.
+const dismissNews = (page) => page.getByRole("button", { name: "OK" }).click();
+
+/** A copy of the keys at the server, under a key that one keeps: gives that key, when the copy is there. */
+export async function saveKeys(page) {
+    const copied = page.waitForResponse((response) => response.request().method() === "PUT" && response.url().includes("/room_keys/keys"));
+    await page.getByText("Set up Secure Backup").waitFor();
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Continue" }).click();
+    const key = await page.locator(".mx_CreateSecretStorageDialog_recoveryKey code").innerText();
+    await page.getByRole("button", { name: "Copy" }).click();
+    await picture(page, "is-given-a-security-key");
+    await page.getByRole("dialog").getByRole("button", { name: "Continue" }).click();
+    await page.getByText("Secure Backup successful").waitFor();
+    await picture(page, "has-saved-the-keys");
+    await page.getByRole("button", { name: "Done" }).click();
+    await copied;
+    return key;
+}
+
+export async function logOut(page) {
+    await page.getByLabel("User menu").click();
+    await page.getByRole("menuitem", { name: "Sign out" }).click();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("button", { name: "Sign in" }).waitFor();
+    await picture(page, "logged-out");
+}
+
+/** On a new device, after the login. */
+export async function proveOneself(page, key) {
+    await page.getByRole("button", { name: "Verify with Security Key" }).click();
+    await page.getByRole("textbox", { name: "Security Key" }).fill(key);
+    await picture(page, "proves-who-it-is");
+    await page.getByRole("dialog").getByRole("button", { name: "Continue" }).click();
+    await page.getByRole("button", { name: "Done" }).click();
+}
+
+export async function createRoom(page, { name, topic, alias }) {
+    await page.getByLabel("Add room").first().click();
+    await page.getByText("New room").click();
+    await page.getByLabel("Name", { exact: true }).fill(name);
+    await page.getByLabel("Topic (optional)").fill(topic);
+    if (alias) {
+        await page.getByLabel("Room visibility").click();
+        await page.getByRole("option", { name: "Public room" }).click();
+        await page.getByLabel("Room address").fill(alias);
+    }
+    await picture(page, "creates-a-room");
+    await page.getByRole("button", { name: "Create room" }).click();
+    await page.getByText("This is the start of").waitFor();
+    await picture(page, "in-the-room");
+}
+
+export async function invite(page, userId) {
+    await page.getByText("Invite to this room").click();
+    await page.getByTestId("invite-dialog-input").fill(userId);
+    await page.getByRole("button", { name: "Invite", exact: true }).click();
+    await page.getByText("invited").first().waitFor();
+    await picture(page, "invited");
+}
+
+export async function accept(page, name) {
+    await room(page, name).click();
+    await page.getByRole("button", { name: "Accept" }).waitFor();
+    await picture(page, "is-invited");
+    await page.getByRole("button", { name: "Accept" }).click();
+    await composer(page).waitFor();
+    await picture(page, "joined");
+}
+
+export async function write(page, text) {
+    await composer(page).fill(text);
+    await composer(page).press("Enter");
+}
+
+export async function read(page, text) {
+    await page.locator(".mx_RoomView_body .mx_EventTile_body", { hasText: text }).last().waitFor();
+}
+
+/** The arrow up takes one's last message for correction, as in any chat program. */
+export async function correct(page, text) {
+    await composer(page).press("ArrowUp");
+    const box = page.getByRole("textbox", { name: "Edit message" });
+    await box.fill(text);
+    await box.press("Enter");
+}
+
+export async function react(page, text, emoji) {
+    await tile(page, text).hover();
+    await tile(page, text).getByRole("button", { name: "React" }).click();
+    await page.locator(".mx_EmojiPicker_footer").getByText(emoji).click();
+}
+
+export async function readReaction(page, text, emoji) {
+    await tile(page, text).locator(".mx_ReactionsRowButton", { hasText: emoji }).waitFor();
+}
+
+const thread = (page) => page.locator(".mx_ThreadView");
+
+export async function replyInThread(page, text, reply) {
+    await tile(page, text).hover();
+    await tile(page, text).getByRole("button", { name: "Reply in thread" }).click();
+    const box = thread(page).getByRole("textbox");
+    await box.fill(reply);
+    await box.press("Enter");
+    await thread(page).locator(".mx_EventTile_body", { hasText: reply }).waitFor();
+}
+
+export async function readThread(page, text, reply) {
+    await tile(page, text).locator(".mx_ThreadSummary", { hasText: "1 reply" }).click();
+    await thread(page).locator(".mx_EventTile_body", { hasText: reply }).waitFor();
+}
+
+export async function closeThread(page) {
+    await page.getByTestId("base-card-close-button").click();
+    await thread(page).waitFor({ state: "detached" });
+}
+
+export async function remove(page, text) {
+    await tile(page, text).hover();
+    await tile(page, text).getByRole("button", { name: "Options" }).click();
+    await page.getByRole("menuitem", { name: "Remove" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+}
+
+export async function readRemoval(page) {
+    await page.locator(".mx_RoomView_body .mx_RedactedBody", { hasText: "Message deleted" }).waitFor();
+}
+
+/** To what is shown when no room is. */
+export async function goHome(page) {
+    await page.evaluate(() => window.mxDispatcher.dispatch({ action: "view_home_page" }));
+    await page.getByRole("heading", { name: /^Welcome / }).waitFor();
+}
+
+export async function enter(page, name) {
+    await room(page, name).click();
+    await composer(page).waitFor();
+}
+
+/** Who has read up to one's last message: small pictures beside it. */
+export async function readBy(page, text, name) {
+    await tile(page, text).getByLabel(new RegExp(`Seen by .*${name}|Seen by 1 person`)).waitFor();
+}
+
+/**
+ * What Element does every five minutes: writes down what it has of the server, and where it is. Loaded anew in a room that it
+ * has not written down, this version of it peeks first, and then takes neither edits nor encryption of the room for
+ * known, on any server (element-hq/element-web#27103).
+ */
+export const remember = (page) => page.evaluate(() => window.mxMatrixClientPeg.get().store.save(true));
