@@ -32,6 +32,7 @@ REFUSED = {
     ("POST", "/v3/register", 401),  # which steps there are
     ("GET", "/v3/room_keys/version", 404),  # nobody has saved keys yet
     ("GET", "/v3/rooms/*/members", 403),  # of a room that one is invited to
+    ("GET", "/v3/directory/room/*", 404),  # is the address free?
     ("GET", "/v3/voip/turnServer", 404),
     ("GET", "/v3/pushers", 404),
     ("GET", "/unstable/org.matrix.msc2965/auth_issuer", 404),
@@ -135,3 +136,10 @@ async def test_a_person_registers_another_logs_in_and_they_chat_in_secret(
 ) -> None:
     play = await perform("kitchen", base_url, chromium, element, tmp_path)
     assert play.seen[-1] == "logged out, logged in again, and all there to be read"
+
+
+async def test_a_public_room_is_found_talked_in_and_left(
+    base_url: str, chromium: str, element: Path, tmp_path: Path
+) -> None:
+    play = await perform("lobby", base_url, chromium, element, tmp_path)
+    assert play.seen[-1] == "the room left"

@@ -1,7 +1,7 @@
 // What people do in Element, in their words.
 import { picture } from "./stage.mjs";
 
-const composer = (page) => page.locator(".mx_RoomView_body").getByRole("textbox", { name: /^Send (a|an encrypted) message/ });
+const composer = (page) => page.locator(".mx_RoomView_body").getByRole("textbox", { name: /^Send (a|an encrypted) (message|reply)/ });
 const tile = (page, text) => page.locator(".mx_RoomView_body .mx_EventTile", { hasText: text }).last();
 export const room = (page, name) => page.getByRole("treeitem", { name: new RegExp(name) });
 export const badge = (page, name) => room(page, name).locator(".mx_NotificationBadge_count");
@@ -110,6 +110,11 @@ export async function read(page, text) {
     await page.locator(".mx_RoomView_body .mx_EventTile_body", { hasText: text }).last().waitFor();
 }
 
+/** As what somebody of this name says, who has not just said something else. */
+export async function readFrom(page, name, text) {
+    await tile(page, text).locator(".mx_DisambiguatedProfile", { hasText: name }).waitFor();
+}
+
 /** The arrow up takes one's last message for correction, as in any chat program. */
 export async function correct(page, text) {
     await composer(page).press("ArrowUp");
@@ -182,3 +187,72 @@ export async function readBy(page, text, name) {
  * known, on any server (element-hq/element-web#27103).
  */
 export const remember = (page) => page.evaluate(() => window.mxMatrixClientPeg.get().store.save(true));
+
+/** In the directory of public rooms. */
+export async function findAndJoin(page, name, topic) {
+    await page.getByRole("button", { name: "Explore rooms" }).click();
+    await page.getByRole("dialog").getByRole("textbox", { name: "Search" }).fill(name);
+    const found = page.locator(".mx_SpotlightDialog_option", { hasText: name }).filter({ hasText: topic });
+    await found.waitFor();
+    await picture(page, "finds-the-room");
+    await found.getByRole("button", { name: "Join" }).click();
+    await composer(page).waitFor();
+    await picture(page, "joined");
+}
+
+/** By a command: the settings do not open in a page that is built from packages. */
+export const takeName = (page, name) => write(page, `/nick ${name}`);
+
+/** The small grey lines about what has become of the room. */
+export const noticed = (page, text) => page.locator(".mx_RoomView_body .mx_TextualEvent", { hasText: text }).waitFor();
+
+export const countsPeople = (page, count) => page.locator(".mx_RoomHeader .mx_FacePile", { hasText: new RegExp(`\\D${count}$`) }).waitFor();
+
+/** With the name put in by the list that opens on `@`. */
+export async function mention(page, name, text) {
+    await composer(page).pressSequentially(`@${name.split(" ")[0]}`);
+    await page.locator(".mx_Autocomplete").getByText(name, { exact: true }).click();
+    await composer(page).pressSequentially(text);
+    await composer(page).press("Enter");
+}
+
+export async function reply(page, text, answer) {
+    await tile(page, text).hover();
+    await tile(page, text).getByRole("button", { name: "Reply", exact: true }).click();
+    await page.locator(".mx_ReplyPreview").waitFor();
+    await write(page, answer);
+}
+
+export const readReply = (page, text, answer) => tile(page, answer).locator(".mx_ReplyChain", { hasText: text }).waitFor();
+
+export async function startTyping(page, text) {
+    await composer(page).pressSequentially(text);
+}
+
+export const readTyping = (page, name) => page.getByText(`${name} is typing`).waitFor();
+
+/** Many lines that nobody wants to watch being written. */
+export async function prattle(page, lines) {
+    await page.evaluate(async (lines) => {
+        const client = window.mxMatrixClientPeg.get();
+        const [room] = client.getRooms();
+        for (const line of lines) await client.sendTextMessage(room.roomId, line);
+    }, lines);
+}
+
+export async function scrollUpTo(page, text) {
+    const found = page.locator(".mx_RoomView_body .mx_EventTile_body", { hasText: text }).first();
+    await page.locator(".mx_RoomView_messagePanel").first().hover();
+    for (let tries = 0; tries < 200 && !(await found.isVisible()); tries++) {
+        await page.mouse.wheel(0, -1500);
+        await page.waitForTimeout(50);
+    }
+    await found.scrollIntoViewIfNeeded();
+}
+
+export async function leave(page, name) {
+    await room(page, name).click({ button: "right" });
+    await page.getByRole("menuitem", { name: "Leave" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Leave" }).click();
+    await room(page, name).waitFor({ state: "detached" });
+}
