@@ -6,7 +6,7 @@ from typing import Protocol
 
 from homeserver.auth.uia import Verified
 from homeserver.matrix.ids import UserId
-from homeserver.storage.tx import Tx
+from homeserver.storage.tx import Pipeline, Tx
 
 
 class LeaveAllRooms(Protocol):
@@ -22,6 +22,14 @@ class JoinFirstRooms(Protocol):
 
     async def join_first_rooms(self, user_id: UserId) -> None:
         """Join the rooms every new account joins. May be called again after a crash."""
+        ...
+
+
+class NamesNewcomers(Protocol):
+    """Fulfilled by profiles."""
+
+    def name_newcomer(self, batch: Pipeline, user_nid: int, displayname: str) -> None:
+        """The name of an account that is being made. Nobody knows of it yet, so nobody has to be told."""
         ...
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from homeserver.accounts import store
 from homeserver.accounts.names import Names
-from homeserver.accounts.ports import JoinFirstRooms, NotesRegistration
+from homeserver.accounts.ports import JoinFirstRooms, NamesNewcomers, NotesRegistration
 from homeserver.accounts.tasks import AccountTasks
 from homeserver.accounts.types import Account, NewAccount
 from homeserver.auth.entries import SessionsChanged
@@ -26,7 +26,7 @@ from homeserver.config import ConfigError
 from homeserver.config.registration import RegistrationSection
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, Unauthorized, UserInUse
-from homeserver.matrix.ids import UserId
+from homeserver.matrix.ids import UserId, localpart_of
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -57,7 +57,7 @@ class Registered(NamedTuple):
 class RegistrationService:
     """Makes accounts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it is made of; built in one place
         self,
         *,
         db: Database,
@@ -68,6 +68,7 @@ class RegistrationService:
         passwords: Passwords,
         sessions: SessionService,
         tasks: AccountTasks,
+        newcomers: NamesNewcomers,
     ) -> None:
         self._db = db
         self._log = log
@@ -77,6 +78,7 @@ class RegistrationService:
         self._passwords = passwords
         self._sessions = sessions
         self._tasks = tasks
+        self._newcomers = newcomers
         self._noters: list[NotesRegistration] = []
 
     @property
@@ -152,8 +154,11 @@ class RegistrationService:
             if proof is not None:
                 await self._note(tx, proof, user_nid)
             joins = self._joins_rooms(new)
-            if joins:
-                async with tx.pipeline() as batch:
+            async with tx.pipeline() as batch:
+                if not new.is_guest:
+                    name = new.displayname or localpart_of(new.user_id)
+                    self._newcomers.name_newcomer(batch, user_nid, name)
+                if joins:
                     self._tasks.order(batch, JOIN, user_nid)
             tokens = None
             if session is not None:

@@ -18,7 +18,6 @@ from homeserver.auth.api import LoggedIn, logged_in
 from homeserver.auth.types import SessionRequest
 from homeserver.config.registration import RegistrationSection
 from homeserver.matrix.errors import Forbidden, InvalidParam, Unknown
-from homeserver.profiles.service import ProfileService
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.web.endpoint import Auth, Body, endpoint
 
@@ -49,7 +48,6 @@ class SharedSecretApi:
         *,
         config: RegistrationSection,
         registration: RegistrationService,
-        profiles: ProfileService,
         names: Names,
         clock: Clock,
         entropy: Entropy,
@@ -57,7 +55,6 @@ class SharedSecretApi:
         secret = config.shared_secret
         self._secret = secret.get_secret_value().encode() if secret is not None else b""
         self._registration = registration
-        self._profiles = profiles
         self._names = names
         self._clock = clock
         self._entropy = entropy
@@ -79,13 +76,16 @@ class SharedSecretApi:
         self._registration.check_password(body.password)
         user_id = self._names.wished(body.username, by_admin=True)
         made = await self._registration.register(
-            NewAccount(user_id, is_admin=body.admin, user_type=body.user_type),
+            NewAccount(
+                user_id,
+                is_admin=body.admin,
+                user_type=body.user_type,
+                displayname=body.displayname[:256] if body.displayname else None,
+            ),
             password=body.password,
             session=None if body.inhibit_login else SessionRequest(),
             nonce=(body.nonce, expires_ms),
         )
-        if body.displayname:
-            await self._profiles.set_field(made.user_nid, made.user_id, "displayname", body.displayname[:256])
         return logged_in(made.user_id, made.tokens)
 
     def _check_enabled(self) -> None:

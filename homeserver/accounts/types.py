@@ -38,6 +38,8 @@ class NewAccount(NamedTuple):
     is_admin: bool = False
     appservice_id: str | None = None
     user_type: str | None = None
+    displayname: str | None = None
+    """None: the local part of its id, which reads better than the whole. Guests have no name."""
 
 
 class RegistrationToken(NamedTuple):

@@ -94,6 +94,10 @@ class ProfileService:
         """Plug in who asks other servers."""
         self._remote = remote
 
+    def name_newcomer(self, batch: Pipeline, user_nid: int, displayname: str) -> None:
+        """See `accounts.ports.NamesNewcomers`."""
+        store.insert_fields(batch, user_nid, rules.encode({DISPLAYNAME: displayname}))
+
     async def get(self, user_id: UserId) -> Profile:
         """A local user's profile; empty if nothing was ever set. Raises `NotFound`."""
         cached = self._cache.get(user_id)

@@ -47,5 +47,17 @@ def replace_fields(batch: Pipeline, user_nid: int, old: bytes, new: bytes) -> La
     )
 
 
+def insert_fields(batch: Pipeline, user_nid: int, fields: bytes) -> None:
+    """Of an account that is being made; whoever had its name before has left nothing."""
+    batch.execute(
+        """
+        INSERT INTO profiles (user_nid, fields) VALUES (%(user_nid)s, %(fields)s)
+        ON CONFLICT (user_nid) DO UPDATE SET fields = excluded.fields
+        """,
+        user_nid=user_nid,
+        fields=fields,
+    )
+
+
 def delete_profile(batch: Pipeline, user_nid: int) -> None:
     batch.execute("DELETE FROM profiles WHERE user_nid = %(user_nid)s", user_nid=user_nid)

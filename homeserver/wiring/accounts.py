@@ -152,6 +152,7 @@ class AccountsFeature:
             passwords=self.passwords,
             sessions=self.sessions,
             tasks=self.tasks,
+            newcomers=self.profiles,
         )
         self.registration.check_possible(self.uia)
         self.registration.note_with(self.threepids.service)
@@ -181,7 +182,6 @@ class AccountsFeature:
             SharedSecretApi(
                 config=self._config.registration,
                 registration=self.registration,
-                profiles=self.profiles,
                 names=self.names,
                 clock=core.clock,
                 entropy=core.entropy,

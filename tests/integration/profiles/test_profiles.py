@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.matrix.ids import localpart_of
 from homeserver.runtime.clock import FakeClock
 from tests.support.identity import IdentityServer
 from tests.support.waiting import until
@@ -16,10 +17,24 @@ async def put(user: Any, key: str, value: Any, expect: Any = 200) -> Any:
     return await user.put(FIELD, user.user_id, key, json={key: value}, expect=expect)
 
 
-async def test_a_new_user_has_an_empty_profile(server: IdentityServer) -> None:
+def as_registered(user: Any) -> dict[str, Any]:
+    """The profile of somebody who has changed nothing in it."""
+    return {"displayname": localpart_of(user.user_id)}
+
+
+async def test_a_new_user_is_called_by_the_local_part_until_they_say_otherwise(
+    server: IdentityServer,
+) -> None:
     alice = await server.register("alice")
+    assert await server.client.get("/profile/{}", alice.user_id) == as_registered(alice)
+    await alice.delete(FIELD, alice.user_id, "displayname")
     assert await server.client.get("/profile/{}", alice.user_id) == {}
     await server.client.get(FIELD, alice.user_id, "displayname", expect=(404, "M_NOT_FOUND"))
+
+
+async def test_a_guest_has_no_name(server: IdentityServer) -> None:
+    guest = await server.client.post("/register", params={"kind": "guest"}, json={})
+    assert await server.client.get("/profile/{}", guest["user_id"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +59,8 @@ async def test_whatever_is_set_can_be_read_by_everybody(server: IdentityServer, 
     await alice.delete(FIELD, alice.user_id, key)
     await alice.delete(FIELD, alice.user_id, key)
     await bob.get(FIELD, alice.user_id, key, expect=(404, "M_NOT_FOUND"))
-    assert await bob.get("/profile/{}", alice.user_id) == {}
+    assert key not in await bob.get("/profile/{}", alice.user_id)
+    assert (await bob.get("/profile/{}", alice.user_id)).items() <= as_registered(alice).items()
 
 
 @pytest.mark.parametrize("key", ["displayname", "avatar_url"])
@@ -55,7 +71,8 @@ async def test_clients_empty_a_name_or_picture_to_remove_it(
     alice = await server.register("alice")
     await put(alice, key, "mxc://localhost/abc")
     await put(alice, key, empty)
-    assert await alice.get("/profile/{}", alice.user_id) == {}
+    left = {name: value for name, value in as_registered(alice).items() if name != key}
+    assert await alice.get("/profile/{}", alice.user_id) == left
 
 
 @pytest.mark.parametrize(
@@ -84,7 +101,7 @@ async def test_what_no_profile_can_hold_is_refused(
     """USER-02."""
     alice = await server.register("alice")
     await alice.put(FIELD, alice.user_id, key, json=body, expect=(400, errcode))
-    assert await alice.get("/profile/{}", alice.user_id) == {}
+    assert await alice.get("/profile/{}", alice.user_id) == as_registered(alice)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +134,7 @@ async def test_fields_set_at_the_same_moment_are_all_kept(server: IdentityServer
     alice = await server.register("alice")
     keys = [f"com.example.f{number}" for number in range(6)]
     await asyncio.gather(*(put(alice, key, key) for key in keys))
-    assert await alice.get("/profile/{}", alice.user_id) == {key: key for key in keys}
+    assert await alice.get("/profile/{}", alice.user_id) == as_registered(alice) | {key: key for key in keys}
 
 
 async def test_everybody_changes_their_own_profile_only(server: IdentityServer) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from homeserver.matrix.ids import localpart_of
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -364,7 +365,7 @@ async def test_who_came_within_the_page_is_shown_as_they_were_when_they_first_sp
         page = await alice.messages(room, filter=lazy, limit=50, **wanted)
         assert {e["event_id"] for e in page["chunk"]} == {first, last}
         shown = {e["state_key"]: e["content"].get("displayname") for e in page["state"]}
-        assert shown == {alice.user_id: None, bob.user_id: "First"}
+        assert shown == {alice.user_id: localpart_of(alice.user_id), bob.user_id: "First"}
 
 
 def topics(section: dict[str, Any], name: str = "state") -> list[str]:
