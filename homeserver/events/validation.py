@@ -40,6 +40,8 @@ def check_client_event(
         raise TooLarge("type: longer than 255 bytes")
     if state_key is not None and ids.too_long(state_key):
         raise TooLarge("state_key: longer than 255 bytes")
+    if event_type == "m.room.member" and state_key is not None and not ids.is_user_id(state_key):
+        raise BadJson("state_key: not a user ID")
     if version.strict_canonical_json:
         # spec: rooms/v6/#canonical-json (API-22)
         canonical_json.check_strict(content, where="content", max_depth=canonical_json.MAX_DEPTH - 1)

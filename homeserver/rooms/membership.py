@@ -201,14 +201,6 @@ class MembershipService:
         if entries:
             await self._log.append(*entries)
 
-    def invitee(self, user_id: UserId | None) -> UserId:
-        """Whom an invite names. Raises `Forbidden` for addresses: there is no identity server to ask."""
-        if user_id is None:
-            raise Forbidden(
-                "Inviting by address needs an identity server, and this server has none; name a user_id"
-            )
-        return user_id
-
     async def _require_guest_access(self, room: Room) -> None:
         """spec: client-server-api/#guest-access: absent means forbidden (GUEST-02)"""
         nid = room.state.get(("m.room.guest_access", ""))

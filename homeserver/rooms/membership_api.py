@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from homeserver.matrix.ids import RoomId, UserId
+from homeserver.matrix.errors import Forbidden, MissingParam
+from homeserver.matrix.ids import RoomId, UserId, user_id
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.creation import CreateRoom, CreationService
 from homeserver.rooms.membership import MembershipService
@@ -35,19 +36,33 @@ class JoinedRooms(msgspec.Struct):
 class Target(msgspec.Struct):
     """Whom an act concerns, and why."""
 
-    user_id: UserId
+    user_id: str
     reason: str | None = None
+
+    def whom(self) -> UserId:
+        """Raises `InvalidParam`."""
+        return user_id(self.user_id)
 
 
 class InviteTarget(msgspec.Struct):
     """Somebody by user id, or by an address."""
 
-    user_id: UserId | None = None
+    user_id: str | None = None
     reason: str | None = None
     id_server: str | None = None
     id_access_token: str | None = None
     medium: str | None = None
     address: str | None = None
+
+    def whom(self) -> UserId:
+        """Raises `InvalidParam`, `MissingParam`; `Forbidden` for addresses: there is no identity server to ask."""
+        if self.user_id is not None:
+            return user_id(self.user_id)
+        if self.address is not None:
+            raise Forbidden(
+                "Inviting by address needs an identity server, and this server has none; name a user_id"
+            )
+        raise MissingParam("Missing required key: user_id")
 
 
 class Reason(msgspec.Struct):
@@ -114,7 +129,7 @@ class MembershipApi:
 
     @endpoint("inviteUser", "POST", ROOM + "/invite", auth=Auth.USER, limit="invite")
     async def invite(self, requester: Requester, room_id: Path[RoomId], body: Body[InviteTarget]) -> None:
-        await self._membership.invite(requester, room_id, self._membership.invitee(body.user_id), body.reason)
+        await self._membership.invite(requester, room_id, body.whom(), body.reason)
 
     @endpoint("leaveRoom", "POST", ROOM + "/leave", auth=Auth.GUEST_ALLOWED, when_suspended=True)
     async def leave(self, requester: Requester, room_id: Path[RoomId], body: Body[Reason]) -> None:
@@ -126,15 +141,15 @@ class MembershipApi:
 
     @endpoint("kick", "POST", ROOM + "/kick", auth=Auth.USER)
     async def kick(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
-        await self._membership.kick(requester, room_id, body.user_id, body.reason)
+        await self._membership.kick(requester, room_id, body.whom(), body.reason)
 
     @endpoint("ban", "POST", ROOM + "/ban", auth=Auth.USER)
     async def ban(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
-        await self._membership.ban(requester, room_id, body.user_id, body.reason)
+        await self._membership.ban(requester, room_id, body.whom(), body.reason)
 
     @endpoint("unban", "POST", ROOM + "/unban", auth=Auth.USER)
     async def unban(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
-        await self._membership.unban(requester, room_id, body.user_id, body.reason)
+        await self._membership.unban(requester, room_id, body.whom(), body.reason)
 
     @endpoint("getJoinedRooms", "GET", "/_matrix/client/{v}/joined_rooms", auth=Auth.GUEST_ALLOWED)
     async def joined_rooms(self, requester: Requester) -> JoinedRooms:

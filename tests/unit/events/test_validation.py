@@ -116,6 +116,13 @@ def test_api_23_type_and_state_key_have_at_most_255_bytes() -> None:
 def test_what_the_server_depends_on_has_its_form(
     event_type: str, bad: dict[str, Any], good: dict[str, Any]
 ) -> None:
-    assert refusal(event_type, bad).startswith("content.")
-    check(event_type, good)
+    state_key = "@alice:example.org" if event_type == "m.room.member" else ""
+    assert refusal(event_type, bad, state_key).startswith("content.")
+    check(event_type, good, state_key)
     check(event_type, bad, None)  # no state: means nothing
+
+
+@pytest.mark.parametrize("state_key", ["", "alice", "@alice", "!alice:example.org", "@:"])
+def test_a_membership_is_some_users(state_key: str) -> None:
+    assert refusal("m.room.member", {"membership": "ban"}, state_key) == "state_key: not a user ID"
+    check("m.room.member", {"membership": "ban"}, "@Old User:example.org")
