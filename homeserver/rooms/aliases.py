@@ -14,6 +14,7 @@ from homeserver.graph.append import GraphWriter, Send
 from homeserver.graph.events import EventCache
 from homeserver.graph.head import Head
 from homeserver.graph.interning import Interning
+from homeserver.graph.refs import JOIN
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unknown
@@ -78,6 +79,8 @@ class AliasService:
             raise InvalidParam("roomAlias: not an alias of this server")
         self._permissions.require_alias(requester)
         room = await self._rooms.by_id(room_id)
+        if not self._may_name(requester, room):
+            raise Forbidden("You are not in this room")
         if room is None:
             raise NotFound("There is no such room")
         async with self._db.transaction() as tx:
@@ -120,6 +123,12 @@ class AliasService:
         """Aliases of this server that point to the room."""
         async with self._db.read() as tx:
             return await store.find_aliases(tx, room.name.nid)
+
+    def _may_name(self, requester: Requester, room: Room | None) -> bool:
+        """Otherwise anybody could name private rooms, and learn which ids are rooms here. A bridge names rooms for others."""
+        if requester.is_admin or requester.appservice_id is not None:
+            return True
+        return room is not None and room.membership(requester.user_id) == JOIN
 
     async def _may_manage(self, requester: Requester, room: Room) -> bool:
         keys = [("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.member", requester.user_id)]

@@ -190,3 +190,23 @@ async def test_nobody_says_by_themselves_who_vouches_for_their_join(server: Serv
         await bob.put_state(room, "m.room.member", content, bob.user_id)
         found = await bob.state(room, "m.room.member", bob.user_id)
         assert found == {"membership": "join", "displayname": authoriser}
+
+
+async def test_only_who_is_in_a_room_gives_it_a_name(start_server: Any) -> None:
+    """ROOM-10: otherwise anybody could name private rooms, and learn which ids are rooms here. Administrators may."""
+    server = await start_server()
+    alice, bob, admin = [await server.register(name) for name in ("alice", "bob", "admin")]
+    accounts = server.app.features.accounts.accounts
+    await accounts.set_flags((await accounts.find(admin.user_id)).user_nid, is_admin=True)
+    room = await alice.create_room()
+    path, alias = "/directory/room/{}", f"#{alice.localpart}:{alice.server_name}"
+    await bob.put(path, alias, json={"room_id": room}, expect=(403, "M_FORBIDDEN"))
+    await bob.put(path, alias, json={"room_id": "!nothing:example.org"}, expect=(403, "M_FORBIDDEN"))
+    await alice.invite(room, bob)
+    await bob.put(path, alias, json={"room_id": room}, expect=(403, "M_FORBIDDEN"))
+    await bob.join(room)
+    await bob.put(path, alias, json={"room_id": room})
+    await admin.put(path, f"#other{alias[1:]}", json={"room_id": room})
+    await admin.put(
+        path, f"#more{alias[1:]}", json={"room_id": "!no:example.org"}, expect=(404, "M_NOT_FOUND")
+    )
