@@ -124,7 +124,9 @@ class ProfileService:
         return found
 
     async def membership_fields(self, user_id: UserId) -> Mapping[str, str]:
-        """What a local user's own membership events carry: name and avatar, if set (CHECKLIST USER-04)."""
+        """What a local user's joins and invites carry: name and avatar, if set (CHECKLIST USER-04)."""
+        if domain_of(user_id) != self._server_name:
+            return {}
         try:
             profile = await self.get(user_id)
         except NotFound:

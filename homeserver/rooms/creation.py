@@ -99,9 +99,9 @@ class CreationService:
         version = self._version(wish)
         alias = self._alias(wish)
         await self._check(requester, wish, alias)
-        events = RoomEvents(
-            requester.user_id, wish, version, alias, await self._profiles.membership_fields(requester.user_id)
-        )
+        people = (requester.user_id, *(UserId(user_id) for user_id in wish.invite))
+        profiles = {user_id: await self._profiles.membership_fields(user_id) for user_id in people}
+        events = RoomEvents(requester.user_id, wish, version, alias, profiles)
 
         def alongside(name: RoomName) -> Alongside:
             def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
@@ -176,13 +176,13 @@ class RoomEvents:
         wish: CreateRoom,
         version: RoomVersion,
         alias: RoomAlias | None,
-        profile: Mapping[str, str],
+        profiles: Mapping[UserId, Mapping[str, str]],
     ) -> None:
         self._creator = creator
         self._wish = wish
         self._version = version
         self._alias = alias
-        self._profile = profile
+        self._profiles = profiles
         default: Preset = "public_chat" if wish.visibility == "public" else "private_chat"
         self._preset_name: Preset = wish.preset or default
         self._preset = PRESETS[self._preset_name]
@@ -224,7 +224,7 @@ class RoomEvents:
         return drafts
 
     def _join(self) -> EventDraft:
-        content = {**self._profile, "membership": "join"}
+        content = {**self._profiles[self._creator], "membership": "join"}
         return EventDraft("m.room.member", self._creator, self._creator, content)
 
     def _levels(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class RoomEvents:
         return named
 
     def _invite(self, user_id: UserId) -> EventDraft:
-        content: dict[str, Any] = {"membership": "invite"}
+        content: dict[str, Any] = {**self._profiles[user_id], "membership": "invite"}
         if self._wish.is_direct:
             content["is_direct"] = True  # ROOM-06
         return EventDraft("m.room.member", user_id, self._creator, content)

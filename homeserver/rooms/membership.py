@@ -69,12 +69,13 @@ class MembershipService:
         room = await self._rooms.known(room_id)
         if await self._invites.blocks(target, requester.user_id):
             raise InviteBlocked(f"{target} does not want to be invited")
+        profile = await self._profiles.membership_fields(target)
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined(head, requester.user_id)
             if head.membership(target) == "invite":
                 return []
-            return [_member(requester.user_id, target, "invite", reason)]
+            return [_member(requester.user_id, target, "invite", reason, **profile)]
 
         await self._graph.append(room.name.nid, plan)
 

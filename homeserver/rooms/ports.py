@@ -14,7 +14,9 @@ class Profiles(Protocol):
     """The profile feature."""
 
     async def membership_fields(self, user_id: UserId) -> Mapping[str, str]:
-        """`displayname` and `avatar_url`, those that are set, for the user's own membership events."""
+        """`displayname` and `avatar_url`, those that are set, for membership events: the user's own, and invites, which
+        would else show a bare id until the user joins. Empty for users of other servers.
+        """
         ...
 
 

@@ -113,3 +113,21 @@ async def test_a_name_set_at_one_process_is_seen_at_the_other(two_servers_proces
         await rename(alice, f"Alice {number}")
         for room in rooms:
             assert (await own(alice, room))["displayname"] == f"Alice {number}"
+
+
+async def test_an_invite_shows_who_is_invited(server: Server) -> None:
+    """Else a direct chat is called @bob:example.org until Bob has joined. What others claim to be called counts for nothing."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await bob.put("/profile/{}/displayname", bob.user_id, json={"displayname": "Bob"})
+    await bob.put("/profile/{}/avatar_url", bob.user_id, json={"avatar_url": "mxc://localhost/bob"})
+    shown = {"membership": "invite", "displayname": "Bob", "avatar_url": "mxc://localhost/bob"}
+    made = await alice.create_room(invite=[bob.user_id, "@carol:elsewhere.example"], is_direct=True)
+    assert await alice.state(made, "m.room.member", bob.user_id) == {**shown, "is_direct": True}
+    carol = await alice.state(made, "m.room.member", "@carol:elsewhere.example")
+    assert carol == {"membership": "invite", "is_direct": True}
+    later = await alice.create_room()
+    await alice.invite(later, bob, reason="tea")
+    assert await alice.state(later, "m.room.member", bob.user_id) == {**shown, "reason": "tea"}
+    nobody = f"@nobody:{alice.server_name}"
+    await alice.invite(later, nobody)
+    assert await alice.state(later, "m.room.member", nobody) == {"membership": "invite"}
