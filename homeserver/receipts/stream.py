@@ -14,6 +14,7 @@ from homeserver.log.entries import Entry
 from homeserver.receipts import store
 from homeserver.receipts.entries import NAMES, PRIVATE, UNTHREADED, ReceiptEntry
 from homeserver.receipts.store import Row
+from homeserver.receipts.threads import MAIN
 from homeserver.storage.database import Database
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.types import Ask, Audience, JoinedRooms
@@ -40,7 +41,9 @@ class ReceiptSource(EphemeralSource):
         if not ask.filter.room.ephemeral.matches_parts(RECEIPT, None):
             return {}
         by_room: dict[int, dict[str, Any]] = {}
-        for row in await self._rows(ask, rooms):
+        # At one event m.receipt tells one receipt of each user: the one for all threads rather than one for the main
+        # timeline, which it includes, and that rather than one for a thread.
+        for row in sorted(await self._rows(ask, rooms), key=_reach):
             if row.user_id in ask.ignored:
                 continue
             seen: dict[str, Any] = {"ts": row.ts_ms}
@@ -69,3 +72,7 @@ class ReceiptSource(EphemeralSource):
                 found = [*await store.find_changes(tx, list(rooms.new), reader, 0, ask.since), *found]
         # Of each (room, user, type, thread) only the last counts.
         return list({(r.room_nid, r.user_nid, r.type, r.thread): r for r in found}.values())
+
+
+def _reach(row: Row) -> int:
+    return 2 if row.thread == UNTHREADED else 1 if row.thread == MAIN else 0

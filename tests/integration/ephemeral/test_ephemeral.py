@@ -49,6 +49,24 @@ async def test_receipts_replace_each_other_only_within_their_thread(server: Serv
     assert set(content) == {last}
 
 
+@pytest.mark.parametrize("first", ["in the thread", "everywhere"])
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_of_two_receipts_at_one_event_the_one_for_all_threads_is_told(
+    server: Server, first: str, fresh: bool
+) -> None:
+    """EPH-01, EPH-04: m.receipt has room for one per user and event, and this one says what the other says, too."""
+    room, alice, bob = await pair(server)
+    before, last = await alice.send(room, "before"), await alice.send(room, "last")
+    await alice.sync()
+    await bob.post(RECEIPT, room, "m.read", before)
+    bodies: list[dict[str, Any]] = [{"thread_id": "main"}, {}]
+    for body in bodies if first == "in the thread" else reversed(bodies):
+        await bob.post(RECEIPT, room, "m.read", last, json=body)
+    content = ephemeral(await (alice.sync(since=None) if fresh else alice.sync()), room, "m.receipt")
+    assert content is not None
+    assert "thread_id" not in content[last]["m.read"][bob.user_id]
+
+
 async def test_private_receipts_stay_private(server: Server) -> None:
     """EPH-02."""
     room, alice, bob = await pair(server)
