@@ -13,6 +13,7 @@ from homeserver.graph.events import EventCache
 from homeserver.graph.refs import JOIN
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
+from homeserver.graph.stored import Stored
 from homeserver.log.entries import Entry
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
@@ -95,15 +96,20 @@ class ReceiptService:
         return room
 
     async def _set_fully_read(self, requester: Requester, room: Room, event_id: EventId) -> None:
+        await self._in_room(room, event_id)
         await self._markers.set_managed(requester.user_nid, room.name.nid, FULLY_READ, {"event_id": event_id})
+
+    async def _in_room(self, room: Room, event_id: EventId) -> Stored:
+        stored = await self._events.by_id(event_id)
+        if stored is None or stored.room_nid != room.name.nid:
+            raise NotFound("There is no such event in this room")
+        return stored
 
     async def _entry(
         self, requester: Requester, room: Room, kind: int, event_id: EventId, thread_id: object
     ) -> ReceiptEntry | None:
         """None for a receipt that goes back behind one already there."""
-        stored = await self._events.by_id(event_id)
-        if stored is None or stored.room_nid != room.name.nid:
-            raise NotFound("There is no such event in this room")
+        stored = await self._in_room(room, event_id)
         thread = await self._thread(thread_id, event_id, stored.event)
         async with self._db.read() as tx:
             own = await store.find_own(tx, room.name.nid, requester.user_nid)

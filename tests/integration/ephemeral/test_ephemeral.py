@@ -133,6 +133,25 @@ async def test_each_marker_is_optional(server: Server) -> None:
     await bob.post("/rooms/{}/read_markers", room, json={})
 
 
+@pytest.mark.parametrize("marker", ["m.fully_read", "m.read", "m.read.private"])
+async def test_a_marker_stands_at_an_event_of_the_room(server: Server, marker: str) -> None:
+    """EPH-06: with anything else there, clients would look for where to go on reading, and never find it."""
+    room, alice, bob = await pair(server)
+    first = await alice.send(room, "1")
+    elsewhere = await alice.send(await alice.create_room(), "not here")
+    await bob.post("/rooms/{}/read_markers", room, json={"m.fully_read": first})
+    for nothing in ("$nothing", elsewhere, "x" * 100_000):
+        await bob.post(
+            "/rooms/{}/read_markers",
+            room,
+            json={"m.fully_read": first, marker: nothing},
+            expect=(404, "M_NOT_FOUND"),
+        )
+    await bob.post(RECEIPT, room, marker, "$nothing", expect=(404, "M_NOT_FOUND"))
+    path = "/user/{}/rooms/{}/account_data/m.fully_read"
+    assert await bob.get(path, bob.user_id, room) == {"event_id": first}
+
+
 async def test_typing_tells_of_all_and_ends(server: Server) -> None:
     """EPH-08, SYNC-17."""
     room, alice, bob = await pair(server)
