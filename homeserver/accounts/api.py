@@ -5,6 +5,7 @@ spec: client-server-api/#account-registration-and-management
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -18,7 +19,7 @@ from homeserver.auth.authenticator import TokenAuthenticator
 from homeserver.auth.login import APPSERVICE
 from homeserver.auth.ports import Appservices
 from homeserver.auth.types import SessionRequest
-from homeserver.auth.uia import Uia, uia_request
+from homeserver.auth.uia import Uia, UiaRequest
 from homeserver.matrix.errors import (
     BadJson,
     Exclusive,
@@ -86,10 +87,13 @@ class RegistrationApi:
         """Makes an account, and logs it in unless told not to."""
         if kind == "guest":
             return await self._register_guest(body, info)
-        fields = _fields(body)
+        whole = await self._uia.resumed(body)
+        fields = _fields(whole)
         if fields.type == APPSERVICE:
             return await self._register_by_appservice(fields, info)
-        return await self._register_user(fields, info)
+        return await self._register_user(
+            fields, UiaRequest("register", whole, None, info.ip, keep=True), info
+        )
 
     @endpoint(
         "checkUsernameAvailability",
@@ -115,7 +119,7 @@ class RegistrationApi:
         """Tells whether a registration token could be used now (CHECKLIST AUTH-23)."""
         return Valid(valid=await self._registration.token_is_valid(token))
 
-    async def _register_user(self, fields: RegisterBody, info: RequestInfo) -> LoggedIn:
+    async def _register_user(self, fields: RegisterBody, request: UiaRequest, info: RequestInfo) -> LoggedIn:
         guest = await self._guest(fields, info)
         flows = self._registration.flows()
         user_id: UserId | None = None
@@ -126,7 +130,7 @@ class RegistrationApi:
                 await self._registration.check_free(user_id)
         if fields.password is not None:
             self._registration.check_password(fields.password)
-        proof = await self._uia.require(uia_request("register", None, info), flows)
+        proof = await self._uia.require(request, flows)
         if fields.password is None:
             raise MissingParam("Missing required key: password")
         self._limiter.hit("registration", info.ip)
@@ -193,7 +197,7 @@ class RegistrationApi:
         )
 
 
-def _fields(body: dict[str, Any]) -> RegisterBody:
+def _fields(body: Mapping[str, Any]) -> RegisterBody:
     try:
         return msgspec.convert(body, RegisterBody)
     except msgspec.ValidationError as error:

@@ -204,6 +204,8 @@ class UiaRow(NamedTuple):
     user_nid: int | None
     completed: list[str]
     remembered: list[str]
+    sealed_body: bytes | None = None
+    """The request, if it was kept: see `sealing.py`."""
     user_id: UserId | None = None
     """Of `user_nid`; not stored."""
 
@@ -211,8 +213,10 @@ class UiaRow(NamedTuple):
 async def insert_uia_session(tx: Tx, digest: bytes, row: UiaRow, expires_ms: int) -> None:
     await tx.execute(
         """
-        INSERT INTO uia_sessions (hash, operation, body_mac, user_nid, completed, remembered, expires_ms)
-        VALUES (%(hash)s, %(operation)s, %(body_mac)s, %(user_nid)s, %(completed)s, %(remembered)s, %(expires)s)
+        INSERT INTO uia_sessions
+            (hash, operation, body_mac, user_nid, completed, remembered, sealed_body, expires_ms)
+        VALUES (%(hash)s, %(operation)s, %(body_mac)s, %(user_nid)s, %(completed)s, %(remembered)s, %(sealed_body)s,
+                %(expires)s)
         """,
         hash=digest,
         operation=row.operation,
@@ -220,6 +224,7 @@ async def insert_uia_session(tx: Tx, digest: bytes, row: UiaRow, expires_ms: int
         user_nid=row.user_nid,
         completed=row.completed,
         remembered=row.remembered,
+        sealed_body=row.sealed_body,
         expires=expires_ms,
     )
 
@@ -228,7 +233,7 @@ async def find_uia_session(tx: Tx, digest: bytes, now_ms: int) -> UiaRow | None:
     return await tx.row(
         UiaRow,
         """
-        SELECT operation, body_mac, user_nid, completed, remembered, user_id
+        SELECT operation, body_mac, user_nid, completed, remembered, sealed_body, user_id
         FROM uia_sessions LEFT JOIN users USING (user_nid)
         WHERE hash = %(hash)s AND expires_ms > %(now)s
         """,

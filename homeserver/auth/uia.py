@@ -17,6 +17,7 @@ import msgspec
 from typing_extensions import override
 
 from homeserver.auth import store
+from homeserver.auth.sealing import seal, unseal
 from homeserver.auth.tokens import MAX_TOKEN, UIA, digest_of, new_token
 from homeserver.matrix.errors import (
     BadJson,
@@ -35,6 +36,9 @@ from homeserver.web.auth import Requester
 from homeserver.web.body import json_decoder
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.web.request import RequestInfo
+
+MAX_KEPT_BODY = 4096
+"""Bytes. Anybody can begin to register, so what is kept of it must be little."""
 
 Flows = Sequence[Sequence[str]]
 """Ways to authenticate, each a list of stage types in order."""
@@ -57,6 +61,8 @@ class UiaRequest(NamedTuple):
     who: Who | None
     """Whose token it carries."""
     ip: str
+    keep: bool = False
+    """Whether a session keeps the body, so that the client may leave it out from then on (`Uia.resumed`)."""
 
 
 _whole = json_decoder(dict[str, Any])
@@ -203,6 +209,17 @@ class Uia:
             return Verified(dict(zip(session.completed, session.remembered, strict=True)), digest_of(name))
         raise UiaRequired(self._question(flows, name, session.completed))
 
+    async def resumed(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a body means that may be nothing but `auth`: then the one that its session was begun with.
+
+        Raises `Unknown` as `require`.
+        """
+        auth = body.get("auth")
+        if len(body) > 1 or not isinstance(auth, dict) or not isinstance(name := auth.get("session"), str):
+            return body
+        sealed = (await self.find(name)).sealed_body
+        return body if sealed is None else {**_whole(unseal(name, sealed)), "auth": auth}
+
     async def forget(self, proof: Verified) -> None:
         """Use a proof up, for operations that may be done twice. A second request with it may have been quicker."""
         if proof.session is not None:
@@ -322,6 +339,7 @@ class Uia:
             user_nid=request.who.user_nid if request.who else None,
             completed=[],
             remembered=[],
+            sealed_body=_sealed(name, request),
         )
         async with self._db.transaction() as tx:
             await store.insert_uia_session(tx, digest_of(name), row, self._clock.now_ms() + self._lifetime_ms)
@@ -353,8 +371,19 @@ def _complete(flows: Flows, completed: Sequence[str]) -> bool:
 
 def _mac(name: str, body: Mapping[str, Any]) -> bytes:
     # Keyed with what only the client has: the body may hold a password, which a plain hash would give away.
+    return hmac.digest(name.encode(), _without_auth(body), "sha256")
+
+
+def _sealed(name: str, request: UiaRequest) -> bytes | None:
+    if not request.keep:
+        return None
+    body = _without_auth(request.body)
+    return seal(name, body) if len(body) <= MAX_KEPT_BODY else None
+
+
+def _without_auth(body: Mapping[str, Any]) -> bytes:
     rest = {key: value for key, value in body.items() if key != "auth"}
-    return hmac.digest(name.encode(), msgspec.json.encode(rest, order="sorted"), "sha256")
+    return msgspec.json.encode(rest, order="sorted")
 
 
 def _text(auth: Mapping[str, Any], key: str) -> str | None:

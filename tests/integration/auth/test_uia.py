@@ -90,6 +90,36 @@ async def test_a_session_is_good_for_one_request_body_only(server: IdentityServe
     assert (await ask(server, {**body, "auth": auth}, 200))["user_id"] == "@one.body.a:localhost"
 
 
+async def test_who_goes_on_registering_need_not_say_everything_again(start: Any) -> None:
+    """AUTH-05: Element for Android sends nothing but `auth` from the second request on, to whatever process."""
+    steps = {"registration": {"flows": [["terms", "dummy"]], "policies": POLICIES}}
+    first, second = await start(alone=False, **steps), await start(alone=False, **steps)
+    await ask(first, {})
+    body = {
+        "username": "brief",
+        "password": PASSWORD,
+        "device_id": "PHONE",
+        "initial_device_display_name": "P",
+    }
+    session = (await ask(first, body))["session"]
+    auth = {"type": "m.login.terms", "session": session}
+    assert (await ask(second, {"auth": auth}))["completed"] == ["m.login.terms"]
+    assert (await ask(first, {"auth": {"session": session}}))["completed"] == ["m.login.terms"]
+    other = {"username": "other", "auth": {**DUMMY, "session": session}}
+    await ask(second, other, (403, "M_FORBIDDEN"))
+    made = await ask(second, {"auth": {**DUMMY, "session": session}}, 200)
+    assert (made["user_id"], made["device_id"]) == ("@brief:localhost", "PHONE")
+    await ask(first, {"auth": {**DUMMY, "session": session}}, (400, "M_UNKNOWN"))
+    assert (await second.login("brief", PASSWORD)).user_id == "@brief:localhost"
+
+
+async def test_a_session_of_something_else_registers_nobody(server: IdentityServer) -> None:
+    """AUTH-05."""
+    alice = await server.register("alice")
+    session = (await alice.post("/account/password", json={"new_password": "x" * 12}, expect=401))["session"]
+    await ask(server, {"auth": {**DUMMY, "session": session}}, (403, "M_FORBIDDEN"))
+
+
 async def test_a_session_is_good_for_one_operation_only(server: IdentityServer) -> None:
     """AUTH-05: deleting one device does not allow deleting another, nor anything else."""
     alice = await server.register("alice")
@@ -130,14 +160,20 @@ async def test_a_session_nobody_goes_on_with_expires(start: Any) -> None:
         assert await tx.value("SELECT count(*) FROM uia_sessions") == 0
 
 
-async def test_neither_password_nor_session_can_be_read_from_the_database(server: IdentityServer) -> None:
-    body = {"password": "a password that is nowhere"}
+@pytest.mark.parametrize("length", [0, 30_000])
+async def test_neither_password_nor_session_can_be_read_from_the_database(
+    server: IdentityServer, length: int
+) -> None:
+    """A body that is too long to be kept is not kept: then it has to be sent again."""
+    body = {"password": "a password that is nowhere", "org.example": "x" * length}
     session = (await ask(server, body))["session"]
     assert server.db is not None
     async with server.db.read() as tx:
         stored = repr(await tx.all("SELECT * FROM uia_sessions"))
     assert "nowhere" not in stored
     assert session not in stored
+    assert len(stored) < 5_000
+    await ask(server, {"auth": {**DUMMY, "session": session}}, 403 if length else 200)
 
 
 async def test_an_authentication_goes_on_in_another_process_and_after_a_restart(start: Any) -> None:
