@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
+
+from homeserver.config import checks
 from homeserver.config.base import Duration, Section
+from homeserver.config.server import check_server_name
 
 
 class KeyServer(Section):
     """A server that vouches for the keys of others."""
 
-    server_name: str
+    server_name: Annotated[str, AfterValidator(check_server_name)]
     """Its server name."""
 
-    verify_keys: dict[str, str] = Field(default_factory=dict)
+    verify_keys: Annotated[
+        dict[str, Annotated[str, AfterValidator(checks.public_key)]], AfterValidator(checks.by_key_id)
+    ] = Field(default_factory=dict)
     """Its own keys, by id (ed25519:abc), in unpadded base64. Without them, its answer is believed as TLS vouches for it."""
 
 

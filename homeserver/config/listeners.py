@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from homeserver.config import checks
 from homeserver.config.base import AnyPath, ReadableFile, Section
 
 Resource = Literal["client", "federation", "media", "admin", "metrics", "health"]
@@ -33,6 +34,18 @@ class TlsFiles(Section):
 
     private_key: ReadableFile
     """PEM, without a passphrase."""
+
+    @model_validator(mode="after")
+    def _can_be_shown(self) -> Self:
+        try:
+            checks.authorities(self.certificate)
+        except ValueError as error:
+            raise ValueError(f"certificate: {error}") from None
+        try:
+            checks.private_key_of(self.certificate, self.private_key)
+        except ValueError as error:
+            raise ValueError(f"private_key: {error}") from None
+        return self
 
 
 class Listener(Section):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import typing
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,32 +57,36 @@ def parse(text: str, *, source: str, base: Path, environment: Mapping[str, str] 
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(source, [("", "a mapping of sections is expected: server: …")])
-    variables = _override(raw, os.environ if environment is None else environment)
-    return build(raw, source=source, base=base, variables=variables)
+    variables, nowhere = _override(raw, os.environ if environment is None else environment)
+    return build(raw, source=source, base=base, variables=variables, mistakes=nowhere)
 
 
 def build(
-    raw: dict[str, Any], *, source: str, base: Path, variables: Mapping[str, str] | None = None
+    raw: dict[str, Any],
+    *,
+    source: str,
+    base: Path,
+    variables: Mapping[str, str] | None = None,
+    mistakes: Sequence[tuple[str, str]] = (),
 ) -> Config:
-    """Validate what was read. `variables` tells which paths came from which environment variable."""
+    """Validate what was read. `variables` tells which paths came from which environment variable, `mistakes` what is
+    known to be wrong already.
+    """
     context = {"base": base}
-    mistakes: list[tuple[str, str]]
+    found = list(mistakes)
     try:
         config = Config.model_validate(raw, context=context)
     except ValidationError as error:
-        mistakes = [_sentence(dict(each)) for each in _causes(error)]
-        mistakes += contradictions(_valid_sections(raw, context))
+        found += [_sentence(dict(each)) for each in _causes(error)]
+        found += contradictions(_valid_sections(raw, context))
     else:
-        mistakes = list(contradictions({name: getattr(config, name) for name in Config.model_fields}))
-        if not mistakes:
+        found += contradictions({name: getattr(config, name) for name in Config.model_fields})
+        if not found:
             return config
     origin = variables or {}
     raise ConfigError(
         source,
-        [
-            (f"{path} (from {origin[path]})" if path in origin else path, sentence)
-            for path, sentence in mistakes
-        ],
+        [(f"{path} (from {origin[path]})" if path in origin else path, sentence) for path, sentence in found],
     )
 
 
@@ -100,9 +105,16 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return mapping
 
 
-def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """Put ATRIUM__A__B=value at a.b; the value is read as YAML."""
+def _override(
+    raw: dict[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Put ATRIUM__A__B=value at a.b; the value is read as YAML. A number is a place in a list, which is made if need be.
+
+    Returns which path came from which variable, and as mistakes those that lead nowhere: past the end of a list, or into
+    what has no parts.
+    """
     sources: dict[str, str] = {}
+    nowhere: list[tuple[str, str]] = []
     for variable in sorted(environment):
         if not variable.startswith(PREFIX):
             continue
@@ -112,32 +124,39 @@ def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> dict[str, 
         except yaml.YAMLError:
             value = environment[variable]
         place: Any = raw
-        for step in path[:-1]:
-            place = _enter(place, step)
-        _set(place, path[-1], value)
+        for step, following in itertools.pairwise(path):
+            place = _enter(place, step, [] if following.isdigit() else {})
+        if not _set(place, path[-1], value):
+            nowhere.append((".".join(path), "there is no such option"))
         sources[".".join(path)] = variable
-    return sources
+    return sources, nowhere
 
 
-def _enter(place: Any, step: str) -> Any:
+def _enter(place: Any, step: str, empty: Any) -> Any:
+    """What is at `step`, made `empty` if it is not there; None if nothing can be there."""
     if isinstance(place, list):
-        if not (step.isdigit() and int(step) <= len(place)):
-            return {}
+        if not step.isdigit() or int(step) > len(place):
+            return None
         if int(step) == len(place):
-            place.append({})
+            place.append(empty)
         return place[int(step)]
     if not isinstance(place, dict):
-        return {}
-    if not isinstance(place.get(step), dict | list):
-        place[step] = {}
+        return None
+    if place.get(step) is None:
+        place[step] = empty
     return place[step]
 
 
-def _set(place: Any, step: str, value: Any) -> None:
-    if isinstance(place, list) and step.isdigit() and int(step) < len(place):
-        place[int(step)] = value
-    elif isinstance(place, dict):
-        place[step] = value
+def _set(place: Any, step: str, value: Any) -> bool:
+    if isinstance(place, list):
+        if not step.isdigit() or int(step) > len(place):
+            return False
+        place[int(step) : int(step) + 1] = [value]
+        return True
+    if not isinstance(place, dict):
+        return False
+    place[step] = value
+    return True
 
 
 def _valid_sections(raw: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:

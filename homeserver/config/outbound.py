@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
+
+from homeserver.config import checks
 from homeserver.config.base import Duration, ReadableFile, Section
 from homeserver.config.listeners import Network
 
@@ -37,13 +40,15 @@ class PrivateAddresses(Section):
 class OutboundSection(Section):
     """What this server may reach, and how it checks whom it reached."""
 
-    extra_ca_files: tuple[ReadableFile, ...] = ()
+    extra_ca_files: tuple[Annotated[ReadableFile, AfterValidator(checks.authorities)], ...] = ()
     """PEM files with certificate authorities to trust besides the system's."""
 
     allow_private: PrivateAddresses = PrivateAddresses()
     """Which private addresses may be reached, per purpose."""
 
-    proxy: str | None = Field(default=None, examples=["http://proxy.example.com:3128"])
+    proxy: Annotated[str, AfterValidator(checks.proxy)] | None = Field(
+        default=None, examples=["http://proxy.example.com:3128"]
+    )
     """An HTTP proxy for outgoing requests. Private addresses are then the proxy's to refuse."""
 
     timeout: Duration = Field(default=60.0, ge=1)

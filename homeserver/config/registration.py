@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr
 
+from homeserver.config import checks
 from homeserver.config.base import Section
 from homeserver.config.server import BaseUrl
 
@@ -55,7 +57,9 @@ class RegistrationSection(Section):
     """What a person has to do, one list per way to do it: token (a registration token an administrator made), email
     (prove an address; needs mail), recaptcha, terms (agree to the policies), dummy (nothing)."""
 
-    email_domains: tuple[str, ...] = Field(default=(), examples=[["example.com"]])
+    email_domains: tuple[Annotated[str, AfterValidator(checks.domain)], ...] = Field(
+        default=(), examples=[["example.com"]]
+    )
     """Whose e-mail addresses can be used to register, by the part after the @; left out: everybody's."""
 
     open_without_checks: bool = False
@@ -73,30 +77,30 @@ class RegistrationSection(Section):
     policies: dict[str, Policy] = Field(default_factory=dict)
     """What terms asks to agree to, by name: privacy, terms, …"""
 
-    autojoin_rooms: tuple[str, ...] = ()
+    autojoin_rooms: tuple[Annotated[str, AfterValidator(checks.room_alias)], ...] = ()
     """Aliases of rooms that new accounts join."""
 
     inhibit_login_by_default: bool = False
     """Whether registering gives no access token unless asked for."""
 
-    reserved_names: tuple[str, ...] = ()
+    reserved_names: tuple[Annotated[str, AfterValidator(checks.regular_expression)], ...] = ()
     """User names nobody can register, as regular expressions that must match the whole local part."""
 
-    @model_validator(mode="after")
-    def _ways_are_possible(self) -> Self:
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """What does not fit together, as (option, sentence)."""
         if not self.enabled:
-            return self
+            return
         if not self.flows or any(not flow for flow in self.flows):
-            raise ValueError("flows: at least one way, with at least one step, is needed (or enabled: false)")
-        if not self.open_without_checks and any(set(flow) <= {"dummy", "terms"} for flow in self.flows):
-            raise ValueError(
-                "flows: a way without a check lets robots in; if you mean it, say open_without_checks: true"
+            yield "flows", "at least one way, with at least one step, is needed (or enabled: false)"
+        elif not self.open_without_checks and any(set(flow) <= {"dummy", "terms"} for flow in self.flows):
+            yield (
+                "flows",
+                "a way without a check lets robots in; if you mean it, say open_without_checks: true",
             )
         if self.recaptcha is None and any("recaptcha" in flow for flow in self.flows):
-            raise ValueError("recaptcha: needed, because a way says recaptcha")
+            yield "recaptcha", "needed, because a way says recaptcha"
         if not self.policies and any("terms" in flow for flow in self.flows):
-            raise ValueError("policies: needed, because a way says terms")
-        return self
+            yield "policies", "needed, because a way says terms"
 
 
 Policy.model_rebuild()

@@ -110,6 +110,9 @@ def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What does not fit together, as (path, sentence); looks only at the sections that are there."""
     registration: RegistrationSection | None = sections.get("registration")
     listeners: tuple[Listener, ...] = sections.get("listeners", ())
+    if registration is not None:
+        for option, sentence in registration.contradictions():
+            yield f"registration.{option}", sentence
     if registration is not None and registration.enabled and "mail" in sections and sections["mail"] is None:
         for number, flow in enumerate(registration.flows):
             if "email" in flow:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from homeserver.config import checks
 from homeserver.config.base import AnyPath, Duration, Section
 
 _DNS_NAME = re.compile(r"[0-9A-Za-z.-]{1,255}")
@@ -65,7 +66,9 @@ class ServerSection(Section):
     public_baseurl: BaseUrl | None = Field(default=None, examples=["https://matrix.example.com"])
     """The address clients use. It is published under /.well-known/matrix/client and used in links."""
 
-    federation_address: str | None = Field(default=None, examples=["matrix.example.com:443"])
+    federation_address: Annotated[str, AfterValidator(checks.host_and_port)] | None = Field(
+        default=None, examples=["matrix.example.com:443"]
+    )
     """Where other servers find this one, published under /.well-known/matrix/server; host or host:port."""
 
     data_dir: AnyPath = Field(default=Path("data"), validate_default=True)
@@ -77,13 +80,17 @@ class ServerSection(Section):
     processes: int = Field(default=1, ge=1, le=64)
     """How many processes serve. One uses one core; --processes says otherwise for one run."""
 
-    old_signing_keys: dict[str, OldKey] = Field(default_factory=dict)
+    old_signing_keys: Annotated[dict[str, OldKey], AfterValidator(checks.by_key_id)] = Field(
+        default_factory=dict
+    )
     """Keys used earlier, by their id (ed25519:abc), so that events signed with them can still be verified."""
 
     key_validity: Duration = Field(default=7 * 86400.0, ge=3600)
     """For how long other servers may keep our published key before asking again."""
 
-    admin_contact: str | None = Field(default=None, examples=["mailto:admin@example.com"])
+    admin_contact: Annotated[str, AfterValidator(checks.contact)] | None = Field(
+        default=None, examples=["mailto:admin@example.com"]
+    )
     """Shown to users whom a limit stops, and published under /.well-known/matrix/support."""
 
     support_page: BaseUrl | None = None
@@ -98,7 +105,7 @@ class ServerSection(Section):
 class OldKey(Section):
     """A key that no longer signs."""
 
-    key: str
+    key: Annotated[str, AfterValidator(checks.public_key)]
     """The public key, unpadded base64."""
 
     expired_ts: int = Field(ge=0)

@@ -1,11 +1,14 @@
 """Every mistake in a configuration is named with its path, all at once, before anything starts."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from homeserver.config import Config, ConfigError, dev_config, load, parse
+from tests.support.certificates import self_signed
 
 
 def read(text: str, base: Path = Path("/etc/atrium"), **environment: str) -> Config:
@@ -51,7 +54,7 @@ def test_all_mistakes_are_named_at_once_each_with_its_path() -> None:
 
 
 def test_a_file_that_does_not_exist_is_a_mistake_with_its_path(tmp_path: Path) -> None:
-    (tmp_path / "there.pem").write_text("")
+    self_signed(tmp_path, "there")
     text = "server: {name: a.b}\noutbound: {extra_ca_files: [there.pem, missing.pem]}"
     with pytest.raises(ConfigError) as caught:
         read(text, base=tmp_path)
@@ -88,6 +91,136 @@ def test_environment_overrides_the_file_and_is_named_in_mistakes() -> None:
     assert config.registration.shared_secret.get_secret_value() == "12345"
     found = mistakes("server: {name: a.b}", ATRIUM__LIMITS__PAGE="-1", ATRIUM__SREVER__X="1")
     assert set(found) == {"limits.page (from ATRIUM__LIMITS__PAGE)", "srever"}
+
+
+def test_the_environment_makes_the_list_it_names_a_place_in() -> None:
+    """As the file that `atrium init` writes says, in which the listeners are commented out."""
+    config = read(
+        "server: {name: example.com}\nregistration:",
+        ATRIUM__LISTENERS__0__PORT="8448",
+        ATRIUM__LISTENERS__0__RESOURCES="[client]",
+        ATRIUM__LISTENERS__1__PORT="9000",
+        ATRIUM__REGISTRATION__EMAIL_DOMAINS__0="example.com",
+        ATRIUM__REGISTRATION__EMAIL_DOMAINS__1="example.org",
+    )
+    assert [listener.port for listener in config.listeners] == [8448, 9000]
+    assert config.listeners[0].resources == {"client"}
+    assert config.registration.email_domains == ("example.com", "example.org")
+
+
+def test_a_variable_that_leads_nowhere_is_a_mistake() -> None:
+    found = mistakes(
+        "server: {name: a.b}\nlisteners: [{port: 1}]",
+        ATRIUM__LISTENERS__2__PORT="5",
+        ATRIUM__LISTENERS__FIRST__PORT="5",
+        ATRIUM__LISTENERS__0__PORT__X="5",
+        ATRIUM__SERVER__NAME__X="5",
+        ATRIUM__REGISTRATION__EMAIL_DOMAINS__1="a.b",
+    )
+    assert set(found) == {
+        "listeners.2.port (from ATRIUM__LISTENERS__2__PORT)",
+        "listeners.first.port (from ATRIUM__LISTENERS__FIRST__PORT)",
+        "listeners.0.port.x (from ATRIUM__LISTENERS__0__PORT__X)",
+        "server.name.x (from ATRIUM__SERVER__NAME__X)",
+        "registration.email_domains.1 (from ATRIUM__REGISTRATION__EMAIL_DOMAINS__1)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("server: {name: a.b, federation_address: not a host}", "server.federation_address"),
+        ("server: {name: a.b, federation_address: 'a.b:99999'}", "server.federation_address"),
+        ("server: {name: a.b, admin_contact: somebody}", "server.admin_contact"),
+        (
+            "server: {name: a.b, old_signing_keys: {abc: {key: KEY, expired_ts: 1}}}",
+            "server.old_signing_keys.abc",
+        ),
+        (
+            "server: {name: a.b, old_signing_keys: {'ed25519:a': {key: junk, expired_ts: 1}}}",
+            "server.old_signing_keys.ed25519:a.key",
+        ),
+        ("registration: {reserved_names: [fine, 'a(b']}", "registration.reserved_names.1"),
+        ("registration: {autojoin_rooms: [lobby]}", "registration.autojoin_rooms.0"),
+        ("registration: {email_domains: ['@a.b']}", "registration.email_domains.0"),
+        ("outbound: {proxy: 'proxy:3128'}", "outbound.proxy"),
+        ("federation: {key_servers: [{server_name: a b}]}", "federation.key_servers.0.server_name"),
+        (
+            "federation: {key_servers: [{server_name: a.b, verify_keys: {'ed25519:a': x}}]}",
+            "federation.key_servers.0.verify_keys.ed25519:a",
+        ),
+    ],
+)
+def test_values_of_a_wrong_form_are_named_before_anything_starts(text: str, path: str) -> None:
+    named = text.replace("KEY", "A" * 43)
+    if not named.startswith("server"):
+        named += "\nserver: {name: a.b}"
+    assert list(mistakes(named)) == [path]
+
+
+def test_values_of_the_right_form_are_taken() -> None:
+    read(
+        f"""
+        server:
+          name: a.b
+          federation_address: "[::1]:443"
+          admin_contact: "@admin:a.b"
+          old_signing_keys: {{"ed25519:a_1": {{key: {"A" * 43}, expired_ts: 1}}}}
+        registration: {{reserved_names: ["a.*"], autojoin_rooms: ["#lobby:a.b"], email_domains: [a.b, example.com]}}
+        outbound: {{proxy: "http://user:password@proxy.a.b:3128"}}
+        federation: {{key_servers: [{{server_name: "a.b:8448", verify_keys: {{"ed25519:a": {"A" * 43}}}}}]}}
+        """
+    )
+
+
+def test_files_of_certificates_are_looked_into(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        self_signed(tmp_path, name)
+    (tmp_path / "junk.pem").write_text("junk")
+    shutil.copy(tmp_path / "one.key", tmp_path / "key.pem")
+    listener = "server: {{name: a.b}}\nlisteners: [{{tls: {{certificate: {}, private_key: {}}}}}]"
+    where = "listeners.0.tls"
+    for certificate, key, path in (
+        ("one.pem", "one.key", None),
+        ("junk.pem", "one.key", f"{where}.certificate"),
+        ("one.key", "one.key", f"{where}.certificate"),
+        ("one.pem", "two.key", f"{where}.private_key"),
+        ("one.pem", "junk.pem", f"{where}.private_key"),
+    ):
+        if path is None:
+            read(listener.format(certificate, key), base=tmp_path)
+            continue
+        with pytest.raises(ConfigError) as caught:
+            read(listener.format(certificate, key), base=tmp_path)
+        assert [found for found, _ in caught.value.mistakes] == [path]
+    with pytest.raises(ConfigError, match=r"extra_ca_files\.1: there is no certificate"):
+        read("server: {name: a.b}\noutbound: {extra_ca_files: [one.pem, junk.pem]}", base=tmp_path)
+
+
+def test_a_key_with_a_passphrase_is_named_rather_than_asked_for(tmp_path: Path) -> None:
+    self_signed(tmp_path)
+    key = serialization.load_pem_private_key((tmp_path / "localhost.key").read_bytes(), None)
+    sealed = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "localhost.key").write_bytes(sealed)
+    text = "server: {name: a.b}\nlisteners: [{tls: {certificate: localhost.pem, private_key: localhost.key}}]"
+    with pytest.raises(ConfigError, match=r"private_key: .* has a passphrase"):
+        read(text, base=tmp_path)
+
+
+def test_all_that_registration_lacks_is_named_at_once() -> None:
+    found = mistakes(
+        "server: {name: a.b}\nregistration: {enabled: true, flows: [[dummy], [recaptcha], [terms], [email]]}"
+    )
+    assert set(found) == {
+        "registration.flows",
+        "registration.recaptcha",
+        "registration.policies",
+        "registration.flows.3",
+    }
 
 
 def test_durations_and_sizes_are_written_as_people_do() -> None:
