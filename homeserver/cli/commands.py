@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
+
 import typer
 
 from homeserver.cli.config import config_app
@@ -12,6 +15,15 @@ from homeserver.cli.restored import restored
 from homeserver.cli.serve import serve
 from homeserver.cli.user import user_app
 
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"Atrium {version('atrium-homeserver')}\n")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="atrium",
     help="Atrium, a Matrix homeserver.",
@@ -19,6 +31,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is."),
+    ] = False,
+) -> None:
+    del version  # told already
+
+
 app.command()(serve)
 app.command()(init)
 app.command()(migrate)

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from homeserver.cli.common import DEFAULT_CONFIG, ConfigOption, in_words, load_or_exit
+from homeserver.cli.common import DEFAULT_CONFIG, ConfigOption, fail, in_words, load_or_exit
 from homeserver.config import Config, dev_config
 
 
-def serve(  # noqa: PLR0917  # options, not arguments
+def serve(  # noqa: PLR0913, PLR0917  # options, not arguments
+    context: typer.Context,
     config: ConfigOption = DEFAULT_CONFIG,
     dev: Annotated[
         bool, typer.Option("--dev", help="Try it out on this machine: open to everybody on it.")
@@ -27,6 +28,7 @@ def serve(  # noqa: PLR0917  # options, not arguments
     guide: Annotated[bool, typer.Option("--guide", hidden=True)] = False,
 ) -> None:
     """Run the server until SIGTERM or SIGINT."""
+    _refuse(context, dev=dev)
     with in_words():
         if dev:
             chosen = dev_config(
@@ -37,6 +39,18 @@ def serve(  # noqa: PLR0917  # options, not arguments
             if processes is not None:
                 chosen = chosen.with_processes(processes)
         sys.exit(run(chosen, guide=config if guide else None))
+
+
+def _refuse(context: typer.Context, *, dev: bool) -> None:
+    """Say so where an option was given that would count for nothing."""
+    for option in ("config",) if dev else ("port", "address", "data", "server_name"):
+        source = context.get_parameter_source(option)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        name = f"--{option.replace('_', '-')}"
+        if dev:
+            fail(f"{name} does not go with --dev, which reads no file", status=2)
+        fail(f"{name} is for --dev; here the configuration file says so", status=2)
 
 
 def run(config: Config, *, guide: Path | None = None) -> int:

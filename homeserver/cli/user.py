@@ -25,7 +25,13 @@ Name = Annotated[
 ]
 NewPassword = Annotated[
     str,
-    typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for if left out."),
+    typer.Option(
+        prompt=True,
+        hide_input=True,
+        confirmation_prompt=True,
+        show_default=False,
+        help="Asked for if left out.",
+    ),
 ]
 PAGE = 500
 
@@ -157,10 +163,11 @@ def admin(
 def token(
     config: ConfigOption = DEFAULT_CONFIG,
     uses: Annotated[
-        int | None, typer.Option(min=1, help="How often it can be used; any number if left out.")
+        int | None,
+        typer.Option(min=1, max=2**31 - 1, help="How often it can be used; any number if left out."),
     ] = None,
     days: Annotated[
-        float | None, typer.Option(min=0.001, help="How long it is valid; for ever if left out.")
+        float | None, typer.Option(min=0.001, max=36500, help="How long it is valid; for ever if left out.")
     ] = None,
 ) -> None:
     """Make a registration token, to be given to whoever may make an account."""

@@ -84,6 +84,13 @@ async def test_the_running_server_hears_of_every_change(running: IdentityServer,
     assert await operator.user("list", "--ended") == "@bob:localhost  ended\n1 accounts."
 
 
+@pytest.mark.parametrize("option", [("--days", "1e300"), ("--uses", "99999999999")])
+async def test_a_token_for_longer_than_there_is_time_is_refused(
+    operator: Operator, option: tuple[str, str]
+) -> None:
+    assert "Invalid value" in await operator.user("token", *option, status=2)
+
+
 async def test_a_registration_token_can_be_given_out(running: IdentityServer, operator: Operator) -> None:
     token = await operator.user("token", "--uses", "1", "--days", "1")
     auth = {"type": "m.login.registration_token", "token": token}

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -189,6 +190,27 @@ def test_dev_refuses_an_address_that_others_can_reach(tmp_path: Path) -> None:
     done = atrium("serve", "--dev", "--address", "0.0.0.0", "--data", str(tmp_path))
     assert done.returncode != 0
     assert "this machine only" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option", [["--port", "9"], ["--address", "127.0.0.1"], ["--data", "x"], ["--server-name", "a.b"]]
+)
+def test_an_option_that_would_count_for_nothing_is_refused(tmp_path: Path, option: list[str]) -> None:
+    """Whoever says --port means it; the configuration file would have said otherwise, without a word."""
+    (tmp_path / "config.yaml").write_text("server: {name: a.b}")
+    refused = atrium("serve", "--config", str(tmp_path / "config.yaml"), *option)
+    assert refused.returncode == 2
+    assert refused.stderr == f"{option[0]} is for --dev; here the configuration file says so\n"
+
+
+def test_dev_reads_no_file(tmp_path: Path) -> None:
+    refused = atrium("serve", "--dev", "--config", str(tmp_path / "config.yaml"), "--data", str(tmp_path))
+    assert refused.returncode == 2
+    assert refused.stderr == "--config does not go with --dev, which reads no file\n"
+
+
+def test_it_says_which_version_it_is() -> None:
+    assert atrium("--version").stdout == f"Atrium {version('atrium-homeserver')}\n"
 
 
 def test_a_wrong_option_is_named_with_its_path_before_anything_starts(tmp_path: Path) -> None:
