@@ -9,9 +9,15 @@ echo "==> Installing $what ($(grep -c '^[A-Za-z]' "$requirements") packages at t
 if [ -t 1 ]; then
     $pip install --require-hashes -r "$requirements"
 else
-    # No terminal: one line per package instead of a moving bar.
-    $pip install --progress-bar off --require-hashes -r "$requirements" |
+    # No terminal: one line per package instead of a moving bar. Of a pipe only the last status counts, so pip's is kept.
+    failed=$(mktemp)
+    trap 'rm -f "$failed"' EXIT
+    { $pip install --progress-bar off --require-hashes -r "$requirements" || echo "pip: $?" > "$failed"; } |
         grep --line-buffered -E '^(Collecting|Installing|Successfully)' | cut -c1-160
+    if [ -s "$failed" ]; then
+        echo "==> $what could not be installed" >&2
+        exit 1
+    fi
 fi
 $pip install --quiet --no-deps --no-build-isolation -e .
 echo "==> Installed $what"
