@@ -17,6 +17,7 @@ from homeserver.config import Config
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.runtime.figures import Figures
+from homeserver.storage import owner
 from homeserver.storage.claim import Claim
 from homeserver.storage.connection import Timeouts
 from homeserver.storage.database import Database
@@ -77,6 +78,7 @@ class App:
         claim = Claim(dsn, self.clock, alone=alone)
         await claim.take()
         self._stack.push_async_callback(claim.release)
+        await owner.settle(db, self.config.server.name)
         self.limiter = settings.limiter(self.config.rate_limits, self.clock)
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
         several = self.config.server.processes > 1

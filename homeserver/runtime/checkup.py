@@ -16,7 +16,7 @@ from typing import Any, Literal
 from homeserver.config import Config, Listener
 from homeserver.runtime import ports, signing_key
 from homeserver.runtime.clock import Clock, SystemClock
-from homeserver.storage import migrate
+from homeserver.storage import migrate, owner
 from homeserver.storage.embedded import EmbeddedPostgres
 from homeserver.storage.errors import StorageError
 
@@ -178,6 +178,7 @@ def _database(config: Config, clock: Clock, further: Further) -> Iterator[Findin
             yield from _schema(state, embedded=embedded)
             yield from _settings(dsn, config, clock)
             if not state.pending and not state.unknown:
+                yield from _owner(dsn, config.server.name)
                 yield from further(dsn)
     except StorageError as error:
         yield Finding("wrong", str(error))
@@ -194,6 +195,15 @@ def _schema(state: migrate.SchemaState, *, embedded: bool) -> Iterator[Finding]:
         yield Finding("wrong", f"The database lacks {len(state.pending)} migrations", "run: atrium migrate")
     else:
         yield Finding("good", "The database's schema is the one this version needs")
+
+
+def _owner(dsn: str, name: str) -> Iterator[Finding]:
+    import psycopg
+
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        row = connection.execute("SELECT name FROM server_name").fetchone()
+    if row is not None and row[0] != name:
+        yield Finding("wrong", owner.refusal(row[0], name))
 
 
 def _settings(dsn: str, config: Config, clock: Clock) -> Iterator[Finding]:

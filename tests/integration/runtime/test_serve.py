@@ -277,3 +277,22 @@ def test_init_doctor_and_check_agree_on_a_new_set_up(tmp_path: Path) -> None:
     done = atrium("doctor", "--config", str(config))
     assert done.returncode == 1
     assert "chmod 600" in done.stdout
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_another_name_is_refused_in_words_by_every_command(
+    one: HomeserverProcess, tmp_path: Path, processes: str
+) -> None:
+    one.start()
+    one.terminate()
+    config = tmp_path / "config.yaml"
+    data = one.data
+    config.write_text(
+        f"server: {{name: other.example, data_dir: {data}}}\nlisteners: [{{port: {free_port()}}}]\n"
+    )
+    for command in (f"serve --processes {processes}", "user list", "doctor"):
+        done = atrium(*command.split(), "--config", str(config))
+        said = done.stdout + done.stderr
+        assert done.returncode == 1
+        assert "This database belongs to the server localhost" in said
+        assert "Traceback" not in said
