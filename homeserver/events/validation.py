@@ -6,6 +6,7 @@ falls out of the room's agreement. spec: client-server-api/#instant-messaging (C
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from homeserver.events.room_version import RoomVersion
 from homeserver.matrix import canonical_json, ids
 from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
 
+_SHORTCODE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _MEMBERSHIPS: Final = frozenset({"invite", "join", "knock", "leave", "ban"})
 
 
@@ -93,6 +95,18 @@ def _check_server_acl(content: Mapping[str, Any]) -> None:
         raise BadJson("content.allow_ip_literals: must be true or false")
 
 
+def _check_image_pack(content: Mapping[str, Any]) -> None:
+    # spec: client-server-api/#image-packs: the server may look at the shortcodes (ROOM-30)
+    images = content.get("images")
+    if not isinstance(images, Mapping):
+        raise BadJson("content.images: must be an object")
+    for shortcode, image in images.items():
+        if not _SHORTCODE.fullmatch(shortcode):
+            raise BadJson("content.images: a shortcode has 1 to 100 of a-z, A-Z, 0-9, _ and -")
+        if not isinstance(image, Mapping) or not isinstance(image.get("url"), str):
+            raise BadJson(f"content.images.{shortcode}.url: must be a string")
+
+
 def _wants_text(name: str) -> Callable[[Mapping[str, Any]], None]:
     def check(content: Mapping[str, Any]) -> None:
         _want_text(content, name)
@@ -109,8 +123,11 @@ _STATE: Final[Mapping[str, Callable[[Mapping[str, Any]], None]]] = {
     "m.room.guest_access": _wants_text("guest_access"),
     "m.room.server_acl": _check_server_acl,
     "m.room.encryption": _wants_text("algorithm"),
+    "m.room.image_pack": _check_image_pack,
 }
-"""Types whose content the server itself, or the safety of the room, depends on. The rest is the clients' business."""
+"""Types whose content the server itself, or the safety of the room, depends on, and what the specification lets us
+refuse. The rest is the clients' business.
+"""
 
 
 def _want_text(content: Mapping[str, Any], name: str) -> None:

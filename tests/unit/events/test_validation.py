@@ -126,3 +126,14 @@ def test_what_the_server_depends_on_has_its_form(
 def test_a_membership_is_some_users(state_key: str) -> None:
     assert refusal("m.room.member", {"membership": "ban"}, state_key) == "state_key: not a user ID"
     check("m.room.member", {"membership": "ban"}, "@Old User:example.org")
+
+
+@pytest.mark.parametrize("shortcode", ["", "two words", "ümlaut", "x" * 101, ":wave:"])
+def test_room_30_shortcodes_of_image_packs_have_their_grammar(shortcode: str) -> None:
+    image = {"url": "mxc://example.org/wave"}
+    check("m.room.image_pack", {"images": {"wave-1_X": image}, "pack": {"usage": ["sticker"]}}, "waves")
+    check("m.room.image_pack", {"images": {}})
+    refused = refusal("m.room.image_pack", {"images": {"wave": image, shortcode: image}}, "waves")
+    assert refused.startswith("content.images: a shortcode")
+    for images in (None, [], {"wave": "mxc://example.org/wave"}, {"wave": {"url": 5}}):
+        assert refusal("m.room.image_pack", {"images": images}).startswith("content.images")
