@@ -17,6 +17,13 @@ async def test_versions_are_listed_by_name_whoever_asks(server: IdentityServer, 
     assert "org.matrix.e2e_cross_signing" in answer["unstable_features"]
 
 
+async def test_nobody_has_versions_or_features_of_their_own(server: IdentityServer) -> None:
+    """API-16: an answer with a token may say more than one without; here it says the same."""
+    alice = await server.register("alice")
+    plain = await server.client.get("/_matrix/client/versions")
+    assert await alice.get("/_matrix/client/versions") == plain
+
+
 async def test_clients_are_told_where_the_server_is_only_if_it_knows(start: Any) -> None:
     """DISC-01."""
     path = "/.well-known/matrix/client"
