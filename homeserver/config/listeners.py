@@ -52,7 +52,7 @@ class Listener(Section):
     """One address and port."""
 
     address: str = "127.0.0.1"
-    """127.0.0.1 (this machine only), 0.0.0.0 (everywhere, IPv4), :: (everywhere), or one address."""
+    """127.0.0.1 (this machine only), 0.0.0.0 (everywhere, IPv4), :: (everywhere, IPv6), or one address."""
 
     port: int = Field(default=8008, ge=0, le=65535)
     """0 lets the system choose."""
@@ -70,6 +70,16 @@ class Listener(Section):
 
     trusted_proxies: tuple[Network, ...] = ("127.0.0.1", "::1")
     """Whose X-Forwarded-For is believed: addresses or networks."""
+
+    def meets(self, other: Listener) -> bool:
+        """Whether both would listen at one place."""
+        if self.unix_socket is not None or other.unix_socket is not None:
+            return self.unix_socket == other.unix_socket
+        if self.port != other.port or not self.port or (":" in self.address) != (":" in other.address):
+            return False
+        everywhere = {"0.0.0.0", "::"}  # compared with, not listened on
+        here, there = (each.address.replace("localhost", "127.0.0.1") for each in (self, other))
+        return here == there or here in everywhere or there in everywhere
 
     @model_validator(mode="after")
     def _address_is_one(self) -> Self:

@@ -123,11 +123,10 @@ def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     server: ServerSection | None = sections.get("server")
     if sections.get("mail") is not None and server is not None and server.public_baseurl is None:
         yield "server.public_baseurl", "needed with a mail section: the links in mails begin with it"
-    seen: dict[tuple[str, int], int] = {}
     for number, listener in enumerate(listeners):
-        place = (listener.address, listener.port)
-        if listener.unix_socket is None and listener.port and place in seen:
-            yield f"listeners.{number}", f"listens at the same place as listeners.{seen[place]}"
-        seen.setdefault(place, number)
+        for other, earlier in enumerate(listeners[:number]):
+            if listener.meets(earlier):
+                yield f"listeners.{number}", f"listens at the same place as listeners.{other}"
+                break
     if listeners and not any("client" in listener.resources for listener in listeners):
         yield "listeners", "none of them carries client: nobody could log in"

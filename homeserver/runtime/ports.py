@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 from homeserver.config import Config, Listener
 
@@ -31,6 +32,7 @@ def urls(listeners: Sequence[Listener]) -> list[str]:
 def settle_one(listener: Listener) -> Listener:
     """The listener with a number for port 0. Raises as `settle`."""
     if listener.unix_socket is not None:
+        _settle_unix(listener.unix_socket)
         return listener
     family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -45,6 +47,27 @@ def settle_one(listener: Listener) -> Listener:
                 raise PortTaken(f"Another program already listens on {where}") from None
             raise PortTaken(f"Cannot listen on {where}: {os.strerror(error.errno or 0)}") from None
         return listener.model_copy(update={"port": probe.getsockname()[1]})
+
+
+def _settle_unix(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except (
+            FileNotFoundError,
+            ConnectionRefusedError,
+        ):  # nothing there, or left over by a server that was killed
+            reason = (
+                None if os.access(path.parent, os.W_OK | os.X_OK) else "its folder is not there, or not ours"
+            )
+        except OSError as error:
+            reason = str(error) if error.errno is None else os.strerror(error.errno)
+        else:
+            raise PortTaken(f"Another program already listens on {path}")
+    if reason is None and path.exists() and not path.is_socket():
+        reason = "it is a file of another kind"
+    if reason is not None:
+        raise PortTaken(f"Cannot listen on {path}: {reason}")
 
 
 def _url(listener: Listener) -> str:

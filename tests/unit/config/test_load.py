@@ -253,6 +253,30 @@ def test_contradictions_between_sections_are_named_too() -> None:
     assert set(found) == {"registration.flows.1", "listeners.1", "listeners"}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "meet"),
+    [
+        ("port: 80", "port: 80", True),
+        ("port: 80", "port: 81", False),
+        ("port: 0", "port: 0", False),
+        ("port: 80, address: 0.0.0.0", "port: 80, address: 127.0.0.1", True),
+        ("port: 80, address: '::1'", "port: 80, address: '::'", True),
+        ("port: 80, address: '::'", "port: 80, address: 0.0.0.0", False),
+        ("port: 80, address: 10.0.0.1", "port: 80, address: 10.0.0.2", False),
+        ("port: 80, address: localhost", "port: 80, address: 127.0.0.1", True),
+        ("unix_socket: /run/a", "unix_socket: /run/a", True),
+        ("unix_socket: /run/a", "unix_socket: /run/b", False),
+        ("unix_socket: /run/a", "port: 8008", False),
+    ],
+)
+def test_two_listeners_at_one_place_are_named(first: str, second: str, meet: bool) -> None:
+    text = f"server: {{name: a.b}}\nlisteners: [{{{first}}}, {{{second}}}]"
+    if meet:
+        assert mistakes(text) == {"listeners.1": "listens at the same place as listeners.0"}
+    else:
+        read(text)
+
+
 def test_secrets_stay_out_of_messages_and_representations() -> None:
     config = read(
         "server: {name: a.b}\nregistration: {shared_secret: s3cret}\ndatabase: {url: 'postgresql://u:s3cret@h/d'}"
