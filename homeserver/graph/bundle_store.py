@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from homeserver.storage.tx import Later, Pipeline, Tx
 
+BUNDLED = ("m.thread", "m.replace", "m.reference")
+"""Relations that are told with their parent."""
 MAX_REFERENCES = 100
 MAX_EDITS = 50
 """Newest edits of an event that are looked at for one that is valid and may be seen."""
@@ -50,10 +52,10 @@ async def find_related(tx: Tx, event_ids: Collection[str]) -> set[str]:
         await tx.column(
             """
             SELECT parent.id FROM unnest(%(ids)s::text[]) AS parent (id)
-            WHERE EXISTS (SELECT 1 FROM relations
-                          WHERE parent_id = parent.id AND rel_type IN ('m.thread', 'm.replace', 'm.reference'))
+            WHERE EXISTS (SELECT 1 FROM relations WHERE parent_id = parent.id AND rel_type = ANY(%(kinds)s::text[]))
             """,
             ids=list(event_ids),
+            kinds=BUNDLED,
         )
     )
 

@@ -15,6 +15,7 @@ from homeserver.graph import bundle_store as store
 from homeserver.graph.bundle_store import Parent, ReferenceRow, ThreadRow
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.related import Related
 from homeserver.graph.relations import relation_of
 from homeserver.graph.room import Room
 from homeserver.graph.stored import Reader, Stored
@@ -56,18 +57,20 @@ class _Look(NamedTuple):
 class Bundles:
     """One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         interning: Interning,
         events: EventCache,
         visibility: VisibilityFilter,
+        related: Related,
         clock: Clock,
     ) -> None:
         self._db = db
         self._interning = interning
         self._events = events
         self._visibility = visibility
+        self._related = related
         self._clock = clock
         self._ignores: Ignores | None = None
 
@@ -88,13 +91,10 @@ class Bundles:
     ) -> dict[int, bytes]:
         """event_nid -> the member `m.relations` of `unsigned`, with a leading comma.
 
-        One query for pages without relations, a bounded number for the others. `threads`: events may begin threads.
+        At most one query for pages without relations, a bounded number for the others. `threads`: events may begin threads.
         """
-        ids = {s.event.event_id for page in pages.values() for s in page if not s.event.is_state}
-        if not ids:
-            return {}
-        async with self._db.read() as tx:
-            related = await store.find_related(tx, ids)
+        ids = [s.event.event_id for page in pages.values() for s in page if s.event.state_key is None]
+        related = await self._related.among(ids) if ids else None
         if not related:
             return {}
         look = await self._look(viewer, pages, related)

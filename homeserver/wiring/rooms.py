@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.config import Config
 from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.graph.bundles import Bundles
+from homeserver.graph.related import Related
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.autojoin import AutoJoin
@@ -87,7 +88,9 @@ class RoomsFeature:
         )
 
     def _reading(self, config: Config, core: Core) -> None:
-        self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, core.clock)
+        related = Related(core.db)
+        core.tail.attach(related)
+        self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, related, core.clock)
         self.reading = ReadingService(
             core.db,
             self.access,

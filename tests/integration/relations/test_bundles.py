@@ -264,3 +264,28 @@ async def test_a_thread_in_short(server: Server) -> None:
     assert took_part == [True, True, False]
     await reply(carol, room, root, "third")
     assert (await bundle(carol, room, root))["m.thread"]["current_user_participated"] is True
+
+
+async def see_relations_come(alice: User, bob: User) -> None:
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room)
+    for kind in ("m.replace", "m.thread", "m.reference"):
+        original = await alice.send(room, "original")
+        await alice.send(room, "another")
+        for user in (alice, bob, bob, alice):
+            assert await bundle(user, room, original) == {}
+        await alice.send(room, "child", **{"m.new_content": {}}, **relates(kind, original))
+        for user in (bob, alice, alice, bob):
+            assert kind in await bundle(user, room, original)
+
+
+async def test_an_event_that_was_seen_without_relations_gets_its_bundle(server: Server) -> None:
+    """REL-02: with the very next answer."""
+    await see_relations_come(await server.register("alice"), await server.register("bob"))
+
+
+async def test_a_relation_made_at_one_process_is_told_at_the_other(two_servers_processes: Server) -> None:
+    """REL-02: whichever process takes the requests up."""
+    server = two_servers_processes
+    for _ in range(3):
+        await see_relations_come(await server.register("alice"), await server.register("bob"))
