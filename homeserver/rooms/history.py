@@ -13,6 +13,7 @@ from homeserver.events.filtering import RoomEventFilter
 from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.pages import NEWEST, OLDEST, Pages, Wanted
 from homeserver.graph.room import Room
 from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Reader, Stored
@@ -22,14 +23,10 @@ from homeserver.matrix import json
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.matrix.tokens import format_token
-from homeserver.rooms import store
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.runtime.clock import Clock
-from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
-NEWEST: Position = 2**62
-OLDEST: Position = -(2**62)
 MAX_LIMIT = 1_000
 MAX_SCANNED = 2_000
 """Events looked at for one page, however few of them the filter lets through."""
@@ -60,7 +57,7 @@ class HistoryService:
 
     def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
-        db: Database,
+        pages: Pages,
         access: RoomAccess,
         bundles: Bundles,
         interning: Interning,
@@ -70,7 +67,7 @@ class HistoryService:
         clock: Clock,
         most: int = MAX_LIMIT,
     ) -> None:
-        self._db = db
+        self._pages = pages
         self._access = access
         self._bundles = bundles
         self._interning = interning
@@ -154,13 +151,13 @@ class HistoryService:
     ) -> tuple[list[Visible], Position | None]:
         """Visible events that the filter wants, and the position to go on from (None: the end)."""
         room, viewer = access.room, Viewer(requester.user_id, requester.user_nid)
+        last = stop if stop is not None else (OLDEST if backwards else NEWEST)
         found: list[Visible] = []
         scanned = 0
         position = origin
         while len(found) < limit and scanned < MAX_SCANNED:
             size = min(MAX_SCANNED - scanned, limit - len(found) if not wanted.selective else 4 * limit)
-            async with self._db.read() as tx:
-                nids = await store.page(tx, room.name.nid, position, stop, backwards, size)
+            nids = await self._pages.page(room.name.nid, Wanted(position, last, backwards, size))
             loaded = await self._events.load(nids)
             page = [loaded[nid] for nid in nids if nid in loaded and wanted.matches(loaded[nid].event)]
             for item in (await self._visibility.many(viewer, {room: page}))[room]:

@@ -147,32 +147,3 @@ async def find_departure(tx: Tx, user_nid: int, room_nid: int) -> Position | Non
         user=user_nid,
         room=room_nid,
     )
-
-
-async def page(  # noqa: PLR0917  # one value each, called in one place
-    tx: Tx, room_nid: int, position: Position, stop: Position | None, backwards: bool, limit: int
-) -> list[int]:
-    """Numbers of a room's events: at or before `position` newest first, or after it oldest first; not beyond `stop`."""
-    if backwards:
-        return await tx.column(
-            """
-            SELECT event_nid FROM events
-            WHERE room_nid = %(room)s AND event_nid <= %(position)s AND event_nid > %(stop)s AND flags = 0
-            ORDER BY event_nid DESC LIMIT %(limit)s
-            """,
-            room=room_nid,
-            position=position,
-            stop=stop if stop is not None else -(2**62),
-            limit=limit,
-        )
-    return await tx.column(
-        """
-        SELECT event_nid FROM events
-        WHERE room_nid = %(room)s AND event_nid > %(position)s AND event_nid <= %(stop)s AND flags = 0
-        ORDER BY event_nid LIMIT %(limit)s
-        """,
-        room=room_nid,
-        position=position,
-        stop=stop if stop is not None else 2**62,
-        limit=limit,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.config import Config
 from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.graph.bundles import Bundles
+from homeserver.graph.pages import Pages
 from homeserver.graph.related import Related
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
@@ -101,8 +102,10 @@ class RoomsFeature:
             core.visibility,
             core.clock,
         )
+        pages = Pages(core.db, core.tail)
+        core.tail.attach(pages)
         self.history = HistoryService(
-            core.db,
+            pages,
             self.access,
             self.bundles,
             core.interning,
