@@ -89,9 +89,14 @@ def stripped_from_elsewhere(entries: Iterable[object]) -> list[bytes]:
     return list(found.values())
 
 
+def room_member(room_id: RoomId) -> bytes:
+    """The member `room_id`, with a leading comma: everywhere but inside the room sections of `/sync`."""
+    return b',"room_id":' + _encode(room_id)
+
+
 def with_room_id(event_json: bytes, room_id: RoomId) -> bytes:
     """A client form with its `room_id`: everywhere but inside the room sections of `/sync`."""
-    return json.object_with(event_json, b'"room_id":' + _encode(room_id))
+    return event_json[:-1] + room_member(room_id) + b"}"
 
 
 def with_unsigned(event_json: bytes, unsigned: bytes) -> bytes:

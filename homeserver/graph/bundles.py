@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from homeserver.events.client_format import with_room_id
+from homeserver.events.client_format import room_member
 from homeserver.graph import bundle_store as store
 from homeserver.graph.bundle_store import Parent, ReferenceRow, ThreadRow
 from homeserver.graph.events import EventCache
@@ -214,10 +214,14 @@ class Bundles:
         return found
 
     def _render(self, reader: Reader, item: Visible, extra: bytes = b"") -> bytes:
-        rendered = item.stored.render(
-            reader, item.membership, self._clock.now_ms(), previous=item.previous, extra=extra
+        return item.stored.render(
+            reader,
+            item.membership,
+            self._clock.now_ms(),
+            previous=item.previous,
+            extra=extra,
+            members=room_member(item.stored.event.room_id),
         )
-        return with_room_id(rendered, item.stored.event.room_id)
 
 
 NEWEST = 2**62

@@ -45,7 +45,7 @@ class Stored:
     __slots__ = (
         "__weakref__",
         "_client",
-        "_rendered",
+        "_unsigned",
         "event",
         "facts",
         "flags",
@@ -83,7 +83,7 @@ class Stored:
         self.sent_by = sent_by
         self.facts = facts
         self._client: bytes | None = None
-        self._rendered: tuple[tuple[int | None, int, bool], bytes] | None = None
+        self._unsigned: tuple[int | None, bool, bytes] | None = None
 
     @property
     def nid(self) -> int:
@@ -103,10 +103,10 @@ class Stored:
         return bool(self.flags & HIDDEN)
 
     @property
-    def client(self) -> bytes:
-        """Client form without `room_id` and `unsigned`."""
+    def unclosed(self) -> bytes:
+        """Client form without `room_id`, `unsigned` and its last brace."""
         if self._client is None:
-            self._client = client_event_bytes(self.event)
+            self._client = client_event_bytes(self.event)[:-1]
         return self._client
 
     @property
@@ -118,13 +118,13 @@ class Stored:
         """The redaction takes effect: from now on only the stripped form is served. spec: client-server-api/#redactions"""
         self.event = redact_event(self.event)
         self.redaction = redaction
-        self._client = self._rendered = None
+        self._client = self._unsigned = None
 
     def redact_replaced(self, before: Stored) -> None:
         """What this replaced is redacted: `prev_content` tells no more than the stripped form."""
         if self.replaced is not None:
             self.replaced = self.replaced._replace(content=before.event.content_json)
-            self._rendered = None
+            self._unsigned = None
 
     def render(
         self,
@@ -134,39 +134,43 @@ class Stored:
         *,
         previous: bool = False,
         extra: bytes = b"",
+        members: bytes = b"",
     ) -> bytes:
         """Client form for a reader, without `room_id`.
 
         `membership`: the reader's at the event (JOIN … BAN; 0 counts as leave; None: it is not told). `previous`: the reader
-        may see the state event that this one replaced. `extra`: further members of `unsigned`, each with a leading comma.
+        may see the state event that this one replaced. `extra`: further members of `unsigned`, `members`: of the event, each
+        with a leading comma.
         """
-        own = self.sent_by is not None and self.sent_by[:2] == (reader.user_nid, reader.device_id)
-        if own or extra:
-            return self._spliced(self._unsigned(membership, now_ms, own=own, previous=previous) + extra)
-        key = (membership, now_ms, previous)
-        if self._rendered is None or self._rendered[0] != key:
-            unsigned = self._unsigned(membership, now_ms, own=False, previous=previous)
-            self._rendered = (key, self._spliced(unsigned))
-        return self._rendered[1]
+        sent_by = self.sent_by
+        if sent_by is not None and sent_by[0] == reader[0] and sent_by[1] == reader[1]:
+            extra = b',"transaction_id":%b%b' % (json.dumps(sent_by.txn_id), extra)
+        unsigned = self._unsigned
+        if unsigned is None or unsigned[0] != membership or unsigned[1] is not previous:
+            unsigned = self._unsigned = (membership, previous, self._after_age(membership, previous=previous))
+        age = now_ms - self.event.origin_server_ts
+        return b'%b,"unsigned":{"age":%d%b%b}%b}' % (
+            self._client or self.unclosed,
+            max(0, age),
+            unsigned[2],
+            extra,
+            members,
+        )
 
-    def _spliced(self, unsigned: bytes) -> bytes:
-        return b'%b,"unsigned":{%b}}' % (self.client[:-1], unsigned)
-
-    def _unsigned(self, membership: int | None, now_ms: int, *, own: bool, previous: bool) -> bytes:
-        parts = [b'"age":%d' % max(0, now_ms - self.event.origin_server_ts)]
+    def _after_age(self, membership: int | None, *, previous: bool) -> bytes:
+        """What of `unsigned` is the same from one moment to the next, each with a leading comma."""
+        parts: list[bytes] = []
         if membership is not None:
-            parts.append(b'"membership":"%b"' % MEMBERSHIP_NAMES.get(membership, "leave").encode())
-        if own and self.sent_by is not None:
-            parts.append(b'"transaction_id":' + json.dumps(self.sent_by.txn_id))
+            parts.append(b',"membership":"%b"' % MEMBERSHIP_NAMES.get(membership, "leave").encode())
         if self.replaced is not None:
-            parts.append(b'"replaces_state":' + json.dumps(self.replaced.event_id))
+            parts.append(b',"replaces_state":' + json.dumps(self.replaced.event_id))
             if previous:  # spec: data client_event_without_room_id.yaml `prev_content` (FILT-06)
                 sender = json.dumps(self.replaced.sender)
-                parts.append(b'"prev_content":%b,"prev_sender":%b' % (self.replaced.content, sender))
+                parts.append(b',"prev_content":%b,"prev_sender":%b' % (self.replaced.content, sender))
         if self.redaction is not None:
             because = self.redaction
             parts.append(
-                b'"redacted_because":%b,"room_id":%b}'
-                % (because.client[:-1], json.dumps(because.event.room_id))
+                b',"redacted_because":%b,"room_id":%b}'
+                % (because.unclosed, json.dumps(because.event.room_id))
             )
-        return b",".join(parts)
+        return b"".join(parts)

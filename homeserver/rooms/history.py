@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from homeserver.events.client_format import room_member
 from homeserver.events.event import StateKey
 from homeserver.events.filtering import RoomEventFilter
 from homeserver.graph.bundles import Bundles
@@ -19,7 +20,6 @@ from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Reader, Stored
 from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, as_state
 from homeserver.log.entries import Position
-from homeserver.matrix import json
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.matrix.tokens import format_token
@@ -224,17 +224,20 @@ class HistoryService:
         self, requester: Requester, room_id: RoomId, items: Sequence[Visible], extra: Mapping[int, bytes]
     ) -> list[bytes]:
         reader, now = Reader(requester.user_nid, requester.device_id), self._clock.now_ms()
-        member = b'"room_id":' + json.dumps(room_id)
+        members = room_member(room_id)
+        if not extra:
+            return [
+                stored.render(reader, membership, now, previous=previous, members=members)
+                for stored, membership, previous in items
+            ]
         return [
-            json.object_with(
-                item.stored.render(
-                    reader,
-                    item.membership,
-                    now,
-                    previous=item.previous,
-                    extra=extra.get(item.stored.nid, b"") if extra else b"",
-                ),
-                member,
+            stored.render(
+                reader,
+                membership,
+                now,
+                previous=previous,
+                extra=extra.get(stored.nid, b""),
+                members=members,
             )
-            for item in items
+            for stored, membership, previous in items
         ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from homeserver.events.client_format import with_room_id
+from homeserver.events.client_format import room_member
 from homeserver.events.event import StateKey
 from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
@@ -176,8 +176,12 @@ class ReadingService:
         viewer = Viewer(requester.user_id, requester.user_nid)
         item = as_state(access.room, viewer, stored)
         now_ms = self._clock.now_ms()
-        return with_room_id(
-            stored.render(reader, item.membership, now_ms, previous=item.previous), access.room.name.room_id
+        return stored.render(
+            reader,
+            item.membership,
+            now_ms,
+            previous=item.previous,
+            members=room_member(access.room.name.room_id),
         )
 
 
