@@ -21,7 +21,7 @@ from homeserver.events.visibility import (
 )
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
-from homeserver.graph.refs import JOIN, MEMBERSHIPS
+from homeserver.graph.refs import HIDDEN, JOIN, MEMBERSHIPS
 from homeserver.graph.room import Room
 from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Stored
@@ -33,6 +33,7 @@ HISTORY_VISIBILITY: StateKey = ("m.room.history_visibility", "")
 NEVER: Position = 2**62
 OPEN = (WORLD_READABLE, SHARED)
 CACHED_ROOMS = 20_000
+CACHED_STAGES = 20_000
 
 
 class Viewer(NamedTuple):
@@ -69,6 +70,8 @@ class VisibilityFilter:
         self._events = events
         self._states = states
         self._erasures: Erasures | None = None
+        self._stages: dict[tuple[int, int], Stage] = {}
+        """(user_nid, state_nid) -> the moment."""
         self._open: dict[int, tuple[int, bool]] = {}
         """room_nid -> the visibility it has now (event_nid), and whether it and all before were open."""
 
@@ -91,8 +94,8 @@ class VisibilityFilter:
         earlier: set[int] = set()
         for room, page in pages.items():
             plain = plain_after(room, viewer)
-            unsure.update(s.state_before.nid for s in page if s.nid <= plain and not s.hidden)
-            earlier.update(s.replaced.ref.nid for s in page if s.replaced and s.replaced.ref.nid <= plain)
+            unsure.update([s.state_before.nid for s in page if s.ref.nid <= plain and not s.hidden])
+            earlier.update([s.replaced.ref.nid for s in page if s.replaced and s.replaced.ref.nid <= plain])
         befores = await self._events.load(earlier) if earlier else {}
         unsure.update(stored.state_before.nid for stored in befores.values())
         at = await self._moments(viewer, unsure) if unsure else {}
@@ -100,7 +103,7 @@ class VisibilityFilter:
         erased = await self.erased()
         result: dict[Room, list[Visible]] = {}
         for room, page in pages.items():
-            look = _Look(viewer, room, plain_after(room, viewer), at, last_joins.get(room.name.nid, 0))
+            look = _Look(viewer, room, at, last_joins.get(room.name.nid, 0))
             seen = result[room] = []
             for stored in page:
                 membership = look.membership(stored)
@@ -108,6 +111,8 @@ class VisibilityFilter:
                     continue
                 if membership != JOIN and stored.sender_nid in erased:
                     seen.append(Visible(stripped(stored), membership))
+                elif stored.replaced is None:
+                    seen.append(Visible(stored, membership))
                 else:
                     seen.append(Visible(stored, membership, look.sees_replaced(stored, befores, erased)))
         return result
@@ -141,17 +146,23 @@ class VisibilityFilter:
             )
 
     async def _moments(self, viewer: Viewer, state_nids: set[int]) -> dict[int, Stage]:
-        """Visibility and the viewer's membership in each of these states."""
+        """Visibility and the viewer's membership in each of these states: it never changes, and pages share states."""
+        found = {nid: stage for nid in state_nids if (stage := self._stages.get((viewer.user_nid, nid)))}
+        missing = state_nids.difference(found)
+        if not missing:
+            return found
         member_key: StateKey = ("m.room.member", viewer.user_id)
         keys = await self._interning.find_key_nids([HISTORY_VISIBILITY, member_key])
-        values = await self._states.values(state_nids, list(keys.values()))
+        values = await self._states.values(missing, list(keys.values()))
         events = await self._events.load({nid for state in values.values() for nid in state.values()})
-        found: dict[int, Stage] = {}
+        if len(self._stages) + len(values) > CACHED_STAGES:
+            self._stages.clear()
         for state_nid, state in values.items():
             visibility = events.get(state.get(keys.get(HISTORY_VISIBILITY, 0), 0))
             member = events.get(state.get(keys.get(member_key, 0), 0))
             name = (member.event.membership if member else None) or "leave"
-            found[state_nid] = Stage(history_visibility_of(visibility.event if visibility else None), name)
+            stage = Stage(history_visibility_of(visibility.event if visibility else None), name)
+            found[state_nid] = self._stages[viewer.user_nid, state_nid] = stage
         return found
 
     async def _last_joins(self, viewer: Viewer, pages: Mapping[Room, Sequence[Stored]]) -> dict[int, int]:
@@ -171,25 +182,37 @@ class VisibilityFilter:
         return dict(rows)
 
 
-class _Look(NamedTuple):
+class _Look:
     """A viewer looks at one room."""
 
-    viewer: Viewer
-    room: Room
-    plain: Position
-    at: Mapping[int, Stage]
-    """state_nid -> the moment, for every event that is not plain."""
-    last_join: int
+    __slots__ = ("_at", "_joined", "_last_join", "_messages", "_plain", "_viewer")
+
+    def __init__(self, viewer: Viewer, room: Room, at: Mapping[int, Stage], last_join: Position) -> None:
+        self._viewer = viewer
+        self._plain = plain_after(room, viewer)
+        self._at = at
+        """state_nid -> the moment, for every event that is not plain."""
+        self._joined = room.membership(viewer.user_id) == JOIN
+        self._last_join = last_join
+        self._messages: dict[int, int | None] = {}
+        """state_nid -> `membership` of messages, for who is joined: it is the same for all of them."""
 
     def membership(self, stored: Stored) -> int | None:
         """The viewer's at the event; None if they may not see it."""
-        if stored.hidden:
+        if stored.flags & HIDDEN:
             return None
-        if stored.nid > self.plain:
+        if stored.ref.nid > self._plain:
             return JOIN
-        before, after = stages(stored.event, self.at[stored.state_before.nid], self.viewer.user_id)
-        later = self.room.membership(self.viewer.user_id) == JOIN or self.last_join > stored.nid
-        if not is_visible(before, after, joined_later=later):
+        if not self._joined or stored.event.state_key is not None:
+            return self._membership(stored)
+        state_nid = stored.state_before.nid
+        if state_nid not in self._messages:
+            self._messages[state_nid] = self._membership(stored)
+        return self._messages[state_nid]
+
+    def _membership(self, stored: Stored) -> int | None:
+        before, after = stages(stored.event, self._at[stored.state_before.nid], self._viewer.user_id)
+        if not is_visible(before, after, joined_later=self._joined or self._last_join > stored.nid):
             return None
         return MEMBERSHIPS.get(after.membership, 0)
 
@@ -197,7 +220,7 @@ class _Look(NamedTuple):
         """Whether the viewer may see what the event replaced."""
         if stored.replaced is None:
             return False
-        if stored.replaced.ref.nid > self.plain:
+        if stored.replaced.ref.nid > self._plain:
             return True
         before = befores.get(stored.replaced.ref.nid)
         if before is None:
