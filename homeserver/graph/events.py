@@ -105,12 +105,15 @@ class EventCache:
     def _split(self, nids: Collection[int]) -> tuple[dict[int, Stored], list[int]]:
         found: dict[int, Stored] = {}
         missing: list[int] = []
+        recent, keep = self._events.get, self._events.move_to_end
         for nid in nids:
-            stored = self.get(nid)
-            if stored is None:
+            stored = recent(nid)
+            if stored is not None:
+                keep(nid)
+            elif (stored := self._held.get(nid)) is None:
                 missing.append(nid)
-            else:
-                found[nid] = stored
+                continue
+            found[nid] = stored
         return found, missing
 
     async def _read(self, tx: Tx, nids: list[int]) -> dict[int, Stored]:

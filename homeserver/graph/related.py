@@ -28,10 +28,12 @@ class Related:
 
     async def among(self, event_ids: Collection[str]) -> set[str]:
         """Those of these events that others relate to. One query for all that are not known."""
-        known = {event_id: self._known.get(event_id) for event_id in event_ids}
-        found = {event_id for event_id, related in known.items() if related}
-        unknown = [event_id for event_id, related in known.items() if related is None]
-        if unknown:
+        known = self._known.get_all(event_ids)
+        found = (
+            {event_id for event_id, related in known.items() if related} if True in known.values() else set()
+        )
+        if None in known.values():
+            unknown = [event_id for event_id, related in known.items() if related is None]
             version = self._known.version
             async with self._db.read() as tx:
                 read = await store.find_related(tx, unknown)

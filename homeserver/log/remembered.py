@@ -5,6 +5,7 @@ A value read while its like changed may be old by the time it is here, so it is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -23,6 +24,11 @@ class Remembered(Generic[K, V]):
     def get(self, key: K) -> V | None:
         """The value, if it is known."""
         return self._values.get(key)
+
+    def get_all(self, keys: Iterable[K]) -> dict[K, V | None]:
+        """Each value, if it is known."""
+        get = self._values.get
+        return {key: get(key) for key in keys}
 
     def add(self, key: K, value: V, version: int) -> None:
         """Remember, unless anything changed since `version` was noted."""

@@ -99,7 +99,8 @@ class HistoryService:
         limit = max(0, min(limit, self._most))
         found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
-        state = await self._lazy_members(access.room, found) if wanted.lazy_load_members else []
+        lazy = wanted.lazy_load_members
+        state = await self._lazy_members(access.room, found, backwards=backwards) if lazy else []
         extra = await self._extra(requester, access.room, found)
         return Page(
             self._render(requester, room_id, found, extra),
@@ -159,7 +160,9 @@ class HistoryService:
             size = min(MAX_SCANNED - scanned, limit - len(found) if not wanted.selective else 4 * limit)
             nids = await self._pages.page(room.name.nid, Wanted(position, last, backwards, size))
             loaded = await self._events.load(nids)
-            page = [loaded[nid] for nid in nids if nid in loaded and wanted.matches(loaded[nid].event)]
+            page = [loaded[nid] for nid in nids if nid in loaded]
+            if wanted.selective:
+                page = [stored for stored in page if wanted.matches(stored.event)]
             for item in (await self._visibility.many(viewer, {room: page}))[room]:
                 found.append(item)
                 if len(found) == limit:
@@ -176,12 +179,13 @@ class HistoryService:
         first = found[0].stored.nid
         return first if backwards else first - 1
 
-    async def _lazy_members(self, room: Room, found: Sequence[Visible]) -> list[Stored]:
+    async def _lazy_members(self, room: Room, found: Sequence[Visible], *, backwards: bool) -> list[Stored]:
         """Membership of each sender as of the first event of theirs in the page (FILT-04). Most are still what they were."""
-        first: dict[UserId, Stored] = {}
-        for item in sorted(found, key=lambda item: item.stored.nid):
-            if item.stored.event.type != "m.room.create":  # its sender joins with the next event
-                first.setdefault(item.stored.event.sender, item.stored)
+        first: dict[UserId, Stored] = {
+            item.stored.event.sender: item.stored
+            for item in (found if backwards else reversed(found))  # newest first: what is earlier replaces it
+            if item.stored.event.type != "m.room.create"  # its sender joins with the next event
+        }
         nids: set[int] = set()
         earlier: dict[StateKey, int] = {}
         for sender, stored in first.items():
