@@ -21,13 +21,16 @@ CACHE_BYTES = 64 * 2**20
 AT_ONCE = 5_000
 """Events loaded with one query."""
 
-_SELECT: LiteralString = """
+# `position > 0` is what the index of positions is made for; LIMIT keeps PostgreSQL from reading all of them at once.
+SELECT: LiteralString = """
     SELECT e.event_nid, e.room_nid, e.event_id, e.sender_nid, e.state_nid, e.flags, e.pdu, e.redacted_by,
            p.event_nid, p.event_id, p.pdu, o.user_nid, o.device_id, o.txn_id,
            e.facts, e.thread, e.mentions
     FROM events e
     LEFT JOIN events p ON p.event_nid = e.replaces
-    LEFT JOIN once o ON o.position = e.event_nid
+    LEFT JOIN LATERAL (SELECT user_nid, device_id, txn_id FROM once
+                       WHERE position = e.event_nid AND position > 0 LIMIT 1) o ON true
+    WHERE e.event_nid = ANY(%(nids)s::bigint[])
 """
 
 
@@ -119,9 +122,7 @@ class EventCache:
     async def _read(self, tx: Tx, nids: list[int]) -> dict[int, Stored]:
         found: dict[int, Stored] = {}
         for start in range(0, len(nids), AT_ONCE):
-            rows = await tx.all(
-                _SELECT + " WHERE e.event_nid = ANY(%(nids)s::bigint[])", nids=nids[start : start + AT_ONCE]
-            )
+            rows = await tx.all(SELECT, nids=nids[start : start + AT_ONCE])
             for stored in await self._build(tx, rows):
                 found[stored.nid] = stored
         return found
