@@ -20,9 +20,11 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class UserKeys:
     """A user's keys as JSON, signed by nobody but their owner; each ready to be a member of the answer."""
 
-    __slots__ = ("name", "devices", "master_id", "signing")
+    __slots__ = ("nid", "name", "devices", "master_id", "signing")
 
-    def __init__(self, user_id: UserId) -> None:
+    def __init__(self, user_id: UserId, nid: int = 0) -> None:
+        self.nid = nid
+        """The user's number; 0 for who does not exist."""
         self.name = json.dumps(user_id) + b":"
         self.devices = self.name + b"{}"
         """`"user_id":{"device_id":keys}`, with devices' names."""
@@ -55,7 +57,7 @@ def render(
     signatures: Sequence[SignatureRow],
 ) -> dict[int, UserKeys]:
     """Put rows together; `names`: user_nid -> user id of everybody asked about. `signatures`: owners' of their own keys."""
-    found = {nid: UserKeys(user) for nid, user in names.items()}
+    found = {nid: UserKeys(user, nid) for nid, user in names.items()}
     by_target: dict[tuple[int, str], list[SignatureRow]] = {}
     for row in signatures:
         by_target.setdefault((row.target_nid, row.target_key), []).append(row)
@@ -98,6 +100,13 @@ class Answer:
     def __init__(self) -> None:
         self._devices: list[bytes] = []
         self._signing: dict[int, list[bytes]] = {MASTER: [], SELF_SIGNING: [], USER_SIGNING: []}
+
+    def add_all(self, users: Sequence[UserKeys]) -> None:
+        """All devices and keys of users, as anybody sees them."""
+        self._devices += [keys.devices for keys in users]
+        signing = [keys.signing for keys in users if keys.signing]
+        for usage in (MASTER, SELF_SIGNING):
+            self._signing[usage] += [keys[usage] for keys in signing if usage in keys]
 
     def add(self, keys: UserKeys, only: Sequence[str], master: bytes | None, *, own: bool) -> None:
         """A user's keys, of all devices or `only` of some. `master`: the master key, if the reader sees it otherwise.

@@ -7,7 +7,7 @@ until one comes. spec: client-server-api/#post_matrixclientv3keysquery (E2E-05, 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from homeserver.e2ee import signing_store, store
@@ -39,7 +39,8 @@ class KeyQueries:
         self._db = db
         self._interning = interning
         self._server_name = server_name
-        self._keys: OrderedDict[int, UserKeys] = OrderedDict()
+        self._keys: OrderedDict[str, UserKeys] = OrderedDict()
+        """By user id: who is found here is a user of this server."""
         self._bytes = 0
         self._signed_by: OrderedDict[int, Signatures] = OrderedDict()
         self._reading: dict[object, set[int]] = {}
@@ -58,7 +59,7 @@ class KeyQueries:
             users.clear()
 
     def _changed(self, _: Position, entry: DeviceListEntry) -> None:
-        self._forget(entry.user_nid)
+        self._forget(entry.user_id)
         # What a user has signed changes with a signature (which the signer alone sees) or with the user's own keys.
         reader = entry.user_nid if entry.seen_by is None else entry.seen_by
         self._signed_by.pop(reader, None)
@@ -66,8 +67,8 @@ class KeyQueries:
             users.discard(entry.user_nid)
             users.discard(-reader)
 
-    def _forget(self, user_nid: int) -> None:
-        known = self._keys.pop(user_nid, None)
+    def _forget(self, user_id: str) -> None:
+        known = self._keys.pop(user_id, None)
         if known is not None:
             self._bytes -= known.size
 
@@ -80,39 +81,48 @@ class KeyQueries:
 
         `reader` None: another server asks. Raises `InvalidParam`.
         """
-        check_users(wanted, "device_keys")
-        local = [UserId(user) for user in wanted if domain_of(user) == self._server_name]
-        nids = await self._interning.find_user_nids(local)
-        keys = await self.keys_of({nid: user for user, nid in nids.items()})
+        if len(wanted) > MAX_USERS:
+            raise InvalidParam(f"device_keys: more than {MAX_USERS} users")
+        found = self._remembered(wanted)
+        missing = [user for user in wanted if user not in found] if len(found) < len(wanted) else []
+        check_users(missing, "device_keys")
+        local = [UserId(user) for user in missing if domain_of(user) == self._server_name]
+        if local:
+            found.update(await self._load(local))
         by_reader = await self._signatures_by(reader_nid) if reader_nid is not None else {}
-
         answer = Answer()
-        for user in local:
-            nid = nids.get(user)
-            theirs = keys[nid] if nid is not None else UserKeys(user)
-            rows = [row for row in by_reader.get(nid or 0, ()) if row.target_key == theirs.master_id]
+        apart = {user for user, only in wanted.items() if only}
+        if reader is not None:
+            apart.add(reader)
+        if by_reader:
+            apart.update(user for user, keys in found.items() if keys.nid in by_reader)
+        answer.add_all([keys for user, keys in found.items() if user not in apart])
+        for user in apart.intersection(found):
+            theirs = found[user]
+            rows = [row for row in by_reader.get(theirs.nid, ()) if row.target_key == theirs.master_id]
             master = theirs.master_signed(reader, rows) if rows and reader is not None else None
             answer.add(theirs, wanted[user], master, own=user == reader)
         # No other server can be reached before federation is there: say so per server, as for one that is down.
-        elsewhere = {domain_of(user) for user in wanted if domain_of(user) != self._server_name}
+        elsewhere = {domain_of(user) for user in missing}.difference({self._server_name})
         return answer.body(json.dumps({server: {} for server in sorted(elsewhere)}))
 
-    async def keys_of(self, names: Mapping[int, UserId]) -> dict[int, UserKeys]:
-        """Keys of local users by user_nid: from memory, or with one flight for all that is missing."""
-        found: dict[int, UserKeys] = {}
-        missing: dict[int, UserId] = {}
-        for nid, user in names.items():
-            known = self._keys.get(nid)
-            if known is None:
-                missing[nid] = user
-            else:
-                found[nid] = known
-                self._keys.move_to_end(nid)
-        if missing:
-            found.update(await self._read(missing))
+    def _remembered(self, users: Iterable[str]) -> dict[str, UserKeys]:
+        known = self._keys
+        found = {user: keys for user in users if (keys := known.get(user)) is not None}
+        if self._bytes > CACHED_BYTES // 2:  # from here on it matters who is asked about
+            for user in found:
+                known.move_to_end(user)
         return found
 
-    async def _read(self, names: Mapping[int, UserId]) -> dict[int, UserKeys]:
+    async def _load(self, users: Collection[UserId]) -> dict[str, UserKeys]:
+        """Keys of local users, with one flight for all that are not in memory; who does not exist has none."""
+        nids = await self._interning.find_user_nids(users)
+        found: dict[str, UserKeys] = {user: UserKeys(user) for user in users if user not in nids}
+        if nids:
+            found.update(await self._read({nid: user for user, nid in nids.items()}))
+        return found
+
+    async def _read(self, names: Mapping[int, UserId]) -> dict[str, UserKeys]:
         unchanged = self._reading[read := object()] = set(names)
         try:
             async with self._db.snapshot() as tx, tx.pipeline() as batch:
@@ -122,14 +132,14 @@ class KeyQueries:
         finally:
             del self._reading[read]
         found = render(names, devices.result, signing.result, signatures.result)
-        self._keep(found, unchanged)
-        return found
+        self._keep({names[nid]: found[nid] for nid in unchanged})
+        return {names[nid]: keys for nid, keys in found.items()}
 
-    def _keep(self, found: Mapping[int, UserKeys], unchanged: Collection[int]) -> None:
-        for nid in unchanged:
-            self._forget(nid)
-            self._keys[nid] = found[nid]
-            self._bytes += found[nid].size
+    def _keep(self, unchanged: Mapping[str, UserKeys]) -> None:
+        for user, keys in unchanged.items():
+            self._forget(user)
+            self._keys[user] = keys
+            self._bytes += keys.size
         while self._bytes > CACHED_BYTES:
             self._forget(next(iter(self._keys)))
 
@@ -155,7 +165,7 @@ class KeyQueries:
         return found
 
 
-def check_users(wanted: Mapping[str, Any], where: str) -> None:
+def check_users(wanted: Collection[str], where: str) -> None:
     """Raises `InvalidParam` for too many users, or keys that are no user IDs."""
     if len(wanted) > MAX_USERS:
         raise InvalidParam(f"{where}: more than {MAX_USERS} users")
