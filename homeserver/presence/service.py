@@ -25,6 +25,8 @@ State = Literal["online", "offline", "unavailable"]
 LONG_POLL_MS = 30 * 1000
 """Clients wait so long in a sync, during which nothing is heard of them."""
 BEAT_MS = 20 * 1000
+AT_ONCE_MS = 500
+"""What a device says twice within this time it has said once."""
 ACTIVE_MS = 60 * 1000
 """`currently_active`: did something within this time."""
 MAX_STATUS = 1024
@@ -104,6 +106,9 @@ class PresenceService:
         now = self._clock.now_ms()
         known = self._known.get(requester.user_nid) or await self._load(requester, now)
         device = requester.device_id or ""
+        said = known.devices.get(device)
+        if said is not None and said[0] == presence and now - said[1] < AT_ONCE_MS:
+            return
         word = Word(device, presence, now)
         presence = known.heard(device, presence, now, self._gone_ms)
         changes = known.presence != presence

@@ -43,8 +43,7 @@ def assemble(
         start += b'%b"%b":{' % (b"}," if opened else b',"rooms":{', kind.encode())
         opened = True
         for room, section in sections.items():
-            members = b",".join([b'"%b":%b' % (member.encode(), value) for member, value in section.items()])
-            yield b"%b%b:{%b}" % (start, json.dumps(names[room].room_id), members)
+            yield b"%b%b:{%b}" % (start, json.dumps(names[room].room_id), section)
             start = b","
         start = b""
     yield b"%b%b" % (start, b"}}}" if opened else b"}")
@@ -53,10 +52,14 @@ def assemble(
 def _merged(
     join: Mapping[int, Section], parts: Sequence[Part], state_after: str | None
 ) -> dict[int, Section]:
+    """What the streams say of joined rooms, each something else."""
     # Who asked for `state_after` finds it in every room, also where only somebody types. (SYNC-06)
-    bare: Section = {state_after: NO_EVENTS} if state_after else {}
-    merged = {room: dict(section) for room, section in join.items()}
+    bare = b'"%b":%b' % (state_after.encode(), NO_EVENTS) if state_after else b""
+    merged = dict(join)
     for part in parts:
         for room, members in part.rooms.items():
-            merged.setdefault(room, dict(bare)).update(members)
+            section = merged.get(room, bare)
+            for member, value in members.items():
+                section += b'%b"%b":%b' % (b"," if section else b"", member.encode(), value)
+            merged[room] = section
     return merged

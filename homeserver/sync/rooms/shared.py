@@ -35,12 +35,12 @@ class SharedSections:
     """One per process."""
 
     def __init__(self) -> None:
-        self._sections: OrderedDict[Key, dict[str, bytes]] = OrderedDict()
+        self._sections: OrderedDict[Key, bytes] = OrderedDict()
 
-    def get(self, key: Key) -> dict[str, bytes] | None:
+    def get(self, key: Key) -> bytes | None:
         return self._sections.get(key)
 
-    def put(self, key: Key, section: dict[str, bytes]) -> None:
+    def put(self, key: Key, section: bytes) -> None:
         self._sections[key] = section
         if len(self._sections) > KEPT:
             self._sections.popitem(last=False)

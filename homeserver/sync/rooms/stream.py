@@ -34,8 +34,8 @@ from homeserver.sync.rooms.timeline import Timeline, Timelines, begun_later
 from homeserver.sync.types import Ask, Audience, JoinedRooms
 
 MEMBER = "m.room.member"
-Section = dict[str, bytes]
-"""Member of a room's section -> JSON."""
+Section = bytes
+"""What is told of a room: members of a JSON object, without its braces."""
 
 
 @dataclass(slots=True)
@@ -346,11 +346,10 @@ class RoomsStream:
             or nid in work.kinds.left
             or (timeline and timeline.limited)
         ):
-            return {}
-        section: Section = {}
+            return b""
         limited = timeline is not None and timeline.limited
         prev = format_token(timeline.start if timeline else ask.since or ask.upto)
-        section["timeline"] = b'{"events":[%b],"limited":%b,"prev_batch":%b}' % (
+        section = b'"timeline":{"events":[%b],"limited":%b,"prev_batch":%b}' % (
             b",".join(renderer.event(v, work.bundles.get(v.stored.nid, b"")) for v in visible),
             b"true" if limited else b"false",
             json.dumps(prev),
@@ -359,12 +358,9 @@ class RoomsStream:
         events = b'{"events":[%b]}' % b",".join(
             renderer.event(as_state(room, viewer, stored)) for stored in state
         )
-        if ask.state_after:
-            section[ask.state_after] = events
-        else:
-            section["state"] = events
+        section += b',"%b":%b' % ((ask.state_after or "state").encode(), events)
         if nid in work.heroes and nid in work.kinds.joined:
-            section["summary"] = summary_of(room, work.heroes[nid], json.dumps)
+            section += b',"summary":%b' % summary_of(room, work.heroes[nid], json.dumps)
         return section
 
 

@@ -34,10 +34,8 @@ class StrippedRooms:
         self._states = states
         self._interning = interning
 
-    async def sections(
-        self, ask: Ask, kinds: Classified
-    ) -> tuple[dict[int, dict[str, bytes]], dict[int, dict[str, bytes]]]:
-        """(invites, knocks): room_nid -> section. The state is that before the invite. At most four queries."""
+    async def sections(self, ask: Ask, kinds: Classified) -> tuple[dict[int, bytes], dict[int, bytes]]:
+        """(invites, knocks): room_nid -> section, without braces. The state is that before the invite. At most four queries."""
         nids = [*kinds.invited, *kinds.knocked]
         if not nids:
             return {}, {}
@@ -57,8 +55,8 @@ class StrippedRooms:
             {stored.state_before.nid for stored in members.values()}, list(numbers.values())
         )
         loaded = await self._events.load({nid for state in states.values() for nid in state.values()})
-        invites: dict[int, dict[str, bytes]] = {}
-        knocks: dict[int, dict[str, bytes]] = {}
+        invites: dict[int, bytes] = {}
+        knocks: dict[int, bytes] = {}
         for room, member in members.items():
             state = states[member.state_before.nid]
             wanted = [*SHOWN, ("m.room.member", member.event.sender)]
@@ -68,7 +66,7 @@ class StrippedRooms:
             ]
             section = b'{"events":[%b]}' % b",".join(events)
             if room in kinds.knocked:
-                knocks[room] = {"knock_state": section}
+                knocks[room] = b'"knock_state":' + section
             else:
-                invites[room] = {"invite_state": section}
+                invites[room] = b'"invite_state":' + section
         return invites, knocks
