@@ -92,20 +92,24 @@ class VisibilityFilter:
         """Those events of each room that the viewer may see, order kept. At most five queries for all rooms together."""
         unsure: set[int] = set()
         earlier: set[int] = set()
+        # Rooms move on while something is awaited: what they are to the viewer is looked at once.
+        looks: list[tuple[_Look, list[Stored]]] = []
         for room, page in pages.items():
-            plain = plain_after(room, viewer)
-            unsure.update([s.state_before.nid for s in page if s.ref.nid <= plain and not s.hidden])
-            earlier.update([s.replaced.ref.nid for s in page if s.replaced and s.replaced.ref.nid <= plain])
+            look, shown = _Look(viewer, room), [s for s in page if not s.flags & HIDDEN]
+            plain = look.plain
+            looks.append((look, shown))
+            unsure.update([s.state_before.nid for s in shown if s.ref.nid <= plain])
+            earlier.update([s.replaced.ref.nid for s in shown if s.replaced and s.replaced.ref.nid <= plain])
         befores = await self._events.load(earlier) if earlier else {}
         unsure.update(stored.state_before.nid for stored in befores.values())
         at = await self._moments(viewer, unsure) if unsure else {}
         last_joins = await self._last_joins(viewer, pages)
         erased = await self.erased()
         result: dict[Room, list[Visible]] = {}
-        for room, page in pages.items():
-            look = _Look(viewer, room, at, last_joins.get(room.name.nid, 0))
-            seen = result[room] = []
-            for stored in page:
+        for look, shown in looks:
+            look.know(at, last_joins.get(look.room.name.nid, 0))
+            seen = result[look.room] = []
+            for stored in shown:
                 membership = look.membership(stored)
                 if membership is None:
                     continue
@@ -185,23 +189,26 @@ class VisibilityFilter:
 class _Look:
     """A viewer looks at one room."""
 
-    __slots__ = ("_at", "_joined", "_last_join", "_messages", "_plain", "_viewer")
+    __slots__ = ("_at", "_joined", "_last_join", "_messages", "_viewer", "plain", "room")
 
-    def __init__(self, viewer: Viewer, room: Room, at: Mapping[int, Stage], last_join: Position) -> None:
+    def __init__(self, viewer: Viewer, room: Room) -> None:
+        self.room = room
+        self.plain = plain_after(room, viewer)
+        """Events after this are seen, whatever else is known."""
         self._viewer = viewer
-        self._plain = plain_after(room, viewer)
-        self._at = at
-        """state_nid -> the moment, for every event that is not plain."""
         self._joined = room.membership(viewer.user_id) == JOIN
-        self._last_join = last_join
+        self._at: Mapping[int, Stage] = {}
+        self._last_join: Position = 0
         self._messages: dict[int, int | None] = {}
         """state_nid -> `membership` of messages, for who is joined: it is the same for all of them."""
 
+    def know(self, at: Mapping[int, Stage], last_join: Position) -> None:
+        """`at`: state_nid -> the moment, for every event that is not plain."""
+        self._at, self._last_join = at, last_join
+
     def membership(self, stored: Stored) -> int | None:
-        """The viewer's at the event; None if they may not see it."""
-        if stored.flags & HIDDEN:
-            return None
-        if stored.ref.nid > self._plain:
+        """The viewer's at an event that is not hidden; None if they may not see it."""
+        if stored.ref.nid > self.plain:
             return JOIN
         if not self._joined or stored.event.state_key is not None:
             return self._membership(stored)
@@ -220,10 +227,10 @@ class _Look:
         """Whether the viewer may see what the event replaced."""
         if stored.replaced is None:
             return False
-        if stored.replaced.ref.nid > self._plain:
+        if stored.replaced.ref.nid > self.plain:
             return True
         before = befores.get(stored.replaced.ref.nid)
-        if before is None:
+        if before is None or before.hidden:
             return False
         membership = self.membership(before)
         return membership == JOIN if before.sender_nid in erased else membership is not None

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from homeserver.graph.visibility import VisibilityFilter
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -36,3 +39,26 @@ async def test_what_was_just_written_is_in_the_next_page(two_servers_processes: 
         assert [event["event_id"] for event in again["chunk"]] == sent[-7:-3]
     for limit in (7, 1000):
         assert await back_to_the_beginning(alice, room, limit) == sent[::-1]
+
+
+async def test_who_leaves_while_a_page_is_put_together_is_shown_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ROOM-22: what a room is to its reader may change between two looks at the database."""
+    alice, bob = [await server.register(name) for name in ("alice", "bob")]
+    room = await alice.create_room(preset="public_chat")
+    await alice.send(room, "before")
+    await bob.join(room)
+    said = await alice.send(room, "after")
+    look = VisibilityFilter._moments
+
+    async def leave_meanwhile(*given: Any) -> Any:
+        found = await look(*given)
+        monkeypatch.setattr(VisibilityFilter, "_moments", look)
+        await bob.leave(room)
+        return found
+
+    monkeypatch.setattr(VisibilityFilter, "_moments", leave_meanwhile)
+    page = await bob.messages(room, limit=20)
+    assert said in {event["event_id"] for event in page["chunk"]}
+    assert "after" in {event["content"].get("body") for event in page["chunk"]}
