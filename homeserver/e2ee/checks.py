@@ -1,6 +1,6 @@
 """What can be seen of an upload of keys before anything is asked of the database. Pure.
 
-spec: client-server-api/#post_matrixclientv3keysupload (E2E-01, E2E-02, E2E-04)
+spec: client-server-api/#post_matrixclientv3keysupload (E2E-01, E2E-04)
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from homeserver.e2ee.store import NewKey, SameId
+from homeserver.e2ee.one_time_store import NewKey
 from homeserver.matrix import canonical_json, json
 from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
 from homeserver.matrix.ids import UserId
@@ -117,19 +117,6 @@ def _read_keys(keys: Mapping[str, Any], where: str) -> list[NewKey]:
             raise TooLarge(f"{where}.{name}: more than {MAX_KEY_BYTES} bytes")
         rows.append(NewKey(algorithm, key_id, data))
     return rows
-
-
-def new_keys(keys: Sequence[NewKey], stored: Sequence[SameId]) -> list[NewKey]:
-    """Those that are not there yet. Raises `InvalidParam` for another key under the id of one that waits (E2E-02)."""
-    same = {(row.algorithm, row.key_id): row for row in stored}
-    found: list[NewKey] = []
-    for key in keys:
-        before = same.get((key.algorithm, key.key_id))
-        if before is None or (before.claimed and before.key != key.key):
-            found.append(key)
-        elif before.key != key.key:
-            raise InvalidParam(f"one_time_keys.{key.algorithm}:{key.key_id}: another key has that id")
-    return found
 
 
 def _check_strings(value: object, where: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import msgspec
 from typing_extensions import override
 
 from homeserver.e2ee import store
-from homeserver.log.entries import Entry, StructSink, Written
+from homeserver.e2ee.one_time_store import find_packs
+from homeserver.e2ee.uploads import Unchanged, Unread, Upload
+from homeserver.log.entries import Append, Conflict, Entry, Refused, StructSink, Written
+from homeserver.matrix.errors import InvalidParam
 from homeserver.storage.tx import Pipeline
 
 
@@ -36,6 +40,8 @@ class KeyCountEntry(Entry, frozen=True):
 
     user_nid: int
     device_id: str
+    upload: Upload | None = None
+    """One-time keys that come with it. Known to the process that writes them alone."""
 
 
 class KeysClaimedEntry(Entry, frozen=True):
@@ -64,7 +70,47 @@ class KeysSpentSink(StructSink[KeysSpentEntry]):
 
 
 class KeyCountSink(StructSink[KeyCountEntry]):
-    """Nothing but the feed: the tables are written alongside."""
+    """Nothing but the feed: the tables are written alongside. Before, under the lock, uploads meet what is there."""
 
     kind = "key_count"
     entry_type = KeyCountEntry
+
+    def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
+        """A query for each upload; of each device one is written, others are to try again."""
+        uploads = [
+            (number, entry.upload)
+            for number, append in enumerate(appends)
+            for entry in append.entries
+            if isinstance(entry, KeyCountEntry) and entry.upload is not None
+        ]
+        packs = [
+            find_packs(batch, each.user_nid, each.device_id, [key.key_id for key in each.keys])
+            for _, each in uploads
+        ]
+
+        def meet(refused: Refused) -> Refused:
+            found: Refused = {}
+            met: set[tuple[int, str]] = set()
+            for (number, upload), there in zip(uploads, packs, strict=True):
+                device = (upload.user_nid, upload.device_id)
+                if number in refused:
+                    continue
+                if device in met:
+                    found[number] = Conflict("another upload of the device comes first")
+                    continue
+                try:
+                    upload.meet(there.result)
+                except (InvalidParam, Unchanged, Unread) as why:
+                    found[number] = why
+                else:
+                    met.add(device)
+            return found
+
+        return meet
+
+    def undo(self, appends: Sequence[Append]) -> None:
+        """What was decided is decided anew with the next try."""
+
+    @override
+    def encode(self, entry: KeyCountEntry) -> bytes:
+        return msgspec.msgpack.encode({"user_nid": entry.user_nid, "device_id": entry.device_id})

@@ -10,29 +10,22 @@ from typing import Any
 
 import msgspec
 
+from homeserver.e2ee import one_time_store as one_time
 from homeserver.e2ee import store
-from homeserver.e2ee.checks import (
-    MAX_NAME,
-    NOTHING,
-    Change,
-    CheckedKeys,
-    change_between,
-    check_upload,
-    new_keys,
-)
+from homeserver.e2ee.checks import MAX_NAME, NOTHING, Change, CheckedKeys, change_between, check_upload
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
+from homeserver.e2ee.one_time_store import Claimed
 from homeserver.e2ee.query import check_users
-from homeserver.e2ee.store import Claimed
+from homeserver.e2ee.uploads import Unchanged, Unread, Upload, by_algorithm
 from homeserver.graph.interning import Interning
-from homeserver.log.entries import Entry, Written
+from homeserver.log.entries import Conflict, Entry, Written
+from homeserver.log.turns import Turns
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import ServerName, UserId, domain_of
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
 
-MAX_STORED = 5_000
-"""One-time keys a device can have waiting; clients keep 50 to 100."""
 MAX_CLAIMED = 10_000
 """Devices of one claim."""
 CLAIMED_AT_ONCE = 500
@@ -47,6 +40,7 @@ class KeyService:
         self._log = log
         self._interning = interning
         self._server_name = server_name
+        self._turns = Turns()
 
     # --- upload --------------------------------------------------------------------------------------------------
 
@@ -66,53 +60,84 @@ class KeyService:
         `BadJson`, `TooLarge`.
         """
         keys = check_upload(user_id, device_id, device_keys, one_time_keys, fallback_keys)
-        async with self._db.read() as tx, tx.pipeline() as batch:
-            before = store.find_device_keys(batch, user_nid, device_id) if keys.device else None
-            same = store.find_same_ids(batch, user_nid, device_id, keys.one_time) if keys.one_time else None
-            waiting = store.count_waiting(batch, user_nid, device_id)
-        counts: dict[str, int] = dict(waiting.result)
-        if keys.device is not None and before is not None and before.result is not None:
-            keys = keys._replace(changed=change_between(before.result[0], keys.device))
-        if keys.changed is Change.IDENTITY:
-            counts = {}  # what waits is of no use any more, and its names are free
-        elif same is not None:
-            keys = keys._replace(one_time=new_keys(keys.one_time, same.result))
-        if keys.one_time and sum(counts.values()) + len(keys.one_time) > MAX_STORED:
-            raise InvalidParam(f"one_time_keys: more than {MAX_STORED} keys would wait")
-        if before is not None and before.result == (keys.device,):
-            keys = keys._replace(device=None)
+        if keys.device is not None:
+            keys = await self._compared(user_nid, device_id, keys.device, keys)
         if keys == NOTHING:
-            return counts
+            async with self._db.read() as tx, tx.pipeline() as batch:
+                waiting = one_time.count_waiting(batch, user_nid, device_id)
+            return dict(waiting.result)
+        if keys.one_time or keys.fallback or keys.changed is Change.IDENTITY:
+            return await self._write_counted(user_nid, user_id, device_id, keys)
         counted: list[Later[list[tuple[Any, ...]]]] = []
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             self.write(batch, user_nid, device_id, keys)
-            counted.append(store.count_waiting(batch, user_nid, device_id))
+            counted.append(one_time.count_waiting(batch, user_nid, device_id))
 
         await self._log.append(*self.entries(user_nid, user_id, device_id, keys), alongside=write)
         return dict(counted[-1].result)
 
+    async def _write_counted(
+        self, user_nid: int, user_id: UserId, device_id: str, keys: CheckedKeys
+    ) -> dict[str, int]:
+        """What changes the number of keys that wait, or may: it meets those under the log's lock, and counts them."""
+        rest = keys._replace(one_time=[])
+        anew = keys.changed is Change.IDENTITY
+        upload = Upload(user_nid, device_id, keys.one_time, anew=anew, other=rest != NOTHING)
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            self.write(batch, user_nid, device_id, rest)
+            _write_upload(batch, upload)
+
+        entries = self.entries(user_nid, user_id, device_id, keys, upload)
+
+        async def append() -> None:
+            try:
+                await self._log.append(*entries, alongside=write)
+            except Unread as why:
+                async with self._db.read() as tx:
+                    upload.read |= await one_time.find_keys(tx, user_nid, device_id, why.places)
+                raise Conflict("keys of the same names were to be read first") from None
+            except Unchanged:
+                pass
+
+        await self._turns.changed((user_nid, device_id), append)
+        upload.release()
+        return upload.counts
+
+    async def _compared(self, user_nid: int, device_id: str, device: bytes, keys: CheckedKeys) -> CheckedKeys:
+        """An upload with device keys, beside those there are."""
+        async with self._db.read() as tx, tx.pipeline() as batch:
+            before = store.find_device_keys(batch, user_nid, device_id)
+        if before.result is None:
+            return keys
+        if before.result[0] == device:
+            return keys._replace(device=None)
+        return keys._replace(changed=change_between(before.result[0], device))
+
     @staticmethod
-    def entries(user_nid: int, user_id: UserId, device_id: str, keys: CheckedKeys) -> list[Entry]:
-        """What is logged with keys."""
+    def entries(
+        user_nid: int, user_id: UserId, device_id: str, keys: CheckedKeys, upload: Upload | None = None
+    ) -> list[Entry]:
+        """What is logged with keys. `upload`: if the device may have one-time keys."""
         entries: list[Entry] = []
         if keys.device is not None:
             entries.append(DeviceListEntry(user_nid, user_id))
         if keys.one_time or keys.fallback or keys.changed is Change.IDENTITY:
-            entries.append(KeyCountEntry(user_nid, device_id))
+            entries.append(KeyCountEntry(user_nid, device_id, upload))
         return entries
 
     @staticmethod
     def write(batch: Pipeline, user_nid: int, device_id: str, keys: CheckedKeys) -> None:
-        """Store keys, together with their `entries`."""
+        """Store keys, together with their `entries`; one-time keys of a device that has none."""
         if keys.changed is Change.IDENTITY:
             store.delete_of_identities(batch, user_nid, [device_id])
         if keys.changed is not Change.NONE:
             store.delete_signatures_of(batch, user_nid, [device_id])
         if keys.device is not None:
             store.upsert_device_keys(batch, user_nid, device_id, keys.device)
-        if keys.one_time:
-            store.insert_one_time_keys(batch, user_nid, device_id, keys.one_time)
+        for pack in by_algorithm(keys.one_time).values():
+            one_time.insert_pack(batch, user_nid, device_id, pack)
         if keys.fallback:
             store.upsert_fallback_keys(batch, user_nid, device_id, keys.fallback)
 
@@ -147,20 +172,33 @@ class KeyService:
         claimed: list[Later[list[Claimed]]] = []
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
-            claimed.append(store.claim(batch, rows))
+            claimed.append(one_time.claim(batch, rows))
 
         await self._log.append(KeysClaimedEntry([row[:2] for row in rows]), alongside=write)
         return claimed[-1].result
 
     async def spend_all(self) -> int:
         """After a restore from a backup: no key in it is handed out, clients upload new ones. Returns how many it were."""
-        spent: list[Later[int]] = []
+        spent: list[Later[tuple[int] | None]] = []
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
-            spent.append(store.spend_keys(batch))
+            spent.append(one_time.spend_keys(batch))
 
         await self._log.append(KeysSpentEntry(), alongside=write)
-        return spent[-1].result
+        row = spent[-1].result
+        return row[0] if row else 0
+
+
+def _write_upload(batch: Pipeline, upload: Upload) -> None:
+    """What was found to be new."""
+    for algorithm, keys in upload.new.items():
+        pack = upload.extended.get(algorithm)
+        if pack is None:
+            one_time.insert_pack(batch, upload.user_nid, upload.device_id, keys)
+        else:
+            one_time.extend_pack(batch, upload.user_nid, upload.device_id, pack, keys)
+    if upload.forgotten:
+        one_time.delete_packs(batch, upload.user_nid, upload.device_id, upload.forgotten)
 
 
 def _can_be_named(name: str) -> bool:

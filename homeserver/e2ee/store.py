@@ -1,30 +1,13 @@
-"""SQL of device keys, one-time keys, fallback keys, and of the changes of device lists."""
+"""SQL of device keys, fallback keys, and of the changes of device lists; `one_time_store` has that of one-time keys."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from homeserver.e2ee.one_time_store import NewKey, count_waiting, delete_all
 from homeserver.log.entries import Position
 from homeserver.storage.tx import Later, Pipeline, Tx
-
-
-class NewKey(NamedTuple):
-    """A one-time or fallback key to be stored."""
-
-    algorithm: str
-    key_id: str
-    key: bytes
-
-
-class Claimed(NamedTuple):
-    """A key that was handed out."""
-
-    user_nid: int
-    device_id: str
-    algorithm: str
-    key_id: str
-    key: bytes
 
 
 class KeyCount(NamedTuple):
@@ -163,11 +146,7 @@ def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str])
 def delete_of_identities(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
     """What devices' identity keys have signed: one-time and fallback keys, and signatures of cross-signing keys."""
     devices = list(device_ids)
-    batch.execute(
-        "DELETE FROM one_time_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
-        user=user_nid,
-        devices=devices,
-    )
+    delete_all(batch, user_nid, devices)
     batch.execute(
         "DELETE FROM fallback_keys WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
         user=user_nid,
@@ -192,72 +171,7 @@ def delete_signatures_of(batch: Pipeline, user_nid: int, device_ids: Sequence[st
     )
 
 
-# --- one-time and fallback keys ------------------------------------------------------------------------------------
-
-REMEMBERED = 500
-"""Keys given out that are remembered per device, so that an upload that is repeated does not bring them back."""
-
-
-class SameId(NamedTuple):
-    """What is stored under an id that is uploaded."""
-
-    algorithm: str
-    key_id: str
-    key: bytes
-    claimed: bool
-
-
-def find_same_ids(
-    batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]
-) -> Later[list[SameId]]:
-    """What is stored already under these ids, given out or not."""
-    return batch.rows(
-        SameId,
-        """
-        SELECT k.algorithm, k.key_id, k.key, k.claimed FROM one_time_keys k
-        JOIN unnest(%(algorithms)s::text[], %(ids)s::text[]) AS w (algorithm, key_id) USING (algorithm, key_id)
-        WHERE k.user_nid = %(user)s AND k.device_id = %(device)s
-        """,
-        user=user_nid,
-        device=device_id,
-        algorithms=[key.algorithm for key in keys],
-        ids=[key.key_id for key in keys],
-    )
-
-
-def insert_one_time_keys(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]) -> None:
-    """In the order given. A key that is there stays where it is, given out or not; another key takes the id of one
-    that was given out.
-    """
-    batch.execute(
-        """
-        INSERT INTO one_time_keys AS k (user_nid, device_id, algorithm, key_id, key)
-        SELECT d.user_nid, d.device_id, algorithm, key_id, key
-        FROM devices d, unnest(%(algorithms)s::text[], %(ids)s::text[], %(keys)s::bytea[])
-             WITH ORDINALITY AS row (algorithm, key_id, key, place)
-        WHERE d.user_nid = %(user)s AND d.device_id = %(device)s
-        ORDER BY place
-        ON CONFLICT (user_nid, device_id, algorithm, key_id) DO UPDATE
-            SET key_nid = DEFAULT, key = excluded.key, claimed = false
-            WHERE k.claimed AND k.key <> excluded.key
-        """,
-        user=user_nid,
-        device=device_id,
-        algorithms=[key.algorithm for key in keys],
-        ids=[key.key_id for key in keys],
-        keys=[key.key for key in keys],
-    )
-    batch.execute(
-        """
-        DELETE FROM one_time_keys WHERE key_nid IN (
-            SELECT key_nid FROM one_time_keys
-            WHERE user_nid = %(user)s AND device_id = %(device)s AND claimed
-            ORDER BY key_nid DESC OFFSET %(remembered)s)
-        """,
-        user=user_nid,
-        device=device_id,
-        remembered=REMEMBERED,
-    )
+# --- fallback keys ---------------------------------------------------------------------------------------------------
 
 
 def upsert_fallback_keys(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]) -> None:
@@ -281,18 +195,6 @@ def upsert_fallback_keys(batch: Pipeline, user_nid: int, device_id: str, keys: S
     )
 
 
-def count_waiting(batch: Pipeline, user_nid: int, device_id: str) -> Later[list[tuple[Any, ...]]]:
-    """(algorithm, how many one-time keys of it wait)."""
-    return batch.all(
-        """
-        SELECT algorithm, count(*) FROM one_time_keys
-        WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT claimed GROUP BY algorithm
-        """,
-        user=user_nid,
-        device=device_id,
-    )
-
-
 def count_keys(batch: Pipeline, user_nid: int, device_id: str) -> KeyCount:
     """How many one-time keys wait per algorithm, and which fallback keys are unused."""
     unused = batch.all(
@@ -304,51 +206,3 @@ def count_keys(batch: Pipeline, user_nid: int, device_id: str) -> KeyCount:
         device=device_id,
     )
     return KeyCount(count_waiting(batch, user_nid, device_id), unused)
-
-
-def claim(batch: Pipeline, wanted: Sequence[tuple[int, str, str]]) -> Later[list[Claimed]]:
-    """Take a key per (user_nid, device_id, algorithm), each named once: the oldest one-time key, and only once; where none
-    is left the fallback key, which counts as used from then on.
-
-    One statement: a row is locked, marked and returned; a row somebody else has locked is passed over.
-    """
-    return batch.rows(
-        Claimed,
-        """
-        WITH wanted AS (
-            SELECT * FROM unnest(%(users)s::bigint[], %(devices)s::text[], %(algorithms)s::text[])
-                AS w (user_nid, device_id, algorithm)
-        ), picked AS (
-            SELECT k.key_nid FROM wanted w, LATERAL (
-                SELECT o.key_nid FROM one_time_keys o
-                WHERE o.user_nid = w.user_nid AND o.device_id = w.device_id AND o.algorithm = w.algorithm
-                  AND NOT o.claimed
-                ORDER BY o.key_nid LIMIT 1 FOR UPDATE SKIP LOCKED
-            ) k
-        ), once AS (
-            UPDATE one_time_keys SET claimed = true FROM picked WHERE one_time_keys.key_nid = picked.key_nid
-            RETURNING user_nid, device_id, algorithm, key_id, key
-        ), fallback AS (
-            SELECT user_nid, device_id, algorithm, f.key_id, f.key
-            FROM fallback_keys f JOIN wanted USING (user_nid, device_id, algorithm)
-            WHERE NOT EXISTS (SELECT FROM once o WHERE (o.user_nid, o.device_id, o.algorithm)
-                                                     = (f.user_nid, f.device_id, f.algorithm))
-        ), marked AS (
-            UPDATE fallback_keys f SET used = true FROM fallback b
-            WHERE (f.user_nid, f.device_id, f.algorithm) = (b.user_nid, b.device_id, b.algorithm) AND NOT f.used
-        )
-        SELECT * FROM once UNION ALL SELECT * FROM fallback
-        """,
-        users=[row[0] for row in wanted],
-        devices=[row[1] for row in wanted],
-        algorithms=[row[2] for row in wanted],
-    )
-
-
-def spend_keys(batch: Pipeline) -> Later[int]:
-    """After a restore from a backup. Its one-time keys may have been handed out since; its fallback keys replaced: they
-    count as used, so that clients upload new ones. Returns how many one-time keys waited.
-    """
-    spent = batch.execute("UPDATE one_time_keys SET claimed = true WHERE NOT claimed")
-    batch.execute("UPDATE fallback_keys SET used = true WHERE NOT used")
-    return spent
