@@ -101,9 +101,10 @@ class Tail:
         """Wait until everything committed before this call, by any process, is seen here."""
         if self.alone:
             return
-        # A read under way may have begun before the write we must see: wait for one that begins after now.
+        # A read under way may have begun before the write we must see: wait for one that begins after now. How the one
+        # before ended is not our business: if the database was away then, it may be back.
         if self._refresh is not None:
-            await asyncio.shield(self._refresh)
+            await asyncio.wait([self._refresh])
         if self._refresh is None or self._refresh.done():
             self._refresh = asyncio.ensure_future(self._catch_up())
         await asyncio.shield(self._refresh)

@@ -103,6 +103,23 @@ async def test_two_processes_write_one_room_gaplessly_and_in_order(database: str
         assert one.core.rooms.cached(1).state == two.core.rooms.cached(1).state  # type: ignore[union-attr]  # loaded
 
 
+async def test_a_look_at_the_log_that_failed_is_not_the_last_one(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every request to one of several processes begins with such a look: none would be answered any more."""
+    async with process(database, tmp_path, alone=False) as here:
+
+        def away() -> None:
+            raise psycopg.OperationalError("the database is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(here.core.db, "read", away)
+            for _ in range(2):
+                with pytest.raises(psycopg.OperationalError):
+                    await here.core.tail.fresh()
+        await asyncio.gather(*(here.core.tail.fresh() for _ in range(3)))
+
+
 async def test_who_is_not_in_the_room_can_neither_write_nor_read(database: str, tmp_path: Path) -> None:
     async with process(database, tmp_path) as here:
         alice, eve = await here.user("alice"), await here.user("eve")
