@@ -60,6 +60,7 @@ class Connection:
         self._results: list[PGresult] = []
         self._waiter: asyncio.Future[None] | None = None
         self._until: Any = _SYNC
+        self._looks = 0
         self.broken = False
         self.in_transaction = False
         self._pg.nonblocking = 1
@@ -139,6 +140,22 @@ class Connection:
                 with contextlib.suppress(psycopg.Error):
                     pg.enter_pipeline_mode()
 
+    def look_again(self, limit: int) -> None:
+        """See for oneself whether an answer under way has come, or the connection has gone; after `limit` times in one
+        flight it counts as lost.
+
+        The loop may not tell: libuv stops watching a socket that reports an error, and calls us once. What there was left
+        to read hides the end behind it. And a host that vanished says nothing at all.
+        """
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        self._looks += 1
+        if self._looks > limit:
+            self._lost(psycopg.OperationalError("the database does not answer"))
+        else:
+            self._readable()
+
     def close(self) -> None:
         """Let go of the connection; PostgreSQL rolls back what was not committed."""
         self.broken = True
@@ -167,6 +184,7 @@ class Connection:
         self._until = until
         self._results = []
         self._waiter = self._loop.create_future()
+        self._looks = 0
         try:
             if self._pg.flush():
                 await self._flush()

@@ -19,6 +19,11 @@ from homeserver.storage.errors import StorageError
 from homeserver.storage.statement import Statements
 from homeserver.storage.tx import Tx
 
+_LOOK_AGAIN = 1.0
+"""Seconds between looks at connections whose answer has not come."""
+_GRACE = 5
+"""Seconds that a statement's answer may take beyond the statement's own limit."""
+
 __all__ = ["Database", "DatabaseOverloaded", "Timeouts"]
 
 
@@ -38,6 +43,7 @@ class Database:
         self._used: set[Connection] = set()
         self._opening = 0
         self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._watch: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -65,6 +71,9 @@ class Database:
         for connection in (*self._idle, *self._used):
             connection.close()
         self._idle.clear()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         self._wake(all_of_them=True)
 
     async def __aenter__(self) -> Self:
@@ -129,7 +138,7 @@ class Database:
             while self._idle:
                 connection = self._idle.pop()  # the last one used has the warmest caches
                 if not connection.broken:
-                    self._used.add(connection)
+                    self._use(connection)
                     return connection
                 connection.close()
             if len(self._used) + self._opening < self._size:
@@ -157,8 +166,24 @@ class Database:
             raise
         finally:
             self._opening -= 1
-        self._used.add(connection)
+        self._use(connection)
         return connection
+
+    def _use(self, connection: Connection) -> None:
+        self._used.add(connection)
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
+
+    def _look_again(self) -> None:
+        """Every now and then while connections are at work."""
+        limit = round((self._timeouts.statement + _GRACE) / _LOOK_AGAIN)
+        for connection in tuple(self._used):
+            connection.look_again(limit)
+        self._watch = (
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
+            if self._used and not self._closed
+            else None
+        )
 
     def _release(self, connection: Connection) -> None:
         self._used.discard(connection)

@@ -17,6 +17,7 @@ import structlog
 
 _BOUND = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_LOOK_AGAIN = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -43,13 +44,11 @@ async def _listen_once(dsn: str, channel: LiteralString) -> AsyncGenerator[str]:
     connection = await psycopg.AsyncConnection.connect(
         dsn, autocommit=True, client_encoding="utf8", application_name="atrium-listen", connect_timeout=10
     )
-    loop = asyncio.get_running_loop()
-    descriptor = connection.pgconn.socket  # a lost connection no longer tells
-    ear = _Ear(connection.pgconn, descriptor)
+    ear = _Ear(connection.pgconn)
     try:
         connection.add_notify_handler(lambda notification: ear.waiting.append(notification.payload))
         await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-        loop.add_reader(descriptor, ear.readable)
+        ear.hear()
         yield ""
         while True:
             await ear.something.wait()
@@ -59,26 +58,47 @@ async def _listen_once(dsn: str, channel: LiteralString) -> AsyncGenerator[str]:
             if ear.error is not None:
                 raise ear.error
     finally:
-        loop.remove_reader(descriptor)
+        ear.deafen()
         await connection.close()
 
 
 class _Ear:
     """Collects what arrives on the connection."""
 
-    def __init__(self, pg: Any, descriptor: int) -> None:
+    def __init__(self, pg: Any) -> None:
         self._pg = pg
-        self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = -1
+        self._look: asyncio.TimerHandle | None = None
         self.waiting: collections.deque[str] = collections.deque(maxlen=_BOUND)
         self.something = asyncio.Event()
         self.error: psycopg.OperationalError | None = None
 
-    def readable(self) -> None:
+    def hear(self) -> None:
+        self._descriptor = self._pg.socket  # a lost connection no longer tells
+        self._loop.add_reader(self._descriptor, self._readable)
+        self._look = self._loop.call_later(_LOOK_AGAIN, self._look_again)
+
+    def deafen(self) -> None:
+        """Once: as soon as the connection is lost, the number may belong to another one."""
+        if self._look is not None:
+            self._look.cancel()
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            self._descriptor = -1
+
+    def _look_again(self) -> None:
+        """The loop need not tell of the end: see `Connection.look_again`."""
+        self._look = self._loop.call_later(_LOOK_AGAIN, self._look_again)
+        self._readable()
+
+    def _readable(self) -> None:
         try:
             self._pg.consume_input()
             while (notification := self._pg.notifies()) is not None:
                 self.waiting.append(notification.extra.decode())
         except psycopg.OperationalError as error:
             self.error = error
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-        self.something.set()
+            self.deafen()
+        if self.waiting or self.error is not None:
+            self.something.set()

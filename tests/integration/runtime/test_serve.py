@@ -142,6 +142,30 @@ def test_a_database_that_died_is_revived_under_the_server(one: HomeserverProcess
     until(registers, 60)
 
 
+def test_all_processes_find_back_to_a_database_that_died(two: HomeserverProcess) -> None:
+    """Whatever they were doing when it died: nobody waits for ever, and nobody stays away."""
+    two.start()
+    statuses: list[int] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(f"{two.base_url}/health", timeout=15) as answer:
+                statuses.append(answer.status)
+        except urllib.error.HTTPError as error:
+            statuses.append(error.code)
+
+    for _ in range(3):
+        postgres = next(p for p in psutil.Process(two.pid).children() if "postgres" in p.name())
+        postgres.kill()
+        statuses.clear()
+
+        def all_answer() -> bool:
+            ask()  # each time by a new connection, which either process may get
+            return statuses[-12:] == [200] * 12
+
+        until(all_answer, 60)
+
+
 def test_the_port_the_system_chose_is_told(tmp_path: Path, data: Path) -> None:
     process = subprocess.Popen(
         [ATRIUM, "serve", "--dev", "--port", "0", "--data", str(data)],
