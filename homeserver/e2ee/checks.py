@@ -107,7 +107,7 @@ def _read_keys(keys: Mapping[str, Any], where: str) -> list[NewKey]:
         algorithm, colon, key_id = name.partition(":")
         if not (algorithm and colon and key_id) or len(name) > MAX_NAME or "\0" in name:
             raise InvalidParam(f"{where}: {name[:80]!r} is not algorithm:id")
-        if isinstance(key, Mapping):
+        if isinstance(key, dict):
             if not isinstance(key.get("key"), str):
                 raise BadJson(f"{where}.{name}.key: not a string")
         elif not isinstance(key, str):

@@ -126,12 +126,11 @@ class Stored:
             self.replaced = self.replaced._replace(content=before.event.content_json)
             self._unsigned = None
 
-    def render(
+    def render(  # noqa: PLR0917  # called for each event that is shown: names cost
         self,
         reader: Reader,
         membership: int | None,
         now_ms: int,
-        *,
         previous: bool = False,
         extra: bytes = b"",
         members: bytes = b"",
@@ -149,9 +148,11 @@ class Stored:
         if unsigned is None or unsigned[0] != membership or unsigned[1] is not previous:
             unsigned = self._unsigned = (membership, previous, self._after_age(membership, previous=previous))
         age = now_ms - self.event.origin_server_ts
+        if age < 0:  # noqa: PLR1730  # likewise
+            age = 0
         return b'%b,"unsigned":{"age":%d%b%b}%b}' % (
             self._client or self.unclosed,
-            max(0, age),
+            age,
             unsigned[2],
             extra,
             members,

@@ -182,9 +182,11 @@ class HistoryService:
     async def _lazy_members(self, room: Room, found: Sequence[Visible], *, backwards: bool) -> list[Stored]:
         """Membership of each sender as of the first event of theirs in the page (FILT-04). Most are still what they were."""
         first: dict[UserId, Stored] = {
-            item.stored.event.sender: item.stored
-            for item in (found if backwards else reversed(found))  # newest first: what is earlier replaces it
-            if item.stored.event.type != "m.room.create"  # its sender joins with the next event
+            event.sender: stored
+            for stored, _, _ in (
+                found if backwards else reversed(found)
+            )  # newest first: earlier ones replace them
+            if (event := stored.event).type != "m.room.create"  # its sender joins with the next event
         }
         nids: set[int] = set()
         earlier: dict[StateKey, int] = {}
@@ -231,17 +233,10 @@ class HistoryService:
         members = room_member(room_id)
         if not extra:
             return [
-                stored.render(reader, membership, now, previous=previous, members=members)
+                stored.render(reader, membership, now, previous, b"", members)
                 for stored, membership, previous in items
             ]
         return [
-            stored.render(
-                reader,
-                membership,
-                now,
-                previous=previous,
-                extra=extra.get(stored.nid, b""),
-                members=members,
-            )
+            stored.render(reader, membership, now, previous, extra.get(stored.nid, b""), members)
             for stored, membership, previous in items
         ]

@@ -135,12 +135,12 @@ class ReadingApi:
             limit=_limit(limit),
             wanted=_filter(filter),
         )
-        parts = [b'"chunk":[%b],"start":%b' % (b",".join(page.chunk), json.dumps(page.start))]
+        parts = [b'{"chunk":[', b",".join(page.chunk), b'],"start":', json.dumps(page.start)]
         if page.end is not None:
-            parts.append(b'"end":' + json.dumps(page.end))
+            parts += (b',"end":', json.dumps(page.end))
         if page.state:
-            parts.append(b'"state":[%b]' % b",".join(page.state))
-        return RawJson(b"{%b}" % b",".join(parts))
+            parts += (b',"state":[', b",".join(page.state), b"]")
+        return RawJson(b"".join([*parts, b"}"]))
 
     @endpoint("getEventContext", "GET", ROOM + "/context/{eventId}", auth=Auth.GUEST_ALLOWED)
     async def context(
