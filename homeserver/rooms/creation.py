@@ -23,7 +23,6 @@ from homeserver.matrix.errors import (
     Forbidden,
     InvalidParam,
     InvalidRoomState,
-    InviteBlocked,
     RoomInUse,
     UnsupportedRoomVersion,
 )
@@ -32,6 +31,7 @@ from homeserver.rooms import store
 from homeserver.rooms.permissions import Permissions
 from homeserver.rooms.ports import InvitePolicy, Profiles
 from homeserver.rooms.presets import PRESETS, Preset, power_levels
+from homeserver.rooms.unwanted import check_invite_as_state, check_invitee
 from homeserver.runtime.clock import Entropy
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
@@ -159,8 +159,10 @@ class CreationService:
         for index, user_id in enumerate(wish.invite):
             if not is_user_id(user_id):
                 raise InvalidParam(f"invite[{index}]: not a user ID")
-            if await self._invites.blocks(UserId(user_id), requester.user_id):
-                raise InviteBlocked(f"{user_id} does not want to be invited")
+            await check_invitee(self._invites, requester.user_id, UserId(user_id))
+        for event in wish.initial_state:
+            key = (event.type, event.state_key)
+            await check_invite_as_state(self._invites, requester.user_id, key, event.content)
         if alias is not None:
             async with self._db.read() as tx:
                 if await store.find_alias(tx, alias) is not None:

@@ -17,13 +17,14 @@ from homeserver.graph.refs import BAN, LEAVE
 from homeserver.graph.room import Room
 from homeserver.graph.rooms import Rooms
 from homeserver.log.writer import LogWriter
-from homeserver.matrix.errors import BadState, Forbidden, InviteBlocked, NotFound, Unknown
+from homeserver.matrix.errors import BadState, Forbidden, NotFound, Unknown
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.entries import ForgetEntry
 from homeserver.rooms.ports import InvitePolicy, Profiles
 from homeserver.rooms.restricted import RestrictedJoins
 from homeserver.rooms.sending import require_joined
 from homeserver.rooms.successors import Successors
+from homeserver.rooms.unwanted import check_invitee
 from homeserver.web.auth import Requester
 
 MEMBER = "m.room.member"
@@ -67,8 +68,7 @@ class MembershipService:
         Raises `Forbidden`, `InviteBlocked`.
         """
         room = await self._rooms.known(room_id)
-        if await self._invites.blocks(target, requester.user_id):
-            raise InviteBlocked(f"{target} does not want to be invited")
+        await check_invitee(self._invites, requester.user_id, target)
         profile = await self._profiles.membership_fields(target)
 
         def plan(head: Head) -> Sequence[Send]:

@@ -34,6 +34,8 @@ from homeserver.matrix.errors import (
 )
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.rooms.canonical_alias import AliasCheck
+from homeserver.rooms.ports import InvitePolicy
+from homeserver.rooms.unwanted import check_invite_as_state
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -54,6 +56,7 @@ class SendingService:
         interning: Interning,
         transactions: Transactions,
         aliases: AliasCheck,
+        invites: InvitePolicy,
     ) -> None:
         self._db = db
         self._graph = graph
@@ -62,6 +65,7 @@ class SendingService:
         self._interning = interning
         self._transactions = transactions
         self._aliases = aliases
+        self._invites = invites
         self._turns = Turns()
 
     async def send(
@@ -109,11 +113,12 @@ class SendingService:
     async def put_state(
         self, requester: Requester, room_id: RoomId, key: StateKey, content: Content
     ) -> EventId:
-        """Set one key of the room's state; the event already there if it says the same. Raises as `send`."""
+        """Set one key of the room's state; the event already there if it says the same. Raises as `send`, `InviteBlocked`."""
         room = await self._rooms.known(room_id)
         check_client_event(key[0], key[1], content, room.name.version)
         if key == ("m.room.canonical_alias", ""):
             await self._aliases.check(room, content)
+        await check_invite_as_state(self._invites, requester.user_id, key, content)
         if key[0] == "m.room.member" and VOUCHER in content:
             # Ours would sign whatever stands here, so it is not for clients to say who vouches for a join. They send it
             # with the rest of their membership when they change their name.

@@ -70,10 +70,10 @@ class RoomsFeature:
         self.upgrades = UpgradeService(
             core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name
         )
-        self._own_and_sending(config, core)
+        self._own_and_sending(config, core, invites)
         self._reading(config, core)
 
-    def _own_and_sending(self, config: Config, core: Core) -> None:
+    def _own_and_sending(self, config: Config, core: Core, invites: InvitePolicy) -> None:
         self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
         self.autojoin = AutoJoin(
             self.aliases, self.membership, core.interning, config.registration.autojoin_rooms
@@ -86,6 +86,7 @@ class RoomsFeature:
             core.interning,
             core.transactions,
             AliasCheck(core.db, core.events),
+            invites,
         )
 
     def _reading(self, config: Config, core: Core) -> None:

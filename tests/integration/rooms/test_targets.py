@@ -40,3 +40,21 @@ async def test_an_invite_names_a_user_or_an_address(server: Server) -> None:
         json={**address, "id_access_token": "abc"},
         expect=(403, "M_FORBIDDEN"),
     )
+
+
+async def test_whoever_wants_no_invites_gets_none_by_any_way(server: Server) -> None:
+    """ROOM-05: also where the invite is written as state; a refused room is not made."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room()
+    blocked = (403, "M_INVITE_BLOCKED")
+    path = "/user/{}/account_data/m.invite_permission_config"
+    invite = {"type": "m.room.member", "state_key": bob.user_id, "content": {"membership": "invite"}}
+    await bob.put(path, bob.user_id, json={"default_action": "block"})
+    await alice.invite(room, bob, expect=blocked)
+    await alice.put_state(room, "m.room.member", {"membership": "invite"}, bob.user_id, expect=blocked)
+    await alice.create_room(invite=[bob.user_id], expect=blocked)
+    await alice.create_room(initial_state=[invite], expect=blocked)
+    assert (await alice.get("/joined_rooms"))["joined_rooms"] == [room]
+    await alice.ban(room, bob)
+    await bob.put(path, bob.user_id, json={"default_action": "allow"})
+    await alice.create_room(initial_state=[invite])
