@@ -6,10 +6,12 @@ spec: client-server-api/#room-membership (ROOM-13 to ROOM-17)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from homeserver.events.auth_rules.power import can_act
 from homeserver.events.builder import EventDraft
+from homeserver.events.validation import check_client_event
 from homeserver.graph.append import GraphWriter, Plan, Send
 from homeserver.graph.events import EventCache
 from homeserver.graph.head import Head
@@ -28,9 +30,10 @@ from homeserver.rooms.unwanted import check_invitee
 from homeserver.web.auth import Requester
 
 MEMBER = "m.room.member"
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-_NOT_OURS_TO_SAY = frozenset({"third_party_signed", "via", "join_authorised_via_users_server"})
+_NOT_OURS_TO_SAY = frozenset({"membership", "third_party_signed", "via", "join_authorised_via_users_server"})
 """What may stand in the body of a join and does not become part of the event as the client wrote it."""
 
 
@@ -75,20 +78,24 @@ class MembershipService:
             require_joined(head, requester.user_id)
             if head.membership(target) == "invite":
                 return []
-            return [_member(requester.user_id, target, "invite", reason, **profile)]
+            return [_member(requester.user_id, target, "invite", reason, profile)]
 
         await self._graph.append(room.name.nid, plan)
 
     async def join(
         self, requester: Requester, room_id: RoomId, content: Mapping[str, Any] | None = None
     ) -> RoomId:
-        """Join a room this server is in; joining again does nothing. Raises `NotFound`, `Forbidden`."""
+        """Join a room this server is in; joining again does nothing.
+
+        Raises `NotFound`, `Forbidden`; `BadJson`, `TooLarge` for what the client wrote.
+        """
         room = await self._rooms.by_id(room_id)
         if room is None:
             raise NotFound("No server known to be in that room")
         user_id = requester.user_id
         profile = await self._profiles.membership_fields(user_id)
         extra = {key: value for key, value in (content or {}).items() if key not in _NOT_OURS_TO_SAY}
+        check_client_event(MEMBER, user_id, {**extra, "membership": "join"}, room.name.version)
         if requester.is_guest:
             await self._require_guest_access(room)
         authoriser = await self._restricted.authoriser(room, user_id)
@@ -99,7 +106,7 @@ class MembershipService:
             fields: dict[str, Any] = {**extra, **profile}
             if authoriser is not None and head.membership(user_id) != "invite":
                 fields["join_authorised_via_users_server"] = authoriser
-            return [_member(user_id, user_id, "join", **fields)]
+            return [_member(user_id, user_id, "join", fields=fields)]
 
         if await self._graph.append(room.name.nid, plan):
             await self._successors.joined(requester, room)
@@ -113,7 +120,7 @@ class MembershipService:
         profile = await self._profiles.membership_fields(requester.user_id)
         await self._graph.append(
             room.name.nid,
-            lambda _: [_member(requester.user_id, requester.user_id, "knock", reason, **profile)],
+            lambda _: [_member(requester.user_id, requester.user_id, "knock", reason, profile)],
         )
         return room_id
 
@@ -211,7 +218,11 @@ class MembershipService:
 
 
 def _member(
-    sender: UserId, target: UserId, membership: str, reason: str | None = None, **fields: Any
+    sender: UserId,
+    target: UserId,
+    membership: str,
+    reason: str | None = None,
+    fields: Mapping[str, Any] = EMPTY,
 ) -> Send:
     content = {**fields, "membership": membership}
     if reason is not None:

@@ -210,3 +210,25 @@ async def test_only_who_is_in_a_room_gives_it_a_name(start_server: Any) -> None:
     await admin.put(
         path, f"#more{alias[1:]}", json={"room_id": "!no:example.org"}, expect=(404, "M_NOT_FOUND")
     )
+
+
+@pytest.mark.parametrize("path", ["/join/{}", "/rooms/{}/join"])
+async def test_what_a_client_adds_to_a_join_is_not_what_the_join_is(server: Server, path: str) -> None:
+    """The body becomes part of the event, but says neither who joins, nor that it is no join, nor who vouches for it."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    taken = {"membership": "ban", "join_authorised_via_users_server": alice.user_id, "third_party_signed": {}}
+    own = {"sender": alice.user_id, "target": "x", "fields": {}, "reason": "tea", "org.example": [1]}
+    await bob.delete("/profile/{}/displayname", bob.user_id)
+    await bob.post(path, room, json={**taken, **own})
+    assert await alice.state(room, "m.room.member", bob.user_id) == {**own, "membership": "join"}
+
+
+@pytest.mark.parametrize(
+    "content", [{"reason": 5}, {"displayname": ["x"]}, {"org.example": 1.5}, {"avatar_url": {}}], ids=str
+)
+async def test_a_join_is_looked_into_like_any_event(server: Server, content: dict[str, Any]) -> None:
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await bob.post("/join/{}", room, json=content, expect=(400, "M_BAD_JSON"))
+    assert bob.user_id not in await alice.members(room)
