@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class EventFilter(msgspec.Struct, dict=True):
     """EventFilter of the specification: `not_*` beats the positive list, an empty list matches nothing."""
 
-    limit: int | None = None
+    limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
     types: list[str] | None = None
     not_types: list[str] = []
     senders: list[str] | None = None
@@ -106,7 +106,7 @@ class Filter(msgspec.Struct, dict=True):
     """A whole filter, as for `/sync`. None of them changes once it was read."""
 
     event_fields: list[str] | None = None
-    event_format: str = "client"
+    event_format: Literal["client", "federation"] = "client"
     presence: EventFilter = msgspec.field(default_factory=EventFilter)
     account_data: EventFilter = msgspec.field(default_factory=EventFilter)
     room: RoomFilter = msgspec.field(default_factory=RoomFilter)

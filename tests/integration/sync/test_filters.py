@@ -1,6 +1,9 @@
 """Filters and the shape of events: CHECKLIST section 6."""
 
+import json
 from typing import Any
+
+import pytest
 
 from tests.support.server import Server
 from tests.support.user import User
@@ -282,3 +285,21 @@ async def test_what_was_replaced_is_redacted_with_its_event(server: Server) -> N
     await alice.redact(room, first)
     assert "shameful" not in str(await alice.event(room, second))
     assert "shameful" not in str(await alice.sync(since=None))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"event_format": "x"},
+        {"room": {"timeline": {"limit": -1}}},
+        {"presence": {"limit": "ten"}},
+        {"room": {"state": {"types": "m.room.name"}}},
+    ],
+    ids=str,
+)
+async def test_a_filter_that_means_nothing_is_not_stored(server: Server, wanted: dict[str, Any]) -> None:
+    """FILT-01: with the place of the mistake."""
+    alice = await server.register("alice")
+    refused = await alice.post("/user/{}/filter", alice.user_id, json=wanted, expect=(400, "M_BAD_JSON"))
+    assert "$." in refused["error"]
+    await alice.sync(filter=json.dumps(wanted), expect=(400, "M_BAD_JSON"))
