@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from homeserver.events.client_format import client_event_bytes
+from homeserver.events.client_format import client_event_bytes, room_member
 from homeserver.events.event import Event
 from homeserver.events.push_facts import NO_FACTS, Facts
 from homeserver.events.redaction import redact_event
@@ -171,7 +171,6 @@ class Stored:
         if self.redaction is not None:
             because = self.redaction
             parts.append(
-                b',"redacted_because":%b,"room_id":%b}'
-                % (because.unclosed, json.dumps(because.event.room_id))
+                b',"redacted_because":%b%b}' % (because.unclosed, room_member(because.event.room_id))
             )
         return b"".join(parts)

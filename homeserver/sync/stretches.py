@@ -36,10 +36,8 @@ class Stretches:
         self._concerns.clear()
 
     def _applied(self, _: Position, entry: EventEntry) -> None:
-        if (
-            entry.stored.redaction is not None
-        ):  # with what it waited for has come, the redaction itself is shown
-            self._kept.clear()
+        if entry.stored.redaction is not None:
+            self._kept.clear()  # what a redaction waited for has come, and the redaction itself is shown from now on
 
     def between(self, since: Position, upto: Position) -> Stretch | None:
         """Entries in (since, upto]; None if memory does not reach back that far."""
