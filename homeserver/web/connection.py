@@ -23,13 +23,6 @@ from homeserver.web import cors, limits
 
 _log = structlog.get_logger("atrium.web")
 
-READ_BUFFER: Final = 64 * limits.KIB
-"""Bytes of a body that wait in memory until somebody reads them."""
-MAX_PIPELINED: Final = 16
-"""Requests of one connection that wait to be answered."""
-LINGER_SECONDS: Final = 5.0
-"""How long the rest of a body is read that was answered already, and how long the last answer may take to be fetched."""
-
 NOT_HTTP: Final = b'{"errcode":"M_UNKNOWN","error":"This is not a valid HTTP request"}'
 _REFUSAL: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n%b\r\n%b"
@@ -102,12 +95,12 @@ class Connection(asyncio.Protocol):
         self._parser = HttpRequestParser(
             self,  # type: ignore[arg-type]  # its own BaseProtocol; of it, bodies call what stands here under "reading"
             loop,
-            READ_BUFFER,
+            limits.READ_BUFFER,
             max_line_size=limits.MAX_REQUEST_LINE,
             max_field_size=limits.MAX_HEADER_FIELD,
             max_headers=limits.MAX_HEADERS,
             payload_exception=RequestPayloadError,
-            max_msg_queue_size=MAX_PIPELINED,
+            max_msg_queue_size=limits.MAX_PIPELINED,
         )
         self._requests: deque[tuple[RawRequestMessage | None, StreamReader]] = deque()
         """What came in and is not answered; None: what is no HTTP."""
@@ -177,7 +170,7 @@ class Connection(asyncio.Protocol):
             if self.transport is not None:
                 self.transport.close()
                 self._loop.call_later(
-                    LINGER_SECONDS, self.abort
+                    limits.LINGER_SECONDS, self.abort
                 )  # who does not take the rest by then never will
 
     async def _next(self) -> bool:
@@ -200,7 +193,7 @@ class Connection(asyncio.Protocol):
                 self.transport.write(_REFUSAL)
             return False
         self._parser.message_consumed()
-        if self._queue_paused and len(self._requests) <= MAX_PIPELINED // 2:
+        if self._queue_paused and len(self._requests) <= limits.MAX_PIPELINED // 2:
             self._read_on()
         again = await self._home.answer(self, message, self._body)
         if not self._body.is_eof():
@@ -211,7 +204,7 @@ class Connection(asyncio.Protocol):
     async def _read_the_rest(self) -> bool:
         """Of a body that was answered before it was read; whether there is another request behind it."""
         try:
-            async with asyncio.timeout(LINGER_SECONDS):
+            async with asyncio.timeout(limits.LINGER_SECONDS):
                 while not self._body.is_eof():
                     await self._body.readany()
         except (TimeoutError, RequestPayloadError, ConnectionError):
@@ -245,7 +238,7 @@ class Connection(asyncio.Protocol):
         if self._requests:
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
-            if len(self._requests) >= MAX_PIPELINED:
+            if len(self._requests) >= limits.MAX_PIPELINED:
                 self._queue_paused = True
                 self._pause()
 
@@ -276,7 +269,7 @@ class Connection(asyncio.Protocol):
     def _read_on(self) -> None:
         """Requests that waited were taken: let the parser bring those that it has kept."""
         self.data_received(b"")
-        if len(self._requests) < MAX_PIPELINED:
+        if len(self._requests) < limits.MAX_PIPELINED:
             self._queue_paused = False
             self._resume()
 

@@ -38,6 +38,15 @@ MAX_HEADER_FIELD: Final = 16 * KIB
 
 MAX_HEADERS: Final = 100
 
+READ_BUFFER: Final = 64 * KIB
+"""Bytes of a body that wait in memory until somebody reads them."""
+
+MAX_PIPELINED: Final = 16
+"""Requests of one connection that wait to be answered."""
+
+LINGER_SECONDS: Final = 5.0
+"""How long the rest of a body is read that was answered already, and how long the last answer may take to be fetched."""
+
 MAX_CONNECTIONS: Final = 100_000
 """Connections of a process, if the operating system lets it have so many."""
 

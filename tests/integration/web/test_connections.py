@@ -7,6 +7,7 @@ import pytest
 from typing_extensions import override
 
 from homeserver.web import connection as module
+from homeserver.web import limits
 from tests.integration.web.sample import C, Running
 from tests.support.raw_http import ConnectionEndedError, RawConnection
 
@@ -14,7 +15,7 @@ ECHO = f"GET {C}/echo?limit=%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def test_more_requests_in_one_packet_than_may_wait_are_all_answered_in_order(web: Running) -> None:
-    many = module.MAX_PIPELINED * 5
+    many = limits.MAX_PIPELINED * 5
     async with asyncio.timeout(10), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
         answer = await connection.send("".join(ECHO % number for number in range(many)).encode())
         for number in range(many):
@@ -102,7 +103,7 @@ class Home:
 async def test_a_client_that_does_not_fetch_its_last_answer_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.05)
     socket, connection = Stuck(), module.Connection(Home())
     connection.connection_made(socket)
     connection.finish()
