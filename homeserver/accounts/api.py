@@ -91,9 +91,7 @@ class RegistrationApi:
         fields = _fields(whole)
         if fields.type == APPSERVICE:
             return await self._register_by_appservice(fields, info)
-        return await self._register_user(
-            fields, UiaRequest("register", whole, None, info.ip, keep=True), info
-        )
+        return await self._register_user(fields, UiaRequest("register", whole, None, info.ip), info)
 
     @endpoint(
         "checkUsernameAvailability",

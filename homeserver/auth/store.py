@@ -209,6 +209,10 @@ class UiaRow(NamedTuple):
     user_id: UserId | None = None
     """Of `user_nid`; not stored."""
 
+    def advanced(self, stage: str, remembered: str) -> UiaRow:
+        """With one more stage."""
+        return self._replace(completed=[*self.completed, stage], remembered=[*self.remembered, remembered])
+
 
 async def insert_uia_session(tx: Tx, digest: bytes, row: UiaRow, expires_ms: int) -> None:
     await tx.execute(
@@ -242,17 +246,26 @@ async def find_uia_session(tx: Tx, digest: bytes, now_ms: int) -> UiaRow | None:
     )
 
 
-async def complete_stage(tx: Tx, digest: bytes, stage: str, remembered: str) -> None:
-    """Nothing happens if it was completed already."""
-    await tx.execute(
+async def complete_stage(tx: Tx, digest: bytes, session: UiaRow, done: tuple[str, str]) -> bool:
+    """Note a stage (type, what to remember) as the next of a session, and bind the session to the body of `session`.
+
+    False, and nothing happens, if another request has completed a stage meanwhile.
+    """
+    changed = await tx.execute(
         """
-        UPDATE uia_sessions SET completed = completed || %(stage)s::text, remembered = remembered || %(remembered)s::text
-        WHERE hash = %(hash)s AND NOT %(stage)s = ANY (completed)
+        UPDATE uia_sessions
+        SET completed = completed || %(stage)s::text, remembered = remembered || %(remembered)s::text,
+            body_mac = %(body_mac)s, sealed_body = %(sealed_body)s
+        WHERE hash = %(hash)s AND completed = %(before)s
         """,
         hash=digest,
-        stage=stage,
-        remembered=remembered,
+        body_mac=session.body_mac,
+        sealed_body=session.sealed_body,
+        before=session.completed,
+        stage=done[0],
+        remembered=done[1],
     )
+    return changed == 1
 
 
 async def hold_registration_token(tx: Tx, digest: bytes, token: str) -> None:

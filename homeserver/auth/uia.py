@@ -17,7 +17,7 @@ import msgspec
 from typing_extensions import override
 
 from homeserver.auth import store
-from homeserver.auth.sealing import seal, unseal
+from homeserver.auth.sealing import adds_to, body_mac, kept, kept_body
 from homeserver.auth.tokens import MAX_TOKEN, UIA, digest_of, new_token
 from homeserver.matrix.errors import (
     BadJson,
@@ -36,9 +36,6 @@ from homeserver.web.auth import Requester
 from homeserver.web.body import json_decoder
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.web.request import RequestInfo
-
-MAX_KEPT_BODY = 4096
-"""Bytes. Anybody can begin to register, so what is kept of it must be little."""
 
 Flows = Sequence[Sequence[str]]
 """Ways to authenticate, each a list of stage types in order."""
@@ -61,8 +58,6 @@ class UiaRequest(NamedTuple):
     who: Who | None
     """Whose token it carries."""
     ip: str
-    keep: bool = False
-    """Whether a session keeps the body, so that the client may leave it out from then on (`Uia.resumed`)."""
 
 
 _whole = json_decoder(dict[str, Any])
@@ -218,7 +213,7 @@ class Uia:
         if len(body) > 1 or not isinstance(auth, dict) or not isinstance(name := auth.get("session"), str):
             return body
         sealed = (await self.find(name)).sealed_body
-        return body if sealed is None else {**_whole(unseal(name, sealed)), "auth": auth}
+        return body if sealed is None else {**kept_body(name, sealed), "auth": auth}
 
     async def forget(self, proof: Verified) -> None:
         """Use a proof up, for operations that may be done twice. A second request with it may have been quicker."""
@@ -246,7 +241,7 @@ class Uia:
         who = None if session.user_nid is None else Who(session.user_nid, UserId(session.user_id or ""))
         request = UiaRequest(session.operation, {}, who, ip)
         remembered = await stage.check(request, auth)
-        await self._record(name, stage, remembered)
+        await self._record(name, stage, remembered, session)
 
     async def _at_once(
         self, request: UiaRequest, flows: Flows, auth: Mapping[str, Any], stage_type: str | None
@@ -268,8 +263,9 @@ class Uia:
             raise UiaRequired(question.fields, failure)
         assert not isinstance(stage, MatrixError)
         name = question.fields["session"]
+        begun = self._begun(name, request)
         try:
-            await self._record(name, stage, remembered)
+            await self._record(name, stage, remembered, begun)
         except MatrixError as refused:
             raise UiaRequired(question.fields, refused) from None
         if _complete(flows, [stage_type]):
@@ -291,15 +287,14 @@ class Uia:
         if isinstance(outcome, MatrixError):
             raise UiaRequired(self._question(flows, name, session.completed), outcome)
         assert not isinstance(stage, MatrixError)
-        advanced = session._replace(
-            completed=[*session.completed, stage_type], remembered=[*session.remembered, outcome]
-        )
-        if stage.kept or not _complete(flows, advanced.completed):
-            try:
-                await self._record(name, stage, outcome)
-            except MatrixError as failure:
-                raise UiaRequired(self._question(flows, name, session.completed), failure) from None
-        return advanced
+        advanced = session.advanced(stage_type, outcome)
+        if not stage.kept and _complete(flows, advanced.completed):
+            return advanced
+        bound = session if session.completed else self._bound(name, request, session)
+        try:
+            return await self._record(name, stage, outcome, bound)
+        except MatrixError as failure:
+            raise UiaRequired(self._question(flows, name, session.completed), failure) from None
 
     async def _check(
         self, stage: Stage, request: UiaRequest, auth: Mapping[str, Any], *, begins: bool
@@ -313,11 +308,20 @@ class Uia:
         except MatrixError as failure:
             return failure
 
-    async def _record(self, name: str, stage: Stage, remembered: str) -> None:
+    async def _record(self, name: str, stage: Stage, remembered: str, session: store.UiaRow) -> store.UiaRow:
+        """Note a completion, and what the session is bound to from then on: the body in `session`.
+
+        Returns the session as it is then. Raises `Forbidden` if another request has completed something else meanwhile.
+        """
         digest = digest_of(name)
         async with self._db.transaction() as tx:
-            await stage.claim(tx, digest, remembered)
-            await store.complete_stage(tx, digest, stage.type, remembered)
+            if await store.complete_stage(tx, digest, session, (stage.type, remembered)):
+                await stage.claim(tx, digest, remembered)
+                return session.advanced(stage.type, remembered)
+        found = await self.find(name)
+        if stage.type not in found.completed or found.body_mac != session.body_mac:
+            raise Forbidden("Another request went on with this authentication at the same time")
+        return found
 
     def _next_stage(self, flows: Flows, completed: Sequence[str], stage_type: str) -> Stage | MatrixError:
         done = len(completed)
@@ -333,57 +337,49 @@ class Uia:
     async def _ask(self, request: UiaRequest, flows: Flows) -> UiaRequired:
         """Begin a session."""
         name = new_token(self._entropy, UIA)
-        row = store.UiaRow(
-            operation=request.operation,
-            body_mac=_mac(name, request.body),
-            user_nid=request.who.user_nid if request.who else None,
-            completed=[],
-            remembered=[],
-            sealed_body=_sealed(name, request),
-        )
+        row = self._begun(name, request)
         async with self._db.transaction() as tx:
             await store.insert_uia_session(tx, digest_of(name), row, self._clock.now_ms() + self._lifetime_ms)
         return UiaRequired(self._question(flows, name, []))
 
+    def _begun(self, name: str, request: UiaRequest) -> store.UiaRow:
+        user_nid = request.who.user_nid if request.who else None
+        row = store.UiaRow(request.operation, b"", user_nid, completed=[], remembered=[])
+        return self._bound(name, request, row)
+
+    def _bound(self, name: str, request: UiaRequest, session: store.UiaRow) -> store.UiaRow:
+        sealed = kept(name, request.body, self._entropy)
+        return session._replace(body_mac=body_mac(name, request.body), sealed_body=sealed)
+
     def _question(self, flows: Flows, name: str, completed: Sequence[str]) -> dict[str, Any]:
         types = dict.fromkeys(stage_type for flow in flows for stage_type in flow)
         params = {stage_type: self._stages[stage_type].params() for stage_type in types}
-        question: dict[str, Any] = {
+        return {
             "flows": [{"stages": list(flow)} for flow in flows],
             "params": {stage_type: value for stage_type, value in params.items() if value},
             "session": name,
+            "completed": list(completed),
         }
-        if completed:
-            question["completed"] = list(completed)
-        return question
 
     @staticmethod
     def _match(request: UiaRequest, session: store.UiaRow, name: str) -> None:
+        """Raises `Forbidden` unless the session may go on with the request.
+
+        Clients begin with little to learn the flows, and tell the rest with the first stage. So until a stage is completed
+        a request may add to what the session was begun with; but a proof is for the body it came with, and no other.
+        """
         user_nid = request.who.user_nid if request.who else None
         same = session.operation == request.operation and session.user_nid == user_nid
-        if not same or not hmac.compare_digest(session.body_mac, _mac(name, request.body)):
+        open_to_more = not session.completed
+        if not same or not (
+            hmac.compare_digest(session.body_mac, body_mac(name, request.body))
+            or (open_to_more and adds_to(name, session.sealed_body, request.body))
+        ):
             raise Forbidden("The request is not the one this authentication was begun for")
 
 
 def _complete(flows: Flows, completed: Sequence[str]) -> bool:
     return any(list(flow) == list(completed) for flow in flows)
-
-
-def _mac(name: str, body: Mapping[str, Any]) -> bytes:
-    # Keyed with what only the client has: the body may hold a password, which a plain hash would give away.
-    return hmac.digest(name.encode(), _without_auth(body), "sha256")
-
-
-def _sealed(name: str, request: UiaRequest) -> bytes | None:
-    if not request.keep:
-        return None
-    body = _without_auth(request.body)
-    return seal(name, body) if len(body) <= MAX_KEPT_BODY else None
-
-
-def _without_auth(body: Mapping[str, Any]) -> bytes:
-    rest = {key: value for key, value in body.items() if key != "auth"}
-    return msgspec.json.encode(rest, order="sorted")
 
 
 def _text(auth: Mapping[str, Any], key: str) -> str | None:

@@ -316,3 +316,15 @@ async def test_signatures_of_a_device_end_with_it(server: Server) -> None:
     found = await query(alice, alice)
     assert found["device_keys"][alice.user_id]["PHONE"] == sent
     assert found["master_keys"][alice.user_id] == keys.key("master")
+
+
+async def test_a_proof_for_keys_is_for_the_keys_it_came_with(server: Server) -> None:
+    """AUTH-05, E2E-08: more keys may be added with the proof; keys that were named are not exchanged."""
+    alice = await server.register("alice")
+    await Identity(alice).upload()
+    mine, others = Identity(alice), Identity(alice)
+    session = (await alice.post(SIGNING, json={"master_key": mine.key("master")}, expect=401))["session"]
+    auth = proof(alice, session)
+    await alice.post(SIGNING, json={**others.body(), "auth": auth}, expect=(403, "M_FORBIDDEN"))
+    await alice.post(SIGNING, json={**mine.body(), "auth": auth})
+    assert (await query(alice, alice))["master_keys"] == {alice.user_id: mine.key("master")}
