@@ -1,7 +1,6 @@
 """Who may see an event: the room's history visibility when it was sent, against the viewer's membership then and later.
 
-    before, after = stages(event, at_event, viewer)
-    is_visible(before, after, joined_later=...)
+    is_visible(*stages(event, at_event, viewer), joined_later=...)
 
 spec: client-server-api/#room-history-visibility (CHECKLIST HV-01 to HV-05)
 """
@@ -18,7 +17,6 @@ SHARED: Final = "shared"
 INVITED: Final = "invited"
 JOINED: Final = "joined"
 
-_ASKED_IN: Final = frozenset({"invite", "knock"})
 _KNOWN: Final = frozenset({WORLD_READABLE, SHARED, INVITED, JOINED})
 
 
@@ -37,13 +35,23 @@ def history_visibility_of(event: Event | None) -> str:
     return value if isinstance(value, str) and value in _KNOWN else SHARED
 
 
-def stages(event: Event, before: Stage, viewer: UserId) -> tuple[Stage, Stage]:
-    """The state before the event and the state after it; they differ only for visibility and the viewer's own membership."""
+class Stages(NamedTuple):
+    """An event as far as one viewer is concerned."""
+
+    before: Stage
+    after: Stage
+    """Differs for changes of the visibility, and of the viewer's own membership, alone."""
+    own: bool = False
+    """Whether it is the viewer's own membership."""
+
+
+def stages(event: Event, before: Stage, viewer: UserId) -> Stages:
+    """The state before the event, and the state after it."""
     if event.key == ("m.room.history_visibility", ""):
-        return before, before._replace(history_visibility=history_visibility_of(event))
+        return Stages(before, before._replace(history_visibility=history_visibility_of(event)))
     if event.key == ("m.room.member", viewer):
-        return before, before._replace(membership=event.membership or "leave")
-    return before, before
+        return Stages(before, before._replace(membership=event.membership or "leave"), own=True)
+    return Stages(before, before)
 
 
 def allows(stage: Stage, *, joined_later: bool) -> bool:
@@ -63,14 +71,14 @@ def allows(stage: Stage, *, joined_later: bool) -> bool:
     return visibility == INVITED and membership == "invite"
 
 
-def is_visible(before: Stage, after: Stage, *, joined_later: bool) -> bool:
+def is_visible(before: Stage, after: Stage, own: bool = False, *, joined_later: bool) -> bool:
     """Whether a viewer may see an event.
 
-    Changes of the visibility itself, and of the viewer's own membership, are seen if either side allows (HV-02); for all
-    other events both sides are the same (`stages`). What became of their invite or knock a viewer sees whatever the
-    visibility: it was told to them, and clients take the room from the list by it.
+    Changes of the visibility are seen if either side allows (HV-02); for all other events both sides are the same
+    (`stages`). One's own membership is one's own whatever the visibility: an invite and what became of it, a ban from
+    outside and its end were meant for this user, and clients take the room off their list by them.
     """
-    if before.membership in _ASKED_IN and after.membership != before.membership:
+    if own:
         return True
     return allows(after, joined_later=joined_later) or (
         after != before and allows(before, joined_later=joined_later)
@@ -92,11 +100,11 @@ def is_visible_to_server(
 
     spec: server-server-api/#retrieving-events
     """
+    if event.type == "m.room.member" and domain_of(event.state_key or "") == server:
+        return True  # its user is to be told
     after = before
     if event.key == ("m.room.history_visibility", ""):
         after = before._replace(history_visibility=history_visibility_of(event))
-    elif event.type == "m.room.member" and domain_of(event.state_key or "") == server:
-        after = before._replace(memberships=before.memberships | {event.membership or "leave"})
     return any(
         allows(Stage(side.history_visibility, membership), joined_later=joined_later)
         for side in (after, before)

@@ -218,10 +218,10 @@ class _Look:
         return self._messages[state_nid]
 
     def _membership(self, stored: Stored) -> int | None:
-        before, after = stages(stored.event, self._at[stored.state_before.nid], self._viewer.user_id)
-        if not is_visible(before, after, joined_later=self._joined or self._last_join > stored.nid):
+        at_event = stages(stored.event, self._at[stored.state_before.nid], self._viewer.user_id)
+        if not is_visible(*at_event, joined_later=self._joined or self._last_join > stored.nid):
             return None
-        return MEMBERSHIPS.get(after.membership, 0)
+        return MEMBERSHIPS.get(at_event.after.membership, 0)
 
     def sees_replaced(self, stored: Stored, befores: Mapping[int, Stored], erased: AbstractSet[int]) -> bool:
         """Whether the viewer may see what the event replaced."""
@@ -257,8 +257,10 @@ def plain_after(room: Room, viewer: Viewer) -> Position:
 
 def as_state(room: Room, viewer: Viewer, stored: Stored) -> Visible:
     """A state event shown as a part of the room's state. What the viewer was then, and what it replaced, is told where
-    nobody has to search for it: a whole state has too many events for that, and neither is promised.
+    nobody has to search for it: a whole state has too many events for that, and neither is promised. What one's own
+    membership replaced is one's own, too: clients tell "declined" from "left" by it.
     """
     plain = plain_after(room, viewer)
-    previous = stored.replaced is not None and stored.replaced.ref.nid > plain
+    own = stored.event.key == ("m.room.member", viewer.user_id)
+    previous = stored.replaced is not None and (own or stored.replaced.ref.nid > plain)
     return Visible(stored, JOIN if stored.nid > plain else None, previous)

@@ -5,6 +5,7 @@ spec: client-server-api/#getting-events-for-a-room (ROOM-18), #room-previews (PE
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from homeserver.events.visibility import WORLD_READABLE, history_visibility_of
@@ -29,6 +30,8 @@ class Access(NamedTuple):
     room: Room
     left_at: Position | None
     """Position of the event with which they left; None: everything up to now."""
+    own: int = 0
+    """Of those who have left: their membership event as it is now, whatever has become of it since; 0: there is none."""
 
 
 class RoomAccess:
@@ -54,13 +57,23 @@ class RoomAccess:
         if member is not None and member.membership in (LEAVE, BAN):
             left_at = await self._left_at(requester, room)
             if left_at is not None:
-                return Access(room, left_at)
+                return Access(room, left_at, member.event_nid)
         raise Forbidden("You are not in this room")
 
-    async def state(self, access: Access) -> dict[int, int]:
-        """key_nid -> event_nid of the state that may be read, for those who have left. Not for current members."""
-        assert access.left_at is not None
-        return await self._states.load(access.left_at)
+    async def state(self, state_nid: int) -> Mapping[int, int]:
+        """key_nid -> event_nid of a state."""
+        return await self._states.load(state_nid)
+
+    async def own_since(self, requester: Requester, access: Access, upto: Position) -> list[int]:
+        """Membership events of who has left, after they left and up to `upto`, oldest first: a ban, its end. One query
+        where there are any.
+        """
+        if access.left_at is None or access.own <= access.left_at:
+            return []
+        async with self._db.read() as tx:
+            return await store.find_memberships_between(
+                tx, requester.user_nid, access.room.name.nid, access.left_at, upto
+            )
 
     async def world_readable(self, room: Room) -> bool:
         """Whether anybody may read the room as it is."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from homeserver.events.client_format import room_member
 from homeserver.events.event import StateKey
 from homeserver.events.filtering import RoomEventFilter
+from homeserver.events.visibility import WORLD_READABLE, history_visibility_of
 from homeserver.graph.bundles import Bundles
 from homeserver.graph.events import EventCache
 from homeserver.graph.interning import Interning
@@ -18,7 +19,7 @@ from homeserver.graph.pages import NEWEST, OLDEST, Pages, Wanted
 from homeserver.graph.room import Room
 from homeserver.graph.states import StateStore
 from homeserver.graph.stored import Reader, Stored
-from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, as_state
+from homeserver.graph.visibility import HISTORY_VISIBILITY, Viewer, VisibilityFilter, Visible, as_state
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId
@@ -94,10 +95,11 @@ class HistoryService:
         """
         access = await self._access.of(requester, room_id)
         origin = start if start is not None else (NEWEST if backwards else OLDEST)
-        if access.left_at is not None and backwards:
-            origin = min(origin, access.left_at)  # nothing newer than one's leave
         limit = max(0, min(limit, self._most))
-        found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
+        if access.left_at is not None and backwards:
+            found, end = await self._scan_back_from_leave(requester, access, origin, stop, limit, wanted)
+        else:
+            found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
         lazy = wanted.lazy_load_members
         state = await self._lazy_members(access.room, found, backwards=backwards) if lazy else []
@@ -125,7 +127,7 @@ class HistoryService:
         before, start = await self._scan(requester, access, target.nid - 1, None, True, limit // 2, wanted)
         after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
         last = after[-1].stored if after else target
-        state = await self._state_at(last, [*before, seen, *after], wanted)
+        state = await self._state_at(requester, access, last, [*before, seen, *after], wanted)
         extra = await self._extra(requester, access.room, [seen, *before, *after])
         return Context(
             self._render(requester, room_id, [seen], extra)[0],
@@ -173,6 +175,30 @@ class HistoryService:
             position = nids[-1] - 1 if backwards else nids[-1]
         return found, position
 
+    async def _scan_back_from_leave(  # noqa: PLR0917  # one value each, called in one place
+        self,
+        requester: Requester,
+        access: Access,
+        origin: Position,
+        stop: Position | None,
+        limit: int,
+        wanted: RoomEventFilter,
+    ) -> tuple[list[Visible], Position | None]:
+        """As `_scan`, backwards, for who has left: what has become of their own membership since (HV-02), then everything
+        up to their leave.
+        """
+        assert access.left_at is not None
+        later = await self._access.own_since(requester, access, origin)
+        loaded = await self._events.load([nid for nid in later if nid > (stop or OLDEST)])
+        page = [loaded[nid] for nid in reversed(later) if nid in loaded and wanted.matches(loaded[nid].event)]
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        own = (await self._visibility.many(viewer, {access.room: page}))[access.room][:limit]
+        if own and len(own) == limit:
+            return own, own[-1].stored.nid - 1
+        leave = min(origin, access.left_at)  # nothing else that is newer
+        found, end = await self._scan(requester, access, leave, stop, True, limit - len(own), wanted)
+        return [*own, *found], end
+
     async def _shown_start(self, access: Access, found: Sequence[Visible], backwards: bool) -> Position:
         if not found:
             return access.room.last_event
@@ -202,11 +228,16 @@ class HistoryService:
             nids |= {values[state].get(numbers.get(key, 0), 0) for key, state in earlier.items()}
         return list((await self._events.load(nids - {0})).values())
 
-    async def _state_at(
-        self, last: Stored, shown: Sequence[Visible], wanted: RoomEventFilter
+    async def _state_at(  # one value each, called in one place
+        self,
+        requester: Requester,
+        access: Access,
+        last: Stored,
+        shown: Sequence[Visible],
+        wanted: RoomEventFilter,
     ) -> list[Stored]:
         """State at the last event returned; of members only the senders' if they are lazy."""
-        state = await self._states.load(last.state_after_nid)
+        state = await self._state_shown(requester, access, last)
         nids = set(state.values())
         if wanted.lazy_load_members:
             names = await self._interning.keys(state.keys())
@@ -217,6 +248,24 @@ class HistoryService:
                 if names[key][0] != "m.room.member" or names[key][1] in senders
             }
         return [stored for stored in (await self._events.load(nids)).values() if wanted.matches(stored.event)]
+
+    async def _state_shown(self, requester: Requester, access: Access, last: Stored) -> Mapping[int, int]:
+        """The state at an event. Who has left is shown a later event because it is about them, or because the world could
+        read the room then: in the former case the state is that of their leave, but for their own membership.
+        """
+        state = await self._states.load(last.state_after_nid)
+        if access.left_at is None or last.nid <= access.left_at:
+            return state
+        mine: StateKey = ("m.room.member", requester.user_id)
+        keys = await self._interning.find_key_nids([HISTORY_VISIBILITY, mine])
+        nid = state.get(keys.get(HISTORY_VISIBILITY, 0))
+        visibility = await self._events.one(nid) if nid else None
+        if history_visibility_of(visibility.event if visibility else None) == WORLD_READABLE:
+            return state
+        left = dict(await self._states.load(access.left_at))
+        if state.get(keys.get(mine, 0)):
+            left[keys[mine]] = state[keys[mine]]
+        return left
 
     def _as_state(self, requester: Requester, access: Access, state: Sequence[Stored]) -> list[Visible]:
         viewer = Viewer(requester.user_id, requester.user_nid)

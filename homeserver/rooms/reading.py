@@ -67,7 +67,7 @@ class ReadingService:
     async def state(self, requester: Requester, room_id: RoomId) -> bytes:
         """The whole state, as a JSON array of client events. Raises `Forbidden`."""
         access = await self._access.of(requester, room_id)
-        nids = await self._state_nids(access, None)
+        nids = await self._state_nids(requester, access, None)
         return await self._array(requester, access, nids.values())
 
     async def state_event(
@@ -75,7 +75,7 @@ class ReadingService:
     ) -> bytes:
         """One state event's content, or with `whole` the event. Raises `Forbidden`, `NotFound`."""
         access = await self._access.of(requester, room_id)
-        nids = await self._state_nids(access, [key])
+        nids = await self._state_nids(requester, access, [key])
         stored = await self._events.one(nids[key]) if key in nids else None
         if stored is None:
             raise NotFound("The room has no such state")
@@ -98,8 +98,10 @@ class ReadingService:
         """
         access = await self._access.of(requester, room_id, peek=False)
         if at is not None:
-            access = access._replace(left_at=await self._state_at(access, at))
-        nids = [nid for (kind, _), nid in (await self._state_nids(access, None)).items() if kind == MEMBER]
+            own = await self._access.own_since(requester, access, at)
+            access = Access(access.room, await self._state_at(access, at), own[-1] if own else 0)
+        state = await self._state_nids(requester, access, None)
+        nids = [nid for (kind, _), nid in state.items() if kind == MEMBER]
         loaded = await self._events.load(nids)
         wanted = [
             nid
@@ -137,17 +139,24 @@ class ReadingService:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    async def _state_nids(self, access: Access, keys: Collection[StateKey] | None) -> dict[StateKey, int]:
+    async def _state_nids(
+        self, requester: Requester, access: Access, keys: Collection[StateKey] | None
+    ) -> dict[StateKey, int]:
         """Numbers of the state events that may be read; all, or those of `keys` that are set."""
         if access.left_at is None:
             state = access.room.state
             return dict(state) if keys is None else {key: state[key] for key in keys if key in state}
-        by_nid = await self._access.state(access)
+        by_nid = await self._access.state(access.left_at)
         if keys is not None:
             numbers = await self._interning.find_key_nids(keys)
-            return {key: by_nid[nid] for key, nid in numbers.items() if nid in by_nid}
-        names = await self._interning.keys(by_nid.keys())
-        return {names[key]: event for key, event in by_nid.items()}
+            found = {key: by_nid[nid] for key, nid in numbers.items() if nid in by_nid}
+        else:
+            names = await self._interning.keys(by_nid.keys())
+            found = {names[key]: event for key, event in by_nid.items()}
+        own: StateKey = (MEMBER, requester.user_id)
+        if access.own and (keys is None or own in keys):
+            found[own] = access.own  # their own membership is what it is now (HV-02)
+        return found
 
     async def _state_at(self, access: Access, at: Position) -> int | None:
         """The state of the room when the log was at `at`: that after the last event up to there."""

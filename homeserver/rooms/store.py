@@ -147,3 +147,26 @@ async def find_departure(tx: Tx, user_nid: int, room_nid: int) -> Position | Non
         user=user_nid,
         room=room_nid,
     )
+
+
+MAX_OWN = 100
+"""Membership events of one user in one room that are read at once; the newest count."""
+
+
+async def find_memberships_between(
+    tx: Tx, user_nid: int, room_nid: int, since: Position, upto: Position
+) -> list[int]:
+    """A user's membership events in a room in (since, upto], oldest first."""
+    newest = await tx.column(
+        """
+        SELECT event_nid FROM memberships
+        WHERE user_nid = %(user)s AND room_nid = %(room)s AND event_nid > %(since)s AND event_nid <= %(upto)s
+        ORDER BY event_nid DESC LIMIT %(limit)s
+        """,
+        user=user_nid,
+        room=room_nid,
+        since=since,
+        upto=upto,
+        limit=MAX_OWN,
+    )
+    return newest[::-1]

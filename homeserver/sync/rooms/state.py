@@ -61,7 +61,7 @@ class StateReader:
 
     async def changed(
         self, ask: Ask, timelines: Mapping[int, Timeline], known: Mapping[int, Position], resets: Resets
-    ) -> dict[int, set[int]]:
+    ) -> dict[int, StateNids]:
         """room_nid -> state events the client has to learn beside the timeline: those of the gap before it, and what
         resolution has made of the state since.
 
@@ -74,7 +74,7 @@ class StateReader:
             if start > ask.since:
                 gaps[room] = (ask.since, min(start, upto))
         news = await self._of_gaps(ask, gaps) if gaps else {}
-        found: dict[int, set[int]] = {}
+        found: dict[int, StateNids] = {}
         for room, upto in known.items():
             changes = news.get(room, [])
             resolved = [reset for reset in resets.get(room, ()) if reset.position <= upto]
@@ -116,11 +116,11 @@ def _of_timeline(timeline: Timeline, resets: Sequence[Reset]) -> list[Reset]:
     return [each for each in found if each[:2] not in overruled]
 
 
-def _newest_per_key(changes: list[Reset]) -> set[int]:
-    newest: dict[StateKey, int] = {}
+def _newest_per_key(changes: list[Reset]) -> StateNids:
+    newest: StateNids = {}
     for change in sorted(changes, key=lambda change: change.position):
         newest[change.key] = change.event_nid
-    return {nid for nid in newest.values() if nid}
+    return {key: nid for key, nid in newest.items() if nid}
 
 
 def _is_line(room: Room, raw: Sequence[Stored]) -> bool:

@@ -227,7 +227,9 @@ class RoomsStream:
             visible = work.visible.get(room, [])
             joined = nid in work.kinds.joined
             unseen: StateNids = {}
-            if not ask.state_after and nid not in work.doubtful:
+            if nid in work.doubtful:
+                unseen = self._own_membership(work, nid, visible)
+            elif not ask.state_after:
                 unseen = unseen_state(work.timelines.get(nid), visible, room.state if joined else None)
             if self._is_whole(work, nid):
                 state = await self._state.whole(room, work.timelines.get(nid), ask, joined=joined) | unseen
@@ -237,13 +239,13 @@ class RoomsStream:
                 chosen = list(state.values())
                 sent.update((nid, at) for key, at in state.items() if key[0] == MEMBER and lazy)
             else:
-                delta = changed.get(nid, set()).union(unseen.values())
+                delta = changed.get(nid, {}) | unseen
                 if lazy:
                     members = self._member_events(room, self._people(work, nid, visible), visible)
-                    fresh = {at for at in members if (nid, at) not in given}
-                    sent.update((nid, at) for at in fresh)
+                    fresh = {key: at for key, at in members.items() if (nid, at) not in given}
+                    sent.update((nid, at) for at in fresh.values())
                     delta = delta | fresh
-                chosen = sorted(delta)
+                chosen = sorted(delta.values())
             work.state[nid] = chosen
         await self._withhold(work)
         if lazy:
@@ -279,6 +281,13 @@ class RoomsStream:
             {room.name.nid: [item.stored.nid for item in items] for room, items in seen.items()}
         )
 
+    def _own_membership(self, work: _Work, nid: int, visible: Iterable[Visible]) -> StateNids:
+        """How the reader stands to a room they did not leave as a member, where the timeline does not show it (HV-02)."""
+        own = work.ask.memberships[nid].event_nid
+        if not own or (not work.ask.state_after and any(item.stored.nid == own for item in visible)):
+            return {}
+        return {(MEMBER, work.ask.requester.user_id): own}
+
     def _given_already(self, ask: Ask) -> Given:
         """Member events that a client which loads members lazily need not be given again."""
         if ask.filter.room.state.include_redundant_members:
@@ -296,10 +305,10 @@ class RoomsStream:
             people.add(work.ask.requester.user_id)
         return people
 
-    def _member_events(self, room: Room, people: Iterable[str], visible: Iterable[Visible]) -> set[int]:
+    def _member_events(self, room: Room, people: Iterable[str], visible: Iterable[Visible]) -> StateNids:
         shown = {v.stored.event.key for v in visible if v.stored.event.type == MEMBER}
         keys = [(MEMBER, user) for user in people if (MEMBER, user) not in shown]
-        return {room.state[key] for key in keys if key in room.state}
+        return {key: room.state[key] for key in keys if key in room.state}
 
     async def _render(self, work: _Work, part: RoomsPart) -> None:
         ask = work.ask
