@@ -28,9 +28,9 @@ from homeserver.web.metrics import HttpMetrics
 from homeserver.web.observe import Observer
 from homeserver.web.registry import Registry
 from homeserver.web.resources import Resource
+from homeserver.web.response_writer import ResponseWriter
 from homeserver.web.server import WebServer
-from homeserver.web.stream import Patience
-from homeserver.web.wire import Wire
+from homeserver.web.stream import ClientTimeouts
 from homeserver.wiring.core import Core
 from homeserver.wiring.features import Features
 
@@ -152,7 +152,7 @@ class App:
             self.core.tail.hint(int(position) if position else None)
 
     def _web_server(self, *, alone: bool) -> WebServer:
-        patience = Patience()
+        timeouts = ClientTimeouts()
         parts = Parts(
             authenticator=self.features.authenticator,
             server_authenticator=None,
@@ -162,8 +162,8 @@ class App:
                 self.features.http_metrics,
                 settings.request_line(self.config.log, self.clock),
             ),
-            wire=Wire(self.clock, patience),
-            patience=patience,
+            writer=ResponseWriter(self.clock, timeouts),
+            timeouts=timeouts,
             # A client that was answered by another process must see here what it did there.
             fresh=None if alone else self.core.tail.fresh,
         )

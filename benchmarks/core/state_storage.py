@@ -25,8 +25,8 @@ from benchmarks.servers.database import describe, own_database
 from homeserver.config import dev_config
 from homeserver.events.auth_rules import check
 from homeserver.events.auth_rules.auth_events import auth_keys_of
-from homeserver.graph.resolve import StateResolver
-from homeserver.graph.states import StateStore
+from homeserver.graph.state.resolver import StateResolver
+from homeserver.graph.state.store import StateStore
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.rooms.creation import CreateRoom
@@ -100,7 +100,7 @@ class World:
     async def settle(self) -> None:
         """What happens behind the writers has happened."""
         await self.core.compaction.drain()
-        await self.core.upkeep.once()
+        await self.core.upkeep.txn()
 
     def sizes(self) -> tuple[dict[str, int], int]:
         """Bytes of every table with its indexes and TOAST after a VACUUM, and the position of the write-ahead log."""

@@ -36,9 +36,9 @@ from homeserver.web.metrics import HttpMetrics
 from homeserver.web.observe import Line, Observer, json_line, structlog_line
 from homeserver.web.rate_limit import Rate, RateLimiter
 from homeserver.web.registry import Registry
+from homeserver.web.response_writer import ResponseWriter
 from homeserver.web.server import WebServer
-from homeserver.web.stream import Patience
-from homeserver.web.wire import Wire
+from homeserver.web.stream import ClientTimeouts
 
 HEADERS = (
     "Host: localhost\r\nAuthorization: Bearer syt_abcdefghijklmnopqrstuvwxyz\r\nAccept: */*\r\n"
@@ -105,7 +105,7 @@ READY = (
 
 
 class Direct:
-    """Connections that are answered with ready bytes. See `homeserver.web.connection.Home`."""
+    """Connections that are answered with ready bytes. See `homeserver.web.connection.ConnectionOwner`."""
 
     keepalive = 120.0
 
@@ -131,14 +131,14 @@ def line_of(name: str) -> Line | None:
 
 
 async def serve_atrium(line: str) -> tuple[WebServer, int]:
-    clock, patience, registry = SystemClock(), Patience(), Registry()
+    clock, patience, registry = SystemClock(), ClientTimeouts(), Registry()
     registry.add(Api())
     parts = Parts(
         authenticator=Tokens(),
         server_authenticator=None,
         limiter=RateLimiter(clock, {"message": Rate(1e6, 1_000_000)}),
         observer=Observer(clock, HttpMetrics(), line_of(line)),
-        wire=Wire(clock, patience),
+        wire=ResponseWriter(clock, patience),
         patience=patience,
     )
     server = WebServer(registry, parts, Entropy())

@@ -10,9 +10,9 @@ from typing import Any
 
 from homeserver.account_data import store
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
-from homeserver.graph.interning import Interning, RoomName
+from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.log.entries import Position
-from homeserver.log.turns import Turns
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
 from homeserver.matrix.errors import BadJson, InvalidParam, NotFound, ResourceLimitExceeded, TooLarge
@@ -43,7 +43,7 @@ class AccountDataService:
         self._db = db
         self._log = log
         self._interning = interning
-        self._turns = Turns()
+        self._turns = KeyedLocks()
 
     async def get(self, user_nid: int, room_id: RoomId | None, kind: str) -> bytes:
         """Content as JSON. Raises `NotFound`."""
@@ -114,7 +114,7 @@ class AccountDataService:
         if room_nid is not None:
             await self._change_tags(user_nid, room_nid, lambda tags: tags.pop(tag, None))
 
-    async def copy_room_settings(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+    async def copy_room_settings(self, requester: Requester, old: RoomIdentity, new: RoomIdentity) -> None:
         """A room replaces another one: its tags, and whom it is a direct chat with (ROOM-27)."""
         user_nid = requester.user_nid
         _, tags = await self._tags(user_nid, old.nid)
@@ -173,7 +173,7 @@ class AccountDataService:
         return room.nid if room else None
 
 
-def _with_successor(rooms: Any, old: RoomName, new: RoomName) -> Any:
+def _with_successor(rooms: Any, old: RoomIdentity, new: RoomIdentity) -> Any:
     """A list of direct chats; the new room too, if the old one is in it."""
     if not isinstance(rooms, list) or old.room_id not in rooms or new.room_id in rooms:
         return rooms

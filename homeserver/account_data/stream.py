@@ -15,7 +15,7 @@ from homeserver.log.entries import Entry
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
-from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import JoinedRooms, Part, Recipients, SyncRequest
 
 Make = Callable[[int, UserId], Awaitable[bytes]]
 """(user_nid, user_id) -> content as JSON."""
@@ -39,42 +39,42 @@ class AccountDataStream:
         make = self._always.get(kind)
         return None if make is None else await make(user_nid, user_id)
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        return {AccountDataEntry: lambda entry: Audience((entry.user_nid,))}
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
+        return {AccountDataEntry: lambda entry: Recipients((entry.user_nid,))}
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
-        rows = await self._rows(ask, rooms)
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
+        rows = await self._rows(request, rooms)
         part = Part()
         if not rows:
             return part
         top = [row for row in rows if row.room_nid == GLOBAL]
-        events = [_event(r) for r in top if ask.filter.account_data.matches_parts(r.type, None)]
+        events = [_event(r) for r in top if request.filter.account_data.matches_parts(r.type, None)]
         if events:
             part.top["account_data"] = _events(events)
         by_room: dict[int, list[bytes]] = {}
-        wanted = ask.filter.room.account_data
+        wanted = request.filter.room.account_data
         for row in rows:
             if row.room_nid in rooms.joined_nids and wanted.matches_parts(row.type, None):
                 by_room.setdefault(row.room_nid, []).append(_event(row))
         part.rooms = {room: {"account_data": _events(found)} for room, found in by_room.items()}
         return part
 
-    async def _rows(self, ask: Ask, rooms: JoinedRooms) -> list[Row]:
-        user_nid = ask.requester.user_nid
-        if ask.since is None:
+    async def _rows(self, request: SyncRequest, rooms: JoinedRooms) -> list[Row]:
+        user_nid = request.requester.user_nid
+        if request.since is None:
             async with self._db.read() as tx:
-                found = await store.find_changes(tx, user_nid, 0, ask.upto)
+                found = await store.find_changes(tx, user_nid, 0, request.upto)
             there = {row.type for row in found if row.room_nid == GLOBAL}
             for kind, make in self._always.items():
                 if kind not in there:
-                    found.append(Row(GLOBAL, kind, await make(user_nid, ask.requester.user_id)))
+                    found.append(Row(GLOBAL, kind, await make(user_nid, request.requester.user_id)))
             return found
-        if ask.recent is not None:
-            mine = (e for _, e in ask.recent.of(AccountDataEntry) if e.user_nid == user_nid)
+        if request.recent is not None:
+            mine = (e for _, e in request.recent.of(AccountDataEntry) if e.user_nid == user_nid)
             found = _last(Row(e.room_nid, e.type, e.content) for e in mine)
         else:
             async with self._db.read() as tx:
-                found = await store.find_changes(tx, user_nid, ask.since, ask.upto)
+                found = await store.find_changes(tx, user_nid, request.since, request.upto)
         if rooms.new:  # everything about a room that is new to the client
             async with self._db.read() as tx:
                 found = _last([*await store.find_of_rooms(tx, user_nid, list(rooms.new)), *found])

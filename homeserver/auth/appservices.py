@@ -25,14 +25,14 @@ class AppserviceSessions:
     def __init__(self, db: Database, registry: Appservices) -> None:
         self._db = db
         self._registry = registry
-        self._masks: dict[_Mask, Requester] = {}
+        self._masquerades: dict[_Mask, Requester] = {}
         self._version = 0
 
     def forget(self, user_nid: int | None) -> None:
         """An account changed; None: anything may have. Rare enough to forget them all."""
         del user_nid
         self._version += 1
-        self._masks.clear()
+        self._masquerades.clear()
 
     def knows(self, token: str) -> bool:
         return self._registry.by_token(token) is not None
@@ -40,15 +40,15 @@ class AppserviceSessions:
     def cached(self, token: str, info: RequestInfo) -> Requester | None:
         """From memory alone; None: ask `authenticate`."""
         appservice = self._registry.by_token(token)
-        return None if appservice is None else self._masks.get(_mask(appservice, info))
+        return None if appservice is None else self._masquerades.get(_masquerade_of(appservice, info))
 
     async def authenticate(self, token: str, info: RequestInfo) -> Requester:
         """Raises `Forbidden` for a user it may not be or who is not registered, `UnknownDevice` for a device."""
         appservice = self._registry.by_token(token)
         if appservice is None:
             raise UnknownToken("Unknown access token", soft_logout=False)
-        mask, version = _mask(appservice, info), self._version
-        _, user_id, device_id = mask
+        masquerade, version = _masquerade_of(appservice, info), self._version
+        _, user_id, device_id = masquerade
         acts_as = UserId(user_id) if user_id is not None else appservice.sender
         if not appservice.covers(acts_as):
             raise Forbidden("Application service cannot act as this user")
@@ -64,9 +64,9 @@ class AppserviceSessions:
             rate_limited=appservice.rate_limited,
         )
         if version == self._version:
-            if len(self._masks) >= MAX_REMEMBERED:
-                del self._masks[next(iter(self._masks))]
-            self._masks[mask] = requester
+            if len(self._masquerades) >= MAX_REMEMBERED:
+                del self._masquerades[next(iter(self._masquerades))]
+            self._masquerades[masquerade] = requester
         return requester
 
     async def _account(self, user_id: UserId, device_id: str | None) -> Account:
@@ -82,6 +82,6 @@ class AppserviceSessions:
         return account
 
 
-def _mask(appservice: Appservice, info: RequestInfo) -> _Mask:
+def _masquerade_of(appservice: Appservice, info: RequestInfo) -> _Mask:
     query = info.query_value
     return appservice.id, query("user_id"), query("device_id") or query("org.matrix.msc3202.device_id")

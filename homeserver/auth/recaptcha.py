@@ -17,7 +17,7 @@ from homeserver.auth.stages import BaseStage
 from homeserver.auth.uia import UiaRequest
 from homeserver.config.registration import Recaptcha
 from homeserver.matrix.errors import BadJson, CaptchaInvalid, CaptchaNeeded, Unavailable
-from homeserver.web.outbound import Ask, Outbound, OutboundError, Purpose
+from homeserver.web.outbound import HttpRequest, Outbound, OutboundError, Purpose
 
 _log = structlog.get_logger("atrium.auth")
 
@@ -58,7 +58,7 @@ class RecaptchaStage(BaseStage):
 
     async def _is_right(self, solution: str, ip: str) -> bool:
         form = {"secret": self._config.secret_key.get_secret_value(), "response": solution, "remoteip": ip}
-        ask = Ask(
+        request = HttpRequest(
             method="POST",
             url=self._config.verify_url,
             headers={"Content-Type": "application/x-www-form-urlencoded"},
@@ -67,7 +67,7 @@ class RecaptchaStage(BaseStage):
             timeout=TIMEOUT_SECONDS,
         )
         try:
-            answer = await self._outbound.ask(Purpose.IDENTITY, ask)
+            answer = await self._outbound.request(Purpose.IDENTITY, request)
             return msgspec.json.decode(answer.body, type=_Verdict).success
         except (OutboundError, msgspec.DecodeError) as error:
             # Not the person's fault, and no reason to let anybody in.

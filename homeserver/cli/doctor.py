@@ -13,7 +13,7 @@ from homeserver.cli.common import DEFAULT_CONFIG, ConfigOption
 from homeserver.config import Config, ConfigError, load
 
 if TYPE_CHECKING:
-    from homeserver.graph.drift import Examined
+    from homeserver.graph.state.drift import Examined
     from homeserver.runtime.checkup import Finding
 
 _MARKS = {"good": "\033[32m✓\033[0m", "doubtful": "\033[33m!\033[0m", "wrong": "\033[31m✗\033[0m"}
@@ -87,7 +87,7 @@ def _rooms(config: Config, dsn: str, rooms: int, seconds: float) -> Iterator[Fin
 
 
 async def _examine(config: Config, dsn: str, rooms: int, seconds: float) -> Examined:
-    from homeserver.graph.drift import DriftCheck
+    from homeserver.graph.state.drift import DriftCheck
     from homeserver.matrix.ids import ServerName
     from homeserver.runtime.clock import Entropy, SystemClock
     from homeserver.storage.database import Database

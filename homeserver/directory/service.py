@@ -14,9 +14,9 @@ from homeserver.directory.types import Page, PublishedRoom, Wanted
 from homeserver.events.auth_rules.power import can_send
 from homeserver.events.event import Event, StateKey
 from homeserver.events.visibility import WORLD_READABLE
-from homeserver.graph.events import EventCache
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
 from homeserver.matrix.ids import RoomId
 from homeserver.rooms.permissions import Permissions
@@ -119,7 +119,7 @@ class RoomDirectory:
     async def _may_manage(self, requester: Requester, room: Room) -> bool:
         keys: list[StateKey] = [CREATE, LEVELS, ("m.room.member", requester.user_id)]
         loaded = await self._events.load([room.state[key] for key in keys if key in room.state])
-        state = {stored.event.key: stored.event for stored in loaded.values() if stored.event.key}
+        state = {persisted.event.key: persisted.event for persisted in loaded.values() if persisted.event.key}
         member = state.get(keys[2])
         return (
             member is not None

@@ -10,10 +10,10 @@ from typing import Any, Final
 from homeserver.directory.service import RoomDirectory
 from homeserver.directory.types import RoomSummary
 from homeserver.events.event import StateKey
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import INVITE, JOIN, KNOCK, MEMBERSHIP_NAMES
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import RoomId, is_room_id
 from homeserver.web.auth import Requester
@@ -78,5 +78,5 @@ class RoomSummaries:
 
     async def _content(self, room: Room, key: StateKey) -> dict[str, Any]:
         nid = room.state.get(key)
-        stored = await self._events.one(nid) if nid else None
-        return dict(stored.event.content) if stored else {}
+        persisted = await self._events.one(nid) if nid else None
+        return dict(persisted.event.content) if persisted else {}

@@ -39,7 +39,7 @@ ED25519_BYTES = 32
 REPLACEABLE_MS = 10 * 60 * 1000
 
 
-class Plan(NamedTuple):
+class KeyUploadCheck(NamedTuple):
     """An upload that has passed all checks."""
 
     rows: Sequence[SigningRow]
@@ -58,7 +58,9 @@ class CrossSigningService:
         self._log = log
         self._clock = clock
 
-    async def check(self, requester: Requester, keys: Mapping[int, Mapping[str, Any] | None]) -> Plan:
+    async def check(
+        self, requester: Requester, keys: Mapping[int, Mapping[str, Any] | None]
+    ) -> KeyUploadCheck:
         """See whether these keys may be uploaded. `keys`: usage -> object.
 
         Raises `InvalidParam`, `BadJson`, `MissingParam` (no master key), `InvalidSignature`, `Forbidden` (E2E-08).
@@ -88,7 +90,7 @@ class CrossSigningService:
         until_ms = replaceable.result[0] if replaceable.result else None
         free = until_ms is not None and self._clock.now_ms() < until_ms
         before = stored[MASTER].public_key if MASTER in stored else None
-        return Plan(new, before is not None and bool(new) and not free, before)
+        return KeyUploadCheck(new, before is not None and bool(new) and not free, before)
 
     async def let_replace(self, user_nid: int) -> int:
         """Let a user replace their keys without proof, once and soon: an administrator's act. Until when, in Unix
@@ -100,7 +102,7 @@ class CrossSigningService:
                 raise NotFound("This user has no cross-signing keys")
         return until_ms
 
-    async def upload(self, requester: Requester, plan: Plan) -> None:
+    async def upload(self, requester: Requester, plan: KeyUploadCheck) -> None:
         """Store what `check` let through. Raises `Conflict`: the user has another master key by now; check again."""
         if not plan.rows:
             return

@@ -19,7 +19,7 @@ from homeserver.e2ee.query import check_users
 from homeserver.e2ee.uploads import Unchanged, Unread, Upload, by_algorithm
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Conflict, Entry, Written
-from homeserver.log.turns import Turns
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import ServerName, UserId, domain_of
@@ -40,7 +40,7 @@ class KeyService:
         self._log = log
         self._interning = interning
         self._server_name = server_name
-        self._turns = Turns()
+        self._turns = KeyedLocks()
 
     # --- upload --------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
-from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
 
 CACHED_DEVICES = 50_000
 ALWAYS_COUNTED = "signed_curve25519"
@@ -82,12 +82,12 @@ class KeyCountStream:
     def __init__(self, counts: KeyCounts) -> None:
         self._counts = counts
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
         return {}
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
         del rooms
-        requester = ask.requester
+        requester = request.requester
         if requester.device_id is None:
             return NO_NEWS
         return Part(always=await self._counts.of(requester.user_nid, requester.device_id))
@@ -102,30 +102,36 @@ class DeviceListStream:
         self._tracking = tracking
         self._memberships = memberships
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
         """A change concerns the user, and everybody in a room with them; so does who comes and goes, which the stream of
         rooms says.
         """
 
-        def of(entry: DeviceListEntry) -> Audience:
+        def of(entry: DeviceListEntry) -> Recipients:
             if entry.seen_by is not None:
-                return Audience((entry.seen_by,))
+                return Recipients((entry.seen_by,))
             user = self._memberships.cached(entry.user_nid)
             if user is None:
-                return Audience(
+                return Recipients(
                     everybody=True
                 )  # we do not know in which rooms they are; each looks for themselves
-            return Audience((entry.user_nid,), None, user.joined)
+            return Recipients((entry.user_nid,), None, user.joined)
 
-        return {DeviceListEntry: of, EventEntry: lambda _: Audience()}
+        return {DeviceListEntry: of, EventEntry: lambda _: Recipients()}
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
         del rooms
-        if ask.since is None or ask.upto == ask.since:
+        if request.since is None or request.upto == request.since:
             return NO_NEWS
-        if ask.recent is not None and not ask.recent.moving and DeviceListEntry not in ask.recent.kinds:
+        if (
+            request.recent is not None
+            and not request.recent.moving
+            and DeviceListEntry not in request.recent.kinds
+        ):
             return NO_NEWS
-        changed, left = await self._tracking.between(ask.requester, ask.since, ask.upto, ask.recent)
+        changed, left = await self._tracking.between(
+            request.requester, request.since, request.upto, request.recent
+        )
         if not changed and not left:
             return NO_NEWS
         return Part(top={"device_lists": json.dumps({"changed": sorted(changed), "left": sorted(left)})})

@@ -15,13 +15,13 @@ from homeserver.events.packing import unpack
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
-from homeserver.sync.stretch import Stretch
+from homeserver.sync.log_slice import LogSlice
 from homeserver.web.auth import Requester
 
 ENCRYPTION = ("m.room.encryption", "")
@@ -58,7 +58,7 @@ class DeviceTracking:
         self._interning = interning
 
     async def between(
-        self, requester: Requester, since: Position, upto: Position, recent: Stretch | None
+        self, requester: Requester, since: Position, upto: Position, recent: LogSlice | None
     ) -> DeviceLists:
         """Changes in (since, upto]. Without changes of memberships, keys or encryption nothing is read."""
         mine = (await self._memberships.of(requester.user_nid)).joined
@@ -78,7 +78,7 @@ class DeviceTracking:
         left = await self._out_of_sight(requester, moves, mine)
         return DeviceLists(changed - left, left)
 
-    async def _changed_in(self, requester: Requester, recent: Stretch, mine: frozenset[int]) -> set[str]:
+    async def _changed_in(self, requester: Requester, recent: LogSlice, mine: frozenset[int]) -> set[str]:
         """Users whose keys changed and whom the reader shares a room with; the reader too."""
         found: set[str] = set()
         for _, entry in recent.of(DeviceListEntry):
@@ -127,10 +127,10 @@ class DeviceTracking:
         return gone - still
 
 
-def _moves(recent: Stretch, requester: Requester, mine: frozenset[int]) -> _Moves:
+def _moves(recent: LogSlice, requester: Requester, mine: frozenset[int]) -> _Moves:
     moves = _Moves({}, {}, set(), set(), set())
     for _, entry in recent.moving:
-        room = entry.stored.room_nid
+        room = entry.persisted.room_nid
         for change in entry.changes:
             if change.key == ENCRYPTION and room in mine:
                 moves.encrypted.add(room)
@@ -141,8 +141,10 @@ def _moves(recent: Stretch, requester: Requester, mine: frozenset[int]) -> _Move
 
 def _stayed(entry: EventEntry, change: StateChange) -> bool:
     """Whether a membership event says nothing but that a member has another name or picture."""
-    before = entry.stored.replaced
-    own = before is not None and change.ref is not None and change.ref.event_id == entry.stored.ref.event_id
+    before = entry.persisted.replaced
+    own = (
+        before is not None and change.ref is not None and change.ref.event_id == entry.persisted.ref.event_id
+    )
     return bool(own and before and change.membership == JOIN and _says_join(before.content))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.events.event import StateKey
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import EventRef, StateRef
-from homeserver.graph.resolved import NewState
-from homeserver.graph.stored import Stored
+from homeserver.graph.state.resolved import NewState
 from homeserver.log.entries import Entry
 from homeserver.matrix.ids import EventId
 
@@ -29,7 +29,7 @@ class StateChange(msgspec.Struct, frozen=True):
 class EventEntry(Entry, frozen=True):
     """What the sink writes and what projections apply."""
 
-    stored: Stored
+    persisted: PersistedEvent
     base: tuple[EventRef, ...]
     """The room's extremities this was built on; compared under the lock. Empty for a new room."""
     extremities: tuple[EventRef, ...]
@@ -44,15 +44,15 @@ class EventEntry(Entry, frozen=True):
     replaces: EventRef | None = None
     new_states: tuple[NewState, ...] = ()
     """States made by resolution that it, or the room with it, stands on."""
-    redacts: Stored | None = None
+    redacts: PersistedEvent | None = None
     """The event that this redaction takes effect on, if it may and is here."""
     waits_for: EventId | None = None
     """The event that this redaction will take effect on when it comes."""
-    overruled: StateChange | None = None
+    superseded: StateChange | None = None
     """Of a state event that does not become current state, because branches met: what stands at its key."""
 
     @property
     def by_resolution(self) -> list[StateChange]:
         """Changes of the room's current state that no client reads off the event itself."""
-        own = self.stored.event.event_id
+        own = self.persisted.event.event_id
         return [change for change in self.changes if change.ref is None or change.ref.event_id != own]

@@ -32,7 +32,7 @@ class _Names(Generic[K]):
                 del self.names[self.nids.pop(name)]
 
 
-class RoomName:
+class RoomIdentity:
     """The unchanging facts of a room."""
 
     __slots__ = ("nid", "room_id", "version")
@@ -50,8 +50,8 @@ class Interning:
         self._db = db
         self._users: _Names[UserId] = _Names(CACHE_SIZE)
         self._keys: _Names[StateKey] = _Names(CACHE_SIZE)
-        self._rooms: dict[int, RoomName] = {}
-        self._rooms_by_id: dict[str, RoomName] = {}
+        self._rooms: dict[int, RoomIdentity] = {}
+        self._rooms_by_id: dict[str, RoomIdentity] = {}
 
     # --- users ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Interning:
 
     # --- rooms ---------------------------------------------------------------------------------------------------
 
-    async def room(self, room_id: RoomId) -> RoomName | None:
+    async def room(self, room_id: RoomId) -> RoomIdentity | None:
         """None for a room this server does not know."""
         known = self._rooms_by_id.get(room_id)
         if known is None:
@@ -158,7 +158,7 @@ class Interning:
             known = self._remember(row) if row else None
         return known
 
-    async def rooms(self, nids: Collection[int]) -> dict[int, RoomName]:
+    async def rooms(self, nids: Collection[int]) -> dict[int, RoomIdentity]:
         """Rooms by number; those that exist."""
         missing = [nid for nid in nids if nid not in self._rooms]
         if missing:
@@ -176,13 +176,13 @@ class Interning:
         async with self._db.transaction() as tx:
             return int(await tx.value("SELECT nextval('room_nids')"))
 
-    def add_room(self, name: RoomName) -> None:
+    def add_room(self, name: RoomIdentity) -> None:
         """A room that was just written."""
         self._rooms[name.nid] = name
         self._rooms_by_id[name.room_id] = name
 
-    def _remember(self, row: tuple[int, RoomId, str]) -> RoomName:
-        name = RoomName(row[0], row[1], ROOM_VERSIONS[row[2]])
+    def _remember(self, row: tuple[int, RoomId, str]) -> RoomIdentity:
+        name = RoomIdentity(row[0], row[1], ROOM_VERSIONS[row[2]])
         if len(self._rooms) > CACHE_SIZE:
             self._rooms.clear()
             self._rooms_by_id.clear()

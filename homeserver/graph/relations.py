@@ -47,9 +47,9 @@ def read_relation(content: Mapping[str, Any]) -> Relation | None:
 def insert_relations(batch: Pipeline, written: Sequence[Written[EventEntry]]) -> None:
     """Of those events of a batch that relate to others."""
     rows = [
-        (position, entry.stored, relation)
+        (position, entry.persisted, relation)
         for position, entry in written
-        if not entry.stored.hidden and (relation := relation_of(entry.stored.event)) is not None
+        if not entry.persisted.hidden and (relation := relation_of(entry.persisted.event)) is not None
     ]
     if not rows:
         return
@@ -62,11 +62,11 @@ def insert_relations(batch: Pipeline, written: Sequence[Written[EventEntry]]) ->
              AS row (nid, room, sender, parent, rel_type, type, key)
         """,
         nids=[position for position, _, _ in rows],
-        rooms=[stored.room_nid for _, stored, _ in rows],
-        senders=[stored.sender_nid for _, stored, _ in rows],
+        rooms=[persisted.room_nid for _, persisted, _ in rows],
+        senders=[persisted.sender_nid for _, persisted, _ in rows],
         parents=[relation.parent_id for _, _, relation in rows],
         rel_types=[relation.rel_type for _, _, relation in rows],
-        types=[stored.event.type for _, stored, _ in rows],
+        types=[persisted.event.type for _, persisted, _ in rows],
         keys=[relation.key or "" for _, _, relation in rows],
     )
 

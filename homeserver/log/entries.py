@@ -91,7 +91,7 @@ class Checked(Protocol):
         ...
 
 
-class OnceKey(NamedTuple):
+class TransactionId(NamedTuple):
     """Identity of a request that may be retried. spec: client-server-api/#transaction-identifiers"""
 
     user_nid: int
@@ -110,7 +110,7 @@ class Append:
     """What one caller wants written, all or nothing."""
 
     entries: Sequence[Entry]
-    once: OnceKey | None = None
+    txn: TransactionId | None = None
     alongside: Alongside | None = None
     build_again: Callable[[], Sequence[Entry]] | None = None
     """Builds the entries anew where they meet a conflict, on what this process has seen by then: everything, and nobody
@@ -122,7 +122,7 @@ class Conflict(Exception):
     """What the append was built on has changed; build it again."""
 
 
-class Repeated(Exception):
+class AlreadyDone(Exception):
     """The request was already carried out. `position` is that of its last entry then; 0 if it wrote none."""
 
     def __init__(self, position: Position) -> None:

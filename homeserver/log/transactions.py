@@ -9,8 +9,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from homeserver.log import once as store
-from homeserver.log.entries import OnceKey, Position, Repeated
+from homeserver.log import transaction_ids as store
+from homeserver.log.entries import AlreadyDone, Position, TransactionId
 from homeserver.matrix.errors import MatrixError
 from homeserver.storage.database import Database
 
@@ -23,10 +23,10 @@ class Transactions:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._running: dict[OnceKey, asyncio.Future[Position]] = {}
-        self._finished: OrderedDict[OnceKey, Position] = OrderedDict()
+        self._running: dict[TransactionId, asyncio.Future[Position]] = {}
+        self._finished: OrderedDict[TransactionId, Position] = OrderedDict()
 
-    async def run(self, key: OnceKey, work: Callable[[], Awaitable[Position]]) -> Position:
+    async def run(self, key: TransactionId, work: Callable[[], Awaitable[Position]]) -> Position:
         """Carry out `work`, which must append with `once=key`, or find where it was written before.
 
         Returns the position of the last entry written (0: none). Raises what `work` raises, unless the request had
@@ -51,10 +51,10 @@ class Transactions:
             self._finished.popitem(last=False)
         return position
 
-    async def _carry_out(self, key: OnceKey, work: Callable[[], Awaitable[Position]]) -> Position:
+    async def _carry_out(self, key: TransactionId, work: Callable[[], Awaitable[Position]]) -> Position:
         try:
             return await work()
-        except Repeated as repeated:
+        except AlreadyDone as repeated:
             return repeated.position
         except MatrixError:
             # What is refused now may have been allowed, and done, when it was asked first.
@@ -63,11 +63,11 @@ class Transactions:
                 raise
             return before
 
-    async def is_known(self, key: OnceKey) -> bool:
+    async def is_known(self, key: TransactionId) -> bool:
         """Whether the request is being carried out, or was."""
         return key in self._finished or key in self._running or await self._find(key) is not None
 
-    async def _find(self, key: OnceKey) -> Position | None:
+    async def _find(self, key: TransactionId) -> Position | None:
         async with self._db.read() as tx, tx.pipeline() as batch:
             used = store.find_written(batch, [store.key_of(key)])
         return used.result[0][1] if used.result else None

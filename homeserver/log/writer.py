@@ -14,17 +14,16 @@ from typing import Any
 
 import structlog
 
-from homeserver.log import once as once_keys
-from homeserver.log import store
+from homeserver.log import store, transaction_ids
 from homeserver.log.entries import (
     Alongside,
+    AlreadyDone,
     Append,
     Conflict,
     Entry,
-    OnceKey,
     Position,
     Refused,
-    Repeated,
+    TransactionId,
     Written,
 )
 from homeserver.log.tail import Tail
@@ -63,7 +62,7 @@ class LogWriter:
     def add(self, append: Append) -> asyncio.Future[range]:
         """Queue an append at once, without waiting: what is added first is written first.
 
-        The future gives the positions of its entries; raises `Repeated`, `Conflict`, or what the database said.
+        The future gives the positions of its entries; raises `AlreadyDone`, `Conflict`, or what the database said.
         """
         if self._closed or len(self._waiting) >= MAX_WAITING:
             raise Unavailable("The server is too busy to write now, try again")
@@ -73,10 +72,10 @@ class LogWriter:
         return future
 
     async def append(
-        self, *entries: Entry, once: OnceKey | None = None, alongside: Alongside | None = None
+        self, *entries: Entry, txn: TransactionId | None = None, alongside: Alongside | None = None
     ) -> range:
         """Write entries all or nothing and wait until they are committed and seen by this process's projections."""
-        return await self.add(Append(entries, once, alongside))
+        return await self.add(Append(entries, txn, alongside))
 
     async def run(self) -> None:
         """Write batches until cancelled, or until `close` and everything that waits is written."""
@@ -140,10 +139,10 @@ class LogWriter:
 
         Returns the head, and what tells all that is refused, given what cannot be written anyhow.
         """
-        keys = [once_keys.key_of(append.once) if append.once else None for append in appends]
+        keys = [transaction_ids.key_of(append.txn) if append.txn else None for append in appends]
         async with tx.pipeline() as batch:
             head = store.lock_head(batch)
-            used = once_keys.find_written(batch, [key for key in keys if key]) if any(keys) else None
+            used = transaction_ids.find_written(batch, [key for key in keys if key]) if any(keys) else None
             checks = [sink.check(batch, appends) for sink in self._tail.checked_sinks]
         assert head.result is not None
         repeated = _repeated(keys, dict(used.result) if used else {})
@@ -162,9 +161,9 @@ class LogWriter:
             by_type[type(item.entry)].append(item)
         for entry_type, items in by_type.items():
             self._tail.sink_for(entry_type).write(batch, items)
-        once = [(a.once, a.positions[-1] if a.positions else 0) for a in accepted if a.once]
-        if once:
-            once_keys.insert_keys(batch, once, self._clock.now_ms())
+        txn = [(a.txn, a.positions[-1] if a.positions else 0) for a in accepted if a.txn]
+        if txn:
+            transaction_ids.insert_keys(batch, txn, self._clock.now_ms())
         for append in accepted:
             if append.alongside:
                 append.alongside(
@@ -195,7 +194,7 @@ def _repeated(keys: list[bytes | None], used: dict[bytes, Position]) -> Refused:
         if key is None:
             continue
         if key in used or key in seen:
-            refused[index] = Repeated(used.get(key, 0))
+            refused[index] = AlreadyDone(used.get(key, 0))
         seen.add(key)
     return refused
 

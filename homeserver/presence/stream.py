@@ -20,8 +20,8 @@ from homeserver.presence.store import Row
 from homeserver.profiles.entries import ProfileChanged
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
-from homeserver.sync.stretch import Stretch
-from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
+from homeserver.sync.log_slice import LogSlice
+from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
 
 MAX_USERS = 1_000
 """Users told of in one answer."""
@@ -52,42 +52,46 @@ class PresenceStream:
     def reset(self) -> None:
         """Nothing is kept here."""
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        def of(entry: PresenceEntry | ProfileChanged) -> Audience:
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
+        def of(entry: PresenceEntry | ProfileChanged) -> Recipients:
             if isinstance(entry, PresenceEntry) and entry.beat:
-                return Audience()
+                return Recipients()
             user = self._memberships.cached(entry.user_nid)
             if user is None:  # we do not know in which rooms they are; each looks for themselves
-                return Audience(everybody=True)
-            return Audience((entry.user_nid,), None, user.joined)
+                return Recipients(everybody=True)
+            return Recipients((entry.user_nid,), None, user.joined)
 
         # Of events: who comes into a room comes into sight. The stream of rooms says whom they concern.
-        return {PresenceEntry: of, ProfileChanged: of, EventEntry: lambda _: Audience()}
+        return {PresenceEntry: of, ProfileChanged: of, EventEntry: lambda _: Recipients()}
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
-        if ask.recent is not None and not rooms.new and not self._may_have_news(ask.recent):
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
+        if request.recent is not None and not rooms.new and not self._may_have_news(request.recent):
             return NO_NEWS
-        rows = await self._rows(ask, rooms)
-        wanted = ask.filter.presence
+        rows = await self._rows(request, rooms)
+        wanted = request.filter.presence
         events = []
         for row in rows[-MAX_USERS:]:
-            if row.user_id in ask.ignored or not wanted.matches_parts("m.presence", row.user_id):
+            if row.user_id in request.ignored or not wanted.matches_parts("m.presence", row.user_id):
                 continue
             events.append(
                 json.dumps(
-                    {"type": "m.presence", "sender": row.user_id, "content": await self._content(ask, row)}
+                    {
+                        "type": "m.presence",
+                        "sender": row.user_id,
+                        "content": await self._content(request, row),
+                    }
                 )
             )
         return Part(top={"presence": b'{"events":[%b]}' % b",".join(events)} if events else {})
 
     @staticmethod
-    def _may_have_news(stretch: Stretch) -> bool:
-        return bool(stretch.moving) or not stretch.kinds.isdisjoint((PresenceEntry, ProfileChanged))
+    def _may_have_news(log_slice: LogSlice) -> bool:
+        return bool(log_slice.moving) or not log_slice.kinds.isdisjoint((PresenceEntry, ProfileChanged))
 
-    async def _content(self, ask: Ask, row: Row) -> dict[str, Any]:
+    async def _content(self, request: SyncRequest, row: Row) -> dict[str, Any]:
         content: dict[str, Any] = {"presence": row.presence}
         active = self._service.last_active_ms(row.user_nid, row.last_active_ms)
-        ago = max(0, ask.now_ms - active)
+        ago = max(0, request.now_ms - active)
         content["last_active_ago"] = ago
         if row.presence == "online":
             content["currently_active"] = ago < ACTIVE_MS
@@ -97,29 +101,29 @@ class PresenceStream:
         content.update(names)
         return content
 
-    async def _rows(self, ask: Ask, rooms: JoinedRooms) -> list[Row]:
-        user = ask.requester.user_nid
-        if ask.since is None or ask.recent is None:
+    async def _rows(self, request: SyncRequest, rooms: JoinedRooms) -> list[Row]:
+        user = request.requester.user_nid
+        if request.since is None or request.recent is None:
             async with self._db.read() as tx:
-                rows = await store.find_sharing(tx, user, ask.since or 0, ask.upto, MAX_USERS)
-                if ask.since is not None:
-                    met = await store.find_come_into_sight(tx, user, ask.since, ask.upto, MAX_USERS)
+                rows = await store.find_sharing(tx, user, request.since or 0, request.upto, MAX_USERS)
+                if request.since is not None:
+                    met = await store.find_come_into_sight(tx, user, request.since, request.upto, MAX_USERS)
                     told = {row.user_nid for row in rows}
                     rows = [row for row in met if row.user_nid not in told] + rows
             return rows
         news: dict[int, Row] = {}
-        for _, said in ask.recent.of(PresenceEntry):
+        for _, said in request.recent.of(PresenceEntry):
             if not said.beat:
                 row = Row(said.user_nid, said.user_id, said.presence, said.status_msg, said.last_active_ms)
                 news[said.user_nid] = row
-        for _, entry in ask.recent.of(ProfileChanged):
+        for _, entry in request.recent.of(ProfileChanged):
             if entry.user_nid not in news:
                 async with self._db.read() as tx:
                     known = await store.find(tx, entry.user_nid)
                 if known is not None:
                     news[entry.user_nid] = known
         found = [row for nid, row in news.items() if nid == user or await self._share(rooms, nid)]
-        nids = _come_into_sight(ask, rooms) - news.keys()
+        nids = _come_into_sight(request, rooms) - news.keys()
         if not nids:
             return found
         async with self._db.read() as tx:
@@ -130,7 +134,7 @@ class PresenceStream:
         return any(room in rooms.joined_nids for room in theirs.with_membership(JOIN))
 
 
-def _come_into_sight(ask: Ask, rooms: JoinedRooms) -> set[int]:
+def _come_into_sight(request: SyncRequest, rooms: JoinedRooms) -> set[int]:
     """Users in rooms the client does not know yet, and those who have come into rooms it knows."""
     met = {
         member.user_nid
@@ -138,11 +142,11 @@ def _come_into_sight(ask: Ask, rooms: JoinedRooms) -> set[int]:
         for member in rooms.joined[nid].members.values()
         if member.membership == JOIN
     }
-    for _, entry in ask.recent.moving if ask.recent is not None else ():
-        if entry.stored.room_nid in rooms.joined_nids:
+    for _, entry in request.recent.moving if request.recent is not None else ():
+        if entry.persisted.room_nid in rooms.joined_nids:
             met.update(
                 change.user_nid
                 for change in entry.changes
                 if change.user_nid is not None and change.membership == JOIN
             )
-    return met - {ask.requester.user_nid}
+    return met - {request.requester.user_nid}

@@ -12,7 +12,7 @@ import msgspec
 
 from homeserver.accounts.tasks import AccountTasks
 from homeserver.log.entries import Conflict, Entry, Position
-from homeserver.log.turns import Turns
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import ServerName, UserId, domain_of
@@ -80,7 +80,7 @@ class ProfileService:
         self._tasks = tasks
         self._server_name = server_name
         self._remote: RemoteProfiles | None = None
-        self._turns = Turns()
+        self._turns = KeyedLocks()
 
     def propagate_with(self, rooms: ProfilePropagation) -> None:
         """Plug in who tells the rooms."""

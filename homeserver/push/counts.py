@@ -13,21 +13,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from homeserver.graph.events import EventCache
-from homeserver.graph.interning import Interning, RoomName
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.interning import Interning, RoomIdentity
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
 from homeserver.push.around import around_of
-from homeserver.push.plan import Plan
-from homeserver.push.plans import Plans
+from homeserver.push.evaluator import Evaluator
+from homeserver.push.evaluators import Evaluators
 from homeserver.push.recent import RecentEvents
-from homeserver.push.tally import Delta, Reading, Tally, delta_of
+from homeserver.push.unread_count import Delta, Reading, UnreadCount, delta_of
 from homeserver.receipts.entries import UNTHREADED, ReceiptEntry
 from homeserver.storage.database import Database
-from homeserver.sync.types import Ask
+from homeserver.sync.types import SyncRequest
 
 MAX_TALLIES: Final = 100_000
 """Over all rooms and users; some 500 bytes each."""
@@ -48,7 +48,7 @@ class UnreadCounts:
         rooms: Rooms,
         events: EventCache,
         interning: Interning,
-        plans: Plans,
+        evaluators: Evaluators,
         recent: RecentEvents,
     ) -> None:
         self._db = db
@@ -56,65 +56,67 @@ class UnreadCounts:
         self._rooms = rooms
         self._events = events
         self._interning = interning
-        self._plans = plans
+        self._evaluators = evaluators
         self._recent = recent
-        self._tallies: OrderedDict[int, dict[int, Tally]] = OrderedDict()
+        self._unread: OrderedDict[int, dict[int, UnreadCount]] = OrderedDict()
         """room_nid -> user_nid -> tally."""
         self._size = 0
-        self._deltas: OrderedDict[tuple[int, Plan, Position, Position], Delta | None] = OrderedDict()
+        self._deltas: OrderedDict[tuple[int, Evaluator, Position, Position], Delta | None] = OrderedDict()
 
-    async def of(self, ask: Ask, rooms: Mapping[int, RoomName]) -> dict[int, Section]:
+    async def of(self, request: SyncRequest, rooms: Mapping[int, RoomIdentity]) -> dict[int, Section]:
         """room_nid -> members of its section. `rooms`: by number, those the user is joined to."""
-        user = await self._plans.of(ask.requester.user_nid, ask.requester.user_id)
-        rules = (user, ask.unwanted)
-        per_thread = ask.filter.room.timeline.unread_thread_notifications
+        user = await self._evaluators.of(request.requester.user_nid, request.requester.user_id)
+        rules = (user, request.unwanted)
+        per_thread = request.filter.room.timeline.unread_thread_notifications
         found: dict[int, Section] = {}
-        missing: dict[int, Plan] = {}
+        missing: dict[int, Evaluator] = {}
         for nid, name in rooms.items():
-            plan = user.plan.in_room(name.room_id)
-            tally = await self._moved(ask, nid, plan, rules)
-            if tally is None:
-                missing[nid] = plan
+            evaluator = user.evaluator.in_room(name.room_id)
+            unread = await self._moved(request, nid, evaluator, rules)
+            if unread is None:
+                missing[nid] = evaluator
             else:
-                found[nid] = tally.members(per_thread=per_thread)
+                found[nid] = unread.members(per_thread=per_thread)
         if missing:
-            for nid, tally in (await self._counted(ask, missing, rules)).items():
-                found[nid] = tally.members(per_thread=per_thread)
+            for nid, unread in (await self._counted(request, missing, rules)).items():
+                found[nid] = unread.members(per_thread=per_thread)
         return found
 
     # --- in memory -------------------------------------------------------------------------------------------------
 
-    async def _moved(self, ask: Ask, room_nid: int, plan: Plan, rules: tuple[object, object]) -> Tally | None:
+    async def _moved(
+        self, request: SyncRequest, room_nid: int, evaluator: Evaluator, rules: tuple[object, object]
+    ) -> UnreadCount | None:
         """The user's tally with everything that has happened since; None if there is none that holds."""
-        user_nid = ask.requester.user_nid
-        tally = self._tallies.get(room_nid, {}).get(user_nid)
-        if tally is None or tally.rules != rules:
+        user_nid = request.requester.user_nid
+        unread = self._unread.get(room_nid, {}).get(user_nid)
+        if unread is None or unread.rules != rules:
             return None
-        if self._recent.newest(room_nid) <= tally.position:
-            return tally
+        if self._recent.newest(room_nid) <= unread.position:
+            return unread
         around = None
-        if not plan.by_facts:
-            around = await around_of(await self._rooms.get(room_nid), self._events, ask.requester.user_id)
-            if self._tallies.get(room_nid, {}).get(user_nid) is not tally:
+        if not evaluator.by_facts:
+            around = await around_of(await self._rooms.get(room_nid), self._events, request.requester.user_id)
+            if self._unread.get(room_nid, {}).get(user_nid) is not unread:
                 return None
         # From here on nothing is awaited: two answers may move the same tally.
-        self._tallies.move_to_end(room_nid)
-        reading = Reading(user_nid, ask.ignored, plan, around)
-        delta = self._delta(room_nid, tally.position, plan)
-        if delta is not None and tally.apply(delta, reading):
-            return tally
-        events = self._recent.after(room_nid, tally.position)
-        if events is None or (events and not tally.move(events, reading)):
+        self._unread.move_to_end(room_nid)
+        reading = Reading(user_nid, request.ignored, evaluator, around)
+        delta = self._delta(room_nid, unread.position, evaluator)
+        if delta is not None and unread.apply(delta, reading):
+            return unread
+        events = self._recent.after(room_nid, unread.position)
+        if events is None or (events and not unread.move(events, reading)):
             self._drop(room_nid, user_nid)
             return None
-        return tally
+        return unread
 
-    def _delta(self, room_nid: int, since: Position, plan: Plan) -> Delta | None:
+    def _delta(self, room_nid: int, since: Position, evaluator: Evaluator) -> Delta | None:
         """What is new in a room: the same for most of those who ask together. None if it must be told one by one."""
-        key = (room_nid, plan, since, self._recent.newest(room_nid))
+        key = (room_nid, evaluator, since, self._recent.newest(room_nid))
         if key not in self._deltas:
             events = self._recent.after(room_nid, since)
-            self._deltas[key] = delta_of(events, plan) if events else None
+            self._deltas[key] = delta_of(events, evaluator) if events else None
             if len(self._deltas) > MAX_DELTAS:
                 self._deltas.popitem(last=False)
         return self._deltas[key]
@@ -124,36 +126,36 @@ class UnreadCounts:
 
     def reset(self) -> None:
         self._deltas.clear()
-        self._tallies.clear()
+        self._unread.clear()
         self._size = 0
 
     def _read(self, _: Position, entry: ReceiptEntry) -> None:
-        tally = self._tallies.get(entry.room_nid, {}).get(entry.user_nid)
-        if tally is not None and not tally.read(entry.thread, entry.event_nid):
+        unread = self._unread.get(entry.room_nid, {}).get(entry.user_nid)
+        if unread is not None and not unread.read(entry.thread, entry.event_nid):
             self._drop(entry.room_nid, entry.user_nid)
 
     def _drop(self, room_nid: int, user_nid: int) -> None:
-        del self._tallies[room_nid][user_nid]
+        del self._unread[room_nid][user_nid]
         self._size -= 1
 
-    def _keep(self, room_nid: int, user_nid: int, tally: Tally) -> None:
-        tallies = self._tallies.setdefault(room_nid, {})
-        self._size += user_nid not in tallies
-        tallies[user_nid] = tally
-        while self._size > MAX_TALLIES and len(self._tallies) > 1:
-            _, dropped = self._tallies.popitem(last=False)
+    def _keep(self, room_nid: int, user_nid: int, unread: UnreadCount) -> None:
+        unread_by_room = self._unread.setdefault(room_nid, {})
+        self._size += user_nid not in unread_by_room
+        unread_by_room[user_nid] = unread
+        while self._size > MAX_TALLIES and len(self._unread) > 1:
+            _, dropped = self._unread.popitem(last=False)
             self._size -= len(dropped)
 
     # --- in the database -------------------------------------------------------------------------------------------
 
     async def _counted(
-        self, ask: Ask, plans: Mapping[int, Plan], rules: tuple[object, object]
-    ) -> dict[int, Tally]:
+        self, request: SyncRequest, evaluators: Mapping[int, Evaluator], rules: tuple[object, object]
+    ) -> dict[int, UnreadCount]:
         """Tallies from what is stored: at most four flights, one more for rules that look into events."""
-        user_nid, position, resets = ask.requester.user_nid, self._tail.position, self._recent.resets
-        tallies = {nid: Tally(position, rules) for nid in plans}
-        loud = [nid for nid, plan in plans.items() if not plan.silent]
-        ignored = await self._interning.find_user_nids([UserId(user) for user in ask.ignored])
+        user_nid, position, resets = request.requester.user_nid, self._tail.position, self._recent.resets
+        unread_by_room = {nid: UnreadCount(position, rules) for nid in evaluators}
+        loud = [nid for nid, evaluator in evaluators.items() if not evaluator.silent]
+        ignored = await self._interning.find_user_nids([UserId(user) for user in request.ignored])
         if loud:
             async with self._db.read() as tx:
                 async with tx.pipeline() as batch:
@@ -161,54 +163,64 @@ class UnreadCounts:
                     read = store.find_read(batch, user_nid, loud)
                 receipts = read.result
                 wish = _stretches(user_nid, list(ignored.values()), position, dict(joins.result), receipts)
-                by_facts = _only(wish, {nid for nid in loud if plans[nid].by_facts})
+                by_facts = _only(wish, {nid for nid in loud if evaluators[nid].by_facts})
                 if by_facts.rooms:
                     for each in await store.count_unread(tx, by_facts):
-                        outcome = plans[each.room_nid].by_fact(each.bits, each.mentioned)
+                        outcome = evaluators[each.room_nid].by_fact(each.bits, each.mentioned)
                         if outcome is not None and outcome.notify:
-                            tallies[each.room_nid].add(
+                            unread_by_room[each.room_nid].add(
                                 each.thread, each.events, each.newest, highlight=outcome.highlight
                             )
-                looking = _only(wish, {nid for nid in loud if not plans[nid].by_facts})
+                looking = _only(wish, {nid for nid in loud if not evaluators[nid].by_facts})
                 found = await store.find_unread(tx, looking) if looking.rooms else []
-            await self._look_into(ask, found, plans, tallies)
+            await self._look_into(request, found, evaluators, unread_by_room)
             for nid, thread, upto in receipts:
-                tallies[nid].read(thread, upto)
+                unread_by_room[nid].read(thread, upto)
         if resets == self._recent.resets and position >= self._tail.floor:
-            stale = self._catch_up(user_nid, position, tallies)
-            for nid in tallies.keys() - stale:
-                self._keep(nid, user_nid, tallies[nid])
-        return tallies
+            stale = self._catch_up(user_nid, position, unread_by_room)
+            for nid in unread_by_room.keys() - stale:
+                self._keep(nid, user_nid, unread_by_room[nid])
+        return unread_by_room
 
-    def _catch_up(self, user_nid: int, position: Position, tallies: Mapping[int, Tally]) -> set[int]:
+    def _catch_up(
+        self, user_nid: int, position: Position, unread_by_room: Mapping[int, UnreadCount]
+    ) -> set[int]:
         """Receipts that came while we counted. Returns rooms of which we cannot tell what they leave."""
         since = self._tail.since(position) if position < self._tail.position else ()
         receipts = [entry for _, entry in since if isinstance(entry, ReceiptEntry)]
-        own = [entry for entry in receipts if entry.user_nid == user_nid and entry.room_nid in tallies]
-        return {each.room_nid for each in own if not tallies[each.room_nid].read(each.thread, each.event_nid)}
+        own = [entry for entry in receipts if entry.user_nid == user_nid and entry.room_nid in unread_by_room]
+        return {
+            each.room_nid
+            for each in own
+            if not unread_by_room[each.room_nid].read(each.thread, each.event_nid)
+        }
 
     async def _look_into(
         self,
-        ask: Ask,
+        request: SyncRequest,
         found: Sequence[store.UnreadEvent],
-        plans: Mapping[int, Plan],
-        tallies: Mapping[int, Tally],
+        evaluators: Mapping[int, Evaluator],
+        unread_by_room: Mapping[int, UnreadCount],
     ) -> None:
         """Count events that rules may have to look into."""
-        unsure = [each for each in found if plans[each.room_nid].by_fact(each.bits, each.mentioned) is None]
+        unsure = [
+            each for each in found if evaluators[each.room_nid].by_fact(each.bits, each.mentioned) is None
+        ]
         loaded = await self._events.load([each.event_nid for each in unsure[:MAX_LOOKED_INTO]])
         rooms = await self._rooms.get_many({each.room_nid for each in unsure[:MAX_LOOKED_INTO]})
         arounds = {
-            nid: await around_of(room, self._events, ask.requester.user_id) for nid, room in rooms.items()
+            nid: await around_of(room, self._events, request.requester.user_id) for nid, room in rooms.items()
         }
         for each in found:
-            plan = plans[each.room_nid]
-            outcome = plan.by_fact(each.bits, each.mentioned)
+            evaluator = evaluators[each.room_nid]
+            outcome = evaluator.by_fact(each.bits, each.mentioned)
             if outcome is None and each.event_nid in loaded:
-                stored = loaded[each.event_nid]
-                outcome = plan.decide(stored.event, stored.facts, each.mentioned, arounds[each.room_nid])
+                persisted = loaded[each.event_nid]
+                outcome = evaluator.decide(
+                    persisted.event, persisted.facts, each.mentioned, arounds[each.room_nid]
+                )
             if outcome is not None and outcome.notify:
-                tallies[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
+                unread_by_room[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
 
 
 def _stretches(

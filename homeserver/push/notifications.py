@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.persisted_event import PersistedEvent, Reader
 from homeserver.graph.refs import JOIN
-from homeserver.graph.rooms import Rooms
-from homeserver.graph.stored import Reader, Stored
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.push import store
 from homeserver.push.around import around_of
-from homeserver.push.plan import Plan
-from homeserver.push.plans import Plans
+from homeserver.push.evaluator import Evaluator
+from homeserver.push.evaluators import Evaluators
 from homeserver.receipts.entries import UNTHREADED
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
@@ -45,7 +45,7 @@ class _Where(NamedTuple):
     """What is asked in one answer."""
 
     requester: Requester
-    plans: Mapping[int, Plan]
+    evaluators: Mapping[int, Evaluator]
     names: Mapping[int, RoomId]
     read: Mapping[tuple[int, str], Position]
     only_highlights: bool
@@ -62,7 +62,7 @@ class Notifications:
         interning: Interning,
         memberships: Memberships,
         ignores: Ignores,
-        plans: Plans,
+        evaluators: Evaluators,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -71,7 +71,7 @@ class Notifications:
         self._interning = interning
         self._memberships = memberships
         self._ignores = ignores
-        self._plans = plans
+        self._evaluators = evaluators
         self._clock = clock
 
     async def page(
@@ -80,9 +80,9 @@ class Notifications:
         """Events before a position, or the newest; of the rooms the user is in, since they came."""
         joined = (await self._memberships.of(requester.user_nid)).joined
         names = {nid: name.room_id for nid, name in (await self._interning.rooms(joined)).items()}
-        user = await self._plans.of(requester.user_nid, requester.user_id)
-        plans = {nid: user.plan.in_room(room_id) for nid, room_id in names.items()}
-        loud = [nid for nid, plan in plans.items() if not plan.silent]
+        user = await self._evaluators.of(requester.user_nid, requester.user_id)
+        evaluators = {nid: user.evaluator.in_room(room_id) for nid, room_id in names.items()}
+        loud = [nid for nid, evaluator in evaluators.items() if not evaluator.silent]
         ignored = (await self._ignores.of(requester.user_nid)).ignored
         nids = await self._interning.find_user_nids([UserId(each) for each in ignored])
         async with self._db.read() as tx, tx.pipeline() as batch:
@@ -90,7 +90,7 @@ class Notifications:
             receipts = store.find_read(batch, requester.user_nid, loud)
         read = {(room, thread): at for room, thread, at in receipts.result}
         wish = store.Stretches(requester.user_nid, list(nids.values()), NEWEST, dict(joins.result), {})
-        where = _Where(requester, plans, names, read, only_highlights)
+        where = _Where(requester, evaluators, names, read, only_highlights)
         return await self._collect(wish, where, NEWEST if before is None else before, min(limit, MAX_LIMIT))
 
     async def _collect(self, wish: store.Stretches, where: _Where, before: Position, limit: int) -> Page:
@@ -118,29 +118,31 @@ class Notifications:
         }
         found: list[tuple[Position, bytes]] = []
         for each in likely:
-            stored = loaded.get(each.event_nid)
-            if stored is None:
+            persisted = loaded.get(each.event_nid)
+            if persisted is None:
                 continue
-            step = where.plans[each.room_nid].step(
-                stored.event, stored.facts, each.mentioned, arounds[each.room_nid]
+            step = where.evaluators[each.room_nid].step(
+                persisted.event, persisted.facts, each.mentioned, arounds[each.room_nid]
             )
             if step is None or not step.outcome.notify:
                 continue
             if step.outcome.highlight or not where.only_highlights:
-                found.append((each.event_nid, self._json(stored, each, step.actions, where)))
+                found.append((each.event_nid, self._json(persisted, each, step.actions, where)))
         return found
 
     def _may_notify(self, event: store.UnreadEvent, where: _Where) -> bool:
-        outcome = where.plans[event.room_nid].by_fact(event.bits, event.mentioned)
+        outcome = where.evaluators[event.room_nid].by_fact(event.bits, event.mentioned)
         return outcome is None or outcome.notify
 
-    def _json(self, stored: Stored, event: store.UnreadEvent, actions: Sequence[Any], where: _Where) -> bytes:
+    def _json(
+        self, persisted: PersistedEvent, event: store.UnreadEvent, actions: Sequence[Any], where: _Where
+    ) -> bytes:
         reader = Reader(where.requester.user_nid, where.requester.device_id)
         read = max(where.read.get((event.room_nid, thread), 0) for thread in (UNTHREADED, event.thread))
         return b'{"actions":%b,"event":%b,"read":%b,"room_id":%b,"ts":%d}' % (
             json.dumps(actions),
-            stored.render(reader, JOIN, self._clock.now_ms()),
+            persisted.render(reader, JOIN, self._clock.now_ms()),
             b"true" if event.event_nid <= read else b"false",
             json.dumps(where.names[event.room_nid]),
-            stored.event.origin_server_ts,
+            persisted.event.origin_server_ts,
         )

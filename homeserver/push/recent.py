@@ -55,7 +55,7 @@ class RecentEvents:
         self._order.clear()
 
     def _add(self, position: Position, entry: EventEntry) -> None:
-        room_nid = entry.stored.room_nid
+        room_nid = entry.persisted.room_nid
         self._rooms.setdefault(room_nid, deque()).append(Written(position, entry))
         self._order.append((position, room_nid))
         while len(self._order) > MAX_EVENTS or self._order[0][0] <= self._tail.floor < position:

@@ -12,9 +12,9 @@ import msgspec
 
 from homeserver.account_data.entries import GLOBAL, AccountDataEntry
 from homeserver.account_data.service import AccountDataService
-from homeserver.graph.interning import RoomName
+from homeserver.graph.interning import RoomIdentity
 from homeserver.log.entries import Written
-from homeserver.log.turns import Turns
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
@@ -34,7 +34,7 @@ class PushRuleService:
         self._db = db
         self._log = log
         self._account_data = account_data
-        self._turns = Turns()
+        self._turns = KeyedLocks()
 
     async def whole(self, user_nid: int, user_id: UserId) -> dict[Kind, list[Rule]]:
         """All rules by kind, in the order they apply."""
@@ -50,7 +50,7 @@ class PushRuleService:
         """Content of `m.push_rules`."""
         return json.dumps({"global": await self.whole(user_nid, user_id)})
 
-    async def copy_room_settings(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+    async def copy_room_settings(self, requester: Requester, old: RoomIdentity, new: RoomIdentity) -> None:
         """A room replaces another one: the rules that are named after it (ROOM-27)."""
         if (await self.ruleset(requester.user_nid)).of_room(old.room_id):
             await self.change(requester, lambda rules: rules.copy_room(old.room_id, new.room_id))

@@ -13,10 +13,10 @@ from typing import Any
 from homeserver.account_data.entries import AccountDataEntry
 from homeserver.log.entries import Entry
 from homeserver.push import store
-from homeserver.push.plans import Plans
+from homeserver.push.evaluators import Evaluators
 from homeserver.receipts.entries import ReceiptEntry
 from homeserver.storage.database import Database
-from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
 
 
 class UnreadStream:
@@ -24,32 +24,34 @@ class UnreadStream:
 
     always_asked = False
 
-    def __init__(self, db: Database, plans: Plans) -> None:
+    def __init__(self, db: Database, evaluators: Evaluators) -> None:
         self._db = db
-        self._plans = plans
+        self._evaluators = evaluators
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
         """Who reads, and who changes rules, or whom they ignore."""
         return {
-            ReceiptEntry: lambda entry: Audience((entry.user_nid,)),
-            AccountDataEntry: lambda entry: Audience((entry.user_nid,)),
+            ReceiptEntry: lambda entry: Recipients((entry.user_nid,)),
+            AccountDataEntry: lambda entry: Recipients((entry.user_nid,)),
         }
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
-        if ask.since is None:
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
+        if request.since is None:
             return NO_NEWS
-        user_nid = ask.requester.user_nid
-        user = await self._plans.of(user_nid, ask.requester.user_id)
-        if max(user.since, ask.unwanted.since) > ask.since:
+        user_nid = request.requester.user_nid
+        user = await self._evaluators.of(user_nid, request.requester.user_id)
+        if max(user.since, request.unwanted.since) > request.since:
             return Part(rooms={nid: {} for nid in rooms.joined_nids})
-        if ask.recent is not None:
-            receipts = ask.recent.of(ReceiptEntry)
+        if request.recent is not None:
+            receipts = request.recent.of(ReceiptEntry)
             if not receipts:
                 return NO_NEWS
             read = {entry.room_nid for _, entry in receipts if entry.user_nid == user_nid}
         else:
             async with self._db.read() as tx:
                 read = set(
-                    await store.find_read_since(tx, user_nid, list(rooms.joined_nids), ask.since, ask.upto)
+                    await store.find_read_since(
+                        tx, user_nid, list(rooms.joined_nids), request.since, request.upto
+                    )
                 )
         return Part(rooms={nid: {} for nid in read if nid in rooms.joined_nids})

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import JOIN
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
-from homeserver.graph.stored import Stored
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Entry
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
@@ -99,21 +99,21 @@ class ReceiptService:
         await self._in_room(room, event_id)
         await self._markers.set_managed(requester.user_nid, room.name.nid, FULLY_READ, {"event_id": event_id})
 
-    async def _in_room(self, room: Room, event_id: EventId) -> Stored:
-        stored = await self._events.by_id(event_id)
-        if stored is None or stored.room_nid != room.name.nid:
+    async def _in_room(self, room: Room, event_id: EventId) -> PersistedEvent:
+        persisted = await self._events.by_id(event_id)
+        if persisted is None or persisted.room_nid != room.name.nid:
             raise NotFound("There is no such event in this room")
-        return stored
+        return persisted
 
     async def _entry(
         self, requester: Requester, room: Room, kind: int, event_id: EventId, thread_id: object
     ) -> ReceiptEntry | None:
         """None for a receipt that goes back behind one already there."""
-        stored = await self._in_room(room, event_id)
-        thread = await self._thread(thread_id, event_id, stored.event)
+        persisted = await self._in_room(room, event_id)
+        thread = await self._thread(thread_id, event_id, persisted.event)
         async with self._db.read() as tx:
             own = await store.find_own(tx, room.name.nid, requester.user_nid)
-        if any(t == kind and th == thread and nid >= stored.nid for t, th, nid in own):
+        if any(t == kind and th == thread and nid >= persisted.nid for t, th, nid in own):
             return None
         return ReceiptEntry(
             room.name.nid,
@@ -121,7 +121,7 @@ class ReceiptService:
             requester.user_id,
             kind,
             thread,
-            stored.nid,
+            persisted.nid,
             event_id,
             self._clock.now_ms(),
         )

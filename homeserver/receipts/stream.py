@@ -17,7 +17,7 @@ from homeserver.receipts.store import Row
 from homeserver.receipts.threads import MAIN
 from homeserver.storage.database import Database
 from homeserver.sync.ephemeral import EphemeralSource
-from homeserver.sync.types import Ask, Audience, JoinedRooms
+from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
 
 RECEIPT = "m.receipt"
 
@@ -29,22 +29,22 @@ class ReceiptSource(EphemeralSource):
         self._db = db
 
     @override
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        def of(entry: ReceiptEntry) -> Audience:
-            return Audience((entry.user_nid,)) if entry.type == PRIVATE else Audience((), entry.room_nid)
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
+        def of(entry: ReceiptEntry) -> Recipients:
+            return Recipients((entry.user_nid,)) if entry.type == PRIVATE else Recipients((), entry.room_nid)
 
         return {ReceiptEntry: of}
 
     @override
-    async def events(self, ask: Ask, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
+    async def events(self, request: SyncRequest, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
         """room_nid -> m.receipt event."""
-        if not ask.filter.room.ephemeral.matches_parts(RECEIPT, None):
+        if not request.filter.room.ephemeral.matches_parts(RECEIPT, None):
             return {}
         by_room: dict[int, dict[str, Any]] = {}
         # At one event m.receipt tells one receipt of each user: the one for all threads rather than one for the main
         # timeline, which it includes, and that rather than one for a thread.
-        for row in sorted(await self._rows(ask, rooms), key=_reach):
-            if row.user_id in ask.ignored:
+        for row in sorted(await self._rows(request, rooms), key=_reach):
+            if row.user_id in request.ignored:
                 continue
             seen: dict[str, Any] = {"ts": row.ts_ms}
             if row.thread != UNTHREADED:
@@ -53,23 +53,25 @@ class ReceiptSource(EphemeralSource):
             content.setdefault(row.event_id, {}).setdefault(NAMES[row.type], {})[row.user_id] = seen
         return {room: {"type": RECEIPT, "content": content} for room, content in by_room.items()}
 
-    async def _rows(self, ask: Ask, rooms: JoinedRooms) -> list[Row]:
-        reader = ask.requester.user_nid
-        if ask.since is None:
+    async def _rows(self, request: SyncRequest, rooms: JoinedRooms) -> list[Row]:
+        reader = request.requester.user_nid
+        if request.since is None:
             async with self._db.read() as tx:
-                return await store.find_changes(tx, list(rooms.joined_nids), reader, 0, ask.upto)
-        if ask.recent is None:
+                return await store.find_changes(tx, list(rooms.joined_nids), reader, 0, request.upto)
+        if request.recent is None:
             async with self._db.read() as tx:
-                found = await store.find_changes(tx, list(rooms.joined_nids), reader, ask.since, ask.upto)
+                found = await store.find_changes(
+                    tx, list(rooms.joined_nids), reader, request.since, request.upto
+                )
         else:
             found = [
                 Row(e.room_nid, e.user_nid, e.user_id, e.type, e.thread, e.event_id, e.ts_ms)
-                for _, e in ask.recent.of(ReceiptEntry)
+                for _, e in request.recent.of(ReceiptEntry)
                 if e.room_nid in rooms.joined_nids and (e.type != PRIVATE or e.user_nid == reader)
             ]
         if rooms.new:
             async with self._db.read() as tx:
-                found = [*await store.find_changes(tx, list(rooms.new), reader, 0, ask.since), *found]
+                found = [*await store.find_changes(tx, list(rooms.new), reader, 0, request.since), *found]
         # Of each (room, user, type, thread) only the last counts.
         return list({(r.room_nid, r.user_nid, r.type, r.thread): r for r in found}.values())
 

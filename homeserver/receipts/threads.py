@@ -6,7 +6,7 @@ spec: client-server-api/#threaded-read-receipts (EPH-05)
 from __future__ import annotations
 
 from homeserver.events.event import Event
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
 from homeserver.matrix.ids import EventId
 
 MAIN = "main"

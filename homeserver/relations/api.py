@@ -11,7 +11,7 @@ from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import EventId, RoomId
 from homeserver.matrix.tokens import parse_token
-from homeserver.relations.service import Ask, Page, RelationsService
+from homeserver.relations.service import Page, RelationsRequest, RelationsService
 from homeserver.relations.store import MAX_DEPTH
 from homeserver.relations.threads import ThreadsService
 from homeserver.web.auth import Auth, Requester
@@ -43,8 +43,8 @@ class RelationsApi:
         dir: Query[Literal["b", "f"]] = "b",  # noqa: A002  # the specification's name
         recurse: Query[bool] = False,
     ) -> RawJson:
-        ask = _ask(event_id, from_, to, limit, dir, recurse=recurse)
-        return await self._page(requester, room_id, ask)
+        request = _ask(event_id, from_, to, limit, dir, recurse=recurse)
+        return await self._page(requester, room_id, request)
 
     @endpoint("getRelatingEventsWithRelType", "GET", RELATIONS + "/{relType}", auth=Auth.USER)
     async def of_kind(  # noqa: PLR0917, PLR0913  # a handler's signature is its request
@@ -59,8 +59,8 @@ class RelationsApi:
         dir: Query[Literal["b", "f"]] = "b",  # noqa: A002  # the specification's name
         recurse: Query[bool] = False,
     ) -> RawJson:
-        ask = _ask(event_id, from_, to, limit, dir, recurse=recurse)
-        return await self._page(requester, room_id, ask._replace(rel_type=rel_type))
+        request = _ask(event_id, from_, to, limit, dir, recurse=recurse)
+        return await self._page(requester, room_id, request._replace(rel_type=rel_type))
 
     @endpoint(
         "getRelatingEventsWithRelTypeAndEventType",
@@ -81,8 +81,10 @@ class RelationsApi:
         dir: Query[Literal["b", "f"]] = "b",  # noqa: A002  # the specification's name
         recurse: Query[bool] = False,
     ) -> RawJson:
-        ask = _ask(event_id, from_, to, limit, dir, recurse=recurse)
-        return await self._page(requester, room_id, ask._replace(rel_type=rel_type, event_type=event_type))
+        request = _ask(event_id, from_, to, limit, dir, recurse=recurse)
+        return await self._page(
+            requester, room_id, request._replace(rel_type=rel_type, event_type=event_type)
+        )
 
     @endpoint("getThreadRoots", "GET", THREADS, auth=Auth.USER)
     async def threads(  # a handler's signature is its request
@@ -102,9 +104,9 @@ class RelationsApi:
         )
         return _answer(page)
 
-    async def _page(self, requester: Requester, room_id: RoomId, ask: Ask) -> RawJson:
-        page = await self._relations.page(requester, room_id, ask)
-        return _answer(page, b',"recursion_depth":%d' % MAX_DEPTH if ask.recurse else b"")
+    async def _page(self, requester: Requester, room_id: RoomId, request: RelationsRequest) -> RawJson:
+        page = await self._relations.page(requester, room_id, request)
+        return _answer(page, b',"recursion_depth":%d' % MAX_DEPTH if request.recurse else b"")
 
 
 def _answer(page: Page, more: bytes = b"") -> RawJson:
@@ -121,8 +123,8 @@ def _positive(limit: int) -> int:
 
 def _ask(  # one value each, as they come
     event_id: EventId, start: str | None, stop: str | None, limit: int, direction: str, *, recurse: bool
-) -> Ask:
-    return Ask(
+) -> RelationsRequest:
+    return RelationsRequest(
         event_id,
         None,
         None,

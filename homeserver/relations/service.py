@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from homeserver.graph.bundles import Bundles
-from homeserver.graph.events import EventCache
-from homeserver.graph.visibility import Viewer, VisibilityFilter
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.visibility import Viewer, VisibilityFilter
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId
@@ -23,7 +23,7 @@ MAX_LIMIT = 100
 NEWEST, OLDEST = 2**62, -(2**62)
 
 
-class Ask(NamedTuple):
+class RelationsRequest(NamedTuple):
     """Which relations, from where."""
 
     event_id: EventId
@@ -60,26 +60,26 @@ class RelationsService:
         self._visibility = visibility
         self._bundles = bundles
 
-    async def page(self, requester: Requester, room_id: RoomId, ask: Ask) -> Page:
+    async def page(self, requester: Requester, room_id: RoomId, request: RelationsRequest) -> Page:
         """Raises `Forbidden`, `NotFound` for an event the user may not see."""
         room = (await self._access.of(requester, room_id)).room
         viewer = Viewer(requester.user_id, requester.user_nid)
-        parent = await self._events.by_id(ask.event_id)
+        parent = await self._events.by_id(request.event_id)
         if parent is None or parent.room_nid != room.name.nid:
             raise NotFound("There is no such event")
         if await self._visibility.one(viewer, room, parent) is None:
             raise NotFound("There is no such event")
-        limit = max(1, min(ask.limit, MAX_LIMIT))
-        low, high = (ask.stop, ask.start) if ask.backwards else (ask.start, ask.stop)
+        limit = max(1, min(request.limit, MAX_LIMIT))
+        low, high = (request.stop, request.start) if request.backwards else (request.start, request.stop)
         wanted = store.Wanted(
-            ask.event_id,
+            request.event_id,
             room.name.nid,
-            ask.rel_type,
-            ask.event_type,
-            store.MAX_DEPTH if ask.recurse else 1,
+            request.rel_type,
+            request.event_type,
+            store.MAX_DEPTH if request.recurse else 1,
             OLDEST if low is None else low,
             NEWEST if high is None else high,
-            ask.backwards,
+            request.backwards,
             limit + 1,
         )
         async with self._db.read() as tx:
@@ -91,4 +91,4 @@ class RelationsService:
         chunk = await self._bundles.shown(viewer, requester.device_id, room, seen)
         if len(nids) <= limit:
             return Page(chunk, None)
-        return Page(chunk, format_token(shown[-1] - 1 if ask.backwards else shown[-1]))
+        return Page(chunk, format_token(shown[-1] - 1 if request.backwards else shown[-1]))

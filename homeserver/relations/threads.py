@@ -5,10 +5,10 @@ spec: client-server-api/#querying-threads-in-a-room (REL-11)
 
 from __future__ import annotations
 
-from homeserver.graph.bundles import Bundles
-from homeserver.graph.events import EventCache
-from homeserver.graph.room import Room
-from homeserver.graph.visibility import Viewer, VisibilityFilter, Visible, stripped
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, stripped
+from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import RoomId
 from homeserver.matrix.tokens import format_token
@@ -74,7 +74,9 @@ class ThreadsService:
             upto = rows[-1][1] - 1 if len(rows) == wanted.limit else None
         # spec: op:getThreadRoots: roots of ignored users come redacted
         shown = [
-            item._replace(stored=stripped(item.stored)) if item.stored.sender_nid in ignored else item
+            item._replace(persisted=stripped(item.persisted))
+            if item.persisted.sender_nid in ignored
+            else item
             for item in found
         ]
         chunk = await self._bundles.shown(viewer, requester.device_id, room, shown)

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from homeserver.events.visibility import WORLD_READABLE, history_visibility_of
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.read.visibility import HISTORY_VISIBILITY
 from homeserver.graph.refs import BAN, JOIN, LEAVE
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
-from homeserver.graph.states import StateStore
-from homeserver.graph.visibility import HISTORY_VISIBILITY
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.state.store import StateStore
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId
@@ -78,8 +78,8 @@ class RoomAccess:
     async def world_readable(self, room: Room) -> bool:
         """Whether anybody may read the room as it is."""
         nid = room.state.get(HISTORY_VISIBILITY)
-        stored = await self._events.one(nid) if nid else None
-        return history_visibility_of(stored.event if stored else None) == WORLD_READABLE
+        persisted = await self._events.one(nid) if nid else None
+        return history_visibility_of(persisted.event if persisted else None) == WORLD_READABLE
 
     async def _left_at(self, requester: Requester, room: Room) -> Position | None:
         """Where they went after they were last joined, whatever has become of their membership since: a ban, an invite

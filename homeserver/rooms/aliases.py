@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from homeserver.events.auth_rules.power import can_send
 from homeserver.events.builder import EventDraft
-from homeserver.graph.append import GraphWriter, Send
-from homeserver.graph.events import EventCache
-from homeserver.graph.head import Head
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import JOIN
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.head import Head
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.append import GraphWriter, Send
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unknown
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, domain_of, is_room_alias, is_room_id
 from homeserver.rooms import store
@@ -111,8 +111,8 @@ class AliasService:
                 raise NotFound("There is no such alias")
 
         def plan(head: Head) -> Sequence[Send]:
-            stored = head.stored(CANONICAL_ALIAS)
-            content = without(stored.event.content, alias) if stored else None
+            persisted = head.persisted(CANONICAL_ALIAS)
+            content = without(persisted.event.content, alias) if persisted else None
             return [] if content is None else [Send(EventDraft(*CANONICAL_ALIAS, requester.user_id, content))]
 
         # spec: op:deleteRoomAlias: the alias goes even if its user may not change the event
@@ -133,7 +133,7 @@ class AliasService:
     async def _may_manage(self, requester: Requester, room: Room) -> bool:
         keys = [("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.member", requester.user_id)]
         loaded = await self._events.load([room.state[key] for key in keys if key in room.state])
-        state = {stored.event.key: stored.event for stored in loaded.values() if stored.event.key}
+        state = {persisted.event.key: persisted.event for persisted in loaded.values() if persisted.event.key}
         member = state.get(keys[2])
         return (
             member is not None

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from homeserver.graph.events import EventCache
-from homeserver.graph.room import Room
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import BadAlias, BadJson, InvalidParam
 from homeserver.matrix.ids import RoomAlias, is_room_alias
 from homeserver.rooms import store

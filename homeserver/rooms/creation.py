@@ -14,9 +14,9 @@ from psycopg.errors import UniqueViolation
 from homeserver.events.builder import EventDraft
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
 from homeserver.events.validation import check_client_event
-from homeserver.graph.append import GraphWriter, Send
-from homeserver.graph.head import Head
-from homeserver.graph.interning import RoomName
+from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.rooms.head import Head
+from homeserver.graph.write.append import GraphWriter, Send
 from homeserver.log.entries import Alongside, Written
 from homeserver.matrix.errors import (
     BadJson,
@@ -103,7 +103,7 @@ class CreationService:
         profiles = {user_id: await self._profiles.membership_fields(user_id) for user_id in people}
         events = RoomEvents(requester.user_id, wish, version, alias, profiles)
 
-        def alongside(name: RoomName) -> Alongside:
+        def alongside(name: RoomIdentity) -> Alongside:
             def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
                 if alias is not None:
                     store.add_alias(batch, alias, name.nid, requester.user_nid)

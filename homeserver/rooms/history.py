@@ -12,14 +12,14 @@ from homeserver.events.client_format import room_member
 from homeserver.events.event import StateKey
 from homeserver.events.filtering import RoomEventFilter
 from homeserver.events.visibility import WORLD_READABLE, history_visibility_of
-from homeserver.graph.bundles import Bundles
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
-from homeserver.graph.pages import NEWEST, OLDEST, Pages, Wanted
-from homeserver.graph.room import Room
-from homeserver.graph.states import StateStore
-from homeserver.graph.stored import Reader, Stored
-from homeserver.graph.visibility import HISTORY_VISIBILITY, Viewer, VisibilityFilter, Visible, as_state
+from homeserver.graph.persisted_event import PersistedEvent, Reader
+from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.pages import NEWEST, OLDEST, Pages, Wanted
+from homeserver.graph.read.visibility import HISTORY_VISIBILITY, Viewer, VisibilityFilter, Visible, as_state
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.state.store import StateStore
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId
@@ -126,7 +126,7 @@ class HistoryService:
         limit = max(0, min(limit, self._most))
         before, start = await self._scan(requester, access, target.nid - 1, None, True, limit // 2, wanted)
         after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
-        last = after[-1].stored if after else target
+        last = after[-1].persisted if after else target
         state = await self._state_at(requester, access, last, [*before, seen, *after], wanted)
         extra = await self._extra(requester, access.room, [seen, *before, *after])
         return Context(
@@ -134,7 +134,7 @@ class HistoryService:
             self._render(requester, room_id, before, extra),
             self._render(requester, room_id, after, extra),
             format_token(
-                start if start is not None else (before[-1].stored.nid - 1 if before else target.nid - 1)
+                start if start is not None else (before[-1].persisted.nid - 1 if before else target.nid - 1)
             ),
             format_token(end if end is not None else last.nid),
             self._render(requester, room_id, self._as_state(requester, access, state), {}),
@@ -164,11 +164,11 @@ class HistoryService:
             loaded = await self._events.load(nids)
             page = [loaded[nid] for nid in nids if nid in loaded]
             if wanted.selective:
-                page = [stored for stored in page if wanted.matches(stored.event)]
+                page = [persisted for persisted in page if wanted.matches(persisted.event)]
             for item in (await self._visibility.many(viewer, {room: page}))[room]:
                 found.append(item)
                 if len(found) == limit:
-                    return found, item.stored.nid - 1 if backwards else item.stored.nid
+                    return found, item.persisted.nid - 1 if backwards else item.persisted.nid
             scanned += len(nids)
             if len(nids) < size:
                 return found, None
@@ -194,7 +194,7 @@ class HistoryService:
         viewer = Viewer(requester.user_id, requester.user_nid)
         own = (await self._visibility.many(viewer, {access.room: page}))[access.room][:limit]
         if own and len(own) == limit:
-            return own, own[-1].stored.nid - 1
+            return own, own[-1].persisted.nid - 1
         leave = min(origin, access.left_at)  # nothing else that is newer
         found, end = await self._scan(requester, access, leave, stop, True, limit - len(own), wanted)
         return [*own, *found], end
@@ -202,26 +202,28 @@ class HistoryService:
     async def _shown_start(self, access: Access, found: Sequence[Visible], backwards: bool) -> Position:
         if not found:
             return access.room.last_event
-        first = found[0].stored.nid
+        first = found[0].persisted.nid
         return first if backwards else first - 1
 
-    async def _lazy_members(self, room: Room, found: Sequence[Visible], *, backwards: bool) -> list[Stored]:
+    async def _lazy_members(
+        self, room: Room, found: Sequence[Visible], *, backwards: bool
+    ) -> list[PersistedEvent]:
         """Membership of each sender as of the first event of theirs in the page (FILT-04). Most are still what they were."""
-        first: dict[UserId, Stored] = {
-            event.sender: stored
-            for stored, _, _ in (
+        first: dict[UserId, PersistedEvent] = {
+            event.sender: persisted
+            for persisted, _, _ in (
                 found if backwards else reversed(found)
             )  # newest first: earlier ones replace them
-            if (event := stored.event).type != "m.room.create"  # its sender joins with the next event
+            if (event := persisted.event).type != "m.room.create"  # its sender joins with the next event
         }
         nids: set[int] = set()
         earlier: dict[StateKey, int] = {}
-        for sender, stored in first.items():
+        for sender, persisted in first.items():
             member = room.members.get(sender)
-            if member is not None and 0 < member.event_nid <= stored.nid:
+            if member is not None and 0 < member.event_nid <= persisted.nid:
                 nids.add(member.event_nid)
             else:
-                earlier["m.room.member", sender] = stored.state_after_nid
+                earlier["m.room.member", sender] = persisted.state_after_nid
         if earlier:
             numbers = await self._interning.find_key_nids(earlier)
             values = await self._states.values(set(earlier.values()), list(numbers.values()))
@@ -232,24 +234,30 @@ class HistoryService:
         self,
         requester: Requester,
         access: Access,
-        last: Stored,
+        last: PersistedEvent,
         shown: Sequence[Visible],
         wanted: RoomEventFilter,
-    ) -> list[Stored]:
+    ) -> list[PersistedEvent]:
         """State at the last event returned; of members only the senders' if they are lazy."""
         state = await self._state_shown(requester, access, last)
         nids = set(state.values())
         if wanted.lazy_load_members:
             names = await self._interning.keys(state.keys())
-            senders = {item.stored.event.sender for item in shown}
+            senders = {item.persisted.event.sender for item in shown}
             nids = {
                 event
                 for key, event in state.items()
                 if names[key][0] != "m.room.member" or names[key][1] in senders
             }
-        return [stored for stored in (await self._events.load(nids)).values() if wanted.matches(stored.event)]
+        return [
+            persisted
+            for persisted in (await self._events.load(nids)).values()
+            if wanted.matches(persisted.event)
+        ]
 
-    async def _state_shown(self, requester: Requester, access: Access, last: Stored) -> Mapping[int, int]:
+    async def _state_shown(
+        self, requester: Requester, access: Access, last: PersistedEvent
+    ) -> Mapping[int, int]:
         """The state at an event. Who has left is shown a later event because it is about them, or because the world could
         read the room then: in the former case the state is that of their leave, but for their own membership.
         """
@@ -267,13 +275,15 @@ class HistoryService:
             left[keys[mine]] = state[keys[mine]]
         return left
 
-    def _as_state(self, requester: Requester, access: Access, state: Sequence[Stored]) -> list[Visible]:
+    def _as_state(
+        self, requester: Requester, access: Access, state: Sequence[PersistedEvent]
+    ) -> list[Visible]:
         viewer = Viewer(requester.user_id, requester.user_nid)
-        return [as_state(access.room, viewer, stored) for stored in state]
+        return [as_state(access.room, viewer, persisted) for persisted in state]
 
     async def _extra(self, requester: Requester, room: Room, found: Sequence[Visible]) -> dict[int, bytes]:
         viewer = Viewer(requester.user_id, requester.user_nid)
-        return await self._bundles.of(viewer, requester.device_id, {room: [item.stored for item in found]})
+        return await self._bundles.of(viewer, requester.device_id, {room: [item.persisted for item in found]})
 
     def _render(
         self, requester: Requester, room_id: RoomId, items: Sequence[Visible], extra: Mapping[int, bytes]
@@ -282,10 +292,10 @@ class HistoryService:
         members = room_member(room_id)
         if not extra:
             return [
-                stored.render(reader, membership, now, previous, b"", members)
-                for stored, membership, previous in items
+                persisted.render(reader, membership, now, previous, b"", members)
+                for persisted, membership, previous in items
             ]
         return [
-            stored.render(reader, membership, now, previous, extra.get(stored.nid, b""), members)
-            for stored, membership, previous in items
+            persisted.render(reader, membership, now, previous, extra.get(persisted.nid, b""), members)
+            for persisted, membership, previous in items
         ]

@@ -12,12 +12,12 @@ from typing import Any
 from homeserver.events.auth_rules.power import can_act
 from homeserver.events.builder import EventDraft
 from homeserver.events.validation import check_client_event
-from homeserver.graph.append import GraphWriter, Plan, Send
-from homeserver.graph.events import EventCache
-from homeserver.graph.head import Head
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import BAN, LEAVE
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.head import Head
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.append import EventPlan, GraphWriter, Send
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import BadState, Forbidden, NotFound, Unknown
 from homeserver.matrix.ids import RoomId, UserId
@@ -196,11 +196,11 @@ class MembershipService:
         entry = ForgetEntry(requester.user_nid, room.name.nid, member.event_nid)
         await self._log.append(entry)
 
-    async def _end_stay(self, room: Room, plan: Plan) -> None:
+    async def _end_stay(self, room: Room, plan: EventPlan) -> None:
         written = await self._graph.append(room.name.nid, plan)
         if not self._forget_on_leave:
             return
-        members = [room.members.get(UserId(stored.event.state_key or "")) for stored in written]
+        members = [room.members.get(UserId(persisted.event.state_key or "")) for persisted in written]
         entries = [
             ForgetEntry(member.user_nid, room.name.nid, member.event_nid)
             for member in members

@@ -17,7 +17,7 @@ from homeserver.storage.database import Database
 CACHE_USERS = 20_000
 
 
-class Own(NamedTuple):
+class Membership(NamedTuple):
     """A user's current membership in a room."""
 
     membership: int
@@ -33,13 +33,13 @@ class UserRooms:
 
     __slots__ = ("joined", "position", "rooms")
 
-    def __init__(self, position: Position, rooms: dict[int, Own]) -> None:
+    def __init__(self, position: Position, rooms: dict[int, Membership]) -> None:
         self.position = position
         self.rooms = rooms
         self.joined = _joined(rooms)
         """room_nids of what the user is joined to."""
 
-    def set(self, room_nid: int, own: Own | None) -> None:
+    def set(self, room_nid: int, own: Membership | None) -> None:
         """Another membership; None: none."""
         rooms = dict(self.rooms)
         if own is None:
@@ -78,7 +78,7 @@ class Memberships:
             if position < self._tail.floor:
                 continue
             loaded = UserRooms(
-                position, {room: Own(m, at, bool(gone), nid) for room, m, at, gone, nid in rows}
+                position, {room: Membership(m, at, bool(gone), nid) for room, m, at, gone, nid in rows}
             )
             for written in self._tail.since(position) if position < self._tail.position else ():
                 self._apply_to(user_nid, loaded, written.position, written.entry)
@@ -115,12 +115,12 @@ class Memberships:
             for change in entry.changes:
                 if change.user_nid != user_nid:
                     continue
-                room = entry.stored.room_nid
+                room = entry.persisted.room_nid
                 if change.ref is not None and change.membership is not None:
-                    user.set(room, Own(change.membership, position, False, change.ref.nid))
+                    user.set(room, Membership(change.membership, position, False, change.ref.nid))
                 elif room in user.rooms:
-                    user.set(room, Own(LEAVE, position, False))  # whoever is nothing any more has left
+                    user.set(room, Membership(LEAVE, position, False))  # whoever is nothing any more has left
 
 
-def _joined(rooms: dict[int, Own]) -> frozenset[int]:
+def _joined(rooms: dict[int, Membership]) -> frozenset[int]:
     return frozenset(nid for nid, own in rooms.items() if own.membership == JOIN)

@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 
 from homeserver.events.builder import EventDraft
-from homeserver.graph.append import GraphWriter, Plan, Send
-from homeserver.graph.head import Head
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import INVITE, JOIN, KNOCK
+from homeserver.graph.rooms.head import Head
+from homeserver.graph.write.append import EventPlan, GraphWriter, Send
 from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import UserId
@@ -69,7 +69,7 @@ class OwnMembership:
 
         await self._everywhere(user_id, (JOIN, INVITE, KNOCK), plan)
 
-    async def _everywhere(self, user_id: UserId, memberships: Collection[int], plan: Plan) -> None:
+    async def _everywhere(self, user_id: UserId, memberships: Collection[int], plan: EventPlan) -> None:
         """Rooms that refuse are noted and passed over: the others must not wait for what will never be allowed."""
         await self._tail.fresh()
         user_nid = await self._interning.user_nid(user_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from homeserver.graph.interning import RoomName
+from homeserver.graph.interning import RoomIdentity
 from homeserver.matrix.ids import UserId
 from homeserver.web.auth import Requester
 
@@ -31,7 +31,7 @@ class Accounts(Protocol):
 class RoomSettings(Protocol):
     """A feature that keeps what users have set for a room."""
 
-    async def copy_room_settings(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+    async def copy_room_settings(self, requester: Requester, old: RoomIdentity, new: RoomIdentity) -> None:
         """For the room that replaces it. May be called again; what was set for the new room already stays."""
         ...
 

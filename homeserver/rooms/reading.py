@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterable
 
 from homeserver.events.client_format import room_member
 from homeserver.events.event import StateKey
-from homeserver.graph.bundles import Bundles
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.persisted_event import PersistedEvent, Reader
+from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.visibility import Viewer, VisibilityFilter, as_state
 from homeserver.graph.refs import JOIN, MEMBERSHIPS
-from homeserver.graph.room import Room
-from homeserver.graph.stored import Reader, Stored
-from homeserver.graph.visibility import Viewer, VisibilityFilter, as_state
+from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, NotFound
@@ -76,12 +76,12 @@ class ReadingService:
         """One state event's content, or with `whole` the event. Raises `Forbidden`, `NotFound`."""
         access = await self._access.of(requester, room_id)
         nids = await self._state_nids(requester, access, [key])
-        stored = await self._events.one(nids[key]) if key in nids else None
-        if stored is None:
+        persisted = await self._events.one(nids[key]) if key in nids else None
+        if persisted is None:
             raise NotFound("The room has no such state")
         if not whole:
-            return json.dumps(stored.event.content)
-        return self._render(requester, access, stored)
+            return json.dumps(persisted.event.content)
+        return self._render(requester, access, persisted)
 
     async def members(
         self,
@@ -128,11 +128,11 @@ class ReadingService:
             room = (await self._access.of(requester, room_id)).room
         except Forbidden:
             raise NotFound("There is no such event") from None
-        stored = await self._events.by_id(event_id)
-        if stored is None or stored.room_nid != room.name.nid:
+        persisted = await self._events.by_id(event_id)
+        if persisted is None or persisted.room_nid != room.name.nid:
             raise NotFound("There is no such event")
         viewer = Viewer(requester.user_id, requester.user_nid)
-        seen = await self._visibility.one(viewer, room, stored)
+        seen = await self._visibility.one(viewer, room, persisted)
         if seen is None:
             raise NotFound("There is no such event")
         return (await self._bundles.shown(viewer, requester.device_id, room, [seen]))[0]
@@ -170,8 +170,8 @@ class ReadingService:
                 room=access.room.name.nid,
                 at=upto,
             )
-        stored = await self._events.one(nid) if nid is not None else None
-        return stored.state_after_nid if stored else 0
+        persisted = await self._events.one(nid) if nid is not None else None
+        return persisted.state_after_nid if persisted else 0
 
     async def _array(self, requester: Requester, access: Access, nids: Iterable[int]) -> bytes:
         wanted = list(nids)
@@ -180,12 +180,12 @@ class ReadingService:
             self._render(requester, access, loaded[nid]) for nid in wanted if nid in loaded
         )
 
-    def _render(self, requester: Requester, access: Access, stored: Stored) -> bytes:
+    def _render(self, requester: Requester, access: Access, persisted: PersistedEvent) -> bytes:
         reader = Reader(requester.user_nid, requester.device_id)
         viewer = Viewer(requester.user_id, requester.user_nid)
-        item = as_state(access.room, viewer, stored)
+        item = as_state(access.room, viewer, persisted)
         now_ms = self._clock.now_ms()
-        return stored.render(
+        return persisted.render(
             reader,
             item.membership,
             now_ms,
@@ -202,7 +202,7 @@ def _matches(membership: str | None, wanted: str | None, unwanted: str | None) -
     return membership == wanted or (unwanted is not None and membership != unwanted)
 
 
-def _profile(stored: Stored) -> dict[str, str | None]:
-    content = stored.event.content
+def _profile(persisted: PersistedEvent) -> dict[str, str | None]:
+    content = persisted.event.content
     fields = (("display_name", "displayname"), ("avatar_url", "avatar_url"))
     return {name: content[key] for name, key in fields if isinstance(content.get(key), str)}

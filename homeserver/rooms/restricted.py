@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeserver.events.auth_rules.power import can_act
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import INVITE, JOIN
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId, UserId, is_room_id
 
@@ -49,7 +49,7 @@ class RestrictedJoins:
     async def _who_may_invite(self, room: Room) -> UserId:
         nids = [room.state[key] for key in (_CREATE, _LEVELS) if key in room.state]
         loaded = await self._events.load(nids)
-        state = {stored.event.key: stored.event for stored in loaded.values() if stored.event.key}
+        state = {persisted.event.key: persisted.event for persisted in loaded.values() if persisted.event.key}
         for user_id, member in room.members.items():
             if (
                 member.local
@@ -61,8 +61,8 @@ class RestrictedJoins:
 
     async def _content(self, room: Room, kind: str) -> Mapping[str, Any]:
         nid = room.state.get((kind, ""))
-        stored = await self._events.one(nid) if nid else None
-        return stored.event.content if stored else {}
+        persisted = await self._events.one(nid) if nid else None
+        return persisted.event.content if persisted else {}
 
 
 def _allowed_rooms(rules: Mapping[str, Any]) -> list[RoomId]:

@@ -12,18 +12,18 @@ from homeserver.events.auth_rules.power import can_act
 from homeserver.events.builder import EventDraft
 from homeserver.events.event import StateKey
 from homeserver.events.validation import check_client_event
-from homeserver.graph.append import GraphWriter, Send
-from homeserver.graph.events import EventCache
-from homeserver.graph.facts import thread_of_related
-from homeserver.graph.head import Head
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.relations import Relation, has_annotated, read_relation
-from homeserver.graph.room import Room
-from homeserver.graph.rooms import Rooms
-from homeserver.graph.stored import Stored
-from homeserver.log.entries import OnceKey, Position
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.head import Head
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.append import GraphWriter, Send
+from homeserver.graph.write.facts import thread_of_related
+from homeserver.log.entries import Position, TransactionId
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.transactions import Transactions
-from homeserver.log.turns import Turns
 from homeserver.matrix.errors import (
     DuplicateAnnotation,
     Forbidden,
@@ -66,7 +66,7 @@ class SendingService:
         self._transactions = transactions
         self._aliases = aliases
         self._invites = invites
-        self._turns = Turns()
+        self._turns = KeyedLocks()
 
     async def send(
         self, requester: Requester, room_id: RoomId, event_type: str, txn_id: str, content: Content
@@ -100,7 +100,7 @@ class SendingService:
         scope = f"send/{room.name.room_id}/{draft.type}"
         related_thread: EventId | None = None
         if relation is not None:
-            key = OnceKey(requester.user_nid, requester.device_id or "", scope, txn_id)
+            key = TransactionId(requester.user_nid, requester.device_id or "", scope, txn_id)
             await self._check_relation(requester, room, draft.type, relation, key)
             related_thread = await thread_of_related(self._events, room.name.nid, relation)
 
@@ -124,11 +124,11 @@ class SendingService:
             # with the rest of their membership when they change their name.
             content = {name: value for name, value in content.items() if name != VOUCHER}
         draft = EventDraft(key[0], key[1], requester.user_id, content)
-        same: list[Stored] = []
+        same: list[PersistedEvent] = []
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined_or_own(head, requester.user_id, key)
-            current = head.stored(key)
+            current = head.persisted(key)
             if current and current.event.sender == requester.user_id and current.event.content == content:
                 same.append(current)
                 return []
@@ -171,11 +171,11 @@ class SendingService:
         return await self._once(requester, f"{scope}/{room_id}/{target_id}", txn_id, self._writer(room, plan))
 
     async def _check_relation(
-        self, requester: Requester, room: Room, event_type: str, relation: Relation, once: OnceKey
+        self, requester: Requester, room: Room, event_type: str, relation: Relation, txn: TransactionId
     ) -> None:
         """Raises `DuplicateAnnotation` (REL-07), `Unknown` for a thread on what is in a relation itself (REL-10)."""
         if relation.rel_type == "m.annotation":
-            if await self._transactions.is_known(once):
+            if await self._transactions.is_known(txn):
                 return  # a retry; it finds its first answer
             async with self._db.read() as tx:
                 if await has_annotated(tx, room.name.nid, requester.user_nid, event_type, relation):
@@ -187,7 +187,7 @@ class SendingService:
                     "m.relates_to.event_id: a thread cannot begin at an event that relates to another"
                 )
 
-    async def _target(self, room: Room, event_id: object) -> Stored:
+    async def _target(self, room: Room, event_id: object) -> PersistedEvent:
         found = await self._events.by_id(EventId(event_id)) if isinstance(event_id, str) else None
         if found is None or found.room_nid != room.name.nid or found.hidden:
             raise NotFound("There is no such event in this room")
@@ -195,28 +195,28 @@ class SendingService:
 
     def _writer(
         self, room: Room, plan: Callable[[Head], Sequence[Send]]
-    ) -> Callable[[OnceKey], Awaitable[list[Stored]]]:
-        return lambda once: self._graph.append(room.name.nid, plan, once=once)
+    ) -> Callable[[TransactionId], Awaitable[list[PersistedEvent]]]:
+        return lambda txn: self._graph.append(room.name.nid, plan, txn=txn)
 
     async def _once(
         self,
         requester: Requester,
         scope: str,
         txn_id: str,
-        write: Callable[[OnceKey], Awaitable[list[Stored]]],
+        write: Callable[[TransactionId], Awaitable[list[PersistedEvent]]],
     ) -> EventId:
-        key = OnceKey(requester.user_nid, requester.device_id or "", scope, txn_id)
-        written: list[Stored] = []
+        key = TransactionId(requester.user_nid, requester.device_id or "", scope, txn_id)
+        written: list[PersistedEvent] = []
 
         async def work() -> Position:
             written.extend(await write(key))
             return written[-1].nid
 
         position = await self._transactions.run(key, work)
-        stored = written[-1] if written else await self._events.one(position)
-        if stored is None:
+        persisted = written[-1] if written else await self._events.one(position)
+        if persisted is None:
             raise ServerFault("The event of this transaction is gone")
-        return stored.event.event_id
+        return persisted.event.event_id
 
 
 def require_joined(head: Head, user_id: UserId) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import structlog
 
-from homeserver.graph.events import EventCache
-from homeserver.graph.interning import Interning, RoomName
-from homeserver.graph.room import Room
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.interning import Interning, RoomIdentity
+from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Conflict
 from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import RoomId, is_room_id
@@ -46,7 +46,7 @@ class Successors:
             return
         await self.moved(requester, old, room.name)
 
-    async def moved(self, requester: Requester, old: RoomName, new: RoomName) -> None:
+    async def moved(self, requester: Requester, old: RoomIdentity, new: RoomIdentity) -> None:
         """Copy a user's settings."""
         for settings in self._settings:
             try:

@@ -13,8 +13,8 @@ from homeserver.events.builder import EventDraft
 from homeserver.events.content.power_levels import DEFAULTS, BadLevel, PowerLevels
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
-from homeserver.graph.head import Head
 from homeserver.graph.refs import BAN
+from homeserver.graph.rooms.head import Head
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.presets import CREATOR_LEVEL, PRESETS, TOMBSTONE_LEVEL_V12, power_levels
 

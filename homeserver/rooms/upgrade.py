@@ -12,10 +12,10 @@ from typing import Any
 
 from homeserver.events.builder import EventDraft
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
-from homeserver.graph.append import GraphWriter, Replacement, Send
-from homeserver.graph.head import Head
-from homeserver.graph.interning import RoomName
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.head import Head
+from homeserver.graph.write.append import GraphWriter, Replacement, Send
 from homeserver.log.entries import Alongside, Written
 from homeserver.matrix.errors import InvalidParam, UnsupportedRoomVersion
 from homeserver.matrix.ids import EventId, RoomId, ServerName, is_user_id
@@ -100,8 +100,8 @@ class UpgradeService:
         return RoomId(f"!{self._entropy.letters(18)}:{self._server_name}")
 
 
-def _moving(old: RoomName) -> Any:
-    def alongside(new: RoomName) -> Alongside:
+def _moving(old: RoomIdentity) -> Any:
+    def alongside(new: RoomIdentity) -> Alongside:
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             store.move_room(batch, old.nid, new.nid)
 

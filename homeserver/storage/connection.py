@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors, pq
 from psycopg.pq.abc import PGresult
 
-from homeserver.runtime.tally import count_query
+from homeserver.runtime.request_context import count_query
 from homeserver.storage.statement import Statement, Statements
 
 Command = tuple[Statement, Mapping[str, Any]]

@@ -44,25 +44,25 @@ async def _listen_once(dsn: str, channel: LiteralString) -> AsyncGenerator[str]:
     connection = await psycopg.AsyncConnection.connect(
         dsn, autocommit=True, client_encoding="utf8", application_name="atrium-listen", connect_timeout=10
     )
-    ear = _Ear(connection.pgconn)
+    notify_socket = _NotifySocket(connection.pgconn)
     try:
-        connection.add_notify_handler(lambda notification: ear.waiting.append(notification.payload))
+        connection.add_notify_handler(lambda notification: notify_socket.waiting.append(notification.payload))
         await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
-        ear.hear()
+        notify_socket.hear()
         yield ""
         while True:
-            await ear.something.wait()
-            ear.something.clear()
-            while ear.waiting:
-                yield ear.waiting.popleft()
-            if ear.error is not None:
-                raise ear.error
+            await notify_socket.something.wait()
+            notify_socket.something.clear()
+            while notify_socket.waiting:
+                yield notify_socket.waiting.popleft()
+            if notify_socket.error is not None:
+                raise notify_socket.error
     finally:
-        ear.deafen()
+        notify_socket.deafen()
         await connection.close()
 
 
-class _Ear:
+class _NotifySocket:
     """Collects what arrives on the connection."""
 
     def __init__(self, pg: Any) -> None:

@@ -17,7 +17,7 @@ from homeserver.matrix.tokens import parse_sync_token, parse_token
 from homeserver.sync.assemble import PIECE
 from homeserver.sync.filters import FilterService
 from homeserver.sync.peeking import PeekingService
-from homeserver.sync.service import Presence, SyncService, Wish
+from homeserver.sync.service import Presence, SyncParameters, SyncService
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Name, Path, Query, endpoint
 from homeserver.web.response import RawJson, StreamedJson
@@ -82,7 +82,7 @@ class SyncApi:
         set_presence: Query[Presence] = "online",
     ) -> RawJson | StreamedJson:
         token = parse_sync_token(since, "since") if since else None
-        wish = Wish(
+        parameters = SyncParameters(
             token.position if token else None,
             token.to_device if token else 0,
             await self._filters.for_sync(requester.user_nid, filter),
@@ -91,8 +91,8 @@ class SyncApi:
             STATE_AFTER if use_state_after else UNSTABLE_STATE_AFTER if unstable_state_after else None,
             set_presence,
         )
-        pieces = await self._sync.sync(requester, wish)
-        if wish.since is None or wish.full_state:
+        pieces = await self._sync.sync(requester, parameters)
+        if parameters.since is None or parameters.full_state:
             return StreamedJson(_in_pieces(pieces))
         return RawJson(b"".join(pieces))
 

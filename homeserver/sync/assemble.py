@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from homeserver.graph.interning import RoomName
+from homeserver.graph.interning import RoomIdentity
 from homeserver.matrix import json
 from homeserver.matrix.tokens import SyncToken, format_sync_token
 from homeserver.sync.rooms.stream import RoomsPart, Section
-from homeserver.sync.types import Ask, Part
+from homeserver.sync.types import Part, SyncRequest
 
 NO_EVENTS = b'{"events":[]}'
 PIECE = 256 * 1024
@@ -23,18 +23,18 @@ def has_news(rooms: RoomsPart, parts: Sequence[Part]) -> bool:
 
 
 def assemble(
-    rooms: RoomsPart, parts: Sequence[Part], names: Mapping[int, RoomName], ask: Ask
+    rooms: RoomsPart, parts: Sequence[Part], names: Mapping[int, RoomIdentity], request: SyncRequest
 ) -> Iterator[bytes]:
     """Pieces of the answer. `names`: of every room in it."""
-    given = next((part.to_device for part in parts if part.to_device is not None), ask.upto)
-    start = b'{"next_batch":"%b"' % format_sync_token(SyncToken(ask.upto, given)).encode()
+    given = next((part.to_device for part in parts if part.to_device is not None), request.upto)
+    start = b'{"next_batch":"%b"' % format_sync_token(SyncToken(request.upto, given)).encode()
     top: dict[str, bytes] = {}
     for part in parts:
         top.update(part.always)
         top.update(part.top)
     for member, value in top.items():
         start += b',"%b":%b' % (member.encode(), value)
-    join = _merged(rooms.join, parts, ask.state_after)
+    join = _merged(rooms.join, parts, request.state_after)
     kinds = (("join", join), ("invite", rooms.invite), ("knock", rooms.knock), ("leave", rooms.leave))
     opened = False
     for kind, sections in kinds:

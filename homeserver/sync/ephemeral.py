@@ -11,18 +11,18 @@ from typing import Any
 
 from homeserver.log.entries import Entry
 from homeserver.matrix import json
-from homeserver.sync.types import Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import JoinedRooms, Part, Recipients, SyncRequest
 
 
 class EphemeralSource(ABC):
     """One kind of ephemeral event; at most one of each per room."""
 
     @abstractmethod
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
         """As of a stream."""
 
     @abstractmethod
-    async def events(self, ask: Ask, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
+    async def events(self, request: SyncRequest, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
         """room_nid -> event; only rooms in `rooms.joined_nids` with news."""
 
 
@@ -34,13 +34,15 @@ class EphemeralStream:
     def __init__(self, sources: Sequence[EphemeralSource]) -> None:
         self._sources = sources
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        return {kind: audience for source in self._sources for kind, audience in source.audiences().items()}
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
+        return {
+            kind: recipients for source in self._sources for kind, recipients in source.recipients().items()
+        }
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
         by_room: dict[int, list[bytes]] = {}
         for source in self._sources:
-            for room, event in (await source.events(ask, rooms)).items():
+            for room, event in (await source.events(request, rooms)).items():
                 by_room.setdefault(room, []).append(json.dumps(event))
         return Part(
             rooms={

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Written
-from homeserver.sync.audiences import Audiences
-from homeserver.sync.types import Audience
+from homeserver.sync.recipients import RecipientIndex
+from homeserver.sync.types import Recipients
 
 LINGER_SECONDS = 0.001
 """How long news waits for more. It lets the sender be answered before her own devices hear of the event: clients take an
@@ -28,14 +28,19 @@ class Notifier:
     """One per process."""
 
     def __init__(
-        self, rooms: Rooms, audiences: Audiences, *, most: int = MAX_WAITING, longest: float = MAX_SECONDS
+        self,
+        rooms: Rooms,
+        recipients: RecipientIndex,
+        *,
+        most: int = MAX_WAITING,
+        longest: float = MAX_SECONDS,
     ) -> None:
         """At most `most` wait at once, each at most `longest` seconds."""
         self._most = most
         self._longest = longest
         self._polls = 0
         self._rooms = rooms
-        self._audiences = audiences
+        self._recipients = recipients
         self._waiting: _Waiting = {}
         self._watching: _Waiting = {}
         self._news: list[Written[Any]] = []
@@ -91,24 +96,24 @@ class Notifier:
         """Wake whom the news concerns."""
         news, self._news, self._lingering = self._news, [], False
         for entry in {id(item.entry): item.entry for item in news}.values():
-            for audience in self._audiences.of(entry):
-                self._wake(audience)
+            for recipients in self._recipients.of(entry):
+                self._wake(recipients)
 
     def close(self) -> None:
         """Answer all long polls, and let nobody wait any more."""
         self._closed = True
         self._wake_everybody()
 
-    def _wake(self, audience: Audience) -> None:
-        if audience.everybody:
+    def _wake(self, recipients: Recipients) -> None:
+        if recipients.everybody:
             self._wake_everybody()
             return
-        for user_nid in audience.users:
+        for user_nid in recipients.users:
             if user_nid in self._waiting:
                 self._wake_user(user_nid)
-        if audience.room is not None:
-            self._wake_room(audience.room)
-        for room_nid in audience.rooms:
+        if recipients.room is not None:
+            self._wake_room(recipients.room)
+        for room_nid in recipients.rooms:
             self._wake_room(room_nid)
 
     def _wake_room(self, room_nid: int) -> None:

@@ -16,18 +16,27 @@ from homeserver.matrix.errors import InvalidParam
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
 from homeserver.sync.assemble import assemble, has_news
-from homeserver.sync.audiences import Audiences
+from homeserver.sync.log_slice import LogSlice
+from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.notifier import Notifier
+from homeserver.sync.recipients import RecipientIndex
 from homeserver.sync.rooms.stream import RoomsPart, RoomsStream
-from homeserver.sync.stretch import Stretch
-from homeserver.sync.stretches import Stretches
-from homeserver.sync.types import NO_NEWS, Ask, Counts, Ignores, JoinedRooms, Part, PresenceTouch, Stream
+from homeserver.sync.types import (
+    NO_NEWS,
+    Counts,
+    Ignores,
+    JoinedRooms,
+    Part,
+    PresenceTouch,
+    Stream,
+    SyncRequest,
+)
 from homeserver.web.auth import Requester
 
 Presence = Literal["online", "offline", "unavailable"]
 
 
-class Wish(NamedTuple):
+class SyncParameters(NamedTuple):
     """What a client asks for."""
 
     since: Position | None
@@ -51,8 +60,8 @@ class SyncService:
         rooms: RoomsStream,
         streams: Sequence[Stream],
         notifier: Notifier,
-        audiences: Audiences,
-        stretches: Stretches,
+        recipients: RecipientIndex,
+        log_slices: LogSlices,
         ignores: Ignores,
         presence: PresenceTouch,
         counts: Counts,
@@ -67,107 +76,114 @@ class SyncService:
         self._presence = presence
         self._counts = counts
         self._clock = clock
-        self._stretches = stretches
-        audiences.add(rooms.audiences())
+        self._log_slices = log_slices
+        recipients.add(rooms.recipients())
         self._everything = list(streams)
         self._always = [stream for stream in streams if stream.always_asked]
-        self._reads = [(stream, frozenset(stream.audiences())) for stream in streams]
+        self._reads = [(stream, frozenset(stream.recipients())) for stream in streams]
         """Each with the entries it reads."""
         for stream in streams:
-            audiences.add(stream.audiences())
+            recipients.add(stream.recipients())
 
-    async def sync(self, requester: Requester, wish: Wish) -> Iterator[bytes]:
+    async def sync(self, requester: Requester, parameters: SyncParameters) -> Iterator[bytes]:
         """The answer, in pieces. Raises `InvalidParam` for a token from the future."""
-        if wish.since is not None and not 0 <= wish.since <= self._tail.position:
+        if parameters.since is not None and not 0 <= parameters.since <= self._tail.position:
             await self._tail.fresh()
-            if not 0 <= wish.since <= self._tail.position:
+            if not 0 <= parameters.since <= self._tail.position:
                 raise InvalidParam("since: not a token of this server")
-        if wish.since is not None and (known := self._tail.lost(wish.since)) is not None:
+        if parameters.since is not None and (known := self._tail.lost(parameters.since)) is not None:
             # The rooms are not as the client has them any more: tell them whole.
-            wish = wish._replace(since=known, full_state=True)
-        await self._presence.touch(requester, wish.set_presence)
-        deadline = self._clock.monotonic() + wish.timeout_ms / 1000
-        at_once = wish.since is None or wish.full_state
+            parameters = parameters._replace(since=known, full_state=True)
+        await self._presence.touch(requester, parameters.set_presence)
+        deadline = self._clock.monotonic() + parameters.timeout_ms / 1000
+        at_once = parameters.since is None or parameters.full_state
         upto = self._tail.position
-        if at_once or upto > wish.to_device:
-            ask, rooms, parts = await self._build(requester, wish)
+        if at_once or upto > parameters.to_device:
+            request, rooms, parts = await self._build(requester, parameters)
             if at_once or has_news(rooms, parts):
-                return await self._assemble(rooms, parts, ask)
-            upto = ask.upto
+                return await self._assemble(rooms, parts, request)
+            upto = request.upto
         while await self._wait(requester, upto, deadline - self._clock.monotonic()):
-            ask, rooms, parts = await self._build(requester, wish)
+            request, rooms, parts = await self._build(requester, parameters)
             if has_news(rooms, parts):
-                return await self._assemble(rooms, parts, ask)
-            upto = ask.upto
-        ask, rooms, parts = await self._build(requester, wish)
-        return await self._assemble(rooms, parts, ask)
+                return await self._assemble(rooms, parts, request)
+            upto = request.upto
+        request, rooms, parts = await self._build(requester, parameters)
+        return await self._assemble(rooms, parts, request)
 
-    async def _ask(self, requester: Requester, wish: Wish) -> Ask:
+    async def _request(self, requester: Requester, parameters: SyncParameters) -> SyncRequest:
         user = await self._memberships.of(requester.user_nid)
         unwanted = await self._ignores.of(requester.user_nid)
         # From here on nothing is awaited: position, memberships and the slice belong together.
         upto = self._tail.position
-        recent = self._stretches.between(wish.since, upto) if wish.since is not None else None
-        return Ask(
+        recent = self._log_slices.between(parameters.since, upto) if parameters.since is not None else None
+        return SyncRequest(
             requester,
-            wish.filter,
-            wish.since,
+            parameters.filter,
+            parameters.since,
             upto,
             self._clock.now_ms(),
-            wish.full_state,
-            wish.state_after,
+            parameters.full_state,
+            parameters.state_after,
             user.rooms,
             user.joined,
             recent,
             unwanted,
-            wish.to_device,
+            parameters.to_device,
         )
 
-    async def _build(self, requester: Requester, wish: Wish) -> tuple[Ask, RoomsPart, list[Part]]:
-        ask = await self._ask(requester, wish)
-        if not self._may_have_news(ask):
-            joined = JoinedRooms({}, ask.joined, frozenset())
-            return ask, RoomsPart(), await self._parts(ask, joined, self._always)
-        rooms, joined = await self._rooms.changes(ask)
-        streams = self._everything if joined.new else self._readers(ask.recent)
-        parts = await self._parts(ask, joined, streams)
-        if parts and ask.filter.room.chooses_sections:
-            await self._choose_rooms(ask, parts)
-        return ask, rooms, parts
+    async def _build(
+        self, requester: Requester, parameters: SyncParameters
+    ) -> tuple[SyncRequest, RoomsPart, list[Part]]:
+        request = await self._request(requester, parameters)
+        if not self._may_have_news(request):
+            joined = JoinedRooms({}, request.joined, frozenset())
+            return request, RoomsPart(), await self._parts(request, joined, self._always)
+        rooms, joined = await self._rooms.changes(request)
+        streams = self._everything if joined.new else self._readers(request.recent)
+        parts = await self._parts(request, joined, streams)
+        if parts and request.filter.room.chooses_sections:
+            await self._choose_rooms(request, parts)
+        return request, rooms, parts
 
     @staticmethod
-    async def _parts(ask: Ask, joined: JoinedRooms, streams: Iterable[Stream]) -> list[Part]:
+    async def _parts(request: SyncRequest, joined: JoinedRooms, streams: Iterable[Stream]) -> list[Part]:
         """What they have to say: of those that have something."""
         parts: list[Part] = []
         for stream in streams:
-            part = await stream.changes(ask, joined)
+            part = await stream.changes(request, joined)
             if part is not NO_NEWS:
                 parts.append(part)
         return parts
 
-    def _readers(self, stretch: Stretch | None) -> Sequence[Stream]:
+    def _readers(self, log_slice: LogSlice | None) -> Sequence[Stream]:
         """The streams that read something that is in the stretch."""
-        if stretch is None:
+        if log_slice is None:
             return self._everything
-        found: Sequence[Stream] | None = stretch.shared.get(SyncService)
+        found: Sequence[Stream] | None = log_slice.shared.get(SyncService)
         if found is None:
             found = [
                 stream
                 for stream, reads in self._reads
-                if stream.always_asked or not reads.isdisjoint(stretch.kinds)
+                if stream.always_asked or not reads.isdisjoint(log_slice.kinds)
             ]
-            stretch.shared[SyncService] = found
+            log_slice.shared[SyncService] = found
         return found
 
-    def _may_have_news(self, ask: Ask) -> bool:
+    def _may_have_news(self, request: SyncRequest) -> bool:
         """False if the log holds nothing that concerns the user."""
-        if ask.since is None or ask.recent is None or ask.full_state:
+        if request.since is None or request.recent is None or request.full_state:
             return True
-        return self._stretches.concern(ask.since, ask.upto).reaches(ask.requester.user_nid, ask.joined)
+        return self._log_slices.concern(request.since, request.upto).reaches(
+            request.requester.user_nid, request.joined
+        )
 
-    async def _choose_rooms(self, ask: Ask, parts: Sequence[Part]) -> None:
+    async def _choose_rooms(self, request: SyncRequest, parts: Sequence[Part]) -> None:
         """Leave out what a section's filter wants of other rooms alone. spec: #filtering (FILT-03)"""
-        wanted = {"ephemeral": ask.filter.room.ephemeral, "account_data": ask.filter.room.account_data}
+        wanted = {
+            "ephemeral": request.filter.room.ephemeral,
+            "account_data": request.filter.room.account_data,
+        }
         for member, chosen in wanted.items():
             if not chosen.chooses_rooms:
                 continue
@@ -186,13 +202,13 @@ class SyncService:
             return True
         return await self._notifier.wait(requester.user_nid, seconds)
 
-    async def _assemble(self, rooms: RoomsPart, parts: list[Part], ask: Ask) -> Iterator[bytes]:
+    async def _assemble(self, rooms: RoomsPart, parts: list[Part], request: SyncRequest) -> Iterator[bytes]:
         joined = set(rooms.join)
         for part in parts:
             joined.update(part.rooms)
         names = await self._interning.rooms({*joined, *rooms.leave, *rooms.invite, *rooms.knock})
         if joined:
             # Whichever way a joined room comes into the answer, clients take missing counts of threads for none.
-            counts = await self._counts.of(ask, {nid: names[nid] for nid in joined})
+            counts = await self._counts.of(request, {nid: names[nid] for nid in joined})
             parts = [*parts, Part(rooms=counts)]
-        return assemble(rooms, parts, names, ask)
+        return assemble(rooms, parts, names, request)

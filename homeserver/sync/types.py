@@ -8,15 +8,15 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from homeserver.events.filtering import Filter
-from homeserver.graph.interning import RoomName
-from homeserver.graph.room import Room
+from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Entry, Position
-from homeserver.rooms.memberships import Own
-from homeserver.sync.stretch import Stretch
+from homeserver.rooms.memberships import Membership
+from homeserver.sync.log_slice import LogSlice
 from homeserver.web.auth import Requester
 
 
-class Audience(NamedTuple):
+class Recipients(NamedTuple):
     """Whose long polls an entry concerns."""
 
     users: Iterable[int] = ()
@@ -40,7 +40,7 @@ class Unwanted(NamedTuple):
     """Where they last said so; 0: never."""
 
 
-class Ask(msgspec.Struct, frozen=True):
+class SyncRequest(msgspec.Struct, frozen=True):
     """One sync, as of `upto`."""
 
     requester: Requester
@@ -52,11 +52,11 @@ class Ask(msgspec.Struct, frozen=True):
     full_state: bool
     state_after: str | None
     """The name under which the client asked for `state_after` in place of `state`; None: it did not."""
-    memberships: Mapping[int, Own]
+    memberships: Mapping[int, Membership]
     """room_nid -> the user's membership as of `upto`; forgotten rooms too."""
     joined: frozenset[int]
     """Those they are joined to."""
-    recent: Stretch | None
+    recent: LogSlice | None
     """Entries in (since, upto], if memory reaches back that far; None: ask the database."""
     unwanted: Unwanted
     """What the user does not want to hear of."""
@@ -108,13 +108,13 @@ class Stream(Protocol):
     always_asked: bool
     """Whether it has something to say, or to do, in every answer: also where the log holds nothing for it."""
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
         """Which entries it reads, all of them, and whom each concerns. Where the log has none of these in the stretch, or
         none that concerns the user, the stream has no news and is not asked.
         """
         ...
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
         """News in (ask.since, ask.upto], or everything if `since` is None."""
         ...
 
@@ -128,7 +128,9 @@ class Ignores(Protocol):
 class Counts(Protocol):
     """What a user has not read. spec: client-server-api/#receiving-notifications"""
 
-    async def of(self, ask: Ask, rooms: Mapping[int, RoomName]) -> dict[int, dict[str, bytes]]:
+    async def of(
+        self, request: SyncRequest, rooms: Mapping[int, RoomIdentity]
+    ) -> dict[int, dict[str, bytes]]:
         """room_nid -> members of its section, for rooms (by number) the user is joined to."""
         ...
 

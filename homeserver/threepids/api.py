@@ -14,7 +14,7 @@ from homeserver.auth.uia import NOTHING_PROVED, Uia, uia_request
 from homeserver.matrix.errors import ServerNotTrusted, ThreepidAuthFailed, ThreepidMediumNotSupported
 from homeserver.threepids.addresses import canonical_email
 from homeserver.threepids.service import ThreepidService
-from homeserver.threepids.types import Purpose, Wish
+from homeserver.threepids.types import Purpose, ValidationRequest
 from homeserver.threepids.validation import ValidationService
 from homeserver.web.auth import Requester
 from homeserver.web.endpoint import Auth, Body, EmptyObject, endpoint
@@ -197,5 +197,5 @@ class ThreepidsApi:
 
     async def _mail(self, purpose: Purpose, body: MailBody, info: RequestInfo) -> Session:
         address = canonical_email(body.email)
-        wish = Wish(purpose, address, body.client_secret, body.send_attempt, body.next_link)
-        return Session(await self._validation.request(wish, info.ip))
+        request = ValidationRequest(purpose, address, body.client_secret, body.send_attempt, body.next_link)
+        return Session(await self._validation.request(request, info.ip))

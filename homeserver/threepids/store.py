@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from homeserver.storage.tx import Tx
-from homeserver.threepids.types import Confirmed, Owner, Proof, Threepid, Wish
+from homeserver.threepids.types import Confirmed, Owner, Proof, Threepid, ValidationRequest
 
 
 async def find_owner(tx: Tx, medium: str, address: str) -> Owner | None:
@@ -75,7 +75,13 @@ async def delete_of_user(tx: Tx, user_nid: int) -> None:
 
 
 async def begin_session(  # noqa: PLR0917  # one value each, called in one place
-    tx: Tx, sid: str, wish: Wish, medium: str, secret_hash: bytes, now_ms: int, expires_ms: int
+    tx: Tx,
+    sid: str,
+    request: ValidationRequest,
+    medium: str,
+    secret_hash: bytes,
+    now_ms: int,
+    expires_ms: int,
 ) -> tuple[str, bool] | None:
     """(sid, whether it is proved already) if this attempt is newer than the last one; else None."""
     row = await tx.one(
@@ -91,28 +97,28 @@ async def begin_session(  # noqa: PLR0917  # one value each, called in one place
         RETURNING sid, validated_ms IS NOT NULL
         """,
         sid=sid,
-        purpose=wish.purpose,
+        purpose=request.purpose,
         medium=medium,
-        address=wish.address,
+        address=request.address,
         secret=secret_hash,
-        attempt=wish.send_attempt,
-        next=wish.next_link,
+        attempt=request.send_attempt,
+        next=request.next_link,
         now=now_ms,
         expires=expires_ms,
     )
     return None if row is None else (row[0], row[1])
 
 
-async def find_session(tx: Tx, wish: Wish, medium: str, secret_hash: bytes) -> str | None:
+async def find_session(tx: Tx, request: ValidationRequest, medium: str, secret_hash: bytes) -> str | None:
     """The sid of the session a request belongs to."""
     return await tx.value(  # type: ignore[no-any-return]  # text
         """
         SELECT sid FROM threepid_sessions
         WHERE purpose = %(purpose)s AND medium = %(medium)s AND address = %(address)s AND secret_hash = %(secret)s
         """,
-        purpose=wish.purpose,
+        purpose=request.purpose,
         medium=medium,
-        address=wish.address,
+        address=request.address,
         secret=secret_hash,
     )
 

@@ -21,7 +21,7 @@ class Threepid(NamedTuple):
     added_ms: int
 
 
-class Wish(NamedTuple):
+class ValidationRequest(NamedTuple):
     """A client's request for a mail with a link."""
 
     purpose: Purpose

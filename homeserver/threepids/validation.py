@@ -26,7 +26,7 @@ from homeserver.storage.database import Database
 from homeserver.threepids import store
 from homeserver.threepids.letters import Kind, letter
 from homeserver.threepids.service import ThreepidService
-from homeserver.threepids.types import EMAIL, Confirmed, Proof, Purpose, Wish
+from homeserver.threepids.types import EMAIL, Confirmed, Proof, Purpose, ValidationRequest
 from homeserver.web.rate_limit import RateLimiter
 
 PAGE: Final = "/_matrix/static/client/email/confirm"
@@ -71,7 +71,7 @@ class ValidationService:
         self._mail = mail
         self._rules = rules
 
-    async def request(self, wish: Wish, ip: str) -> str:
+    async def request(self, request: ValidationRequest, ip: str) -> str:
         """Send a mail with a link, unless one was sent for this attempt (AUTH-25). Returns the session's id.
 
         Raises:
@@ -82,27 +82,27 @@ class ValidationService:
         """
         if self._mail is None:
             raise ThreepidMediumNotSupported("This server sends no mail")
-        _check(wish)
-        kind = await self._kind(wish)
-        digest, now_ms = digest_of(wish.client_secret), self._clock.now_ms()
+        _check(request)
+        kind = await self._kind(request)
+        digest, now_ms = digest_of(request.client_secret), self._clock.now_ms()
         expires_ms = now_ms + self._rules.link_lifetime_ms
         async with self._db.transaction() as tx:
             sid = self._entropy.token(24)
-            begun = await store.begin_session(tx, sid, wish, EMAIL, digest, now_ms, expires_ms)
+            begun = await store.begin_session(tx, sid, request, EMAIL, digest, now_ms, expires_ms)
             if begun is None:
-                return await store.find_session(tx, wish, EMAIL, digest) or sid
+                return await store.find_session(tx, request, EMAIL, digest) or sid
             sid, proved = begun
             if proved:
                 return sid
             self._limiter.hit("mail", ip)
-            self._limiter.hit("mail", wish.address)
+            self._limiter.hit("mail", request.address)
             if kind is not None:
                 token = new_token(self._entropy, TOKEN_PREFIX)
-                if kind == wish.purpose:
+                if kind == request.purpose:
                     await store.insert_token(tx, digest_of(token), sid, expires_ms)
-                link = f"{self._rules.base_url}{PAGE}?token={token}" if kind == wish.purpose else ""
+                link = f"{self._rules.base_url}{PAGE}?token={token}" if kind == request.purpose else ""
                 # Inside the transaction, so that a full queue leaves no attempt behind that would never be sent.
-                self._mail.post(letter(kind, to=wish.address, server=self._rules.server_name, link=link))
+                self._mail.post(letter(kind, to=request.address, server=self._rules.server_name, link=link))
         return sid
 
     async def look(self, token: str) -> Confirmed | None:
@@ -133,28 +133,28 @@ class ValidationService:
         async with self._db.transaction() as tx:
             await store.delete_expired(tx, self._clock.now_ms())
 
-    async def _kind(self, wish: Wish) -> Kind | None:
+    async def _kind(self, request: ValidationRequest) -> Kind | None:
         """What to write; None: nothing, and not to say so."""
         hide, domains = self._rules.hide_addresses, self._rules.domains
-        domain = wish.address.rpartition("@")[2]
-        if wish.purpose == "register" and domains and domain not in domains:
+        domain = request.address.rpartition("@")[2]
+        if request.purpose == "register" and domains and domain not in domains:
             raise ThreepidDenied("Nobody can register here with an address of this domain")
-        owner = await self._threepids.owner(wish.address)
-        if wish.purpose == "reset":
+        owner = await self._threepids.owner(request.address)
+        if request.purpose == "reset":
             if owner is None and not hide:
                 raise ThreepidNotFound("No account has this address")
             return None if owner is None else "reset"
         if owner is not None and not hide:
             raise ThreepidInUse("This address belongs to an account already")
-        return wish.purpose if owner is None else "known"
+        return request.purpose if owner is None else "known"
 
 
-def _check(wish: Wish) -> None:
-    if not _SECRET.fullmatch(wish.client_secret):
+def _check(request: ValidationRequest) -> None:
+    if not _SECRET.fullmatch(request.client_secret):
         raise InvalidParam("client_secret: 1 to 255 of the characters 0-9 a-z A-Z . = _ -")
-    if not 0 <= wish.send_attempt < 2**53:
+    if not 0 <= request.send_attempt < 2**53:
         raise InvalidParam("send_attempt: not a number from 0 on")
-    if wish.next_link is not None and not _is_web_link(wish.next_link):
+    if request.next_link is not None and not _is_web_link(request.next_link):
         raise InvalidParam("next_link: not the address of a web page")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homeserver.graph.interning import Interning
-from homeserver.log.entries import Append, OnceKey, Position
+from homeserver.log.entries import Append, Position, TransactionId
 from homeserver.log.transactions import Transactions
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
@@ -58,7 +58,9 @@ class ToDeviceService:
 
         Raises `InvalidParam` (a key that is no user ID, too many recipients), `TooLarge`.
         """
-        key = OnceKey(requester.user_nid, requester.device_id or "", f"sendToDevice/{event_type}", txn_id)
+        key = TransactionId(
+            requester.user_nid, requester.device_id or "", f"sendToDevice/{event_type}", txn_id
+        )
 
         async def work() -> Position:
             entries = await self.entries(requester.user_id, event_type, messages)

@@ -13,7 +13,7 @@ from homeserver.devices.types import DeviceChange
 from homeserver.log.entries import Entry, Position, Written
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
-from homeserver.sync.types import NO_NEWS, Ask, Audience, JoinedRooms, Part
+from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
 from homeserver.to_device import store
 from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.to_device.service import PAGE
@@ -75,22 +75,22 @@ class ToDeviceStream:
 
     # --- the stream ------------------------------------------------------------------------------------------------
 
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        return {ToDeviceEntry: lambda entry: Audience((entry.user_nid,))}
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
+        return {ToDeviceEntry: lambda entry: Recipients((entry.user_nid,))}
 
-    async def changes(self, ask: Ask, rooms: JoinedRooms) -> Part:
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
         del rooms
-        requester = ask.requester
+        requester = request.requester
         if requester.device_id is None:
             return NO_NEWS
         waiting = await self._waiting(requester.user_nid, requester.device_id)
-        if waiting.first and waiting.first <= ask.to_device:
-            await self._delete(requester.user_nid, requester.device_id, ask.to_device, waiting)
-        if not waiting.first or waiting.last <= ask.to_device:
+        if waiting.first and waiting.first <= request.to_device:
+            await self._delete(requester.user_nid, requester.device_id, request.to_device, waiting)
+        if not waiting.first or waiting.last <= request.to_device:
             return NO_NEWS
         async with self._db.read() as tx:
             shown = await store.find(
-                tx, requester.user_nid, requester.device_id, ask.to_device, ask.upto, PAGE
+                tx, requester.user_nid, requester.device_id, request.to_device, request.upto, PAGE
             )
         if not shown:
             return NO_NEWS

@@ -12,14 +12,14 @@ from typing import Any
 from typing_extensions import override
 
 from homeserver.graph.refs import JOIN
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Entry, Position
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId
 from homeserver.runtime.clock import Clock
 from homeserver.sync.ephemeral import EphemeralSource
-from homeserver.sync.types import Ask, Audience, JoinedRooms
+from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
 from homeserver.typing.entries import TypingEntry
 from homeserver.web.auth import Requester
 
@@ -53,22 +53,22 @@ class Typing(EphemeralSource):
         return user_nid in self._rooms.get(room_nid, {})
 
     @override
-    def audiences(self) -> dict[type[Entry], Callable[[Any], Audience]]:
-        return {TypingEntry: lambda entry: Audience((), entry.room_nid)}
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
+        return {TypingEntry: lambda entry: Recipients((), entry.room_nid)}
 
     @override
-    async def events(self, ask: Ask, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
+    async def events(self, request: SyncRequest, rooms: JoinedRooms) -> dict[int, dict[str, Any]]:
         """room_nid -> m.typing event with everybody who types there."""
-        if not ask.filter.room.ephemeral.matches_parts(TYPING, None):
+        if not request.filter.room.ephemeral.matches_parts(TYPING, None):
             return {}
-        since = ask.since
+        since = request.since
         if since is None:
             wanted = {room for room, users in self._rooms.items() if users and room in rooms.joined_nids}
-        elif ask.recent is not None:
-            wanted = {e.room_nid for _, e in ask.recent.of(TypingEntry)} & rooms.joined_nids
+        elif request.recent is not None:
+            wanted = {e.room_nid for _, e in request.recent.of(TypingEntry)} & rooms.joined_nids
         else:
             wanted = {room for room, at in self._changed.items() if at > since and room in rooms.joined_nids}
-        return {room: self._event(room, ask.ignored) for room in wanted}
+        return {room: self._event(room, request.ignored) for room in wanted}
 
     def _event(self, room_nid: int, ignored: frozenset[str]) -> dict[str, Any]:
         users = [user for user in self._rooms.get(room_nid, {}).values() if user not in ignored]

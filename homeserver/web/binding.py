@@ -18,7 +18,7 @@ from homeserver.web.convert import Convert, converter
 from homeserver.web.endpoint import Endpoint, Form
 from homeserver.web.request import RequestInfo, parse_query
 from homeserver.web.signature import In, Parameter
-from homeserver.web.stream import BodyStream, Patience
+from homeserver.web.stream import BodyStream, ClientTimeouts
 
 Take = Callable[[RequestInfo], Any]
 
@@ -52,7 +52,7 @@ class Bounds:
     """Bytes."""
     server_body: int = limits.LARGE_JSON_BODY
     """Bytes, from other homeservers."""
-    patience: Patience = field(default_factory=Patience)
+    timeouts: ClientTimeouts = field(default_factory=ClientTimeouts)
 
     def body_of(self, endpoint: Endpoint) -> int:
         """Bytes of body accepted."""
@@ -65,7 +65,7 @@ def bind(endpoint: Endpoint, api: object, bounds: Bounds) -> Bound:
     """Plan the arguments of an api object's handler. Raises `TypeError` for a type that cannot be read."""
     max_body = bounds.body_of(endpoint)
     try:
-        takes = tuple(_take(p, max_body, bounds.patience) for p in endpoint.parameters)
+        takes = tuple(_take(p, max_body, bounds.timeouts) for p in endpoint.parameters)
     except TypeError as error:
         raise TypeError(f"{endpoint.operation_id}: {error}") from error
     if endpoint.signature.of(In.STREAM):
@@ -77,7 +77,7 @@ def bind(endpoint: Endpoint, api: object, bounds: Bounds) -> Bound:
     return Bound(endpoint, getattr(api, endpoint.handler_name), takes, reads, max_body)
 
 
-def _take(parameter: Parameter, max_body: int, patience: Patience) -> Take:
+def _take(parameter: Parameter, max_body: int, timeouts: ClientTimeouts) -> Take:
     if parameter.source is In.PATH:
         return _from_path(parameter)
     if parameter.source is In.QUERY:
@@ -87,7 +87,7 @@ def _take(parameter: Parameter, max_body: int, patience: Patience) -> Take:
     if parameter.source is In.BODY:
         return _from_body(parameter)
     if parameter.source is In.STREAM:
-        return lambda info: BodyStream(info, max_body, patience)
+        return lambda info: BodyStream(info, max_body, timeouts)
     if parameter.source is In.REQUESTER:
         return lambda info: info.requester
     if parameter.source is In.ORIGIN:

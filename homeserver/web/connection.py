@@ -35,7 +35,7 @@ _REFUSAL: Final = (
 )
 
 
-class Home(Protocol):
+class ConnectionOwner(Protocol):
     """What connections of one listener share."""
 
     keepalive: float
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         "task",
         "writing_paused",
         "interruptible",
-        "_home",
+        "_owner",
         "_loop",
         "_parser",
         "_requests",
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         "_upgraded",
     )
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, owner: ConnectionOwner) -> None:
         loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.peer = ""
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         self.writing_paused = False
         self.interruptible = False
         """The task runs a handler that is to be cancelled when the client goes away."""
-        self._home = home
+        self._owner = owner
         self._loop = loop
         self._parser = HttpRequestParser(
             self,  # type: ignore[arg-type]  # its own BaseProtocol; of it, bodies call what stands here under "reading"
@@ -126,10 +126,10 @@ class Connection(asyncio.Protocol):
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         if transport.get_extra_info("sslcontext") is not None:
             self.scheme = "https"
-        if not self._home.opened(self):
+        if not self._owner.opened(self):
             transport.abort()  # without a word: an answer would cost what there is none left of
             return
-        self._deadline = self._loop.time() + self._home.keepalive
+        self._deadline = self._loop.time() + self._owner.keepalive
         self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
         self.task = self._loop.create_task(self._run())
 
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         if self.interruptible and self.task is not None:
             self.task.cancel()
         self._wake()
-        self._home.closed(self)
+        self._owner.closed(self)
 
     def finish(self) -> None:
         """Answer what is under way, and no more."""
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
         while not self._requests:
             if self._last or self.gone:
                 return False
-            self._deadline = self._loop.time() + self._home.keepalive
+            self._deadline = self._loop.time() + self._owner.keepalive
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
         self._parser.message_consumed()
         if self._queue_paused and len(self._requests) <= limits.MAX_PIPELINED // 2:
             self._read_on()
-        again = await self._home.answer(self, message, self._body)
+        again = await self._owner.answer(self, message, self._body)
         if not self._body.is_eof():
             again = await self._read_the_rest() and again
         self._body = EMPTY_PAYLOAD
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and now >= self._deadline:
             self.finish()
             return
-        again = self._deadline if now < self._deadline else now + self._home.keepalive
+        again = self._deadline if now < self._deadline else now + self._owner.keepalive
         self._timer = self._loop.call_at(again, self._look_at_the_clock)
 
     # --- reading ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ _log = structlog.get_logger("atrium.web")
 
 
 @dataclass(slots=True)
-class House:
+class ServerState:
     """What the listeners of a server share."""
 
     prefix: str
@@ -57,11 +57,11 @@ def connections_possible() -> int:
 
 
 class Connections:
-    """The connections of one listener. Fulfils `connection.Home`."""
+    """The connections of one listener. Fulfils `connection.ConnectionOwner`."""
 
-    def __init__(self, house: House, dispatcher: Dispatcher, proxies: TrustedProxies) -> None:
-        self.keepalive = house.keepalive
-        self._house = house
+    def __init__(self, state: ServerState, dispatcher: Dispatcher, proxies: TrustedProxies) -> None:
+        self.keepalive = state.keepalive
+        self._state = state
         self._dispatch = dispatcher.answer
         self._proxies = proxies
         self._open: set[Connection] = set()
@@ -71,31 +71,31 @@ class Connections:
         return Connection(self)
 
     def opened(self, connection: Connection) -> bool:
-        """See `Home.opened`."""
+        """See `ConnectionOwner.opened`."""
         self._open.add(connection)
-        self._house.taken += 1
-        if self._house.taken > self._house.limit:
-            _log.warning("too_many_connections", limit=self._house.limit)
+        self._state.taken += 1
+        if self._state.taken > self._state.limit:
+            _log.warning("too_many_connections", limit=self._state.limit)
             return False
         return True
 
     def closed(self, connection: Connection) -> None:
-        """See `Home.closed`."""
+        """See `ConnectionOwner.closed`."""
         self._open.discard(connection)
-        self._house.taken -= 1
+        self._state.taken -= 1
 
     async def answer(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> bool:
-        """See `Home.answer`."""
-        house = self._house
-        number = (house.prefix, next(house.numbers))
-        info = RequestInfo(connection, message, content, number, house.closing, self._proxies)
-        house.under_way += 1
+        """See `ConnectionOwner.answer`."""
+        state = self._state
+        number = (state.prefix, next(state.numbers))
+        info = RequestInfo(connection, message, content, number, state.closing, self._proxies)
+        state.under_way += 1
         try:
             return await self._dispatch(info)
         finally:
-            house.under_way -= 1
-            if not house.under_way and house.closing.is_set():
-                house.quiet.set()
+            state.under_way -= 1
+            if not state.under_way and state.closing.is_set():
+                state.quiet.set()
 
     def finish(self) -> None:
         """Take no further requests."""

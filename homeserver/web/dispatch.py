@@ -23,9 +23,9 @@ from homeserver.web.observe import Observer
 from homeserver.web.rate_limit import PER_DEVICE, RateLimiter
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import Reply, Streamed, render
+from homeserver.web.response_writer import BrokenHeader, ResponseWriter
 from homeserver.web.router import Router
-from homeserver.web.stream import ClientGone, Patience, check_declared_length, read_body
-from homeserver.web.wire import BrokenHeader, Wire
+from homeserver.web.stream import ClientGone, ClientTimeouts, check_declared_length, read_body
 
 CLIENT_CLOSED = 499
 """What the log and metrics say of a request whose client went away; nobody is there to receive it."""
@@ -39,8 +39,8 @@ class Parts:
     server_authenticator: ServerAuthenticator | None
     limiter: RateLimiter
     observer: Observer
-    wire: Wire
-    patience: Patience
+    writer: ResponseWriter
+    timeouts: ClientTimeouts
     fresh: Callable[[], Awaitable[None]] | None = None
     """Awaited before a request is looked at: with several processes, what others were told must be seen here."""
 
@@ -51,7 +51,7 @@ class Dispatcher:
     def __init__(self, router: Router, parts: Parts) -> None:
         self._router = router
         self._parts = parts
-        self._wire = parts.wire
+        self._writer = parts.writer
 
     async def answer(self, info: RequestInfo) -> bool:
         """Everything from the header to the last byte of the answer; whether the connection can carry another request.
@@ -64,7 +64,7 @@ class Dispatcher:
             if info.method == "OPTIONS":
                 info.operation = "preflight"
                 keep_alive = info.keep_alive and not info.closing.is_set()
-                status, sent = 204, await self._wire.preflight(info, keep_alive=keep_alive)
+                status, sent = 204, await self._writer.preflight(info, keep_alive=keep_alive)
                 return keep_alive
             result = await self._result(info)
             # Where a broken body ends, and the next request begins, nobody can tell.
@@ -108,7 +108,7 @@ class Dispatcher:
         if limit in self._parts.limiter.classes and endpoint.auth is not Auth.SERVER:
             self._limit(limit, info)
         if bound.reads is Reads.ALL:
-            info.body = await read_body(info, bound.max_body, self._parts.patience)
+            info.body = await read_body(info, bound.max_body, self._parts.timeouts)
         elif bound.reads is Reads.STREAM:
             check_declared_length(info, bound.max_body)
         if endpoint.auth is Auth.SERVER:
@@ -165,9 +165,9 @@ class Dispatcher:
 
     async def _send(self, info: RequestInfo, reply: Reply, *, keep_alive: bool) -> int:
         try:
-            return await self._wire.send(info, reply, keep_alive=keep_alive)
+            return await self._writer.send(info, reply, keep_alive=keep_alive)
         except BrokenHeader as error:
-            return await self._wire.send(info, self._refusal(info, error), keep_alive=keep_alive)
+            return await self._writer.send(info, self._refusal(info, error), keep_alive=keep_alive)
 
     async def _stream(self, info: RequestInfo, answer: Streamed, *, keep_alive: bool) -> tuple[int, int]:
         try:
@@ -176,7 +176,7 @@ class Dispatcher:
             reply = self._refusal(info, error)
             return reply.status, await self._send(info, reply, keep_alive=keep_alive)
         try:
-            return answer.status, await self._wire.stream(info, answer, first, keep_alive=keep_alive)
+            return answer.status, await self._writer.stream(info, answer, first, keep_alive=keep_alive)
         except ClientGone:
             raise
         except BrokenHeader as error:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from homeserver.runtime.clock import Clock
-from homeserver.runtime.tally import current
+from homeserver.runtime.request_context import current
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.request import RequestInfo
 

@@ -72,7 +72,7 @@ class OutboundSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class HttpRequest:
     """One request to another party."""
 
     method: str
@@ -152,15 +152,20 @@ class Outbound:
             )
         return found
 
-    async def ask(self, purpose: Purpose, ask: Ask) -> Answer:
+    async def request(self, purpose: Purpose, request: HttpRequest) -> Answer:
         """Ask and take the whole answer, whatever its status. Raises `Refused`, `Unreachable`, `AnswerTooLarge`."""
-        url, method, headers, body = permitted(ask.url), ask.method, dict(ask.headers), ask.body
-        for hop in range(min(ask.redirects, MAX_REDIRECTS) + 1):
-            answer = await self._once(purpose, Ask(
-                method=method, url=str(url), headers=headers, body=body, max_bytes=ask.max_bytes, timeout=ask.timeout
+        url, method, headers, body = (
+            permitted(request.url),
+            request.method,
+            dict(request.headers),
+            request.body,
+        )
+        for hop in range(min(request.redirects, MAX_REDIRECTS) + 1):
+            answer = await self._once(purpose, HttpRequest(
+                method=method, url=str(url), headers=headers, body=body, max_bytes=request.max_bytes, timeout=request.timeout
             ))  # fmt: skip
             location = answer.headers.get(hdrs.LOCATION)
-            if answer.status not in _REDIRECTS or location is None or ask.redirects == 0:
+            if answer.status not in _REDIRECTS or location is None or request.redirects == 0:
                 return answer
             following = permitted(str(url.join(_parsed(location))))
             if following.origin() != url.origin():
@@ -168,7 +173,7 @@ class Outbound:
             if answer.status == 303 or (answer.status in {301, 302} and method == "POST"):
                 method, body = "GET", None
             url = following
-            if hop == min(ask.redirects, MAX_REDIRECTS):
+            if hop == min(request.redirects, MAX_REDIRECTS):
                 break
         raise Refused(f"{url.host} redirects too often")
 
@@ -178,27 +183,27 @@ class Outbound:
             await session.close()
         self._sessions.clear()
 
-    async def _once(self, purpose: Purpose, ask: Ask) -> Answer:
-        timeout = aiohttp.ClientTimeout(total=ask.timeout or self._settings.timeout, sock_connect=15)
+    async def _once(self, purpose: Purpose, request: HttpRequest) -> Answer:
+        timeout = aiohttp.ClientTimeout(total=request.timeout or self._settings.timeout, sock_connect=15)
         try:
             async with self.session(purpose).request(
-                ask.method,
-                URL(ask.url),
-                headers=ask.headers,
-                data=ask.body,
+                request.method,
+                URL(request.url),
+                headers=request.headers,
+                data=request.body,
                 allow_redirects=False,
                 timeout=timeout,
             ) as response:
-                body = await read_bounded(response, ask.max_bytes)
-                return Answer(response.status, response.headers, body, ask.url)
+                body = await read_bounded(response, request.max_bytes)
+                return Answer(response.status, response.headers, body, request.url)
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, AddressRefused):
-                raise Refused(f"{URL(ask.url).host}: {error.os_error}") from error
-            raise Unreachable(f"{URL(ask.url).host}: {type(error).__name__}") from error
+                raise Refused(f"{URL(request.url).host}: {error.os_error}") from error
+            raise Unreachable(f"{URL(request.url).host}: {type(error).__name__}") from error
         except aiohttp.InvalidURL as error:
             raise Refused("not a URL that can be asked") from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unreachable(f"{URL(ask.url).host}: {type(error).__name__}") from error
+            raise Unreachable(f"{URL(request.url).host}: {type(error).__name__}") from error
 
 
 async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

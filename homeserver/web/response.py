@@ -1,6 +1,6 @@
 """What a handler can return besides a Struct or dict, and how each becomes status, headers and bytes.
 
-Owns the answer types. Writing to the socket is `wire.py`.
+Owns the answer types. Writing to the socket is `writer.py`.
 
 spec: client-server-api/#api-standards
 """

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from homeserver.runtime.clock import Entropy
-from homeserver.web.connections import Connections, House, connections_possible
+from homeserver.web.connections import Connections, ServerState, connections_possible
 from homeserver.web.dispatch import Dispatcher, Parts
 from homeserver.web.listener import Listener
 from homeserver.web.proxies import TrustedProxies
@@ -50,7 +50,7 @@ class WebServer:
         """`keepalive`: seconds an idle connection stays. `max_connections`: default from the limit of open files."""
         self._registry = registry
         self._parts = parts
-        self._house = House(entropy.letters(6), keepalive, max_connections or connections_possible())
+        self._state = ServerState(entropy.letters(6), keepalive, max_connections or connections_possible())
         self._open: list[_Open] = []
 
     @property
@@ -82,21 +82,21 @@ class WebServer:
 
     async def stop(self, grace: float = 8.0) -> None:
         """Stop listening, let requests finish for up to `grace` seconds, cancel the rest. Idempotent."""
-        self._house.closing.set()
+        self._state.closing.set()
         for opened in self._open:
             opened.sockets.close()
             opened.connections.finish()
-        if self._house.under_way:
+        if self._state.under_way:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._house.quiet.wait(), grace)
+                await asyncio.wait_for(self._state.quiet.wait(), grace)
         await asyncio.gather(*(opened.connections.end(LAST_MOMENT) for opened in self._open))
         self._open.clear()
-        self._parts.wire.close()
+        self._parts.writer.close()
 
     async def _listen(self, listener: Listener) -> _Open:
         loop = asyncio.get_running_loop()
         dispatcher = Dispatcher(self._registry.router(listener.resources), self._parts)
-        connections = Connections(self._house, dispatcher, TrustedProxies(listener.trusted_proxies))
+        connections = Connections(self._state, dispatcher, TrustedProxies(listener.trusted_proxies))
         tls = listener.tls.context() if listener.tls else None
         if listener.unix_socket is not None:
             sockets = await loop.create_unix_server(

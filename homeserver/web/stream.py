@@ -17,7 +17,7 @@ from homeserver.web.request import RequestInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ClientTimeouts:
     """How long we wait for a client that is slow to send or to take."""
 
     stall: float = 30.0
@@ -45,12 +45,12 @@ class BodyStream:
     Raises `TooLarge` while iterating once it exceeds the endpoint's `max_body`; `BodyTimeout` when it stalls.
     """
 
-    __slots__ = ("_info", "_limit", "_patience", "content_type", "declared_length", "received")
+    __slots__ = ("_info", "_limit", "_timeouts", "content_type", "declared_length", "received")
 
-    def __init__(self, info: RequestInfo, limit: int, patience: Patience) -> None:
+    def __init__(self, info: RequestInfo, limit: int, timeouts: ClientTimeouts) -> None:
         self._info = info
         self._limit = limit
-        self._patience = patience
+        self._timeouts = timeouts
         self.declared_length: int | None = info.content_length
         """What `Content-Length` says, if anything; already checked against the limit."""
         self.content_type: str = info.headers.get(hdrs.CONTENT_TYPE, "")
@@ -68,12 +68,12 @@ class BodyStream:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         _say_continue(self._info)
-        while piece := await _read_some(payload, self._patience.stall):
+        while piece := await _read_some(payload, self._timeouts.stall):
             self.received += len(piece)
             if self.received > self._limit:
                 raise too_large(self._limit)
             elapsed = loop.time() - begun
-            if elapsed > self._patience.body and self.received < elapsed * self._patience.min_rate:
+            if elapsed > self._timeouts.body and self.received < elapsed * self._timeouts.min_rate:
                 raise BodyTimeout("The body arrives too slowly")
             yield piece
 
@@ -85,7 +85,7 @@ def check_declared_length(info: RequestInfo, limit: int) -> None:
         raise too_large(limit)
 
 
-async def read_body(info: RequestInfo, limit: int, patience: Patience) -> bytes:
+async def read_body(info: RequestInfo, limit: int, timeouts: ClientTimeouts) -> bytes:
     """The whole body, decompressed. Raises `TooLarge`, `BodyTimeout`, `ClientGone`."""
     payload = info.content
     if payload.at_eof():
@@ -103,8 +103,8 @@ async def read_body(info: RequestInfo, limit: int, patience: Patience) -> bytes:
         pieces = []
     size = sum(map(len, pieces))
     try:
-        async with asyncio.timeout(patience.body):
-            while piece := await _read_some(payload, patience.stall):
+        async with asyncio.timeout(timeouts.body):
+            while piece := await _read_some(payload, timeouts.stall):
                 size += len(piece)
                 if size > limit:
                     raise too_large(limit)

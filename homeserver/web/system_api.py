@@ -31,10 +31,10 @@ class Health(msgspec.Struct):
 class HealthApi:
     """Answers load balancers and supervisors: 200 while requests are worth sending here, else 503."""
 
-    def __init__(self, checks: Mapping[str, Check], *, patience: float = 5.0) -> None:
-        """`patience`: seconds a check may take."""
+    def __init__(self, checks: Mapping[str, Check], *, timeouts: float = 5.0) -> None:
+        """`timeouts`: seconds a check may take."""
         self._checks = dict(checks)
-        self._patience = patience
+        self._timeouts = timeouts
 
     @endpoint("getHealth", "GET", "/health", auth=Auth.NONE, limit=None)
     async def health(self, info: RequestInfo) -> Response:
@@ -48,7 +48,7 @@ class HealthApi:
 
     async def _run(self, check: Check) -> str:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeouts):
                 await check()
         except TimeoutError:
             return "no answer in time"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from homeserver.config import Config
-from homeserver.graph.append import GraphWriter, Identity
-from homeserver.graph.compaction import Compaction
-from homeserver.graph.events import EventCache
-from homeserver.graph.frontier import Frontier
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
-from homeserver.graph.receive import Receiver
-from homeserver.graph.redacting import Redactions
-from homeserver.graph.resolve import StateResolver
-from homeserver.graph.rooms import Rooms
-from homeserver.graph.sink import EventSink
-from homeserver.graph.states import StateStore
-from homeserver.graph.upkeep import StateUpkeep
-from homeserver.graph.visibility import VisibilityFilter
+from homeserver.graph.read.visibility import VisibilityFilter
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.state.compaction import Compaction
+from homeserver.graph.state.resolver import StateResolver
+from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.upkeep import StateUpkeep
+from homeserver.graph.write.append import GraphWriter, Identity
+from homeserver.graph.write.forward_extremities import ForwardExtremities
+from homeserver.graph.write.receive import Receiver
+from homeserver.graph.write.redactions import Redactions
+from homeserver.graph.write.sink import EventSink
 from homeserver.log.tail import Tail
 from homeserver.log.transactions import Transactions
 from homeserver.log.writer import LogWriter
@@ -55,7 +55,7 @@ class Core:
             self.states,
             StateResolver(db, self.events, self.states, self.interning),
             self.interning,
-            Frontier(self.graph, self.rooms, self.events),
+            ForwardExtremities(self.graph, self.rooms, self.events),
             Redactions(db, self.events, self.states, self.interning),
             self.server_name,
         )

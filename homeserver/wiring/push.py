@@ -5,9 +5,9 @@ from __future__ import annotations
 from homeserver.account_data.service import AccountDataService
 from homeserver.push.api import PushRulesApi
 from homeserver.push.counts import UnreadCounts
+from homeserver.push.evaluators import Evaluators
 from homeserver.push.notifications import Notifications
 from homeserver.push.notifications_api import NotificationsApi
-from homeserver.push.plans import Plans
 from homeserver.push.recent import RecentEvents
 from homeserver.push.service import PushRuleService
 from homeserver.push.stream import UnreadStream
@@ -21,13 +21,13 @@ class PushFeature:
 
     def __init__(self, core: Core, account_data: AccountDataService) -> None:
         self.rules = PushRuleService(core.db, core.log, account_data)
-        self.plans = Plans(core.db)
+        self.evaluators = Evaluators(core.db)
         recent = RecentEvents(core.tail)
         self.counts = UnreadCounts(
-            core.db, core.tail, core.rooms, core.events, core.interning, self.plans, recent
+            core.db, core.tail, core.rooms, core.events, core.interning, self.evaluators, recent
         )
-        self.stream = UnreadStream(core.db, self.plans)
-        for projection in (self.plans, recent, self.counts):
+        self.stream = UnreadStream(core.db, self.evaluators)
+        for projection in (self.evaluators, recent, self.counts):
             core.tail.attach(projection)
 
     def apis(self) -> list[object]:
@@ -46,7 +46,7 @@ class NotificationsFeature:
             core.interning,
             memberships,
             ignores,
-            push.plans,
+            push.evaluators,
             core.clock,
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from homeserver.config import Config
 from homeserver.events.room_version import ROOM_VERSIONS
-from homeserver.graph.bundles import Bundles
-from homeserver.graph.pages import Pages
-from homeserver.graph.related import Related
+from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.pages import Pages
+from homeserver.graph.read.related import Related
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.autojoin import AutoJoin

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 from homeserver.config.limits import LimitsSection
 from homeserver.sync.api import PeekingApi, SyncApi
-from homeserver.sync.audiences import Audiences
 from homeserver.sync.filters import FilterService
+from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.peeking import PeekingService, RoomData
+from homeserver.sync.recipients import RecipientIndex
 from homeserver.sync.rooms.classify import Classifier
-from homeserver.sync.rooms.resets import ResetReader
+from homeserver.sync.rooms.resolution_changes import ResolutionChangeReader
 from homeserver.sync.rooms.state import StateReader
 from homeserver.sync.rooms.stream import RoomsStream
 from homeserver.sync.rooms.stripped import StrippedRooms
 from homeserver.sync.rooms.timeline import Timelines
 from homeserver.sync.service import SyncService
-from homeserver.sync.stretches import Stretches
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, Stream
 from homeserver.wiring.core import Core
 from homeserver.wiring.rooms import RoomsFeature
@@ -37,9 +37,9 @@ class SyncFeature:
         data: RoomData,
         limits: LimitsSection,
     ) -> None:
-        audiences = Audiences()
+        recipients = RecipientIndex()
         self.notifier = Notifier(
-            core.rooms, audiences, most=limits.waiting_syncs, longest=limits.sync_timeout
+            core.rooms, recipients, most=limits.waiting_syncs, longest=limits.sync_timeout
         )
         core.tail.after_batch(self.notifier.applied)
         self.filters = FilterService(core.db)
@@ -51,13 +51,13 @@ class SyncFeature:
             Classifier(core.db, core.interning),
             Timelines(core.db, core.events, limits.sync_timeline),
             StateReader(core.db, core.states, core.interning),
-            ResetReader(core.db, core.interning),
+            ResolutionChangeReader(core.db, core.interning),
             StrippedRooms(core.events, core.states, core.interning),
             rooms.bundles,
         )
         core.tail.attach(stream)
-        stretches = Stretches(core.tail, audiences)
-        core.tail.attach(stretches)
+        log_slices = LogSlices(core.tail, recipients)
+        core.tail.attach(log_slices)
         self.service = SyncService(
             core.tail,
             rooms.memberships,
@@ -65,8 +65,8 @@ class SyncFeature:
             stream,
             streams,
             self.notifier,
-            audiences,
-            stretches,
+            recipients,
+            log_slices,
             ignores,
             presence,
             counts,

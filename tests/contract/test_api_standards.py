@@ -201,10 +201,10 @@ async def test_path_parameters_are_decoded_exactly_once(alice: User, room: str, 
     """API-17."""
     await alice.put_state(room, "org.example/slashed", {"key": key}, key)
     assert await alice.state(room, "org.example/slashed", key) == {"key": key}
-    stored = [
+    persisted = [
         event["state_key"] for event in await alice.state(room) if event["type"] == "org.example/slashed"
     ]
-    assert stored == [key]
+    assert persisted == [key]
 
 
 async def test_an_empty_state_key_needs_no_slash_and_state_takes_no_post(alice: User, room: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from homeserver.graph.entry import EventEntry
-from homeserver.graph.pages import NEWEST, OLDEST, Pages, Wanted
+from homeserver.graph.read.pages import NEWEST, OLDEST, Pages, Wanted
 
 ROOM = 1
 KINDS = ("event", "event", "event", "hidden", "elsewhere", "waiting", "awaited")
@@ -75,10 +75,10 @@ class World:
             self.position += 1
             if kind != "elsewhere":
                 redaction = True if kind == "awaited" else None
-                stored = SimpleNamespace(
+                persisted = SimpleNamespace(
                     room_nid=ROOM, redaction=redaction, hidden=kind in ("hidden", "waiting")
                 )
-                self.pages.handlers()[EventEntry](self.position, SimpleNamespace(stored=stored))
+                self.pages.handlers()[EventEntry](self.position, SimpleNamespace(persisted=persisted))
 
     async def ask(self, wanted: Wanted) -> None:
         """Somebody reads a page."""

@@ -12,8 +12,8 @@ from homeserver.events.push_rules import SILENT, Around, CompiledRules
 from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.matrix.ids import UserId
 from homeserver.push.defaults import KINDS, default_rules
-from homeserver.push.plan import make_plan
-from homeserver.push.plans import DEFAULT_PLAN
+from homeserver.push.evaluator import make_evaluator
+from homeserver.push.evaluators import DEFAULT_EVALUATOR
 from homeserver.push.ruleset import Changed, Ruleset
 from tests.support import pdus
 from tests.support.factory import ALICE, BOB, CAROL, RoomFactory
@@ -105,21 +105,21 @@ def test_plans_decide_as_rules_do(ruleset: Ruleset, event: Event, members: int) 
         thread=None,
         mentions=(NUMBER,) if mentioned else (),
     )
-    plan = make_plan(ruleset.whole(ME)).in_room(ROOM.room_id)
+    evaluator = make_evaluator(ruleset.whole(ME)).in_room(ROOM.room_id)
     expected = rule.outcome if rule else SILENT
-    assert plan.decide(event, facts, mentioned, around) == expected
-    assert plan.by_fact(facts.bits, mentioned) in (None, expected)
-    if plan.by_facts:
-        assert plan.by_fact(facts.bits, mentioned) == expected
-    if plan.silent:
+    assert evaluator.decide(event, facts, mentioned, around) == expected
+    assert evaluator.by_fact(facts.bits, mentioned) in (None, expected)
+    if evaluator.by_facts:
+        assert evaluator.by_fact(facts.bits, mentioned) == expected
+    if evaluator.silent:
         assert not expected.notify
 
 
 @given(events)
 def test_everybody_with_the_default_rules_shares_one_plan(event: Event) -> None:
-    assert make_plan(default_rules(ME)).steps == DEFAULT_PLAN.steps
-    assert DEFAULT_PLAN.by_facts
-    assert DEFAULT_PLAN.in_room(event.room_id) is DEFAULT_PLAN
+    assert make_evaluator(default_rules(ME)).steps == DEFAULT_EVALUATOR.steps
+    assert DEFAULT_EVALUATOR.by_facts
+    assert DEFAULT_EVALUATOR.in_room(event.room_id) is DEFAULT_EVALUATOR
 
 
 scalars = (
@@ -152,8 +152,8 @@ def test_no_rule_and_no_content_is_too_strange(rules: list[dict[str, Any]], cont
     ruleset.put("override", rule, before=None, after=None)
     event = pdus.event("5", content=content)
     facts = facts_of(event, member_count=2, levels=LEVELS, thread=None, mentions=())
-    plan = make_plan(ruleset.whole(ME)).in_room(event.room_id)
+    evaluator = make_evaluator(ruleset.whole(ME)).in_room(event.room_id)
     around = Around(2, LEVELS, "Bob")
     found = CompiledRules(ruleset.whole(ME)).decide(event, around)
     mentioned = BOB in mentioned_users(event)
-    assert plan.decide(event, facts, mentioned, around) == (found.outcome if found else SILENT)
+    assert evaluator.decide(event, facts, mentioned, around) == (found.outcome if found else SILENT)

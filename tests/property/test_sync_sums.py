@@ -18,7 +18,7 @@ import pytest
 
 from homeserver.events.event import Event
 from homeserver.events.filtering import RoomEventFilter
-from homeserver.graph.receive import MissingEvents
+from homeserver.graph.write.receive import MissingEvents
 from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import EventId, RoomId
 from homeserver.matrix.tokens import parse_token
@@ -261,8 +261,10 @@ async def _act(
         await talk.act(here, who, other, room_id)
         return
     if room_id is None or act == "create":
-        wish: dict[str, Any] = {"preset": chance.choice(["public_chat", "private_chat"])}
-        rooms.append(await here.room(who, **wish, invite=[other.user_id] if chance.random() < 0.5 else []))
+        parameters: dict[str, Any] = {"preset": chance.choice(["public_chat", "private_chat"])}
+        rooms.append(
+            await here.room(who, **parameters, invite=[other.user_id] if chance.random() < 0.5 else [])
+        )
         return
     membership = here.rooms.membership
     if act == "send":

@@ -135,12 +135,12 @@ async def _prepare(world: World) -> None:
 
 async def _check(world: World) -> None:
     newest = (await world.ask("GET", "/sync", world.tokens[0]))["next_batch"]
-    stored = await world.page(world.tokens[0], newest)
-    assert max(Counter(body for body, _ in stored).values()) == 1, "a message stands there twice"
-    places = {event_id: place for place, (_, event_id) in enumerate(stored)}
+    persisted = await world.page(world.tokens[0], newest)
+    assert max(Counter(body for body, _ in persisted).values()) == 1, "a message stands there twice"
+    places = {event_id: place for place, (_, event_id) in enumerate(persisted)}
     for sent in world.acknowledged[:SENDERS]:
         assert len(sent) > 3, "there was no load"
         assert [event_id for _, event_id in sent if event_id not in places] == [], "acknowledged, and lost"
         order = [places[event_id] for _, event_id in sent]
         assert order == sorted(order)
-    assert world.heard == stored, "a client that resumes with its token hears everything, once, in order"
+    assert world.heard == persisted, "a client that resumes with its token hears everything, once, in order"

@@ -8,8 +8,8 @@ from typing import Any
 from homeserver.events.auth_selection import auth_keys_for
 from homeserver.events.builder import EventDraft, build_event, next_depth, reference_to
 from homeserver.events.event import Event, StateKey
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import REJECTED
-from homeserver.graph.stored import Stored
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.wiring.core import Core
 
@@ -17,7 +17,7 @@ from homeserver.wiring.core import Core
 class Branch:
     """One server's view of a room: what it sends is built on what it sent before."""
 
-    def __init__(self, core: Core, state: Mapping[StateKey, int], tip: Stored) -> None:
+    def __init__(self, core: Core, state: Mapping[StateKey, int], tip: PersistedEvent) -> None:
         """`state`: key -> event_nid at the tip."""
         self.tip = tip
         self._core = core
@@ -25,8 +25,8 @@ class Branch:
         self._own: dict[StateKey, Event] = {}
 
     async def send(
-        self, sender: str, kind: str, key: str | None, content: Mapping[str, Any], *others: Stored
-    ) -> Stored:
+        self, sender: str, kind: str, key: str | None, content: Mapping[str, Any], *others: PersistedEvent
+    ) -> PersistedEvent:
         """An event that the rules allow here, received. `others`: further events it stands on."""
         parents = [self.tip.event, *(other.event for other in others)]
         version = parents[0].room_version

@@ -8,7 +8,7 @@ from typing import Any
 from homeserver.events.auth_selection import auth_keys_for
 from homeserver.events.builder import EventDraft, build_event, next_depth, reference_to
 from homeserver.events.event import Event, StateKey
-from homeserver.graph.stored import Stored
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.matrix.ids import RoomId, UserId
 from tests.support.graph import Process
 
@@ -58,9 +58,9 @@ class Fork:
     @classmethod
     async def of(cls, here: Process, room_id: RoomId) -> Fork:
         room = await here.core.rooms.known(room_id)
-        stored = await here.core.events.one(room.extremities[0].nid)
-        assert stored is not None
-        return cls(here, room_id, stored.event, await state_of(here, room_id))
+        persisted = await here.core.events.one(room.extremities[0].nid)
+        assert persisted is not None
+        return cls(here, room_id, persisted.event, await state_of(here, room_id))
 
     def branch(self) -> Branch:
         return Branch(self._elsewhere, self._room_id, self.tip)
@@ -89,6 +89,6 @@ class Branch:
         return event
 
 
-async def receive(here: Process, *events: Event) -> list[Stored]:
+async def receive(here: Process, *events: Event) -> list[PersistedEvent]:
     """As if they came from elsewhere, one after the other."""
     return [await here.core.receiver.receive(event) for event in events]

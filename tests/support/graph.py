@@ -17,7 +17,7 @@ from homeserver.matrix.tokens import parse_sync_token
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
-from homeserver.sync.service import Wish
+from homeserver.sync.service import SyncParameters
 from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
@@ -82,7 +82,7 @@ class Process:
         """One answer of `/sync`, at once. `wish`: `filter` (JSON), `full_state`, `state_after`."""
         await self.core.tail.fresh()
         token = parse_sync_token(since, "since") if since else None
-        chosen = Wish(
+        chosen = SyncParameters(
             token.position if token else None,
             token.to_device if token else 0,
             read_filter(wish.pop("filter", {})),

@@ -27,9 +27,9 @@ from homeserver.web.metrics import HttpMetrics
 from homeserver.web.observe import Observer
 from homeserver.web.rate_limit import Rate, RateLimiter
 from homeserver.web.registry import Registry
+from homeserver.web.response_writer import ResponseWriter
 from homeserver.web.server import WebServer
-from homeserver.web.stream import Patience
-from homeserver.web.wire import Wire
+from homeserver.web.stream import ClientTimeouts
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.sinks import feature_sinks
 from tests.support.server import Server
@@ -129,13 +129,13 @@ def _web(identity: AccountsFeature, limiter: RateLimiter) -> WebServer:
     registry = Registry()
     registry.add(*identity.apis())
     clock = SystemClock()
-    patience = Patience()
+    timeouts = ClientTimeouts()
     parts = Parts(
         authenticator=identity.authenticator,
         server_authenticator=None,
         limiter=limiter,
         observer=Observer(clock, HttpMetrics(), None),
-        wire=Wire(clock, patience),
-        patience=patience,
+        writer=ResponseWriter(clock, timeouts),
+        timeouts=timeouts,
     )
     return WebServer(registry, parts, Entropy())

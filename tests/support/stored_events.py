@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from homeserver.events.event import Event
 from homeserver.graph.entry import EventEntry
-from homeserver.graph.interning import RoomName
+from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import EMPTY_STATE, OUTLIER, EventRef
-from homeserver.graph.stored import Stored
 from homeserver.log.entries import Append
 from homeserver.matrix.ids import EventId
 from tests.support.graph import Process
@@ -25,18 +25,23 @@ async def store_room(here: Process, events: Iterable[Event]) -> dict[EventId, in
     head: tuple[EventRef, ...] = ()
     for event in events:
         if not head:
-            core.interning.add_room(RoomName(room_nid, event.room_id, event.room_version))
+            core.interning.add_room(RoomIdentity(room_nid, event.room_id, event.room_version))
         sender = await core.interning.user_nid(event.sender)
         key_nid = (await core.interning.key_nids([event.key]))[event.key] if event.key is not None else None
         ref = refs[event.event_id] = EventRef(event.event_id, 0, event.depth)
-        stored = Stored(
+        persisted = PersistedEvent(
             event, ref, room_nid=room_nid, sender_nid=sender, state_before=EMPTY_STATE, flags=OUTLIER
         )
         auth = tuple(refs[each] for each in event.auth_event_ids)
         base, head = head, head or (ref,)
         entries.append(
             EventEntry(
-                stored=stored, base=base, extremities=head, room_state=EMPTY_STATE, auth=auth, key_nid=key_nid
+                persisted=persisted,
+                base=base,
+                extremities=head,
+                room_state=EMPTY_STATE,
+                auth=auth,
+                key_nid=key_nid,
             )
         )
         if len(entries) == AT_ONCE:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from homeserver.graph.interning import Interning
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import BAN, INVITE, JOIN, LEAVE, MEMBERSHIPS
-from homeserver.graph.stored import Stored
 from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.rooms import store
-from homeserver.sync.types import Ask
+from homeserver.sync.types import SyncRequest
 
 
 class Classified(NamedTuple):
@@ -34,23 +34,25 @@ class Classifier:
         self._db = db
         self._interning = interning
 
-    async def classify(self, ask: Ask) -> Classified:
+    async def classify(self, request: SyncRequest) -> Classified:
         """Sort the user's rooms. At most one query beside naming rooms for a filter that names some."""
-        if _same_memberships(ask):
-            return Classified(await self._joined(ask), frozenset(), {}, [], [])
-        wanted = await self._wanted(ask)
+        if _same_memberships(request):
+            return Classified(await self._joined(request), frozenset(), {}, [], [])
+        wanted = await self._wanted(request)
         changed = {
-            room for room in wanted if ask.since is not None and ask.memberships[room].position > ask.since
+            room
+            for room in wanted
+            if request.since is not None and request.memberships[room].position > request.since
         }
-        before = await self._before(ask, changed)
+        before = await self._before(request, changed)
         joined: set[int] = set()
         new: set[int] = set()
         left: dict[int, Position] = {}
         invited: list[int] = []
         knocked: list[int] = []
         for room in wanted:
-            own = ask.memberships[room]
-            initial = ask.since is None
+            own = request.memberships[room]
+            initial = request.since is None
             if own.membership == JOIN:
                 joined.add(room)
                 if initial or (room in changed and before.get(room) != JOIN):
@@ -59,61 +61,63 @@ class Classifier:
                 continue  # but that it was left is told to every device, also if it was forgotten before they asked
             elif own.membership in (LEAVE, BAN):
                 # spec: op:sync: in an initial sync only with include_leave (SYNC-14)
-                if (initial and ask.filter.room.include_leave) or room in changed:
+                if (initial and request.filter.room.include_leave) or room in changed:
                     left[room] = own.position
-            elif initial or room in changed or ask.full_state or ask.other_invites:
+            elif initial or room in changed or request.full_state or request.other_invites:
                 (invited if own.membership == INVITE else knocked).append(room)
         return Classified(frozenset(joined), frozenset(new), left, invited, knocked)
 
-    async def _joined(self, ask: Ask) -> frozenset[int]:
-        if ask.filter.room.rooms is None and not ask.filter.room.not_rooms:
-            return ask.joined
-        return ask.joined.intersection(await self._wanted(ask))
+    async def _joined(self, request: SyncRequest) -> frozenset[int]:
+        if request.filter.room.rooms is None and not request.filter.room.not_rooms:
+            return request.joined
+        return request.joined.intersection(await self._wanted(request))
 
-    async def _wanted(self, ask: Ask) -> list[int]:
-        rooms = list(ask.memberships)
-        if ask.filter.room.rooms is None and not ask.filter.room.not_rooms:
+    async def _wanted(self, request: SyncRequest) -> list[int]:
+        rooms = list(request.memberships)
+        if request.filter.room.rooms is None and not request.filter.room.not_rooms:
             return rooms
         names = await self._interning.rooms(rooms)
-        return [room for room in rooms if room in names and ask.filter.room.wants_room(names[room].room_id)]
+        return [
+            room for room in rooms if room in names and request.filter.room.wants_room(names[room].room_id)
+        ]
 
-    async def _before(self, ask: Ask, changed: set[int]) -> dict[int, int]:
+    async def _before(self, request: SyncRequest, changed: set[int]) -> dict[int, int]:
         """The user's membership at `since` in rooms where it has changed."""
-        if not changed or ask.since is None:
+        if not changed or request.since is None:
             return {}
-        if ask.recent is None:
+        if request.recent is None:
             async with self._db.read() as tx:
-                return await store.memberships_at(tx, ask.requester.user_nid, changed, ask.since)
+                return await store.memberships_at(tx, request.requester.user_nid, changed, request.since)
         found: dict[int, int] = {}
         seen: set[int] = set()
         resolved: set[int] = set()
-        for _, entry in ask.recent.moving:
-            room = entry.stored.room_nid
+        for _, entry in request.recent.moving:
+            room = entry.persisted.room_nid
             if room not in changed or room in seen:
                 continue
-            if any(change.user_nid == ask.requester.user_nid for change in entry.changes):
+            if any(change.user_nid == request.requester.user_nid for change in entry.changes):
                 seen.add(room)
-                if any(change.user_nid == ask.requester.user_nid for change in entry.by_resolution):
+                if any(change.user_nid == request.requester.user_nid for change in entry.by_resolution):
                     resolved.add(room)  # no event says what was before
                     continue
-                replaced = entry.stored.replaced
+                replaced = entry.persisted.replaced
                 content = json.loads(replaced.content) if replaced else {}
                 found[room] = MEMBERSHIPS.get(str(content.get("membership")), 0)
         if resolved:
             async with self._db.read() as tx:
-                found |= await store.memberships_at(tx, ask.requester.user_nid, resolved, ask.since)
+                found |= await store.memberships_at(tx, request.requester.user_nid, resolved, request.since)
         return found
 
 
-def ends_stay(stored: Stored | None, user_id: UserId) -> bool:
+def ends_stay(persisted: PersistedEvent | None, user_id: UserId) -> bool:
     """Whether with this event the user, who was a member until then, left or was banned."""
-    if stored is None or stored.event.key != ("m.room.member", user_id) or stored.replaced is None:
+    if persisted is None or persisted.event.key != ("m.room.member", user_id) or persisted.replaced is None:
         return False
-    return bool(json.loads(stored.replaced.content).get("membership") == "join")
+    return bool(json.loads(persisted.replaced.content).get("membership") == "join")
 
 
-def _same_memberships(ask: Ask) -> bool:
+def _same_memberships(request: SyncRequest) -> bool:
     """Whether the user's rooms are to the client what they were at `since`, as far as memory reaches."""
-    if ask.recent is None or ask.full_state or ask.other_invites:
+    if request.recent is None or request.full_state or request.other_invites:
         return False
-    return ask.requester.user_nid not in ask.recent.moved
+    return request.requester.user_nid not in request.recent.moved

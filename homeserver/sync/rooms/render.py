@@ -8,29 +8,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from homeserver.graph.stored import Reader
-from homeserver.graph.visibility import Visible
+from homeserver.graph.persisted_event import Reader
+from homeserver.graph.read.visibility import Visible
 from homeserver.matrix import json
 from homeserver.matrix.property_path import split_path
-from homeserver.sync.types import Ask
+from homeserver.sync.types import SyncRequest
 
 
 class Renderer:
     """For one request."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._reader = Reader(ask.requester.user_nid, ask.requester.device_id)
-        self._now_ms = ask.now_ms
-        self._federation = ask.filter.event_format == "federation"
-        fields = ask.filter.event_fields
+    def __init__(self, request: SyncRequest) -> None:
+        self._reader = Reader(request.requester.user_nid, request.requester.device_id)
+        self._now_ms = request.now_ms
+        self._federation = request.filter.event_format == "federation"
+        fields = request.filter.event_fields
         self._paths = None if fields is None else [split_path(path) for path in fields]
 
     def event(self, visible: Visible, extra: bytes = b"") -> bytes:
         """One event as JSON, without `room_id`. `extra`: further members of `unsigned`, each with a leading comma."""
         if self._federation:
-            rendered = visible.stored.event.pdu
+            rendered = visible.persisted.event.pdu
         else:
-            rendered = visible.stored.render(
+            rendered = visible.persisted.render(
                 self._reader, visible.membership, self._now_ms, previous=visible.previous, extra=extra
             )
         if self._paths is None:

@@ -8,11 +8,11 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from homeserver.graph.refs import JOIN
-from homeserver.graph.room import Room
+from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
 from homeserver.sync.rooms.lazy import Given
 from homeserver.sync.rooms.timeline import Timeline
-from homeserver.sync.types import Ask
+from homeserver.sync.types import SyncRequest
 
 KEPT = 256
 NOBODY: frozenset[int] = frozenset()
@@ -50,28 +50,30 @@ class SharedSections:
         self._sections.clear()
 
 
-def has_plain_wishes(ask: Ask) -> bool:
+def has_plain_wishes(request: SyncRequest) -> bool:
     """Whether the reader asks for nothing that makes their answer their own."""
-    return ask.recent is not None and not ask.full_state and not ask.ignored and ask.filter.plain
+    return (
+        request.recent is not None and not request.full_state and not request.ignored and request.filter.plain
+    )
 
 
-def key_of(ask: Ask, room: Room, timeline: Timeline, given: Given | None) -> Key | None:
+def key_of(request: SyncRequest, room: Room, timeline: Timeline, given: Given | None) -> Key | None:
     """None where the reader's section is their own: membership changed, own messages, gaps, summaries.
 
     `given`: the member events that a reader who loads members lazily has; None: they have all.
     """
-    assert ask.since is not None
+    assert request.since is not None
     told = timeline.told
-    member = room.members.get(ask.requester.user_id)
+    member = room.members.get(request.requester.user_id)
     if told is None or member is None or member.membership != JOIN:
         return None
     if min(told.first, told.before) <= member.event_nid:
         return None
-    if (ask.requester.user_nid, ask.requester.device_id) in told.devices:
+    if (request.requester.user_nid, request.requester.device_id) in told.devices:
         return None
     nid = room.name.nid
     fresh = NOBODY
     if given is not None:
         members = {found.event_nid for sender in told.senders if (found := room.members.get(sender))}
         fresh = frozenset(at for at in members if (nid, at) not in given)
-    return Key(nid, ask.since, ask.upto, timeline.start, ask.state_after, fresh)
+    return Key(nid, request.since, request.upto, timeline.start, request.state_after, fresh)

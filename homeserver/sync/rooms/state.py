@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from homeserver.events.event import StateKey
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.interning import Interning
-from homeserver.graph.room import Room
-from homeserver.graph.states import StateStore
-from homeserver.graph.stored import Stored
-from homeserver.graph.visibility import Visible
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.read.visibility import Visible
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.state.store import StateStore
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
+from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.rooms import store
-from homeserver.sync.rooms.resets import Reset, Resets
+from homeserver.sync.rooms.resolution_changes import ResolutionChange, ResolutionChanges
 from homeserver.sync.rooms.timeline import Timeline
-from homeserver.sync.stretch import Stretch
-from homeserver.sync.types import Ask
+from homeserver.sync.types import SyncRequest
 
 StateNids = dict[StateKey, int]
 
@@ -34,23 +34,27 @@ class StateReader:
         self._states = states
         self._interning = interning
 
-    async def whole(self, room: Room, timeline: Timeline | None, ask: Ask, *, joined: bool) -> StateNids:
+    async def whole(
+        self, room: Room, timeline: Timeline | None, request: SyncRequest, *, joined: bool
+    ) -> StateNids:
         """All state at the timeline's beginning, or with `state_after` at its end.
 
         `joined`: the reader may know the present; else the timeline ends where they left.
         """
         raw = timeline.raw if timeline else []
         if raw and _is_line(room, raw):
-            return dict(room.state) if ask.state_after else _rolled_back(room.state, raw)
-        if joined and (ask.state_after or not raw):
+            return dict(room.state) if request.state_after else _rolled_back(room.state, raw)
+        if joined and (request.state_after or not raw):
             return dict(room.state)
         if not raw:
-            return await self._named(ask.memberships[room.name.nid].event_nid)  # the state after leaving
-        before = await self._named(raw[-1].state_after_nid if ask.state_after else raw[0].state_before.nid)
+            return await self._named(request.memberships[room.name.nid].event_nid)  # the state after leaving
+        before = await self._named(
+            raw[-1].state_after_nid if request.state_after else raw[0].state_before.nid
+        )
         if not joined:
             return before
         # Branches have met since. What is current and not in the timeline must be said here (SYNC-07).
-        shown = {stored.nid for stored in raw}
+        shown = {persisted.nid for persisted in raw}
         chosen = {key: before.get(key, 0) if at in shown else at for key, at in room.state.items()}
         return {key: at for key, at in chosen.items() if at}
 
@@ -60,87 +64,100 @@ class StateReader:
         return {keys[key]: event for key, event in by_nid.items()}
 
     async def changed(
-        self, ask: Ask, timelines: Mapping[int, Timeline], known: Mapping[int, Position], resets: Resets
+        self,
+        request: SyncRequest,
+        timelines: Mapping[int, Timeline],
+        known: Mapping[int, Position],
+        resets: ResolutionChanges,
     ) -> dict[int, StateNids]:
         """room_nid -> state events the client has to learn beside the timeline: those of the gap before it, and what
         resolution has made of the state since.
 
         With `state_after` also those inside it. `known`: rooms -> where their stretch ends. At most one query.
         """
-        assert ask.since is not None
+        assert request.since is not None
         gaps: dict[int, tuple[Position, Position]] = {}
         for room, upto in known.items():
             start = timelines[room].start if room in timelines else upto
-            if start > ask.since:
-                gaps[room] = (ask.since, min(start, upto))
-        news = await self._of_gaps(ask, gaps) if gaps else {}
+            if start > request.since:
+                gaps[room] = (request.since, min(start, upto))
+        news = await self._of_gaps(request, gaps) if gaps else {}
         found: dict[int, StateNids] = {}
         for room, upto in known.items():
             changes = news.get(room, [])
             resolved = [reset for reset in resets.get(room, ()) if reset.position <= upto]
-            if ask.state_after and room in timelines:
+            if request.state_after and room in timelines:
                 changes += _of_timeline(timelines[room], resolved)
             if changes or resolved:
                 found[room] = _newest_per_key([*changes, *resolved])
         return found
 
     async def _of_gaps(
-        self, ask: Ask, gaps: Mapping[int, tuple[Position, Position]]
-    ) -> dict[int, list[Reset]]:
+        self, request: SyncRequest, gaps: Mapping[int, tuple[Position, Position]]
+    ) -> dict[int, list[ResolutionChange]]:
         """Events that became current state, room by room."""
-        if ask.recent is not None:
-            return _from_memory(ask.recent, gaps)
+        if request.recent is not None:
+            return _from_memory(request.recent, gaps)
         async with self._db.read() as tx:
             rows = await store.changed_state(tx, gaps)
         keys = await self._interning.keys({key for pairs in rows.values() for key, _ in pairs})
-        return {room: [Reset(nid, keys[key], nid) for key, nid in pairs] for room, pairs in rows.items()}
+        return {
+            room: [ResolutionChange(nid, keys[key], nid) for key, nid in pairs]
+            for room, pairs in rows.items()
+        }
 
 
-def _from_memory(stretch: Stretch, gaps: Mapping[int, tuple[Position, Position]]) -> dict[int, list[Reset]]:
-    found: dict[int, list[Reset]] = {}
-    for position, entry in stretch.of(EventEntry):
-        stored = entry.stored
-        key = stored.event.key
-        if key is None or stored.flags or entry.overruled is not None:
+def _from_memory(
+    log_slice: LogSlice, gaps: Mapping[int, tuple[Position, Position]]
+) -> dict[int, list[ResolutionChange]]:
+    found: dict[int, list[ResolutionChange]] = {}
+    for position, entry in log_slice.of(EventEntry):
+        persisted = entry.persisted
+        key = persisted.event.key
+        if key is None or persisted.flags or entry.superseded is not None:
             continue
-        gap = gaps.get(stored.room_nid)
+        gap = gaps.get(persisted.room_nid)
         if gap is not None and position <= gap[1]:
-            found.setdefault(stored.room_nid, []).append(Reset(position, key, position))
+            found.setdefault(persisted.room_nid, []).append(ResolutionChange(position, key, position))
     return found
 
 
-def _of_timeline(timeline: Timeline, resets: Sequence[Reset]) -> list[Reset]:
+def _of_timeline(timeline: Timeline, resets: Sequence[ResolutionChange]) -> list[ResolutionChange]:
     """Its state events that became current state."""
-    overruled = {(reset.position, reset.key) for reset in resets}
-    found = [Reset(each.nid, each.event.key, each.nid) for each in timeline.raw if each.event.key is not None]
-    return [each for each in found if each[:2] not in overruled]
+    superseded = {(reset.position, reset.key) for reset in resets}
+    found = [
+        ResolutionChange(each.nid, each.event.key, each.nid)
+        for each in timeline.raw
+        if each.event.key is not None
+    ]
+    return [each for each in found if each[:2] not in superseded]
 
 
-def _newest_per_key(changes: list[Reset]) -> StateNids:
+def _newest_per_key(changes: list[ResolutionChange]) -> StateNids:
     newest: StateNids = {}
     for change in sorted(changes, key=lambda change: change.position):
         newest[change.key] = change.event_nid
     return {key: nid for key, nid in newest.items() if nid}
 
 
-def _is_line(room: Room, raw: Sequence[Stored]) -> bool:
+def _is_line(room: Room, raw: Sequence[PersistedEvent]) -> bool:
     """Whether the events lead one after the other to the room's current state, so that it can be rolled back."""
     if raw[-1].nid != room.last_event or raw[-1].state_after_nid != room.room_state.nid:
         return False
     return all(one.state_after_nid == two.state_before.nid for one, two in itertools.pairwise(raw))
 
 
-def _rolled_back(state: Mapping[StateKey, int], raw: Sequence[Stored]) -> StateNids:
+def _rolled_back(state: Mapping[StateKey, int], raw: Sequence[PersistedEvent]) -> StateNids:
     """The state before these events."""
     result = dict(state)
-    for stored in reversed(raw):
-        key = stored.event.key
+    for persisted in reversed(raw):
+        key = persisted.event.key
         if key is None:
             continue
-        if stored.replaced is None:
+        if persisted.replaced is None:
             result.pop(key, None)
         else:
-            result[key] = stored.replaced.ref.nid
+            result[key] = persisted.replaced.ref.nid
     return result
 
 
@@ -153,11 +170,11 @@ def unseen_state(
     """
     if timeline is None or len(visible) == len(timeline.raw):
         return {}
-    shown = {item.stored.nid for item in visible}
+    shown = {item.persisted.nid for item in visible}
     return {
-        key: stored.nid
-        for stored in timeline.raw
-        if (key := stored.event.key) is not None
-        and stored.nid not in shown
-        and (now is None or now.get(key) == stored.nid or now.get(key) in shown)
+        key: persisted.nid
+        for persisted in timeline.raw
+        if (key := persisted.event.key) is not None
+        and persisted.nid not in shown
+        and (now is None or now.get(key) == persisted.nid or now.get(key) in shown)
     }

@@ -9,7 +9,7 @@ from homeserver.storage.tx import Tx
 
 
 async def newest_events(
-    tx: Tx, stretches: Mapping[int, tuple[Position, Position]], limit: int
+    tx: Tx, log_slices: Mapping[int, tuple[Position, Position]], limit: int
 ) -> dict[int, list[int]]:
     """room_nid -> its newest events in (since, upto], oldest first, at most `limit` each."""
     rows = await tx.all(
@@ -21,9 +21,9 @@ async def newest_events(
                       ORDER BY event_nid DESC LIMIT %(limit)s) e
         ORDER BY row.room, e.event_nid
         """,
-        rooms=list(stretches),
-        since=[since for since, _ in stretches.values()],
-        upto=[upto for _, upto in stretches.values()],
+        rooms=list(log_slices),
+        since=[since for since, _ in log_slices.values()],
+        upto=[upto for _, upto in log_slices.values()],
         limit=limit,
     )
     found: dict[int, list[int]] = {}
@@ -33,7 +33,7 @@ async def newest_events(
 
 
 async def changed_state(
-    tx: Tx, stretches: Mapping[int, tuple[Position, Position]]
+    tx: Tx, log_slices: Mapping[int, tuple[Position, Position]]
 ) -> dict[int, list[tuple[int, int]]]:
     """room_nid -> (key, newest state event) in (since, upto]; those that did not become current state left out."""
     rows = await tx.all(
@@ -48,9 +48,9 @@ async def changed_state(
                                                   AND r.position = events.event_nid)
                       ORDER BY key_nid, event_nid DESC) e
         """,
-        rooms=list(stretches),
-        since=[since for since, _ in stretches.values()],
-        upto=[upto for _, upto in stretches.values()],
+        rooms=list(log_slices),
+        since=[since for since, _ in log_slices.values()],
+        upto=[upto for _, upto in log_slices.values()],
     )
     found: dict[int, list[tuple[int, int]]] = {}
     for room, key_nid, nid in rows:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from homeserver.events.client_format import stripped
 from homeserver.events.event import StateKey
-from homeserver.graph.events import EventCache
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
-from homeserver.graph.states import StateStore
+from homeserver.graph.state.store import StateStore
 from homeserver.sync.rooms.classify import Classified
-from homeserver.sync.types import Ask
+from homeserver.sync.types import SyncRequest
 
 SHOWN: tuple[StateKey, ...] = (
     ("m.room.create", ""),
@@ -34,25 +34,27 @@ class StrippedRooms:
         self._states = states
         self._interning = interning
 
-    async def sections(self, ask: Ask, kinds: Classified) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    async def sections(
+        self, request: SyncRequest, kinds: Classified
+    ) -> tuple[dict[int, bytes], dict[int, bytes]]:
         """(invites, knocks): room_nid -> section, without braces. The state is that before the invite. At most four queries."""
         nids = [*kinds.invited, *kinds.knocked]
         if not nids:
             return {}, {}
-        nids = sorted(nids, key=lambda room: ask.memberships[room].position, reverse=True)[:MAX_ROOMS]
-        found = await self._events.load([ask.memberships[room].event_nid for room in nids])
-        members = {room: found[at] for room in nids if (at := ask.memberships[room].event_nid) in found}
+        nids = sorted(nids, key=lambda room: request.memberships[room].position, reverse=True)[:MAX_ROOMS]
+        found = await self._events.load([request.memberships[room].event_nid for room in nids])
+        members = {room: found[at] for room in nids if (at := request.memberships[room].event_nid) in found}
         # spec: #ignoring-users, #invite-permission: these invites are not sent (SYNC-15)
-        unwanted = set(kinds.invited) if ask.unwanted.all_invites else set()
+        unwanted = set(kinds.invited) if request.unwanted.all_invites else set()
         members = {
-            room: stored
-            for room, stored in members.items()
-            if room not in unwanted and stored.event.sender not in ask.ignored
+            room: persisted
+            for room, persisted in members.items()
+            if room not in unwanted and persisted.event.sender not in request.ignored
         }
-        keys = {("m.room.member", stored.event.sender) for stored in members.values()}
+        keys = {("m.room.member", persisted.event.sender) for persisted in members.values()}
         numbers = await self._interning.find_key_nids([*SHOWN, *keys])
         states = await self._states.values(
-            {stored.state_before.nid for stored in members.values()}, list(numbers.values())
+            {persisted.state_before.nid for persisted in members.values()}, list(numbers.values())
         )
         loaded = await self._events.load({nid for state in states.values() for nid in state.values()})
         invites: dict[int, bytes] = {}

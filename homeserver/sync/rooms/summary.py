@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from homeserver.events.event import StateKey
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import BAN, INVITE, JOIN, LEAVE
-from homeserver.graph.room import Room
-from homeserver.graph.stored import Stored
+from homeserver.graph.rooms.room import Room
 from homeserver.matrix.ids import UserId
 
 HEROES = 5
@@ -23,14 +23,14 @@ def naming_events(room: Room) -> list[int]:
     return [room.state[key] for key in NAMES if key in room.state]
 
 
-def heroes_of(room: Room, reader: UserId, naming: Mapping[int, Stored]) -> list[UserId]:
+def heroes_of(room: Room, reader: UserId, naming: Mapping[int, PersistedEvent]) -> list[UserId]:
     """The first five others who are joined or invited; if there are none, who have left. Empty for rooms with a name.
 
     `naming`: the events of `naming_events`. spec: op:sync `m.heroes`: state that is there but empty is no name.
     """
     for key, property_name in NAMES.items():
-        stored = naming.get(room.state.get(key, 0))
-        name = stored.event.content.get(property_name) if stored else None
+        persisted = naming.get(room.state.get(key, 0))
+        name = persisted.event.content.get(property_name) if persisted else None
         if isinstance(name, str) and name:
             return []
     for memberships in ((JOIN, INVITE), (LEAVE, BAN)):
@@ -45,9 +45,9 @@ def heroes_of(room: Room, reader: UserId, naming: Mapping[int, Stored]) -> list[
     return []
 
 
-def changes_summary(stored: Stored) -> bool:
+def changes_summary(persisted: PersistedEvent) -> bool:
     """Whether an event can change a room's summary."""
-    return stored.event.type in ("m.room.member", "m.room.name", "m.room.canonical_alias")
+    return persisted.event.type in ("m.room.member", "m.room.name", "m.room.canonical_alias")
 
 
 def summary_of(room: Room, heroes: list[UserId], dumps: Callable[[object], bytes]) -> bytes:

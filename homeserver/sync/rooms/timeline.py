@@ -11,17 +11,17 @@ from functools import cached_property
 from typing import NamedTuple
 
 from homeserver.events.event import StateKey
-from homeserver.graph.events import EventCache
-from homeserver.graph.stored import Stored
-from homeserver.graph.visibility import Visible
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.read.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
+from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.rooms import store
 from homeserver.sync.rooms.classify import Classified
 from homeserver.sync.rooms.summary import changes_summary
-from homeserver.sync.stretch import Stretch
-from homeserver.sync.types import Ask
+from homeserver.sync.types import SyncRequest
 
 DEFAULT_LIMIT, MAX_LIMIT = 10, 100
 FILTERED_SCAN = 200
@@ -45,9 +45,9 @@ class Told(NamedTuple):
 class Timeline:
     """One room's timeline before it is shown to anybody."""
 
-    raw: Sequence[Stored]
+    raw: Sequence[PersistedEvent]
     """Every event after `start` in the stretch, oldest first, without holes."""
-    events: Sequence[Stored]
+    events: Sequence[PersistedEvent]
     """Those the client asked for."""
     limited: bool
     start: Position
@@ -56,14 +56,14 @@ class Timeline:
     @cached_property
     def told(self) -> Told | None:
         """None where each reader's section is their own: gaps, summaries, nothing to show."""
-        if self.limited or not self.events or any(changes_summary(stored) for stored in self.events):
+        if self.limited or not self.events or any(changes_summary(persisted) for persisted in self.events):
             return None
-        replaced = [stored.replaced.ref.nid for stored in self.events if stored.replaced is not None]
+        replaced = [persisted.replaced.ref.nid for persisted in self.events if persisted.replaced is not None]
         return Told(
             self.raw[0].nid,
             min(replaced, default=self.raw[0].nid),
-            frozenset(stored.event.sender for stored in self.events),
-            frozenset(stored.sent_by[:2] for stored in self.events if stored.sent_by is not None),
+            frozenset(persisted.event.sender for persisted in self.events),
+            frozenset(persisted.sent_by[:2] for persisted in self.events if persisted.sent_by is not None),
         )
 
 
@@ -76,91 +76,99 @@ class Timelines:
         self._db = db
         self._events = events
 
-    async def of(self, ask: Ask, rooms: Classified) -> dict[int, Timeline]:
+    async def of(self, request: SyncRequest, rooms: Classified) -> dict[int, Timeline]:
         """A timeline for each room that is new, left, or has events. At most two queries."""
-        limit = max(0, min(_limit(ask), self._most))
-        stretches = dict.fromkeys(rooms.new, (0, ask.upto))
+        limit = max(0, min(_limit(request), self._most))
+        log_slices = dict.fromkeys(rooms.new, (0, request.upto))
         found: dict[int, Timeline] = {}
         for room, at in rooms.left.items():
-            stretches[room] = (ask.since or 0, at)
-        if ask.since is not None:
+            log_slices[room] = (request.since or 0, at)
+        if request.since is not None:
             known = rooms.joined - rooms.new if rooms.new else rooms.joined
-            if ask.recent is not None:
-                found = _from_memory(ask, ask.recent, known, limit)
+            if request.recent is not None:
+                found = _from_memory(request, request.recent, known, limit)
             else:
-                stretches.update(dict.fromkeys(known, (ask.since, ask.upto)))
-        if stretches:
-            found.update(await self._from_database(ask, stretches, limit))
+                log_slices.update(dict.fromkeys(known, (request.since, request.upto)))
+        if log_slices:
+            found.update(await self._from_database(request, log_slices, limit))
         return found
 
     async def _from_database(
-        self, ask: Ask, stretches: Mapping[int, tuple[Position, Position]], limit: int
+        self, request: SyncRequest, log_slices: Mapping[int, tuple[Position, Position]], limit: int
     ) -> dict[int, Timeline]:
-        selective = ask.filter.room.timeline.selective
+        selective = request.filter.room.timeline.selective
         scan = max(FILTERED_SCAN, limit) if selective else limit
         async with self._db.read() as tx:
-            nids = await store.newest_events(tx, stretches, scan + 1)
+            nids = await store.newest_events(tx, log_slices, scan + 1)
             loaded = await self._events.load_in(tx, [nid for room in nids.values() for nid in room])
         found: dict[int, Timeline] = {}
         for room, numbers in nids.items():
             more = len(numbers) > scan
             raw = [loaded[nid] for nid in (numbers[1:] if more else numbers)]
-            since = numbers[0] if more else stretches[room][0]
-            found[room] = _cut(ask, raw, limit, since, more=more)
+            since = numbers[0] if more else log_slices[room][0]
+            found[room] = _cut(request, raw, limit, since, more=more)
         return found
 
 
-def _from_memory(ask: Ask, stretch: Stretch, known: frozenset[int], limit: int) -> dict[int, Timeline]:
+def _from_memory(
+    request: SyncRequest, log_slice: LogSlice, known: frozenset[int], limit: int
+) -> dict[int, Timeline]:
     """Of rooms with events; shared with whoever asks for as many of this stretch and is not choosy."""
-    assert ask.since is not None
-    by_room = stretch.by_room
-    choosy = ask.filter.room.timeline.selective
-    shared: dict[int, Timeline] = {} if choosy else stretch.shared.setdefault((Timeline, limit), {})
+    assert request.since is not None
+    by_room = log_slice.by_room
+    choosy = request.filter.room.timeline.selective
+    shared: dict[int, Timeline] = {} if choosy else log_slice.shared.setdefault((Timeline, limit), {})
     fewer, more = (by_room, known) if len(by_room) < len(known) else (known, by_room)
     found: dict[int, Timeline] = {}
     for room in fewer:
         if room in more:
             timeline = shared.get(room)
             if timeline is None:
-                timeline = shared[room] = _cut(ask, by_room[room], limit, ask.since, more=False)
+                timeline = shared[room] = _cut(request, by_room[room], limit, request.since, more=False)
             found[room] = timeline
     return found
 
 
-def _cut(ask: Ask, raw: Sequence[Stored], limit: int, since: Position, *, more: bool) -> Timeline:
+def _cut(
+    request: SyncRequest, raw: Sequence[PersistedEvent], limit: int, since: Position, *, more: bool
+) -> Timeline:
     """The newest `limit` events that the filter wants."""
-    wanted = ask.filter.room.timeline
-    events = [stored for stored in raw if wanted.matches(stored.event)] if wanted.selective else raw
+    wanted = request.filter.room.timeline
+    events = [persisted for persisted in raw if wanted.matches(persisted.event)] if wanted.selective else raw
     if len(events) <= limit:
         return Timeline(raw, events, more, since)
     events = events[len(events) - limit :]
     start = events[0].nid - 1 if events else raw[-1].nid
-    return Timeline([stored for stored in raw if stored.nid > start], events, True, start)
+    return Timeline([persisted for persisted in raw if persisted.nid > start], events, True, start)
 
 
 def begun_later(timeline: Timeline, visible: Sequence[Visible]) -> tuple[Timeline, Sequence[Visible]]:
     """The timeline beginning after what is shown of a key that an event has set since which is not shown: clients take
     the state first and the timeline then, and would end with the older one. With it, what is left to show. (SYNC-05)
     """
-    shown = {item.stored.nid for item in visible}
+    shown = {item.persisted.nid for item in visible}
     unseen: dict[StateKey | None, int] = {
         each.event.key: each.nid for each in timeline.raw if each.event.key and each.nid not in shown
     }
     start = max(
-        (item.stored.nid for item in visible if unseen.get(item.stored.event.key, 0) > item.stored.nid),
+        (
+            item.persisted.nid
+            for item in visible
+            if unseen.get(item.persisted.event.key, 0) > item.persisted.nid
+        ),
         default=None,
     )
     if start is None:
         return timeline, visible
     rest = Timeline(
-        [stored for stored in timeline.raw if stored.nid > start],
-        [stored for stored in timeline.events if stored.nid > start],
+        [persisted for persisted in timeline.raw if persisted.nid > start],
+        [persisted for persisted in timeline.events if persisted.nid > start],
         limited=True,
         start=start,
     )
-    return rest, [item for item in visible if item.stored.nid > start]
+    return rest, [item for item in visible if item.persisted.nid > start]
 
 
-def _limit(ask: Ask) -> int:
-    limit = ask.filter.room.timeline.limit
+def _limit(request: SyncRequest) -> int:
+    limit = request.filter.room.timeline.limit
     return DEFAULT_LIMIT if limit is None else limit

@@ -3,7 +3,7 @@
 import pytest
 
 from homeserver.e2ee import store
-from homeserver.sync.stretches import Stretches
+from homeserver.sync.log_slices import LogSlices
 from tests.support.crypto import (
     ONE_TIME,
     DeviceCrypto,
@@ -133,7 +133,7 @@ async def test_the_same_is_told_to_a_client_that_was_away_for_long(
     await carol.join(other)  # which alice hears of below as of the others in it
     content = {"membership": "join", "displayname": "Alice"}
     await alice.put_state(room, "m.room.member", content, alice.user_id)
-    monkeypatch.setattr(Stretches, "between", lambda *_: None)
+    monkeypatch.setattr(LogSlices, "between", lambda *_: None)
     await sees(alice, {bob, dave, carol})
 
 
@@ -178,7 +178,7 @@ async def test_of_old_changes_the_last_of_each_user_is_kept(
         await DeviceCrypto(alice).upload()
     assert (await rows_of_all_tables(server))["device_list_changes"] <= 3
     await DeviceCrypto(bob).upload()
-    monkeypatch.setattr(Stretches, "between", lambda *_: None)  # not from memory
+    monkeypatch.setattr(LogSlices, "between", lambda *_: None)  # not from memory
     await sees(bob, {alice, bob})
 
 

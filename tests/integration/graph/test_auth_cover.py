@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from homeserver.events.event import Event
-from homeserver.graph.auth_cover import AuthCover
 from homeserver.graph.entry import EventEntry
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import OUTLIER, EventRef
-from homeserver.graph.resolved import OWN
-from homeserver.graph.stored import Stored
+from homeserver.graph.state.auth_cover import AuthCover
+from homeserver.graph.state.resolved import THIS_EVENT
 from homeserver.log.entries import Append
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from tests.support.auth_graph import bare_event, by_walking, question
@@ -58,7 +58,7 @@ async def write(
         auth = [refs[each] for each in sorted({choice % number for choice in cited})] if number else []
         event = bare_event(f"$drawn{next(names)}", [ref.event_id for ref in auth], sender=room.sender)
         refs.append(EventRef(event.event_id, 0, 1))
-        stored = Stored(
+        persisted = PersistedEvent(
             event,
             refs[-1],
             room_nid=known.name.nid,
@@ -68,7 +68,7 @@ async def write(
         )
         entries.append(
             EventEntry(
-                stored=stored,
+                persisted=persisted,
                 base=known.extremities,
                 extremities=known.extremities,
                 room_state=known.room_state,
@@ -144,7 +144,7 @@ def test_state_02_the_stored_cover_answers_what_walking_answers(
             own = bare_event("$own", sorted({refs[each % len(refs)].event_id for each in sides[0]}))
             events[EventId("$own")] = own
             names_of[0].add(EventId("$own"))
-            numbers[0].add(OWN)
+            numbers[0].add(THIS_EVENT)
             own_auth = {refs[each % len(refs)].nid for each in sides[0]}
         for subgraph in (False, True):
             cover = AuthCover(here.core.db, here.core.events)
@@ -156,9 +156,9 @@ def test_state_02_the_stored_cover_answers_what_walking_answers(
             assert set(found).difference(*names_of) == by_walking(asked, events)
 
     async def load(nid: int) -> Event:
-        stored = await here.core.events.one(nid)
-        assert stored is not None
-        return stored.event
+        persisted = await here.core.events.one(nid)
+        assert persisted is not None
+        return persisted.event
 
     try:
         compare()

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 
 import pytest
 
-from homeserver.graph.drift import DriftCheck, Examined
+from homeserver.graph.state.drift import DriftCheck, Examined
 from homeserver.matrix.ids import RoomId, ServerName
 from homeserver.runtime.clock import Entropy
 from tests.support.branches import branches
@@ -148,10 +148,10 @@ async def _pointer(here: Process, room: int, topic: int) -> None:
 
 async def _content(here: Process, room: int, topic: int) -> None:
     nids = range(topic - 25, topic + 1)
-    for stored in (await here.core.events.load(nids)).values():
-        pdu = stored.event.pdu.replace(b'"topic":"', b'"topic":"not ')
+    for persisted in (await here.core.events.load(nids)).values():
+        pdu = persisted.event.pdu.replace(b'"topic":"', b'"topic":"not ')
         await _damage(
-            here, "UPDATE events SET pdu = %(pdu)s WHERE event_nid = %(nid)s", pdu=pdu, nid=stored.nid
+            here, "UPDATE events SET pdu = %(pdu)s WHERE event_nid = %(nid)s", pdu=pdu, nid=persisted.nid
         )
 
 

@@ -9,9 +9,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from homeserver.events.builder import EventDraft
 from homeserver.events.event import Event, StateKey
-from homeserver.graph.frontier import MERGE_ABOVE
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import REJECTED
-from homeserver.graph.stored import Stored
+from homeserver.graph.write.forward_extremities import MERGE_ABOVE
 from homeserver.matrix.ids import RoomId, UserId
 from tests.support.forks import Elsewhere, Fork, receive, state_of
 from tests.support.graph import Process, process
@@ -26,9 +26,9 @@ async def _history(here: Process, room_id: RoomId, alice: UserId, bob: UserId) -
     """Two branches from one event: alice bans bob on one; bob renames the room, and talks, on the other."""
     base = await state_of(here, room_id)
     room = await here.core.rooms.known(room_id)
-    stored = await here.core.events.one(room.extremities[0].nid)
-    assert stored is not None
-    elsewhere, tip = Elsewhere(here, base), stored.event
+    persisted = await here.core.events.one(room.extremities[0].nid)
+    assert persisted is not None
+    elsewhere, tip = Elsewhere(here, base), persisted.event
 
     def name(sender: UserId, text: str) -> EventDraft:
         return EventDraft("m.room.name", "", sender, {"name": text})
@@ -108,12 +108,12 @@ async def test_what_is_not_allowed_is_kept_as_rejected_and_changes_nothing(
         elsewhere = Elsewhere(here, base)
         coup = EventDraft("m.room.name", "", eve.user_id, {"name": "mine now"})
         event = elsewhere.event(room_id, [tip.event], base, coup)
-        stored = await here.core.receiver.receive(event)
-        assert stored.flags == REJECTED
+        persisted = await here.core.receiver.receive(event)
+        assert persisted.flags == REJECTED
         assert (await here.core.rooms.known(room_id)).extremities[0].nid == tip.nid
         assert await _by_ids(here, room_id) == {key: each.event_id for key, each in base.items()}
-        again: Stored = await here.core.receiver.receive(event)
-        assert again.nid == stored.nid, "received twice, written once"
+        again: PersistedEvent = await here.core.receiver.receive(event)
+        assert again.nid == persisted.nid, "received twice, written once"
         answer = await here.sync(alice)
         shown = answer["rooms"]["join"][room_id]["timeline"]["events"]
         assert event.event_id not in [each["event_id"] for each in shown]
@@ -137,8 +137,8 @@ async def test_state_08_what_rests_on_a_rejected_event_never_becomes_state(
         named = hers.says(eve.user_id, "m.room.name", "", {"name": "eve's"})
         topic = hers.says(eve.user_id, "m.room.topic", "", {"topic": "eve's too"})
         assert coup.event_id in named.auth_event_ids
-        for stored in await receive(here, *hers.events):
-            assert stored.flags & REJECTED
+        for persisted in await receive(here, *hers.events):
+            assert persisted.flags & REJECTED
         ours_named = ours.says(alice.user_id, "m.room.name", "", {"name": "ours"})
         await receive(here, ours_named)
         # Somebody's event joins both branches: what was rejected is not in the state after them either.

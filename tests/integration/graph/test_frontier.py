@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from homeserver.events.filtering import RoomEventFilter
-from homeserver.graph.frontier import MAX_EXTREMITIES, MERGE_ABOVE
 from homeserver.graph.refs import DUMMY
+from homeserver.graph.write.forward_extremities import MAX_EXTREMITIES, MERGE_ABOVE
 from homeserver.matrix import json
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.web.auth import Requester
@@ -40,7 +40,7 @@ async def dummies(here: Process, room_id: RoomId) -> list[str]:
             "SELECT event_nid FROM events WHERE room_nid = %(room)s AND flags <> 0", room=room.name.nid
         )
     found = (await here.core.events.load(nids)).values()
-    return [stored.event.event_id for stored in found if stored.event.type == DUMMY]
+    return [persisted.event.event_id for persisted in found if persisted.event.type == DUMMY]
 
 
 async def everything_seen(here: Process, who: Requester, room_id: RoomId) -> set[str]:
@@ -67,10 +67,10 @@ async def test_many_branches_are_joined_by_an_event_that_clients_do_not_see(
         assert await branches(here, room_id, alice.user_id, 2 * MERGE_ABOVE + 3) <= MERGE_ABOVE + 1
         sent = await dummies(here, room_id)
         assert len(sent) >= 2
-        stored = await here.core.events.by_id(sent[0])  # type: ignore[arg-type]  # a NewType
-        assert stored is not None
-        assert stored.event.sender == alice.user_id, "the most powerful of ours"
-        assert 2 <= len(stored.event.prev_event_ids) <= MAX_EXTREMITIES
+        persisted = await here.core.events.by_id(sent[0])  # type: ignore[arg-type]  # a NewType
+        assert persisted is not None
+        assert persisted.event.sender == alice.user_id, "the most powerful of ours"
+        assert 2 <= len(persisted.event.prev_event_ids) <= MAX_EXTREMITIES
 
         assert not set(sent) & await everything_seen(here, bob, room_id)
         for token in (since, None):

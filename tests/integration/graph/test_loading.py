@@ -6,7 +6,7 @@ import json
 
 import psycopg
 
-from homeserver.graph.events import SELECT
+from homeserver.graph.event_cache import SELECT
 
 EVENTS = 20_000
 

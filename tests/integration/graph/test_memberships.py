@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from homeserver.events.builder import EventDraft
-from homeserver.graph.append import Send
-from homeserver.graph.head import Head
 from homeserver.graph.refs import JOIN, LEAVE
+from homeserver.graph.rooms.head import Head
+from homeserver.graph.write.append import Send
 from tests.support.graph import Process, process
 
 

@@ -121,6 +121,6 @@ async def test_red_04_a_redacted_ban_is_a_ban_whichever_comes_first(database: st
         await receive(here, away, ban)
         room = await here.core.rooms.known(room_id)
         assert room.membership(STRANGER) == 5
-        stored = await here.core.events.by_id(ban.event_id)
-        assert stored is not None
-        assert stored.event.content == {"membership": "ban"}
+        persisted = await here.core.events.by_id(ban.event_id)
+        assert persisted is not None
+        assert persisted.event.content == {"membership": "ban"}

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
 from homeserver.events.state_resolution import Request, Resolution, resolve
-from homeserver.graph import resolve as shell
-from homeserver.graph.resolve import Own, StateResolver
-from homeserver.graph.resolved import OWN
+from homeserver.graph.state import resolver as shell
+from homeserver.graph.state.resolved import THIS_EVENT
+from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
 from homeserver.matrix.ids import EventId
 from tests.support.auth_graph import bare_event
 from tests.support.factory import ALICE, ALL_VERSIONS
@@ -42,7 +42,7 @@ async def resolved(
     version: RoomVersion,
     states: States,
     numbers: Mapping[EventId, int],
-    own: Own | None = None,
+    own: UnwrittenEvent | None = None,
 ) -> dict[StateKey, EventId]:
     """The states become one, in the database's numbers; here by their names again."""
     keys = await here.core.interning.key_nids({key for state in states for key in state})
@@ -82,8 +82,8 @@ def test_state_09_resolution_from_the_database_is_that_of_the_pure_functions(
         numbers = await store_room(here, [each for each in events.values() if each is not unwritten])
         own = None
         if unwritten is not None:
-            own = Own(unwritten, [numbers[each] for each in unwritten.auth_event_ids])
-            numbers[unwritten.event_id] = OWN
+            own = UnwrittenEvent(unwritten, [numbers[each] for each in unwritten.auth_event_ids])
+            numbers[unwritten.event_id] = THIS_EVENT
         try:
             for merged in [*history.merges, history.merges[-1][::-1]]:
                 found = await resolved(here, history.room.version, merged, numbers, own)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from homeserver.graph import garbage
-from homeserver.graph.state_rows import FIRST_RESOLVED, StateMap, max_hops, read_chain, read_state
-from homeserver.graph.states import StateStore
-from homeserver.graph.upkeep import StateUpkeep
+from homeserver.graph.state import garbage
+from homeserver.graph.state.rows import FIRST_RESOLVED, StateMap, max_hops, read_chain, read_state
+from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.matrix.ids import RoomId
 from tests.support.branches import Branch, branches
 from tests.support.graph import Process, process
@@ -84,13 +84,11 @@ async def test_what_is_still_reached_is_the_same_after_the_upkeep(
             if seed % 2:
                 await here.core.compaction.drain()
         before, rows = await _all_states(here), await _resolved(here)
-        done = await StateUpkeep(here.core.db, here.core.clock).once()
+        done = await StateUpkeep(here.core.db, here.core.clock).txn()
         assert await _all_states(here) == before
         assert done.deleted > 0
         assert len(await _resolved(here)) == len(rows) - done.deleted
-        assert (await StateUpkeep(here.core.db, here.core.clock).once()).deleted == 0, (
-            "all of it went at once"
-        )
+        assert (await StateUpkeep(here.core.db, here.core.clock).txn()).deleted == 0, "all of it went at once"
         heights = await StateStore(here.core.db).heights(list(before))
         async with here.core.db.read() as tx:
             for nid in before:
@@ -105,12 +103,12 @@ async def test_the_same_state_is_found_again(database: str, tmp_path: Path) -> N
         await left.send(alice.user_id, TOPIC, "", {"topic": "left"})
         await right.send(alice.user_id, "org.example.note", "", {})
         await third.send(alice.user_id, "org.example.note", "third", {})
-        stored = []
+        persisted = []
         for body in ("one", "two", "three"):
             both = Branch(here.core, (await here.core.rooms.known(room_id)).state, left.tip)
             content = {"msgtype": "m.text", "body": body}
-            stored.append(await both.send(alice.user_id, "m.room.message", None, content, right.tip))
-        assert len({each.state_before.nid for each in stored}) == 1
+            persisted.append(await both.send(alice.user_id, "m.room.message", None, content, right.tip))
+        assert len({each.state_before.nid for each in persisted}) == 1
 
 
 async def test_a_state_that_went_before_it_was_used_is_made_anew(

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from homeserver.graph.refs import REJECTED
-from homeserver.graph.state_rows import BrokenState, StateMap, max_hops, read_chain, read_state
-from homeserver.graph.states import Difference, StateStore
-from homeserver.graph.upkeep import StateUpkeep
+from homeserver.graph.state.rows import BrokenState, StateMap, max_hops, read_chain, read_state
+from homeserver.graph.state.store import Difference, StateStore
+from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId
 from tests.support.graph import Process, process
@@ -53,7 +53,7 @@ async def test_every_state_stays_what_it_was_and_is_read_in_few_hops(database: s
         await here.core.compaction.drain()  # half behind the writer, half by the upkeep
         expected |= await _notes(here, room_id, 300, seed=4)
         here.core.compaction._due.clear()  # as if the process had ended
-        await StateUpkeep(here.core.db, here.core.clock).once()
+        await StateUpkeep(here.core.db, here.core.clock).txn()
         fresh = StateStore(here.core.db)
         for state_nid, state in expected.items():
             assert await fresh.load(state_nid) == state

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from homeserver.graph.visibility import VisibilityFilter
+from homeserver.graph.read.visibility import VisibilityFilter
 from tests.support.server import Server
 from tests.support.user import User
 

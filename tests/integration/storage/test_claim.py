@@ -11,8 +11,8 @@ from homeserver.runtime.clock import SystemClock
 from homeserver.storage.claim import Claim, DatabaseTaken
 
 
-def claim(dsn: str, *, alone: bool, patience: float = 0.1) -> Claim:
-    return Claim(dsn, SystemClock(), alone=alone, patience=patience)
+def claim(dsn: str, *, alone: bool, timeouts: float = 0.1) -> Claim:
+    return Claim(dsn, SystemClock(), alone=alone, timeouts=timeouts)
 
 
 @pytest.mark.parametrize(("first", "second"), [(True, True), (True, False), (False, True)])
@@ -37,7 +37,7 @@ async def test_those_who_share_stand_side_by_side(database: str) -> None:
 
 
 async def test_a_server_waits_for_the_one_before_it_to_end(database: str) -> None:
-    old, new = claim(database, alone=True), claim(database, alone=True, patience=30)
+    old, new = claim(database, alone=True), claim(database, alone=True, timeouts=30)
     await old.take()
     waiting = asyncio.create_task(new.take())
     await asyncio.sleep(0.3)

@@ -43,10 +43,10 @@ class World(NamedTuple):
     first_name: str
 
 
-async def world(here: Process, version: str = "11", **wish: Any) -> World:
+async def world(here: Process, version: str = "11", **parameters: Any) -> World:
     alice, bob, carol = [await here.user(name) for name in ("alice", "bob", "carol")]
-    wish = {"preset": "public_chat", "room_version": version} | wish
-    room_id = await here.room(alice, **wish, invite=[bob.user_id, carol.user_id])
+    parameters = {"preset": "public_chat", "room_version": version} | parameters
+    room_id = await here.room(alice, **parameters, invite=[bob.user_id, carol.user_id])
     for who in (bob, carol):
         await here.rooms.membership.join(who, room_id)
     levels = dict((await Fork.of(here, room_id)).branch().state["m.room.power_levels", ""].content)

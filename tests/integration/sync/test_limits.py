@@ -12,8 +12,8 @@ async def test_timelines_and_pages_end_at_the_configured_size(start_server: Star
     server = await start_server(limits={"sync_timeline": 3, "page": 4})
     alice = await server.register("alice")
     room = await alice.create_room()
-    wish = {"room": {"timeline": {"limit": 50}}}
-    timeline = (await alice.sync(filter=wish))["rooms"]["join"][room]["timeline"]
+    parameters = {"room": {"timeline": {"limit": 50}}}
+    timeline = (await alice.sync(filter=parameters))["rooms"]["join"][room]["timeline"]
     assert len(timeline["events"]) == 3
     assert timeline["limited"]
     assert len((await alice.messages(room, limit=50))["chunk"]) == 4

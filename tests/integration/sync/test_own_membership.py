@@ -113,7 +113,7 @@ async def test_a_leave_tells_that_an_invite_or_a_knock_was_before(
     server: Server, visibility: str, limit: int | None
 ) -> None:
     """FILT-06: clients say "declined" then, not "left"."""
-    wish = {} if limit is None else {"filter": {"room": {"timeline": {"limit": limit}}}}
+    parameters = {} if limit is None else {"filter": {"room": {"timeline": {"limit": limit}}}}
     alice, bob = await server.register("alice"), await server.register("bob")
     room = await alice.create_room(**room_of(visibility))
     await alice.put_state(room, "m.room.join_rules", {"join_rule": "knock"})
@@ -128,7 +128,7 @@ async def test_a_leave_tells_that_an_invite_or_a_knock_was_before(
                 await bob.leave(room)
             else:
                 await alice.kick(room, bob)
-            [own] = own_events((await bob.sync(**wish))["rooms"]["leave"][room], bob)
+            [own] = own_events((await bob.sync(**parameters))["rooms"]["leave"][room], bob)
             assert own["content"]["membership"] == "leave"
             assert own["unsigned"]["prev_content"]["membership"] == before
 

@@ -20,10 +20,10 @@ def people(section: dict[str, Any]) -> set[str]:
     return {e["state_key"] for e in section["state"]["events"] if e["type"] == "m.room.member"}
 
 
-async def meeting(server: Server, *names: str, **wish: Any) -> tuple[str, list[User]]:
+async def meeting(server: Server, *names: str, **parameters: Any) -> tuple[str, list[User]]:
     """A public room of the first, in which the others are."""
     users = [await server.register(name) for name in names]
-    room = await users[0].create_room(preset="public_chat", **wish)
+    room = await users[0].create_room(preset="public_chat", **parameters)
     for user in users[1:]:
         await user.join(room)
     return room, users
@@ -180,12 +180,12 @@ async def test_lazy_clients_at_the_same_place_are_each_given_whom_they_lack(serv
     for user in (alice, carol, dave):
         await user.sync(filter=one)
     await bob.send(room, "of which alice and carol learn who bob is")
-    for user, wish, given in (
+    for user, parameters, given in (
         (alice, lazy, {bob.user_id}),
         (dave, plain, set()),
         (carol, lazy, {bob.user_id}),
     ):
-        assert people(joined(await user.sync(filter=wish), room)) == given
+        assert people(joined(await user.sync(filter=parameters), room)) == given
     for lacking in ({bob.user_id}, set()):
         event = await bob.send(room, "to all three")
         answers = [joined(await user.sync(filter=lazy), room) for user in (alice, dave, carol)]

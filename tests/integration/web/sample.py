@@ -10,7 +10,7 @@ import msgspec
 from homeserver.matrix.errors import Forbidden, UnknownToken
 from homeserver.matrix.ids import DeviceId, RoomId, ServerName, UserId
 from homeserver.runtime.clock import Entropy, SystemClock
-from homeserver.runtime.tally import count_query
+from homeserver.runtime.request_context import count_query
 from homeserver.web.auth import AdminRequester, Auth, Origin, Requester
 from homeserver.web.binding import Bounds
 from homeserver.web.dispatch import Parts
@@ -22,9 +22,9 @@ from homeserver.web.rate_limit import Rate, RateLimiter
 from homeserver.web.registry import Registry
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import Html, RawJson, Response, Streamed, StreamedJson
+from homeserver.web.response_writer import ResponseWriter
 from homeserver.web.server import WebServer
-from homeserver.web.stream import BodyStream, Patience
-from homeserver.web.wire import Wire
+from homeserver.web.stream import BodyStream, ClientTimeouts
 
 C = "/_matrix/client/v3"
 
@@ -306,7 +306,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def running(
     *listeners: Listener,
-    patience: Patience | None = None,
+    timeouts: ClientTimeouts | None = None,
     rates: dict[str, Rate] | None = None,
     extra: tuple[object, ...] = (),
     bounds: Bounds | None = None,
@@ -315,16 +315,16 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A server with the sample's endpoints and `extra` ones, until the block ends."""
     clock, api, metrics, lines = SystemClock(), SampleApi(), HttpMetrics(), list[dict[str, Any]]()
-    patience = patience or Patience()
-    registry = Registry(bounds or Bounds(patience=patience))
+    timeouts = timeouts or ClientTimeouts()
+    registry = Registry(bounds or Bounds(timeouts=timeouts))
     registry.add(api, *extra)
     parts = Parts(
         authenticator=Tokens(),
         server_authenticator=Signatures(),
         limiter=RateLimiter(clock, rates or {}, guest_factor=0.5),
         observer=Observer(clock, metrics, lines.append),
-        wire=Wire(clock, patience),
-        patience=patience,
+        writer=ResponseWriter(clock, timeouts),
+        timeouts=timeouts,
     )
     web = WebServer(registry, parts, Entropy(), keepalive=keepalive, max_connections=max_connections)
     await web.start(listeners or [Listener(port=0, trusted_proxies=("10.0.0.0/8",))])

@@ -85,8 +85,8 @@ class Stuck(asyncio.Transport):
         self.aborted.set()
 
 
-class Home:
-    """See `connection.Home`."""
+class ConnectionOwner:
+    """See `connection.ConnectionOwner`."""
 
     keepalive = 120.0
 
@@ -104,7 +104,7 @@ async def test_a_client_that_does_not_fetch_its_last_answer_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "LINGER_SECONDS", 0.05)
-    socket, connection = Stuck(), module.Connection(Home())
+    socket, connection = Stuck(), module.Connection(ConnectionOwner())
     connection.connection_made(socket)
     connection.finish()
     async with asyncio.timeout(5):

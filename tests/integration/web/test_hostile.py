@@ -9,7 +9,7 @@ import resource
 import pytest
 
 from homeserver.web.connections import connections_possible
-from homeserver.web.stream import Patience
+from homeserver.web.stream import ClientTimeouts
 from tests.integration.web.conftest import Client
 from tests.integration.web.sample import C, Running, running
 from tests.support.raw_http import RawConnection
@@ -164,7 +164,10 @@ async def test_the_client_is_told_to_continue_only_if_its_body_is_wanted(web: Ru
 
 
 async def test_a_body_that_does_not_arrive_is_given_up() -> None:
-    async with running(patience=Patience(stall=0.1, body=0.2)) as web, RawConnection(web.url) as connection:
+    async with (
+        running(timeouts=ClientTimeouts(stall=0.1, body=0.2)) as web,
+        RawConnection(web.url) as connection,
+    ):
         head = f"POST {C}/typed HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12"
         answer = await connection.send(head.encode())
         assert (answer.status, answer.headers["connection"]) == (408, "close")
@@ -188,7 +191,7 @@ async def test_a_header_cannot_be_split(ask: Client, path: str) -> None:
 
 
 async def test_a_client_that_does_not_read_is_dropped() -> None:
-    async with running(patience=Patience(stall=0.2)) as web:
+    async with running(timeouts=ClientTimeouts(stall=0.2)) as web:
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port, limit=1024)
         writer.write(f"GET {C}/streamed?pieces=100000 HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         await asyncio.wait_for(web.api.finished.wait(), 10)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
 from homeserver.runtime.clock import FakeClock
-from homeserver.runtime.tally import add_request_id, current
+from homeserver.runtime.request_context import add_request_id, current
 from homeserver.web.observe import json_line
 from homeserver.web.system_api import HealthApi, MetricsApi
 from tests.integration.web.conftest import Client
@@ -110,7 +110,7 @@ async def test_health_tells_which_part_is_unwell() -> None:
     async with running(extra=(HealthApi({"a": well}),)) as web, RawConnection(web.url) as connection:
         answer = await connection.request("GET", "/health")
         assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok", "checks": {"a": "ok"}})
-    unwell = HealthApi({"a": well, "database": gone, "log": hangs}, patience=0.05)
+    unwell = HealthApi({"a": well, "database": gone, "log": hangs}, timeouts=0.05)
     async with running(extra=(unwell,)) as web, RawConnection(web.url) as connection:
         answer = await connection.request("GET", "/health")
         assert answer.status == 503

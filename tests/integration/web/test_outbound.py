@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from homeserver.web.listener import Listener, Tls
 from homeserver.web.outbound import (
     AnswerTooLarge,
-    Ask,
+    HttpRequest,
     Outbound,
     OutboundSettings,
     Purpose,
@@ -98,8 +98,8 @@ async def outbound() -> AsyncIterator[Outbound]:
 
 
 async def test_a_permitted_party_is_asked(outbound: Outbound, party: Party) -> None:
-    ask = Ask(method="POST", url=party.url + "/x", headers={"X-Thing": "1"}, body=b"abc")
-    answer = await outbound.ask(Purpose.PUSH, ask)
+    request = HttpRequest(method="POST", url=party.url + "/x", headers={"X-Thing": "1"}, body=b"abc")
+    answer = await outbound.request(Purpose.PUSH, request)
     assert (answer.status, answer.body) == (200, b"hello")
     ((method, path, headers, body),) = party.seen
     assert (method, path, body) == ("POST", "/x", b"abc")
@@ -115,14 +115,14 @@ async def test_a_private_address_is_refused_however_it_is_named(
     """MEDIA-13"""
     url = party.url.replace("127.0.0.1", host)
     with pytest.raises(Refused):
-        await outbound.ask(Purpose.PREVIEWS, Ask(method="GET", url=url))
+        await outbound.request(Purpose.PREVIEWS, HttpRequest(method="GET", url=url))
     assert party.seen == []
 
 
 async def test_each_purpose_has_its_own_networks(outbound: Outbound, party: Party) -> None:
-    assert (await outbound.ask(Purpose.PUSH, Ask(method="GET", url=party.url))).status == 200
+    assert (await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=party.url))).status == 200
     with pytest.raises(Refused):
-        await outbound.ask(Purpose.FEDERATION, Ask(method="GET", url=party.url))
+        await outbound.request(Purpose.FEDERATION, HttpRequest(method="GET", url=party.url))
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ async def test_each_purpose_has_its_own_networks(outbound: Outbound, party: Part
 )
 async def test_only_plain_web_addresses_are_asked(outbound: Outbound, url: str) -> None:
     with pytest.raises(Refused):
-        await outbound.ask(Purpose.PUSH, Ask(method="GET", url=url))
+        await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=url))
 
 
 async def test_a_redirect_is_returned_unless_it_may_be_followed(outbound: Outbound, party: Party) -> None:
     url = f"{party.url}/to?url=/x"
-    assert (await outbound.ask(Purpose.PUSH, Ask(method="GET", url=url))).status == 302
-    answer = await outbound.ask(Purpose.PUSH, Ask(method="GET", url=url, redirects=1))
+    assert (await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=url))).status == 302
+    answer = await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=url, redirects=1))
     assert (answer.body, answer.url) == (b"hello", f"{party.url}/x")
 
 
@@ -144,8 +144,10 @@ async def test_a_redirect_is_returned_unless_it_may_be_followed(outbound: Outbou
 async def test_a_redirect_keeps_the_method_as_http_says(
     outbound: Outbound, party: Party, status: int, method: str
 ) -> None:
-    ask = Ask(method="POST", url=f"{party.url}/to?status={status}&url=/x", body=b"abc", redirects=1)
-    await outbound.ask(Purpose.PUSH, ask)
+    request = HttpRequest(
+        method="POST", url=f"{party.url}/to?status={status}&url=/x", body=b"abc", redirects=1
+    )
+    await outbound.request(Purpose.PUSH, request)
     assert party.seen[-1][0] == method
 
 
@@ -153,8 +155,10 @@ async def test_credentials_do_not_follow_to_another_origin(outbound: Outbound, p
     elsewhere = party.url.replace("127.0.0.1", "elsewhere.example")
     headers = {"authorization": "Bearer x", "X-Thing": "1"}
     for target, carried in ((party.url, True), (elsewhere, False)):
-        ask = Ask(method="GET", url=f"{party.url}/to?url={target}/x", headers=headers, redirects=1)
-        await outbound.ask(Purpose.PUSH, ask)
+        request = HttpRequest(
+            method="GET", url=f"{party.url}/to?url={target}/x", headers=headers, redirects=1
+        )
+        await outbound.request(Purpose.PUSH, request)
         assert ("authorization" in {name.lower() for name in party.seen[-1][2]}) == carried
 
 
@@ -166,31 +170,35 @@ async def test_a_redirect_into_the_private_network_is_refused(
 ) -> None:
     """MEDIA-13"""
     with pytest.raises(Refused):
-        await outbound.ask(Purpose.PUSH, Ask(method="GET", url=f"{party.url}/to?url={target}", redirects=3))
+        await outbound.request(
+            Purpose.PUSH, HttpRequest(method="GET", url=f"{party.url}/to?url={target}", redirects=3)
+        )
 
 
 async def test_redirects_end(outbound: Outbound, party: Party) -> None:
     with pytest.raises(Refused, match="too often"):
-        await outbound.ask(Purpose.PUSH, Ask(method="GET", url=f"{party.url}/loop", redirects=100))
+        await outbound.request(
+            Purpose.PUSH, HttpRequest(method="GET", url=f"{party.url}/loop", redirects=100)
+        )
     assert len(party.seen) == 6
 
 
 @pytest.mark.parametrize("path", ["/big", "/chunked", "/bomb"])
 async def test_no_more_is_taken_than_was_asked_for(outbound: Outbound, party: Party, path: str) -> None:
     with pytest.raises(AnswerTooLarge):
-        await outbound.ask(Purpose.PUSH, Ask(method="GET", url=party.url + path, max_bytes=5_000))
+        await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=party.url + path, max_bytes=5_000))
 
 
 async def test_a_party_that_does_not_answer_is_given_up(outbound: Outbound, party: Party) -> None:
     with pytest.raises(Unreachable):
-        await outbound.ask(Purpose.PUSH, Ask(method="GET", url=party.url + "/slow", timeout=0.1))
+        await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=party.url + "/slow", timeout=0.1))
     with pytest.raises(Unreachable):
-        await outbound.ask(Purpose.PUSH, Ask(method="GET", url="http://127.0.0.1:1/"))
+        await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url="http://127.0.0.1:1/"))
 
 
 async def test_cookies_are_not_kept(outbound: Outbound, party: Party) -> None:
     for _ in range(2):
-        await outbound.ask(Purpose.PUSH, Ask(method="GET", url=party.url))
+        await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=party.url))
     assert "Cookie" not in party.seen[-1][2]
 
 
@@ -198,7 +206,7 @@ async def test_a_certificate_is_checked_against_the_files_named(tmp_path: Path) 
     files = Tls(tmp_path / "cert.pem", tmp_path / "key.pem")
     write_certificate(files, serial=7)
     async with running(Listener(port=0, tls=files)) as server:
-        ask = Ask(method="GET", url=f"https://127.0.0.1:{server.port}{C}/echo")
+        request = HttpRequest(method="GET", url=f"https://127.0.0.1:{server.port}{C}/echo")
         allow = {purpose: ["127.0.0.0/8"] for purpose in Purpose}
         for settings, purpose, accepted in (
             (OutboundSettings(allow_private=allow), Purpose.PUSH, False),
@@ -208,8 +216,8 @@ async def test_a_certificate_is_checked_against_the_files_named(tmp_path: Path) 
         ):
             asks = Outbound(settings)
             if accepted:
-                assert (await asks.ask(purpose, ask)).status == 200
+                assert (await asks.request(purpose, request)).status == 200
             else:
                 with pytest.raises(Unreachable):
-                    await asks.ask(purpose, ask)
+                    await asks.request(purpose, request)
             await asks.close()

@@ -28,8 +28,8 @@ def test_filt_06_filt_10_a_message_in_sync() -> None:
         '"sender":"@alice:one.example","type":"m.room.message"}'
     )
     assert client_event_bytes(message).decode() == expected
-    stored = event_from_storage(message.pdu, message.event_id, message.room_id, message.room_version)
-    assert client_event_bytes(stored).decode() == expected
+    persisted = event_from_storage(message.pdu, message.event_id, message.room_id, message.room_version)
+    assert client_event_bytes(persisted).decode() == expected
 
 
 def test_filt_06_properties_nobody_knows_stay_inside() -> None:

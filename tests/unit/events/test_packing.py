@@ -44,19 +44,19 @@ def _member(name: str = "Alice Example") -> Event:
 def test_a_membership_takes_half_the_room_and_comes_back_with_its_id() -> None:
     event = _member()
     cited = {event_id: number + 1_000_000 for number, event_id in enumerate(event.auth_event_ids)}
-    stored = pack(event.pdu, ROOM, cited)
-    assert stored[:1] == MARK
-    assert len(stored) < len(event.pdu) / 2.5
-    assert Opened(stored).cited == list(cited.values())
-    again = unpack(stored, ROOM, {number: event_id for event_id, number in cited.items()})
+    persisted = pack(event.pdu, ROOM, cited)
+    assert persisted[:1] == MARK
+    assert len(persisted) < len(event.pdu) / 2.5
+    assert Opened(persisted).cited == list(cited.values())
+    again = unpack(persisted, ROOM, {number: event_id for event_id, number in cited.items()})
     assert again == event.pdu
     assert event_id_of(json.loads(again), event.room_version) == event.event_id
 
 
 def test_content_can_be_read_without_what_is_cited() -> None:
     event = _member()
-    stored = pack(event.pdu, ROOM, dict.fromkeys(event.auth_event_ids, 5))
-    read: dict[str, Any] = json.loads(unpack(stored, ROOM))
+    persisted = pack(event.pdu, ROOM, dict.fromkeys(event.auth_event_ids, 5))
+    read: dict[str, Any] = json.loads(unpack(persisted, ROOM))
     assert read["content"] == event.content
     assert read["sender"] == event.sender
     assert read["auth_events"] == ["$", "$", "$"]
@@ -94,9 +94,9 @@ def test_anything_comes_back_byte_for_byte(value: Any, offset: int, escaped: boo
         "utf-8", "surrogatepass"
     )
     cited = {_id(number): offset + number for number in range(5)}
-    stored = pack(pdu, ROOM, cited)
-    assert unpack(stored, ROOM, {number: event_id for event_id, number in cited.items()}) == pdu
-    assert stored == pdu or set(Opened(stored).cited) <= set(cited.values())
+    persisted = pack(pdu, ROOM, cited)
+    assert unpack(persisted, ROOM, {number: event_id for event_id, number in cited.items()}) == pdu
+    assert persisted == pdu or set(Opened(persisted).cited) <= set(cited.values())
 
 
 @given(st.binary(max_size=300))

@@ -27,7 +27,7 @@ def filled(kept: int, rooms: list[int]) -> RecentEvents:
     [add] = events.handlers().values()
     for position, room in enumerate(rooms, start=1):
         log.position = position
-        add(position, SimpleNamespace(stored=SimpleNamespace(room_nid=room)))
+        add(position, SimpleNamespace(persisted=SimpleNamespace(room_nid=room)))
     return events
 
 

@@ -6,46 +6,48 @@ from typing import Any
 
 from homeserver.events.push_facts import MEMBER, MESSAGE, ROOM_MENTION, Facts
 from homeserver.log.entries import Written
-from homeserver.push.plans import DEFAULT_PLAN
-from homeserver.push.tally import Reading, Tally, delta_of
+from homeserver.push.evaluators import DEFAULT_EVALUATOR
+from homeserver.push.unread_count import Reading, UnreadCount, delta_of
 from homeserver.receipts.entries import UNTHREADED
 
 ME, OTHER = 1, 2
-READING = Reading(ME, frozenset(), DEFAULT_PLAN, None)
+READING = Reading(ME, frozenset(), DEFAULT_EVALUATOR, None)
 
 
 def said(position: int, thread: str | None = None, *, by: int = OTHER, **more: Any) -> Written[Any]:
     """A message; `more`: what else there is of it."""
     facts = Facts(more.pop("bits", MESSAGE), thread, more.pop("mentions", ()))  # type: ignore[arg-type]  # a NewType
-    stored = SimpleNamespace(
+    persisted = SimpleNamespace(
         facts=facts,
         flags=more.pop("flags", 0),
         redaction=more.pop("redaction", None),
         sender_nid=by,
         event=None,
     )
-    entry = SimpleNamespace(stored=stored, redacts=more.pop("redacts", None), changes=more.pop("changes", ()))
+    entry = SimpleNamespace(
+        persisted=persisted, redacts=more.pop("redacts", None), changes=more.pop("changes", ())
+    )
     return Written(position, entry)  # type: ignore[type-var]  # a stand-in
 
 
-def counted(*events: Written[Any]) -> Tally:
-    tally = Tally(0, None)
-    assert tally.move(events, READING)
-    return tally
+def counted(*events: Written[Any]) -> UnreadCount:
+    unread = UnreadCount(0, None)
+    assert unread.move(events, READING)
+    return unread
 
 
-def told(tally: Tally) -> dict[str, tuple[int, int]]:
+def told(unread: UnreadCount) -> dict[str, tuple[int, int]]:
     """Thread, or "" for the room -> notifications and highlights, as a client that asks for threads is told."""
-    members = {name: json.loads(value) for name, value in tally.members(per_thread=True).items()}
+    members = {name: json.loads(value) for name, value in unread.members(per_thread=True).items()}
     counts = {"": members["unread_notifications"], **members.get("unread_thread_notifications", {})}
     return {name: (each["notification_count"], each["highlight_count"]) for name, each in counts.items()}
 
 
 def test_events_of_others_count_in_their_thread() -> None:
-    tally = counted(said(1), said(2, "$t"), said(3, "$t", mentions=(ME,)), said(4, by=ME, bits=MEMBER))
-    assert told(tally) == {"": (1, 0), "$t": (2, 1)}
-    assert tally.position == 4
-    whole = json.loads(tally.members(per_thread=False)["unread_notifications"])
+    unread = counted(said(1), said(2, "$t"), said(3, "$t", mentions=(ME,)), said(4, by=ME, bits=MEMBER))
+    assert told(unread) == {"": (1, 0), "$t": (2, 1)}
+    assert unread.position == 4
+    whole = json.loads(unread.members(per_thread=False)["unread_notifications"])
     assert whole == {"notification_count": 3, "highlight_count": 1}
 
 
@@ -59,11 +61,11 @@ def test_one_s_own_event_reads_its_thread() -> None:
 
 
 def test_receipts_read_threads() -> None:
-    tally = counted(said(1), said(2, "$t"), said(3, "$u"))
-    assert tally.read("$t", 2)
-    assert told(tally) == {"": (1, 0), "$u": (1, 0)}
-    assert tally.read(UNTHREADED, 3)
-    assert told(tally) == {"": (0, 0)}
+    unread = counted(said(1), said(2, "$t"), said(3, "$u"))
+    assert unread.read("$t", 2)
+    assert told(unread) == {"": (1, 0), "$u": (1, 0)}
+    assert unread.read(UNTHREADED, 3)
+    assert told(unread) == {"": (0, 0)}
 
 
 def test_a_receipt_in_the_middle_makes_it_stale() -> None:
@@ -73,34 +75,34 @@ def test_a_receipt_in_the_middle_makes_it_stale() -> None:
 
 
 def test_a_receipt_may_come_before_what_it_reads() -> None:
-    tally = Tally(0, None)
-    assert tally.read("main", 2)
-    assert tally.move([said(1), said(2), said(3), said(4, "$t")], READING)
-    assert told(tally) == {"": (1, 0), "$t": (1, 0)}
+    unread = UnreadCount(0, None)
+    assert unread.read("main", 2)
+    assert unread.move([said(1), said(2), said(3), said(4, "$t")], READING)
+    assert told(unread) == {"": (1, 0), "$t": (1, 0)}
 
 
 def test_a_redaction_makes_it_stale_if_anything_counts() -> None:
     assert not counted(said(1)).move([said(2, redacts=object(), by=ME)], READING)
-    assert Tally(0, None).move([said(2, redacts=object())], READING)
+    assert UnreadCount(0, None).move([said(2, redacts=object())], READING)
 
 
 def test_one_s_own_coming_and_going_makes_it_stale() -> None:
     change = SimpleNamespace(user_nid=ME)
-    assert not Tally(0, None).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
+    assert not UnreadCount(0, None).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
 
 
 def test_a_stretch_that_is_the_same_for_many_is_applied_at_once() -> None:
     """As event by event; but not for who said something in it, is meant, has read ahead or ignores somebody."""
     events = [said(1), said(2, "$t"), said(3, bits=ROOM_MENTION | MESSAGE), said(4, by=9, mentions=(8,))]
-    delta = delta_of(events, DEFAULT_PLAN)
+    delta = delta_of(events, DEFAULT_EVALUATOR)
     assert delta is not None
-    tally = Tally(0, None)
-    assert tally.apply(delta, READING)
-    assert (told(tally), tally.position) == (told(counted(*events)), 4)
+    unread = UnreadCount(0, None)
+    assert unread.apply(delta, READING)
+    assert (told(unread), unread.position) == (told(counted(*events)), 4)
     for somebody in (OTHER, 9, 8):
-        assert not Tally(0, None).apply(delta, READING._replace(user_nid=somebody))
-    assert not Tally(0, None).apply(delta, READING._replace(ignored=frozenset({"@x:y"})))
-    ahead = Tally(0, None)
+        assert not UnreadCount(0, None).apply(delta, READING._replace(user_nid=somebody))
+    assert not UnreadCount(0, None).apply(delta, READING._replace(ignored=frozenset({"@x:y"})))
+    ahead = UnreadCount(0, None)
     ahead.read("main", 2)
     assert not ahead.apply(delta, READING)
-    assert delta_of([said(1), said(2, redacts=object())], DEFAULT_PLAN) is None
+    assert delta_of([said(1), said(2, redacts=object())], DEFAULT_EVALUATOR) is None

@@ -6,9 +6,9 @@ from typing import cast
 
 from homeserver.log.entries import Entry, Written
 from homeserver.log.tail import Tail
-from homeserver.sync.audiences import NOBODY, Audiences, Concern
-from homeserver.sync.stretches import MAX_LOOKED_THROUGH, Stretches
-from homeserver.sync.types import Audience
+from homeserver.sync.log_slices import MAX_LOOKED_THROUGH, LogSlices
+from homeserver.sync.recipients import NOBODY, RecipientIndex, RecipientSet
+from homeserver.sync.types import Recipients
 
 ALICE, BOB = 1, 2
 KITCHEN, CELLAR = frozenset({10}), frozenset({11})
@@ -42,15 +42,17 @@ class Log:
         return self.entries[position:]
 
 
-def audiences() -> Audiences:
-    found = Audiences()
-    found.add({Letter: lambda letter: Audience((letter.to,)), Noise: lambda noise: Audience((), noise.room)})
-    found.add({Letter: lambda _: Audience(), Alarm: lambda _: Audience(everybody=True)})
+def recipients() -> RecipientIndex:
+    found = RecipientIndex()
+    found.add(
+        {Letter: lambda letter: Recipients((letter.to,)), Noise: lambda noise: Recipients((), noise.room)}
+    )
+    found.add({Letter: lambda _: Recipients(), Alarm: lambda _: Recipients(everybody=True)})
     return found
 
 
-def concern(*entries: Entry) -> Concern:
-    return Stretches(cast("Tail", Log(*entries)), audiences()).concern(0, len(entries))
+def concern(*entries: Entry) -> RecipientSet:
+    return LogSlices(cast("Tail", Log(*entries)), recipients()).concern(0, len(entries))
 
 
 def test_a_stretch_concerns_whom_any_of_its_entries_concerns() -> None:

@@ -7,12 +7,12 @@ from typing import cast
 
 import pytest
 
-from homeserver.graph.rooms import Rooms
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Entry, Written
 from homeserver.sync import notifier as module
-from homeserver.sync.audiences import Audiences
 from homeserver.sync.notifier import Notifier
-from homeserver.sync.types import Audience
+from homeserver.sync.recipients import RecipientIndex
+from homeserver.sync.types import Recipients
 
 ALICE = 1
 
@@ -24,9 +24,9 @@ class News(Entry, frozen=True):
 @pytest.fixture
 def notifier(monkeypatch: pytest.MonkeyPatch) -> Notifier:
     monkeypatch.setattr(module, "LINGER_SECONDS", 0.05)
-    audiences = Audiences()
-    audiences.add({News: lambda news: Audience((news.of,))})
-    return Notifier(cast("Rooms", None), audiences)
+    recipients = RecipientIndex()
+    recipients.add({News: lambda news: Recipients((news.of,))})
+    return Notifier(cast("Rooms", None), recipients)
 
 
 async def a_turn() -> None:

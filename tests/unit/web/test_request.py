@@ -14,7 +14,7 @@ from homeserver.matrix.ids import EventId, RoomAlias, RoomId, ServerName, UserId
 from homeserver.web.body import accepts_nothing, json_decoder
 from homeserver.web.convert import converter
 from homeserver.web.request import origin_form, parse_query
-from homeserver.web.stream import Patience
+from homeserver.web.stream import ClientTimeouts
 
 
 class Colour(enum.Enum):
@@ -153,4 +153,4 @@ def test_any_json_object_arrives_as_it_was_sent(value: Any) -> None:
 
 
 def test_patience_has_bounds() -> None:
-    assert 0 < Patience().stall <= Patience().body <= 120
+    assert 0 < ClientTimeouts().stall <= ClientTimeouts().body <= 120

@@ -1,0 +1,214 @@
+"""Loading events, with a cache of bounded size. An event is parsed at most once while it stays in the cache."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from typing import Any, LiteralString
+from weakref import WeakValueDictionary
+
+from homeserver.events.packing import MARK, Opened, unpack
+from homeserver.events.parse import event_from_storage
+from homeserver.events.push_facts import Facts, plain
+from homeserver.graph.interning import Interning, RoomIdentity
+from homeserver.graph.persisted_event import PersistedEvent, Replaced, SentBy
+from homeserver.graph.refs import EventRef, StateRef
+from homeserver.matrix.ids import EventId, RoomId
+from homeserver.storage.database import Database
+from homeserver.storage.tx import Tx
+
+CACHE_BYTES = 64 * 2**20
+AT_ONCE = 5_000
+"""Events loaded with one query."""
+
+# `position > 0` is what the index of positions is made for; LIMIT keeps PostgreSQL from reading all of them at once.
+SELECT: LiteralString = """
+    SELECT e.event_nid, e.room_nid, e.event_id, e.sender_nid, e.state_nid, e.flags, e.pdu, e.redacted_by,
+           p.event_nid, p.event_id, p.pdu, o.user_nid, o.device_id, o.txn_id,
+           e.facts, e.thread, e.mentions
+    FROM events e
+    LEFT JOIN events p ON p.event_nid = e.replaces
+    LEFT JOIN LATERAL (SELECT user_nid, device_id, txn_id FROM once
+                       WHERE position = e.event_nid AND position > 0 LIMIT 1) o ON true
+    WHERE e.event_nid = ANY(%(nids)s::bigint[])
+"""
+
+
+class EventCache:
+    """One per process: events by number. What is redacted later is told to it by the room projection."""
+
+    def __init__(self, db: Database, interning: Interning, *, limit: int = CACHE_BYTES) -> None:
+        self._db = db
+        self._interning = interning
+        self._limit = limit
+        self._size = 0
+        self._events: OrderedDict[int, PersistedEvent] = OrderedDict()
+        # Whatever anyone still holds (the recent log above all) is found again, so an event is one object per process
+        # and becomes redacted everywhere at once.
+        self._held: WeakValueDictionary[int, PersistedEvent] = WeakValueDictionary()
+
+    def get(self, nid: int) -> PersistedEvent | None:
+        """From memory alone."""
+        persisted = self._events.get(nid)
+        if persisted is not None:
+            self._events.move_to_end(nid)
+            return persisted
+        return self._held.get(nid)
+
+    def add(self, persisted: PersistedEvent) -> None:
+        """An event that was just written or read; the least recently used ones make room."""
+        if persisted.nid in self._events:
+            return
+        self._events[persisted.nid] = persisted
+        self._held[persisted.nid] = persisted
+        self._size += persisted.size
+        while self._size > self._limit:
+            _, oldest = self._events.popitem(last=False)
+            self._size -= oldest.size
+
+    def redacted(self, target: PersistedEvent) -> None:
+        """An event was redacted: so is what later state events, those in memory, tell of it."""
+        if target.event.is_state:
+            for persisted in list(self._held.values()):
+                if persisted.replaced is not None and persisted.replaced.ref.nid == target.nid:
+                    persisted.redact_replaced(target)
+
+    async def load(self, nids: Collection[int]) -> dict[int, PersistedEvent]:
+        """Events by number; those that exist. One query for all that are not in memory (per 5 000)."""
+        found, missing = self._split(nids)
+        if missing:
+            async with self._db.read() as tx:
+                found.update(await self._read(tx, missing))
+        return found
+
+    async def load_in(self, tx: Tx, nids: Collection[int]) -> dict[int, PersistedEvent]:
+        """The same on a connection at hand."""
+        found, missing = self._split(nids)
+        if missing:
+            found.update(await self._read(tx, missing))
+        return found
+
+    async def one(self, nid: int) -> PersistedEvent | None:
+        return (await self.load([nid])).get(nid)
+
+    async def by_id(self, event_id: EventId) -> PersistedEvent | None:
+        """None for an event this server does not have."""
+        found = await self.numbers([event_id])
+        return await self.one(found[event_id]) if event_id in found else None
+
+    async def numbers(self, event_ids: Collection[EventId]) -> dict[EventId, int]:
+        """Numbers of the events that are here."""
+        async with self._db.read() as tx:
+            rows = await tx.all(
+                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])",
+                ids=list(event_ids),
+            )
+        return dict(rows)
+
+    def _split(self, nids: Collection[int]) -> tuple[dict[int, PersistedEvent], list[int]]:
+        found: dict[int, PersistedEvent] = {}
+        missing: list[int] = []
+        recent, keep = self._events.get, self._events.move_to_end
+        for nid in nids:
+            persisted = recent(nid)
+            if persisted is not None:
+                keep(nid)
+            elif (persisted := self._held.get(nid)) is None:
+                missing.append(nid)
+                continue
+            found[nid] = persisted
+        return found, missing
+
+    async def _read(self, tx: Tx, nids: list[int]) -> dict[int, PersistedEvent]:
+        found: dict[int, PersistedEvent] = {}
+        for start in range(0, len(nids), AT_ONCE):
+            rows = await tx.all(SELECT, nids=nids[start : start + AT_ONCE])
+            for persisted in await self._build(tx, rows):
+                found[persisted.nid] = persisted
+        return found
+
+    async def _build(self, tx: Tx, rows: list[tuple[Any, ...]]) -> list[PersistedEvent]:
+        """Events of rows, redactions attached, added to the cache."""
+        names = await self._interning.rooms({row[1] for row in rows})
+        redactions: dict[int, PersistedEvent] = {}
+        redacting = {row[7] for row in rows if row[7] is not None}
+        if redacting:
+            redactions = await self.load_in(tx, redacting)
+        pdus = await self._pdus(tx, {row[0]: (row[6], names[row[1]].room_id) for row in rows}, rows)
+        built: list[PersistedEvent] = []
+        for row in rows:
+            persisted = self.get(row[0]) or _persisted(row, pdus[row[0]], names[row[1]], redactions)
+            self.add(persisted)
+            built.append(persisted)
+        return built
+
+    async def _pdus(
+        self, tx: Tx, persisted: Mapping[int, tuple[bytes, RoomId]], rows: list[tuple[Any, ...]]
+    ) -> dict[int, bytes]:
+        """The JSON of stored events; the ids they cite come from the same rows, from memory, or with one query."""
+        opened = {nid: Opened(data) for nid, (data, _) in persisted.items() if data[:1] == MARK}
+        wanted = {nid for each in opened.values() for nid in each.cited}
+        ids: dict[int, EventId] = {row[0]: row[2] for row in rows} if wanted else {}
+        for nid in wanted.difference(ids):
+            held = self._held.get(nid)
+            if held is not None:
+                ids[nid] = held.event.event_id
+        missing = list(wanted.difference(ids))
+        if missing:
+            ids.update(
+                await tx.all(
+                    "SELECT event_nid, event_id FROM events WHERE event_nid = ANY(%(nids)s::bigint[])",
+                    nids=missing,
+                )
+            )
+        return {
+            nid: opened[nid].pdu(room_id, ids) if nid in opened else data
+            for nid, (data, room_id) in persisted.items()
+        }
+
+    def clear(self) -> None:
+        """Redactions may have been missed: read everything anew."""
+        self._events.clear()
+        self._held.clear()
+        self._size = 0
+
+
+def _persisted(
+    row: tuple[Any, ...], pdu: bytes, name: RoomIdentity, redactions: dict[int, PersistedEvent]
+) -> PersistedEvent:
+    (
+        nid,
+        room_nid,
+        event_id,
+        sender,
+        state,
+        flags,
+        _,
+        redacted_by,
+        before_nid,
+        before_id,
+        before_pdu,
+        user,
+        device,
+        txn,
+        bits,
+        thread,
+        mentions,
+    ) = row
+    event = event_from_storage(pdu, event_id, name.room_id, name.version)
+    replaced = None
+    if before_id is not None:
+        before = event_from_storage(unpack(before_pdu, name.room_id), before_id, name.room_id, name.version)
+        replaced = Replaced(EventRef(before_id, before_nid, 0), before_id, before.sender, before.content_json)
+    return PersistedEvent(
+        event,
+        EventRef(event_id, nid, event.depth),
+        room_nid=room_nid,
+        sender_nid=sender,
+        state_before=StateRef(0, nid=state),
+        flags=flags,
+        replaced=replaced,
+        redaction=redactions.get(redacted_by) if redacted_by else None,
+        sent_by=SentBy(user, device, txn) if user is not None else None,
+        facts=Facts(bits, thread, tuple(mentions or ())) if thread or mentions else plain(bits),
+    )

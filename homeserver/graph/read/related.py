@@ -1,0 +1,56 @@
+"""Which events others relate to in a way that is bundled: remembered, since of most events it is never so.
+
+An answer of yes may outlive its reason (a child is redacted): the bundle then turns out empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.read import bundle_store as store
+from homeserver.graph.relations import relation_of
+from homeserver.log.entries import Entry, Position
+from homeserver.log.remembered import Remembered
+from homeserver.storage.database import Database
+
+CACHED_EVENTS = 100_000
+"""About 100 bytes each."""
+
+
+class Related:
+    """One per process; a projection of the log."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: Remembered[str, bool] = Remembered(CACHED_EVENTS)
+
+    async def among(self, event_ids: Collection[str]) -> set[str]:
+        """Those of these events that others relate to. One query for all that are not known."""
+        known = self._known.get_all(event_ids)
+        found = (
+            {event_id for event_id, related in known.items() if related} if True in known.values() else set()
+        )
+        if None in known.values():
+            unknown = [event_id for event_id, related in known.items() if related is None]
+            version = self._known.version
+            async with self._db.read() as tx:
+                read = await store.find_related(tx, unknown)
+            for event_id in unknown:
+                self._known.add(event_id, event_id in read, version)
+            found |= read
+        return found
+
+    # --- the projection ------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {EventEntry: self._apply}
+
+    def reset(self) -> None:
+        self._known.reset()
+
+    def _apply(self, _: Position, entry: EventEntry) -> None:
+        relation = relation_of(entry.persisted.event)
+        if relation is not None and relation.rel_type in store.BUNDLED:
+            self._known.changed(relation.parent_id)

@@ -1,0 +1,69 @@
+"""Projection: the plans of those who are about. Most users share one, that of the default rules.
+
+spec: client-server-api/#push-rules
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.log.entries import Entry, Position
+from homeserver.log.remembered import Remembered
+from homeserver.matrix.ids import UserId
+from homeserver.push import store
+from homeserver.push.defaults import default_rules
+from homeserver.push.evaluator import Evaluator, make_evaluator
+from homeserver.push.ruleset import Ruleset
+from homeserver.push.service import PUSH_RULES
+from homeserver.storage.database import Database
+
+CACHE_USERS = 20_000
+DEFAULT_EVALUATOR: Final = make_evaluator(default_rules(UserId("@anybody:any.example")))
+"""What depends on the user in the default rules is in the facts of events."""
+
+
+class UserEvaluator(NamedTuple):
+    """A user's plan."""
+
+    evaluator: Evaluator
+    since: Position
+    """Where the rules were changed last; 0: never."""
+
+
+class Evaluators:
+    """One per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._users: Remembered[int, UserEvaluator] = Remembered(CACHE_USERS)
+
+    async def of(self, user_nid: int, user_id: UserId) -> UserEvaluator:
+        """The plan of a user; the same object until the rules change."""
+        found = self._users.get(user_nid)
+        if found is not None:
+            return found
+        version = self._users.version
+        async with self._db.read() as tx:
+            rules, since = await store.find_rules(tx, user_nid)
+        if rules is None:
+            found = UserEvaluator(DEFAULT_EVALUATOR, since)
+        else:
+            found = UserEvaluator(
+                make_evaluator(msgspec.json.decode(rules, type=Ruleset).whole(user_id)), since
+            )
+        self._users.add(user_nid, found, version)
+        return found
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {AccountDataEntry: self._changed}
+
+    def reset(self) -> None:
+        self._users.reset()
+
+    def _changed(self, _: Position, entry: AccountDataEntry) -> None:
+        if entry.type == PUSH_RULES and entry.room_nid == GLOBAL:
+            self._users.changed(entry.user_nid)

@@ -1,0 +1,199 @@
+"""What one user has not read in one room: how many events notify, how many highlight, per thread.
+
+A tally says what it knows up to a position of the log and is moved on by the events after it. What cannot be told from
+those (an event that counted is redacted, a receipt ends in the middle) makes it stale: it is counted anew.
+
+spec: client-server-api/#receiving-notifications, #threaded-read-receipts (PUSH-14, EPH-04, EPH-05, RED-07)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from homeserver.events.push_facts import MEMBER
+from homeserver.events.push_rules import Around
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.refs import HIDDEN
+from homeserver.log.entries import Position, Written
+from homeserver.matrix import json
+from homeserver.push.evaluator import Evaluator
+from homeserver.receipts.entries import UNTHREADED
+
+MAIN: Final = "main"
+
+
+class Reading(NamedTuple):
+    """Who counts, and how."""
+
+    user_nid: int
+    ignored: frozenset[str]
+    evaluator: Evaluator
+    """In this room."""
+    around: Around | None
+    """For plans that look into events."""
+
+
+class Delta(NamedTuple):
+    """What a stretch of a room's events adds for whoever has this plan, and neither says anything in it nor is meant."""
+
+    counts: Sequence[tuple[str, Position, bool]]
+    """Thread, event, and whether it highlights: of each that notifies."""
+    others: frozenset[int]
+    """Users for whom it is something else."""
+    upto: Position
+
+
+def delta_of(events: Sequence[Written[EventEntry]], evaluator: Evaluator) -> Delta | None:
+    """None if it must be told event by event."""
+    counts: list[tuple[str, Position, bool]] = []
+    others: set[int] = set()
+    for position, entry in events:
+        persisted = entry.persisted
+        if entry.redacts is not None or persisted.redaction is not None:
+            return None
+        others.update(change.user_nid for change in entry.changes if change.user_nid is not None)
+        if persisted.flags & HIDDEN:
+            continue
+        others.add(persisted.sender_nid)
+        others.update(persisted.facts.mentions)
+        outcome = evaluator.by_fact(persisted.facts.bits, mentioned=False)
+        if outcome is None:
+            return None
+        if outcome.notify:
+            counts.append((persisted.facts.thread or MAIN, position, outcome.highlight))
+    return Delta(counts, frozenset(others), events[-1].position)
+
+
+class UnreadCount:
+    """Of one user in one room. Changed only by what the log says."""
+
+    __slots__ = ("_counts", "_members", "_read", "position", "rules")
+
+    def __init__(self, position: Position, rules: object) -> None:
+        self.position = position
+        """Events up to here are in."""
+        self.rules = rules
+        """What it was counted by."""
+        self._read: dict[str, Position] = {}
+        """Thread, or UNTHREADED -> how far the user has read, where that is ahead of `position`."""
+        self._counts: dict[str, list[int]] = {}
+        """Thread -> notifications, highlights, and the newest event that counts; where there is any."""
+        self._members: dict[bool, dict[str, bytes]] = {}
+
+    def add(self, thread: str, events: int, newest: Position, *, highlight: bool) -> None:
+        """Count events that notify."""
+        count = self._counts.get(thread)
+        if count is None:
+            count = self._counts[thread] = [0, 0, 0]
+        count[0] += events
+        count[1] += events if highlight else 0
+        count[2] = max(count[2], newest)
+        self._members.clear()
+
+    def apply(self, delta: Delta, reading: Reading) -> bool:
+        """As `move`, if the stretch is the same for this user as for others; False if it is not."""
+        if reading.user_nid in delta.others or reading.ignored or self._reads_ahead():
+            return False
+        for thread, position, highlight in delta.counts:
+            self.add(thread, 1, position, highlight=highlight)
+        self.position = delta.upto
+        return True
+
+    def move(self, events: Sequence[Written[EventEntry]], reading: Reading) -> bool:
+        """Count the events that came after `position`, in order. False if it is stale now."""
+        me, evaluator = reading.user_nid, reading.evaluator
+        for position, entry in events:
+            if entry.redacts is not None and self._counts:
+                return False
+            if entry.changes and any(change.user_nid == me for change in entry.changes):
+                return False
+            persisted = entry.persisted
+            facts = persisted.facts
+            if persisted.flags & HIDDEN:
+                continue
+            if persisted.sender_nid == me:
+                if not facts.bits & MEMBER:  # who changes their name has not read anything
+                    self._forget(facts.thread or MAIN)
+                continue
+            if (
+                evaluator.silent
+                or persisted.redaction is not None
+                or not self._is_new(position, persisted, reading)
+            ):
+                continue
+            mentioned = me in facts.mentions
+            outcome = evaluator.by_fact(facts.bits, mentioned)
+            if outcome is None:
+                assert reading.around is not None
+                outcome = evaluator.decide(persisted.event, facts, mentioned, reading.around)
+            if outcome.notify:
+                self.add(facts.thread or MAIN, 1, position, highlight=outcome.highlight)
+        self.position = events[-1].position
+        return True
+
+    def _reads_ahead(self) -> bool:
+        """Whether receipts point at events that were not counted yet."""
+        if self._read and max(self._read.values()) <= self.position:
+            self._read.clear()
+        return bool(self._read)
+
+    def _is_new(self, position: Position, persisted: PersistedEvent, reading: Reading) -> bool:
+        """Whether nothing says that the user has read it, or does not want to."""
+        if self._read:
+            thread = persisted.facts.thread or MAIN
+            if position <= max(self._read.get(thread, 0), self._read.get(UNTHREADED, 0)):
+                return False
+        return not reading.ignored or persisted.event.sender not in reading.ignored
+
+    def read(self, thread: str, upto: Position) -> bool:
+        """A receipt of the user, in a thread or UNTHREADED. False if the tally is stale now."""
+        if upto > self.position:
+            self._read[thread] = max(upto, self._read.get(thread, 0))
+        concerned = [each for each in self._counts if thread in (UNTHREADED, each)]
+        if any(upto < self._counts[each][2] for each in concerned):
+            return False
+        for each in concerned:
+            self._forget(each)
+        return True
+
+    def _forget(self, thread: str) -> None:
+        """Everything is read there."""
+        if self._counts.pop(thread, None) is not None:
+            self._members.clear()
+
+    def members(self, *, per_thread: bool) -> dict[str, bytes]:
+        """Members of the room's section in a sync. spec: op:sync (SYNC-11, SYNC-12)"""
+        if not self._counts:
+            return NOTHING
+        found = self._members.get(per_thread)
+        if found is None:
+            found = self._members[per_thread] = self._threads() if per_thread else self._all()
+        return found
+
+    def _all(self) -> dict[str, bytes]:
+        counts = self._counts.values()
+        return {
+            "unread_notifications": _json(
+                sum(count[0] for count in counts), sum(count[1] for count in counts)
+            )
+        }
+
+    def _threads(self) -> dict[str, bytes]:
+        members = {"unread_notifications": _json(*self._counts.get(MAIN, (0, 0))[:2])}
+        threads = [
+            b"%b:%b" % (json.dumps(thread), _json(*count[:2]))
+            for thread, count in self._counts.items()
+            if thread != MAIN
+        ]
+        if threads:
+            members["unread_thread_notifications"] = b"{%b}" % b",".join(threads)
+        return members
+
+
+def _json(notifications: int, highlights: int) -> bytes:
+    return b'{"notification_count":%d,"highlight_count":%d}' % (notifications, highlights)
+
+
+NOTHING: Final[dict[str, bytes]] = {"unread_notifications": _json(0, 0)}
