@@ -13,6 +13,7 @@ from homeserver.devices import store
 from homeserver.matrix.ids import DeviceId
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
+from homeserver.storage.encoding import storable
 
 _log = structlog.get_logger("atrium.auth")
 
@@ -42,7 +43,8 @@ class LastSeen:
         """Remember a sighting; no I/O."""
         if len(self._noted) >= MAX_NOTED and (user_nid, device_id) not in self._noted:
             del self._noted[next(iter(self._noted))]
-        self._noted[user_nid, device_id] = seen
+        # A header may hold bytes that are no text; one such note would keep all others from being written.
+        self._noted[user_nid, device_id] = seen._replace(agent=storable(seen.agent))
 
     def of(self, user_nid: int, device_id: DeviceId) -> Seen | None:
         """What was noted here and is not written yet."""

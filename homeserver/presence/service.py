@@ -1,25 +1,36 @@
 """Presence of local users: what they say, what their syncing shows, and when silence means that they are gone.
 
-A change is a log entry; a sync that changes nothing writes nothing (but, with several processes, a beat now and then).
+A change is a log entry; a sync that changes nothing writes nothing (but, with several processes, a beat now and then). What
+memory says of a user's presence is what the log says: it changes when an entry is written, never before.
+
 spec: client-server-api/#presence (EPH-09, EPH-10, SYNC-22)
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
+
+import psycopg
+import structlog
 
 from homeserver.config.presence import PresenceSection
 from homeserver.graph.interning import Interning
+from homeserver.log.entries import Conflict, Position
 from homeserver.log.writer import LogWriter
-from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
+from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unavailable
 from homeserver.matrix.ids import UserId
 from homeserver.presence import store
 from homeserver.presence.entries import PresenceEntry, Word
 from homeserver.presence.store import Row
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
+from homeserver.storage.errors import StorageError
 from homeserver.web.auth import Requester
+
+_log = structlog.get_logger("atrium.presence")
 
 State = Literal["online", "offline", "unavailable"]
 LONG_POLL_MS = 30 * 1000
@@ -32,6 +43,12 @@ ACTIVE_MS = 60 * 1000
 MAX_STATUS = 1024
 MAX_DEVICES = 100
 """Devices of a user whose word is kept."""
+TOGETHER = 200
+"""Changes that are noticed by the clock and wait to be written at a time."""
+ATTEMPTS = 3
+"""Of a change that other processes were faster with; and of one that the database refuses, a tick each."""
+_AWAY = (psycopg.OperationalError, StorageError, Unavailable)
+"""The database does not answer: nothing is wrong with what was to be written."""
 
 
 @dataclass(slots=True)
@@ -43,6 +60,14 @@ class Known:
     status_msg: str | None
     last_active_ms: int
     last_seen_ms: int
+    position: Position = 0
+    """Where `presence` and `status_msg` stand in the log."""
+    idle: bool = False
+    """Whether they are `unavailable` because nothing was heard of them, not because they say so."""
+    writing: str | None = None
+    """What their presence is about to be."""
+    refusals: int = 0
+    """How often in a row the database refused to write what they are."""
     devices: dict[str, tuple[str, int]] = field(default_factory=dict)
     """What each device last said of the user by syncing, here or elsewhere, and when: the most present one counts."""
     told: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -54,6 +79,10 @@ class Known:
             self.last_active_ms = now_ms
         self.last_seen_ms = now_ms
         self._note(device, presence, now_ms, kept_ms)
+        return self.by_devices()
+
+    def by_devices(self) -> str:
+        """How the user is by what their devices say."""
         return "online" if any(said == "online" for said, _ in self.devices.values()) else "unavailable"
 
     def heard_elsewhere(self, word: Word, kept_ms: int) -> None:
@@ -65,7 +94,8 @@ class Known:
     def is_news(self, device: str, now_ms: int) -> bool:
         """Whether other processes have to be told what the device says."""
         presence, at_ms = self.told.get(device, ("", 0))
-        return presence != self.devices[device][0] or now_ms - at_ms >= BEAT_MS
+        said = self.devices.get(device)
+        return said is not None and (presence != said[0] or now_ms - at_ms >= BEAT_MS)
 
     def _note(self, device: str, presence: str, at_ms: int, kept_ms: int) -> None:
         if len(self.devices) > 1 or device not in self.devices:
@@ -100,28 +130,37 @@ class PresenceService:
         self._known: dict[int, Known] = {}
 
     async def touch(self, requester: Requester, presence: str) -> None:
-        """A sync: the user is about, unless they ask not to be noticed. spec: op:sync `set_presence`"""
+        """A sync: the user is about, unless they ask not to be noticed. spec: op:sync `set_presence`
+
+        Does not raise: who asks for messages gets them, also if nobody can be told that they are about.
+        """
         if not self._enabled or presence == "offline":
             return
-        now = self._clock.now_ms()
+        try:
+            await self._touch(requester, presence)
+        except Exception as error:  # noqa: BLE001  # the next sync says it again
+            _log.warning("presence_not_written", error=type(error).__name__)
+
+    async def _touch(self, requester: Requester, presence: str) -> None:
+        now, device = self._clock.now_ms(), requester.device_id or ""
         known = self._known.get(requester.user_nid) or await self._load(requester, now)
-        device = requester.device_id or ""
         said = known.devices.get(device)
         if said is not None and said[0] == presence and now - said[1] < AT_ONCE_MS:
             return
         word = Word(device, presence, now)
-        presence = known.heard(device, presence, now, self._gone_ms)
-        changes = known.presence != presence
-        if changes or (not self._alone and known.is_news(device, now)):
-            known.presence = presence
-            known.told[device] = known.devices[device]
-            await self._append(requester.user_nid, known, beat=not changes, word=word)
+        by_devices = known.heard(device, presence, now, self._gone_ms)
+        for _ in range(ATTEMPTS):
+            changes = (known.writing or known.presence) != by_devices
+            if not changes and (self._alone or not known.is_news(device, now)):
+                return
+            if await self._write(requester.user_nid, known, by_devices, beat=not changes, word=word):
+                return
 
-    async def acted(self, requester: Requester) -> None:
-        """The user did something: sent a message, wrote a receipt."""
-        known = self._known.get(requester.user_nid)
-        if known is not None:
-            known.last_active_ms = self._clock.now_ms()
+    def acted(self, user_nid: int) -> None:
+        """The user did something: sent an event, wrote a receipt, types. No I/O; `tick` tells who was thought idle."""
+        known = self._known.get(user_nid)
+        if known is not None and known.presence != "offline":
+            known.last_active_ms = known.last_seen_ms = self._clock.now_ms()
 
     async def set(self, requester: Requester, presence: State, status_msg: str | None) -> None:
         """The user says how they are. Raises `InvalidParam` for a status that is too long."""
@@ -131,10 +170,8 @@ class PresenceService:
             return
         now = self._clock.now_ms()
         known = self._known.get(requester.user_nid) or await self._load(requester, now)
-        known.presence, known.status_msg = presence, status_msg
-        known.devices.clear()
-        known.last_active_ms = known.last_seen_ms = now
-        await self._append(requester.user_nid, known)
+        entry = PresenceEntry(requester.user_nid, known.user_id, presence, status_msg, now, said=True)
+        self.heard(entry, (await self._log.append(entry))[-1])
 
     async def get(self, requester: Requester, user_id: UserId) -> Row:
         """What is known of a user who shares a room with the requester; who never said anything is offline.
@@ -165,19 +202,48 @@ class PresenceService:
             await self.tick()
 
     async def tick(self) -> None:
-        """Once: end the presence of those who have been silent."""
-        now = self._clock.now_ms()
-        for user_nid, known in list(self._known.items()):
-            if now - known.last_seen_ms > self._gone_ms:
-                del self._known[user_nid]
-                if known.presence != "offline":
-                    known.presence = "offline"
-                    await self._append(user_nid, known)
-            elif known.presence == "online" and now - known.last_active_ms > self._idle_ms:
-                known.presence = "unavailable"
-                await self._append(user_nid, known)
+        """Once: end the presence of those who have been silent; what cannot be written is tried again at the next tick."""
+        while True:
+            now = self._clock.now_ms()
+            known = ((nid, each, self._due(nid, each, now)) for nid, each in list(self._known.items()))
+            due = list(islice(((nid, each, what) for nid, each, what in known if what), TOGETHER))
+            written = await asyncio.gather(*(self._end(*each) for each in due))
+            if len(due) < TOGETHER or not all(written):
+                return
 
-    def heard(self, entry: PresenceEntry) -> None:
+    def _due(self, user_nid: int, known: Known, now: int) -> str | None:
+        """What the user has become by the clock; None: nothing else than they are."""
+        if now - known.last_seen_ms > self._gone_ms:
+            if known.presence != "offline":
+                return "offline"
+            del self._known[user_nid]
+        elif known.presence == "online" and now - known.last_active_ms > self._idle_ms:
+            return "unavailable"
+        elif known.idle and now - known.last_active_ms <= self._idle_ms:
+            return "online"
+        return None
+
+    async def _end(self, user_nid: int, known: Known, presence: str) -> bool:
+        """Write what `_due` says. False if it was not written: the next tick sees what is to be done then."""
+        try:
+            await self._write(user_nid, known, presence)
+            if presence == "offline" and self._clock.now_ms() - known.last_seen_ms <= self._gone_ms:
+                await self._write(user_nid, known, known.by_devices())  # they came while it was written
+        except _AWAY as error:
+            _log.warning("presence_not_written", error=type(error).__name__)
+            return False
+        except Exception as error:  # noqa: BLE001  # those of others are written
+            known.refusals += 1
+            _log.warning("presence_refused", error=type(error).__name__, times=known.refusals)
+            if known.refusals >= ATTEMPTS:
+                self._known.pop(user_nid, None)
+            return False
+        known.refusals = 0
+        if known.presence == "offline":
+            self._known.pop(user_nid, None)
+        return True
+
+    def heard(self, entry: PresenceEntry, position: Position) -> None:
         """An entry of the log; of another process's too: the user is about there."""
         known = self._known.get(entry.user_nid)
         if known is None:
@@ -193,19 +259,49 @@ class PresenceService:
             known.last_seen_ms = max(known.last_seen_ms, entry.word.heard_ms)
         known.last_seen_ms = max(known.last_seen_ms, entry.last_active_ms)
         known.last_active_ms = max(known.last_active_ms, entry.last_active_ms)
-        known.presence, known.status_msg = entry.presence, entry.status_msg
+        if entry.beat or position <= known.position:
+            return
+        if entry.said:
+            known.devices.clear()
+            known.told.clear()
+        known.presence, known.status_msg, known.position = entry.presence, entry.status_msg, position
+        by_the_clock = entry.word is None and not entry.said
+        known.idle = by_the_clock and entry.presence == "unavailable"
 
     async def _load(self, requester: Requester, now: int) -> Known:
-        async with self._db.read() as tx:
-            row = await store.find(tx, requester.user_nid)
-        presence, status = (row.presence, row.status_msg) if row else ("offline", None)
-        known = Known(requester.user_id, presence, status, now, now)
+        known = Known(requester.user_id, "offline", None, now, now)
+        await self._see(requester.user_nid, known)
         return self._known.setdefault(requester.user_nid, known)
 
-    async def _append(
-        self, user_nid: int, known: Known, *, beat: bool = False, word: Word | None = None
-    ) -> None:
+    async def _see(self, user_nid: int, known: Known) -> None:
+        """Take over what is written."""
+        async with self._db.snapshot() as tx:
+            position, row = await store.find_position(tx, user_nid), await store.find(tx, user_nid)
+        presence, status = (row.presence, row.status_msg) if row else ("offline", None)
+        known.presence, known.status_msg, known.position, known.idle = presence, status, position, False
+
+    async def _write(
+        self, user_nid: int, known: Known, presence: str, *, beat: bool = False, word: Word | None = None
+    ) -> bool:
+        """False if another process was faster; then `known` is what that one has written."""
         entry = PresenceEntry(
-            user_nid, known.user_id, known.presence, known.status_msg, known.last_active_ms, beat, word
+            user_nid,
+            known.user_id,
+            presence,
+            known.status_msg,
+            known.last_active_ms,
+            beat,
+            word,
+            built_on=known.position,
         )
-        await self._log.append(entry)
+        if not beat:
+            known.writing = presence
+        try:
+            self.heard(entry, (await self._log.append(entry))[-1])
+        except Conflict:
+            await self._see(user_nid, known)
+            return False
+        finally:
+            if not beat:
+                known.writing = None
+        return True

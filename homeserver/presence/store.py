@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Pipeline, Tx
+from homeserver.storage.tx import Later, Pipeline, Tx
 
 if TYPE_CHECKING:
-    from homeserver.presence.entries import PresenceEntry
+    from homeserver.presence.entries import Latest
 
 
 class Row(NamedTuple):
@@ -22,8 +22,8 @@ class Row(NamedTuple):
     last_active_ms: int
 
 
-def upsert(batch: Pipeline, rows: Sequence[tuple[Position, PresenceEntry]]) -> None:
-    """One row per user."""
+def upsert(batch: Pipeline, rows: Sequence[Latest]) -> None:
+    """One row per user. Activity never goes back in time."""
     batch.execute(
         """
         INSERT INTO presence (user_nid, position, last_active_ms, presence, status_msg)
@@ -31,15 +31,42 @@ def upsert(batch: Pipeline, rows: Sequence[tuple[Position, PresenceEntry]]) -> N
         FROM unnest(%(users)s::bigint[], %(positions)s::bigint[], %(active)s::bigint[], %(presences)s::text[],
                     %(statuses)s::text[]) AS row (usr, position, active, presence, status)
         ON CONFLICT (user_nid) DO UPDATE
-            SET position = excluded.position, last_active_ms = excluded.last_active_ms,
-                presence = excluded.presence, status_msg = excluded.status_msg
+            SET position = excluded.position, presence = excluded.presence, status_msg = excluded.status_msg,
+                last_active_ms = greatest(presence.last_active_ms, excluded.last_active_ms)
         """,
-        users=[e.user_nid for _, e in rows],
-        positions=[position for position, _ in rows],
-        active=[e.last_active_ms for _, e in rows],
-        presences=[e.presence for _, e in rows],
-        statuses=[e.status_msg or "" for _, e in rows],
+        users=[row.entry.user_nid for row in rows],
+        positions=[row.position for row in rows],
+        active=[row.last_active_ms for row in rows],
+        presences=[row.entry.presence for row in rows],
+        statuses=[row.entry.status_msg or "" for row in rows],
     )
+
+
+def note_active(batch: Pipeline, rows: Sequence[tuple[int, int]]) -> None:
+    """(user_nid, when they were active, Unix ms) of users whose presence is as it was."""
+    batch.execute(
+        """
+        UPDATE presence SET last_active_ms = active
+        FROM unnest(%(users)s::bigint[], %(active)s::bigint[]) AS row (usr, active)
+        WHERE user_nid = usr AND last_active_ms < active
+        """,
+        users=[nid for nid, _ in rows],
+        active=[active_ms for _, active_ms in rows],
+    )
+
+
+def find_positions(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[tuple[int, Position]]]:
+    """(user_nid, where their presence was written) of those of whom something is known."""
+    return batch.all(
+        "SELECT user_nid, position FROM presence WHERE user_nid = ANY(%(users)s::bigint[])",
+        users=list(user_nids),
+    )
+
+
+async def find_position(tx: Tx, user_nid: int) -> Position:
+    """Where a user's presence was written, 0 if nothing is known of them."""
+    position = await tx.value("SELECT position FROM presence WHERE user_nid = %(user)s", user=user_nid)
+    return int(position or 0)
 
 
 async def find_sharing(tx: Tx, user_nid: int, since: Position, upto: Position, limit: int) -> list[Row]:

@@ -18,10 +18,12 @@ from homeserver.presence.entries import PresenceEntry
 from homeserver.presence.service import ACTIVE_MS, PresenceService
 from homeserver.presence.store import Row
 from homeserver.profiles.entries import ProfileChanged
+from homeserver.receipts.entries import ReceiptEntry
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
+from homeserver.typing.entries import TypingEntry
 
 MAX_USERS = 1_000
 """Users told of in one answer."""
@@ -47,7 +49,14 @@ class PresenceStream:
         self._names = names
 
     def handlers(self) -> dict[type[Entry], Callable[[int, Any], None]]:
-        return {PresenceEntry: lambda _, entry: self._service.heard(entry)}
+        """Presence; and what shows that somebody is active, whichever process they do it at (EPH-09)."""
+        acted = self._service.acted
+        return {
+            PresenceEntry: lambda position, entry: self._service.heard(entry, position),
+            EventEntry: lambda _, entry: acted(entry.persisted.sender_nid),
+            ReceiptEntry: lambda _, entry: acted(entry.user_nid),
+            TypingEntry: lambda _, entry: acted(entry.user_nid) if entry.typing else None,
+        }
 
     def reset(self) -> None:
         """Nothing is kept here."""

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from homeserver.storage.errors import UnstorableText
+
 Encoder = Callable[[Any], bytes]
 
 TEXT, BINARY = 0, 1
@@ -21,7 +23,21 @@ _NULL = _INT4(-1)
 
 
 def _text(value: str) -> bytes:
-    return value.encode()
+    if "\0" in value:
+        raise UnstorableText("U+0000")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise UnstorableText("half a surrogate pair") from None
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for each character that no `text` column holds (U+0000, halves of surrogate pairs): for what is
+    not worth a refusal, such as a header.
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _json(value: str | bytes) -> bytes:

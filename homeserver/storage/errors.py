@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psycopg
+
 
 class StorageError(Exception):
     """The database cannot be used as it is; the message says why and what to do."""
@@ -13,3 +15,9 @@ class DatabaseBusy(StorageError):
 
 class SchemaMismatch(StorageError):
     """The database's schema is not the one this version needs."""
+
+
+class UnstorableText(psycopg.DataError):
+    """A text with U+0000 or half a surrogate pair in it, which no `text` column holds. Found before anything is sent, so
+    that the transaction it was meant for is not lost. The message names the parameter, never the text.
+    """

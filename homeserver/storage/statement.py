@@ -15,6 +15,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq.abc import PGresult
 
 from homeserver.storage.encoding import Encoder, encoder_of
+from homeserver.storage.errors import UnstorableText
 
 _PLACEHOLDER = re.compile(r"%(?:\((\w+)\)s|(%)|(.?))", re.DOTALL)
 _COMMENTS = re.compile(r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*", re.DOTALL)
@@ -76,6 +77,7 @@ class Statement:
 
         Raises:
             TypeError: a parameter is missing, unknown or of the wrong kind.
+            UnstorableText: a text that no column holds.
         """
         if len(values) != len(self.parameters):
             raise TypeError(
@@ -89,6 +91,8 @@ class Statement:
                 encoded.append(None if value is None else encode(value))
         except KeyError as error:
             raise TypeError(f"parameter {error} is missing: {self.sql.decode()}") from None
+        except UnstorableText as error:
+            raise UnstorableText(f"parameter {name!r} has {error} in it: {self.sql.decode()}") from None
         except Exception as error:
             kind = type(values.get(name)).__name__
             raise TypeError(

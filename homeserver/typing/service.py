@@ -1,14 +1,18 @@
 """Who is typing where.
 
+Who types is what the log says: memory changes when an entry is written, never before, so that what could not be written is
+done when it can. The process that a client talks to knows when its typing ends; should that process be gone, another ends it.
+
 spec: client-server-api/#typing-notifications
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
 
+import structlog
 from typing_extensions import override
 
 from homeserver.graph.refs import JOIN
@@ -23,15 +27,35 @@ from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
 from homeserver.typing.entries import TypingEntry
 from homeserver.web.auth import Requester
 
+_log = structlog.get_logger("atrium.typing")
+
 DEFAULT_MS, MAX_MS = 30_000, 120_000
 TYPING = "m.typing"
+REPEAT_SECONDS = 60.0
+"""Whoever goes on typing is told of anew after this time, or other processes would think their own process gone."""
+LOST_SECONDS = MAX_MS / 1000 + 10
+"""After this time without a word any process ends it."""
+TOGETHER = 500
+"""How many are ended at a time."""
+
+Key = tuple[int, int]
+"""(room_nid, user_nid)."""
+
+
+class Typist(NamedTuple):
+    """Somebody who types."""
+
+    user_id: str
+    since: float
+    """Monotonic seconds: when this was heard last."""
 
 
 class Typing(EphemeralSource):
     """One per process: a projection of the log, and the source of `m.typing` for `/sync`."""
 
-    def __init__(self) -> None:
-        self._rooms: dict[int, dict[int, str]] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rooms: dict[int, dict[int, Typist]] = {}
         self._changed: dict[int, Position] = {}
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
@@ -44,13 +68,22 @@ class Typing(EphemeralSource):
     def _apply(self, position: Position, entry: TypingEntry) -> None:
         room = self._rooms.setdefault(entry.room_nid, {})
         if entry.typing:
-            room[entry.user_nid] = entry.user_id
+            room[entry.user_nid] = Typist(entry.user_id, self._clock.monotonic())
         else:
             room.pop(entry.user_nid, None)
+            if not room:
+                del self._rooms[entry.room_nid]
         self._changed[entry.room_nid] = position
 
-    def is_typing(self, room_nid: int, user_nid: int) -> bool:
-        return user_nid in self._rooms.get(room_nid, {})
+    def of(self, room_nid: int, user_nid: int) -> Typist | None:
+        """None for who does not type there."""
+        return self._rooms.get(room_nid, {}).get(user_nid)
+
+    def everybody(self) -> Iterator[tuple[Key, Typist]]:
+        """All who type. To be used up before anything is awaited."""
+        for room_nid, room in self._rooms.items():
+            for user_nid, typist in room.items():
+                yield (room_nid, user_nid), typist
 
     @override
     def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
@@ -63,7 +96,7 @@ class Typing(EphemeralSource):
             return {}
         since = request.since
         if since is None:
-            wanted = {room for room, users in self._rooms.items() if users and room in rooms.joined_nids}
+            wanted = {room for room in self._rooms if room in rooms.joined_nids}
         elif request.recent is not None:
             wanted = {e.room_nid for _, e in request.recent.of(TypingEntry)} & rooms.joined_nids
         else:
@@ -71,7 +104,9 @@ class Typing(EphemeralSource):
         return {room: self._event(room, request.ignored) for room in wanted}
 
     def _event(self, room_nid: int, ignored: frozenset[str]) -> dict[str, Any]:
-        users = [user for user in self._rooms.get(room_nid, {}).values() if user not in ignored]
+        users = [
+            each.user_id for each in self._rooms.get(room_nid, {}).values() if each.user_id not in ignored
+        ]
         return {"type": TYPING, "content": {"user_ids": users}}
 
 
@@ -83,8 +118,8 @@ class TypingService:
         self._rooms = rooms
         self._typing = typing
         self._clock = clock
-        self._deadlines: list[tuple[float, int, int, str]] = []
-        self._until: dict[tuple[int, int], float] = {}
+        self._until: dict[Key, float] = {}
+        """When it ends, monotonic seconds, of those who said so here."""
 
     async def set(self, requester: Requester, room_id: RoomId, *, typing: bool, timeout_ms: int) -> None:
         """Say that the user types, for at most `timeout_ms`, or has ceased to. Raises `Forbidden`."""
@@ -92,25 +127,33 @@ class TypingService:
         if room.membership(requester.user_id) != JOIN:
             raise Forbidden("You are not in this room")
         key = (room.name.nid, requester.user_nid)
+        now, told = self._clock.monotonic(), self._typing.of(*key)
+        news = told is None or now - told.since > REPEAT_SECONDS if typing else told is not None
+        if news:
+            await self._log.append(TypingEntry(*key, requester.user_id, typing))
         if typing:
-            until = self._clock.monotonic() + min(max(timeout_ms, 0), MAX_MS) / 1000
-            self._until[key] = until
-            heapq.heappush(self._deadlines, (until, *key, requester.user_id))
+            self._until[key] = now + min(max(timeout_ms, 0), MAX_MS) / 1000
         else:
             self._until.pop(key, None)
-        if self._typing.is_typing(*key) != typing:
-            await self._log.append(TypingEntry(*key, requester.user_id, typing))
 
     async def run(self) -> None:
         """End typing whose time is over, until cancelled."""
         while True:
             await self._clock.sleep(1.0)
-            now = self._clock.monotonic()
-            ended: list[TypingEntry] = []
-            while self._deadlines and self._deadlines[0][0] <= now:
-                until, room_nid, user_nid, user_id = heapq.heappop(self._deadlines)
-                if self._until.get((room_nid, user_nid)) == until:
-                    del self._until[room_nid, user_nid]
-                    ended.append(TypingEntry(room_nid, user_nid, user_id, False))
-            if ended:
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Once. What cannot be written is tried again at the next tick."""
+        now = self._clock.monotonic()
+        typists = dict(self._typing.everybody())
+        self._until = {key: until for key, until in self._until.items() if key in typists}
+        over = (
+            TypingEntry(*key, typist.user_id, False)
+            for key, typist in typists.items()
+            if self._until.get(key, typist.since + LOST_SECONDS) <= now
+        )
+        if ended := list(islice(over, TOGETHER)):
+            try:
                 await self._log.append(*ended)
+            except Exception as error:  # noqa: BLE001  # nobody waits for it
+                _log.warning("typing_not_ended", users=len(ended), error=type(error).__name__)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 from homeserver.matrix.errors import BadJson, InvalidParam, MatrixError, MissingParam, NotJson
 from homeserver.web import limits
@@ -16,15 +17,19 @@ from homeserver.web import limits
 Decode = Callable[[bytes], Any]
 
 _OPENING = (b"{", b"[")
+_NULL = b"\\u0000"
+"""The one way to write U+0000 in JSON."""
 
 
 def json_decoder(kind: Any) -> Decode:
     """A function from a body's bytes to `kind`.
 
     It raises `NotJson` (no JSON, no UTF-8), `MissingParam`, `InvalidParam` (a value outside its enumeration or
-    range) or `BadJson` (any other wrong shape, nesting beyond `limits.MAX_DEPTH`), each with the JSON path.
+    range, U+0000 in a declared text) or `BadJson` (any other wrong shape, nesting beyond `limits.MAX_DEPTH`), each with
+    the JSON path.
     """
     decode = msgspec.json.Decoder(kind).decode
+    shape = inspect.type_info(kind)
 
     def read(raw: bytes) -> Any:
         try:
@@ -35,11 +40,32 @@ def json_decoder(kind: Any) -> Decode:
             raise _too_deep() from None
         except ValueError as error:  # DecodeError, UnicodeDecodeError, an integer of too many digits
             raise NotJson(f"Content not JSON: {_reason(error)}") from None
+        if _NULL in raw and has_null(value, shape):
+            raise InvalidParam("The body has a text with U+0000 in it")
         if raw.count(_OPENING[0]) + raw.count(_OPENING[1]) > limits.MAX_DEPTH:
             check_depth(msgspec.json.decode(raw))
         return value
 
     return read
+
+
+def has_null(value: Any, shape: Any) -> bool:
+    """Whether a text has U+0000 in it, where the declared `shape` has a text: names and labels, which are kept in columns
+    that cannot hold it. What is declared as `Any` (the content of events, say) is the client's own and may.
+    """
+    if isinstance(value, str):
+        return "\0" in value and not isinstance(shape, inspect.AnyType)
+    if isinstance(shape, inspect.UnionType):
+        return any(has_null(value, each) for each in shape.types)
+    if isinstance(shape, inspect.StructType) and isinstance(value, msgspec.Struct):
+        return any(has_null(getattr(value, each.name), each.type) for each in shape.fields)
+    if isinstance(shape, inspect.ListType) and isinstance(value, list):
+        return any(has_null(each, shape.item_type) for each in value)
+    if isinstance(shape, inspect.DictType) and isinstance(value, dict):
+        if isinstance(shape.value_type, inspect.AnyType):
+            return False
+        return any("\0" in str(key) or has_null(each, shape.value_type) for key, each in value.items())
+    return False
 
 
 def accepts_nothing(kind: Any) -> bool:

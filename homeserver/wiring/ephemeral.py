@@ -22,7 +22,7 @@ class EphemeralFeature:
         self.receipts = ReceiptService(
             core.db, core.log, core.rooms, core.events, account_data.service, core.clock
         )
-        self.typing = Typing()
+        self.typing = Typing(core.clock)
         core.tail.attach(self.typing)
         self.typing_service = TypingService(core.log, core.rooms, self.typing, core.clock)
         self.stream = EphemeralStream([ReceiptSource(core.db), self.typing])

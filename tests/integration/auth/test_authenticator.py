@@ -7,6 +7,7 @@ import pytest
 
 from homeserver.auth.authenticator import Session, Sessions
 from homeserver.auth.entries import SessionsChanged
+from homeserver.auth.last_seen import Seen
 from homeserver.runtime.clock import FakeClock
 from homeserver.web.auth import Requester
 from tests.support.identity import IdentityServer
@@ -142,6 +143,19 @@ async def stored(server: IdentityServer, user: User) -> Any:
             "SELECT last_seen_ip, last_seen_agent FROM devices WHERE device_id = %(id)s AND last_seen_ms IS NOT NULL",
             id=user.device_id,
         )
+
+
+async def test_a_user_agent_that_is_no_text_keeps_nobodys_sightings_from_being_written(start: Any) -> None:
+    """DEV-03."""
+    server = await start(clock=FakeClock())
+    alice, bob = await server.register("alice"), await server.register("bob")
+    last_seen = server.parts.last_seen
+    for user, agent in ((alice, "\udcff\udcfe"), (bob, "Tester/1.0")):
+        account = await server.parts.accounts.find(user.user_id)
+        last_seen.note(account.user_nid, user.device_id, Seen(1, "192.0.2.1", agent))
+    await last_seen.flush()
+    assert await stored(server, alice) == ("192.0.2.1", "\ufffd\ufffd")
+    assert await stored(server, bob) == ("192.0.2.1", "Tester/1.0")
 
 
 async def test_sightings_never_go_back_in_time(server: IdentityServer) -> None:

@@ -125,8 +125,8 @@ class Hears:
     def reset(self) -> None:
         """Nothing is kept."""
 
-    def _heard(self, _: int, entry: PresenceEntry) -> None:
-        self._service.heard(entry)
+    def _heard(self, position: int, entry: PresenceEntry) -> None:
+        self._service.heard(entry, position)
         if not entry.beat:
             self.changes.append(entry.presence)
 

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 
 from homeserver.storage.database import Database, DatabaseOverloaded, Timeouts
+from homeserver.storage.encoding import storable
+from homeserver.storage.errors import UnstorableText
 
 CREATE = "CREATE TABLE things (id bigint PRIMARY KEY, name text NOT NULL, body bytea, tags text[])"
 
@@ -285,3 +287,24 @@ async def test_statements_have_time_limits(database: str) -> None:
 async def test_a_wrong_address_is_known_at_the_start() -> None:
     with pytest.raises(psycopg.OperationalError):
         await Database("host=/nowhere dbname=x", timeouts=Timeouts(connect=1)).open()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "a\udcff\udcfe"])
+async def test_a_text_that_no_column_holds_is_refused_before_anything_is_sent(
+    db: Database, text: str
+) -> None:
+    """Alone and in a list; the transaction goes on, and what can be stored of the text is."""
+    async with db.transaction() as tx:
+        with pytest.raises(UnstorableText, match="parameter 'name'") as refused:
+            await tx.execute("INSERT INTO things (id, name) VALUES (1, %(name)s)", name=text)
+        assert text not in str(refused.value)
+        with pytest.raises(psycopg.DataError):
+            await tx.all("SELECT unnest(%(names)s::text[])", names=["fine", text])
+        await tx.execute("INSERT INTO things (id, name) VALUES (2, %(name)s)", name=storable(text))
+    async with db.read() as tx:
+        assert await tx.column("SELECT name FROM things") == [storable(text)]
+
+
+def test_a_text_that_can_be_stored_is_stored_as_it_is() -> None:
+    for text in ("", "Mozilla/5.0", "Ελένη 🙂"):
+        assert storable(text) == text

@@ -152,5 +152,38 @@ def test_any_json_object_arrives_as_it_was_sent(value: Any) -> None:
     assert json_decoder(dict[str, Any])(msgspec.json.encode(body)) == body
 
 
+class Inner(msgspec.Struct):
+    name: str | None = None
+    content: dict[str, Any] = {}
+
+
+class Named(msgspec.Struct):
+    texts: list[str] = []
+    by_name: dict[str, Inner] = {}
+    inner: Inner | None = None
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("body", "good"),
+    [
+        ({"texts": ["a", "b\0"]}, False),
+        ({"by_name": {"a\0": {}}}, False),
+        ({"by_name": {"a": {"name": "\0"}}}, False),
+        ({"inner": {"name": "\0"}}, False),
+        ({"inner": {"content": {"body": "\0"}}, "anything": ["\0"]}, True),
+        ({"texts": ["\\\\u0000"]}, True),
+    ],
+)
+def test_u0000_is_no_part_of_a_declared_text(body: Any, good: bool) -> None:
+    """API-03: what is kept in columns cannot hold it; the content of events can."""
+    raw = msgspec.json.encode(body)
+    if good:
+        json_decoder(Named)(raw)
+    else:
+        with pytest.raises(InvalidParam, match=r"U\+0000"):
+            json_decoder(Named)(raw)
+
+
 def test_patience_has_bounds() -> None:
     assert 0 < ClientTimeouts().stall <= ClientTimeouts().body <= 120
