@@ -5,23 +5,61 @@ spec: client-server-api/#filtering (FILT-01 to FILT-03)
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from homeserver.events.event import Event
 from homeserver.matrix.errors import BadJson
+from homeserver.matrix.glob import Glob, OutOfWork, Work
 
 MAX_FILTER_BYTES = 64 * 1024
+MAX_STARS = 256
+"""In the patterns of one list of types."""
+MAX_KNOWN = 1024
+"""Types of which a filter remembers whether it wants them."""
+MAX_FIELDS = 256
+"""Of `event_fields`."""
+_WORK = 2**22
+"""What the patterns of one list may cost for one type: more than `MAX_STARS` need."""
 MAX_LIMIT = 1000
 T = TypeVar("T")
 
 
+class _Types:
+    """A list of types: exact ones are looked up, patterns tried one after the other, and the answer is remembered."""
+
+    __slots__ = ("_exact", "_globs", "_known")
+
+    def __init__(self, types: Iterable[str]) -> None:
+        self._exact = frozenset(types)
+        self._globs = [Glob(pattern, marks=False) for pattern in self._exact if "*" in pattern]
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, event_type: str) -> bool:
+        found = self._known.get(event_type)
+        if found is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            found = self._known[event_type] = event_type in self._exact or self._fits(event_type)
+        return found
+
+    def _fits(self, event_type: str) -> bool:
+        work = Work(_WORK)
+        try:
+            return any(pattern.matches(event_type, work) for pattern in self._globs)
+        except OutOfWork:
+            return False
+
+
 class EventFilter(msgspec.Struct, dict=True):
-    """EventFilter of the specification: `not_*` beats the positive list, an empty list matches nothing."""
+    """EventFilter of the specification: `not_*` beats the positive list, an empty list matches nothing.
+
+    What is asked for every event is laid out for it once; patterns are bounded in number (`MAX_STARS`), and read by the one
+    matcher for all of them (`matrix/glob.py`).
+    """
 
     limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
     types: list[str] | None = None
@@ -29,20 +67,68 @@ class EventFilter(msgspec.Struct, dict=True):
     senders: list[str] | None = None
     not_senders: list[str] = []
 
+    def __post_init__(self) -> None:
+        for types in (self.types or (), self.not_types):
+            if sum(pattern.count("*") for pattern in types) > MAX_STARS:
+                raise ValueError(f"more than {MAX_STARS} stars in a list of types")
+
     def matches_parts(self, event_type: str, sender: str | None) -> bool:
         """By type and sender alone; `sender` None where there is none (account data)."""
-        if self.types is not None and not _any_glob(tuple(self.types), event_type):
+        if self.types is not None and event_type not in self._types:
             return False
-        if self.not_types and _any_glob(tuple(self.not_types), event_type):
+        if self.not_types and event_type in self._not_types:
             return False
         if sender is None:
             return True
-        if self.senders is not None and sender not in self.senders:
+        if self.senders is not None and sender not in self._senders:
             return False
-        return sender not in self.not_senders
+        return not self.not_senders or sender not in self._not_senders
+
+    @cached_property
+    def _types(self) -> _Types:
+        return _Types(self.types or ())
+
+    @cached_property
+    def _not_types(self) -> _Types:
+        return _Types(self.not_types)
+
+    @cached_property
+    def _senders(self) -> frozenset[str]:
+        return frozenset(self.senders or ())
+
+    @cached_property
+    def _not_senders(self) -> frozenset[str]:
+        return frozenset(self.not_senders)
 
 
-class RoomEventFilter(EventFilter):
+class _RoomChoice:
+    """Which rooms are wanted: `rooms` of the list, if there is one, without `not_rooms`."""
+
+    if TYPE_CHECKING:
+        rooms: list[str] | None
+        not_rooms: list[str]
+
+    def wants_room(self, room_id: str) -> bool:
+        """Whether the client wants anything of this room."""
+        if self.not_rooms and room_id in self._not_rooms:
+            return False
+        return self.rooms is None or room_id in self._rooms
+
+    @cached_property
+    def chooses_rooms(self) -> bool:
+        """Whether `wants_room` can ever say no."""
+        return self.rooms is not None or bool(self.not_rooms)
+
+    @cached_property
+    def _rooms(self) -> frozenset[str]:
+        return frozenset(self.rooms or ())
+
+    @cached_property
+    def _not_rooms(self) -> frozenset[str]:
+        return frozenset(self.not_rooms)
+
+
+class RoomEventFilter(EventFilter, _RoomChoice):
     """RoomEventFilter: also by room, by `url`, and how members are loaded."""
 
     rooms: list[str] | None = None
@@ -60,10 +146,6 @@ class RoomEventFilter(EventFilter):
             return True
         return isinstance(event.content.get("url"), str) == self.contains_url
 
-    def wants_room(self, room_id: str) -> bool:
-        """Whether the client wants events of this room."""
-        return room_id not in self.not_rooms and (self.rooms is None or room_id in self.rooms)
-
     @cached_property
     def selective(self) -> bool:
         """Whether `matches` can ever say no."""
@@ -76,13 +158,8 @@ class RoomEventFilter(EventFilter):
             or self.chooses_rooms
         )
 
-    @cached_property
-    def chooses_rooms(self) -> bool:
-        """Whether `wants_room` can ever say no."""
-        return self.rooms is not None or bool(self.not_rooms)
 
-
-class RoomFilter(msgspec.Struct, dict=True):
+class RoomFilter(msgspec.Struct, _RoomChoice, dict=True):
     """RoomFilter: what of rooms; `rooms` and `not_rooms` apply before the filters of the sections."""
 
     rooms: list[str] | None = None
@@ -92,9 +169,6 @@ class RoomFilter(msgspec.Struct, dict=True):
     timeline: RoomEventFilter = msgspec.field(default_factory=RoomEventFilter)
     ephemeral: RoomEventFilter = msgspec.field(default_factory=RoomEventFilter)
     account_data: RoomEventFilter = msgspec.field(default_factory=RoomEventFilter)
-
-    def wants_room(self, room_id: str) -> bool:
-        return room_id not in self.not_rooms and (self.rooms is None or room_id in self.rooms)
 
     @cached_property
     def chooses_sections(self) -> bool:
@@ -110,6 +184,10 @@ class Filter(msgspec.Struct, dict=True):
     presence: EventFilter = msgspec.field(default_factory=EventFilter)
     account_data: EventFilter = msgspec.field(default_factory=EventFilter)
     room: RoomFilter = msgspec.field(default_factory=RoomFilter)
+
+    def __post_init__(self) -> None:
+        if self.event_fields is not None and len(self.event_fields) > MAX_FIELDS:
+            raise ValueError(f"more than {MAX_FIELDS} event_fields")
 
     @cached_property
     def plain(self) -> bool:
@@ -142,14 +220,3 @@ def _read(data: bytes | Mapping[str, Any], kind: type[T], where: str) -> T:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
         raise BadJson(f"{where}: {error}") from error
-
-
-@lru_cache(maxsize=4096)
-def _any_glob(patterns: tuple[str, ...], value: str) -> bool:
-    return any(value == pattern or _glob(pattern).fullmatch(value) is not None for pattern in patterns)
-
-
-@lru_cache(maxsize=4096)
-def _glob(pattern: str) -> re.Pattern[str]:
-    """`*` matches anything; nothing else is special."""
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)

@@ -1,6 +1,8 @@
 """Push rules, evaluated: which rule an event meets for a user, and what it does. Pure.
 
 Rules come as JSON, in the order they apply (`push/ruleset.py`). What they ask of the room beside the event is in `Around`.
+Both the rules and the events are anybody's: a look at an event has a budget of work (`Look`), and a rule that would need more
+than is left does not match.
 
 spec: client-server-api/#push-rules (PUSH-01, PUSH-05 to PUSH-10)
 """
@@ -13,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from homeserver.events.content.power_levels import BadLevel, PowerLevels
 from homeserver.events.event import Event
-from homeserver.matrix.glob import glob
+from homeserver.matrix.glob import STEP, OutOfWork, Work, fold, glob, has_word
 from homeserver.matrix.property_path import split_path
 
 KINDS: Final = ("override", "content", "room", "sender", "underride")
@@ -21,6 +23,14 @@ Rule = Mapping[str, Any]
 _COUNT: Final = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})", re.ASCII)
 _NOTHING: Final = object()
 _BODY: Final = ("content", "body")
+MAX_CONDITIONS: Final = 100
+"""Of a rule. One with more never matches."""
+MAX_PATTERN: Final = 1024
+"""Characters of a pattern, or of the path to what it is compared with. A condition with more never matches."""
+EVENT_WORK: Final = 2**21
+"""What rules may spend on one event (`glob.Work`): a thousand keywords in an ordinary message, thirty in the largest one;
+some hundredths of a second at the very worst.
+"""
 
 
 class Around(NamedTuple):
@@ -33,7 +43,41 @@ class Around(NamedTuple):
     """The user's own in the room."""
 
 
-Condition = Callable[[Event, Around], bool]
+class Look:
+    """One event that rules are asked about, with what asking may cost, and with what was found out on the way."""
+
+    __slots__ = ("_read", "_texts", "around", "event", "work")
+
+    def __init__(self, event: Event, around: Around, work: Work | None = None) -> None:
+        self.event = event
+        self.around = around
+        self.work = Work(EVENT_WORK) if work is None else work
+        self._texts: dict[tuple[str, ...], str | None] = {}
+        self._read = False
+
+    def value(self, path: tuple[str, ...]) -> object:
+        """A property of the event (`property_of`). Raises `OutOfWork`."""
+        if not self._read:
+            self._read = True
+            self.work.spend(len(self.event.content_json))
+        self.work.spend(STEP * len(path))
+        return property_of(self.event, path)
+
+    def text(self, path: tuple[str, ...]) -> str | None:
+        """A property without its case, if it is a string. Raises `OutOfWork`."""
+        try:
+            return self._texts[path]
+        except KeyError:
+            value = self.value(path)
+            if isinstance(value, str):
+                self.work.spend(len(value))
+                value = fold(value)
+            found = self._texts[path] = value if isinstance(value, str) else None
+            return found
+
+
+Condition = Callable[[Look], bool]
+"""Raises `OutOfWork`."""
 
 
 class Outcome(NamedTuple):
@@ -55,8 +99,12 @@ class CompiledRule(NamedTuple):
     outcome: Outcome
     conditions: tuple[Condition, ...]
 
-    def matches(self, event: Event, around: Around) -> bool:
-        return all(condition(event, around) for condition in self.conditions)
+    def matches(self, look: Look) -> bool:
+        """Whether all conditions hold; no, if nobody can afford to find out."""
+        try:
+            return all(condition(look) for condition in self.conditions)
+        except OutOfWork:
+            return False
 
 
 class CompiledRules:
@@ -76,8 +124,9 @@ class CompiledRules:
 
         One's own events notify nobody (PUSH-01): not asked here.
         """
+        look = Look(event, around)
         for rule in self.rules:
-            if rule.matches(event, around):
+            if rule.matches(look):
                 return rule
         return None
 
@@ -86,13 +135,15 @@ def compile_rule(kind: str, rule: Rule) -> CompiledRule:
     """A rule ready to be asked. What cannot be understood never matches. spec: #conditions-1"""
     rule_id = str(rule.get("rule_id", ""))
     if kind in ("override", "underride"):
-        conditions = tuple(compile_condition(condition) for condition in rule.get("conditions") or ())
+        wanted = rule.get("conditions") or ()
+        few = len(wanted) <= MAX_CONDITIONS
+        conditions = tuple(compile_condition(condition) for condition in wanted) if few else (_never,)
     elif kind == "content":
         conditions = (_event_match("content.body", rule.get("pattern")),)
     elif kind == "room":
-        conditions = (lambda event, _: event.room_id == rule_id,)
+        conditions = (lambda look: look.event.room_id == rule_id,)
     elif kind == "sender":
-        conditions = (lambda event, _: event.sender == rule_id,)
+        conditions = (lambda look: look.event.sender == rule_id,)
     else:
         conditions = (_never,)
     actions = rule.get("actions") or ()
@@ -130,52 +181,58 @@ def compile_condition(condition: Rule) -> Condition:
     return _never
 
 
-def _never(event: Event, around: Around) -> bool:
-    del event, around
+def _never(look: Look) -> bool:
+    del look
     return False
+
+
+def _path(key: object) -> tuple[str, ...] | None:
+    return tuple(split_path(key)) if isinstance(key, str) and len(key) <= MAX_PATTERN else None
 
 
 def _event_match(key: object, pattern: object) -> Condition:
     """spec: a glob on the whole value; on `content.body` on words of it (PUSH-05)"""
-    if not isinstance(key, str) or not isinstance(pattern, str):
+    path = _path(key)
+    if path is None or not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
         return _never
-    path, compiled = tuple(split_path(key)), glob(pattern)
-    fits = compiled.matches_word if path == _BODY else compiled.matches
+    price, in_words = STEP * (pattern.count("*") + pattern.count("?")), path == _BODY
 
-    def matches(event: Event, around: Around) -> bool:
-        del around
-        value = property_of(event, path)
-        return isinstance(value, str) and fits(value)
+    def matches(look: Look) -> bool:
+        text = look.text(path)
+        if text is None:
+            return False
+        look.work.spend(price)
+        compiled = glob(pattern)
+        return compiled.matches_word(text, look.work) if in_words else compiled.matches(text, look.work)
 
     return matches
 
 
 def _property_is(key: object, wanted: object) -> Condition:
-    if not isinstance(key, str) or not _is_scalar(wanted):
+    path = _path(key)
+    if path is None or not _is_scalar(wanted):
         return _never
-    path = tuple(split_path(key))
-    return lambda event, _: _same(property_of(event, path), wanted)
+    return lambda look: _same(look.value(path), wanted)
 
 
 def _property_contains(key: object, wanted: object) -> Condition:
-    if not isinstance(key, str) or not _is_scalar(wanted):
+    path = _path(key)
+    if path is None or not _is_scalar(wanted):
         return _never
-    path = tuple(split_path(key))
 
-    def contains(event: Event, around: Around) -> bool:
-        del around
-        values = property_of(event, path)
-        return isinstance(values, list) and any(_same(value, wanted) for value in values)
+    def contains(look: Look) -> bool:
+        values = look.value(path)
+        if not isinstance(values, list):
+            return False
+        look.work.spend(STEP * len(values))
+        return any(_same(value, wanted) for value in values)
 
     return contains
 
 
-def _contains_display_name(event: Event, around: Around) -> bool:
-    body = property_of(event, _BODY)
-    if not around.display_name or not isinstance(body, str):
-        return False
-    name = re.escape(around.display_name)
-    return re.search(rf"(?<![A-Za-z0-9_]){name}(?![A-Za-z0-9_])", body, re.IGNORECASE) is not None
+def _contains_display_name(look: Look) -> bool:
+    body, name = look.text(_BODY), look.around.display_name
+    return body is not None and bool(name) and has_word(body, fold(name or ""), look.work)
 
 
 def _member_count(wanted: object) -> Condition:
@@ -184,9 +241,8 @@ def _member_count(wanted: object) -> Condition:
         return _never
     sign, number = found[1] or "==", int(found[2])
 
-    def counts(event: Event, around: Around) -> bool:
-        del event
-        count = around.member_count
+    def counts(look: Look) -> bool:
+        count = look.around.member_count
         return {
             "==": count == number,
             "<": count < number,
@@ -201,7 +257,12 @@ def _member_count(wanted: object) -> Condition:
 def _sender_may_notify(key: object) -> Condition:
     if not isinstance(key, str):
         return _never
-    return lambda event, around: around.levels is not None and may_notify(around.levels, event.sender, key)
+
+    def may(look: Look) -> bool:
+        levels = look.around.levels
+        return levels is not None and may_notify(levels, look.event.sender, key)
+
+    return may
 
 
 def may_notify(levels: PowerLevels, sender: str, key: str) -> bool:

@@ -1,80 +1,158 @@
-"""Glob patterns: `*` is any run of characters, `?` is any one; nothing else is special, and case does not matter.
+"""Glob patterns: `*` is any run of characters and, where the pattern's kind knows it, `?` any one; nothing else is special.
 
-The time a match takes grows with the text and the pattern, never with their powers: patterns are anybody's, and so are texts.
+Both patterns and texts are anybody's. So nothing is compiled (a regular expression of 900 kB takes a second to make), a match
+never looks back, and what it costs is counted: whoever matches hands in a `Work`, which ends a match that costs too much.
 
-spec: appendices/#glob-style-matching
+spec: appendices/#glob-style-matching; client-server-api/#filtering (`*` alone, case counts)
 """
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Final
 
 CACHE_SIZE: Final = 4096
-_FLAGS: Final = re.IGNORECASE | re.DOTALL
+STEP: Final = 32
+"""What looking at one place of a text costs, in characters of a text that is searched."""
+
 # spec: client-server-api/#conditions: a word ends at what is none of A-Z, a-z, 0-9, _
-_NOT_AFTER_WORD: Final = "(?<![A-Za-z0-9_])"
-_NOT_BEFORE_WORD: Final = "(?![A-Za-z0-9_])"
+_WORD: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class OutOfWork(Exception):
+    """More was to be done than was allowed."""
+
+
+class Work:
+    """What may still be spent: the mutable budget of one look at something. The unit is a character searched (some ns)."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, amount: int) -> None:
+        """Raises `OutOfWork`."""
+        self.left -= amount
+        if self.left < 0:
+            raise OutOfWork
+
+
+def fold(text: str) -> str:
+    """The text without its case, character for character, so that `?` goes on counting characters."""
+    if text.isascii():
+        return text.lower()
+    # The only two letters whose small form depends on what is around them, or is longer.
+    return text.replace("\u0130", "i").lower().replace("\u03c2", "\u03c3")
 
 
 class Glob:
-    """A compiled pattern."""
+    """A pattern taken apart. Case counts: who wants to ignore it folds both the pattern and the text."""
 
-    __slots__ = ("_first", "_last", "_last_length", "_middle", "_one", "_word")
+    __slots__ = ("_first", "_last", "_middle", "_one", "length")
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, marks: bool = True) -> None:
+        """`marks`: whether `?` is special."""
         # What stands between stars has a fixed length, so taking each piece where it first fits is enough.
-        pieces = pattern.split("*")
-        first, last = _piece(pieces[0]), _piece(pieces[-1])
+        pieces = [_Piece(piece, marks=marks) for piece in pattern.split("*")]
         self._one = len(pieces) == 1
-        self._first = re.compile(first, _FLAGS)
-        self._last = re.compile(last, _FLAGS)
-        self._last_length = len(pieces[-1])
-        self._middle = [re.compile(_piece(piece), _FLAGS) for piece in pieces[1:-1] if piece]
-        self._word = (
-            re.compile(_NOT_AFTER_WORD + first + (_NOT_BEFORE_WORD if self._one else ""), _FLAGS),
-            re.compile(last + _NOT_BEFORE_WORD, _FLAGS),
+        self._first = pieces[0]
+        self._last = pieces[-1]
+        self._middle = [piece for piece in pieces[1:-1] if piece.length]
+        self.length = sum(piece.length for piece in pieces)
+        """Characters a text must have at least."""
+
+    def matches(self, text: str, work: Work) -> bool:
+        """Whether the whole text fits. Raises `OutOfWork`."""
+        work.spend(STEP)
+        if len(text) < self.length or (self._one and len(text) != self.length):
+            return False
+        if not self._first.is_at(text, 0, work):
+            return False
+        at = self._through_middle(text, self._first.length, work)
+        tail = len(text) - self._last.length
+        return self._one or (0 <= at <= tail and self._last.is_at(text, tail, work))
+
+    def matches_word(self, text: str, work: Work) -> bool:
+        """Whether a part of the text fits that begins and ends where words do. Raises `OutOfWork`."""
+        work.spend(STEP)
+        if len(text) < self.length:
+            return False
+        begin = self._first.find(text, 0, work, begins=True, ends=self._one)
+        if begin < 0 or self._one:
+            return begin >= 0
+        at = self._through_middle(text, begin + self._first.length, work)
+        return at >= 0 and self._last.find(text, at, work, ends=True) >= 0
+
+    def _through_middle(self, text: str, at: int, work: Work) -> int:
+        """Where the pieces between the outer ones end at the earliest; -1: nowhere."""
+        for piece in self._middle:
+            at = piece.find(text, at, work)
+            if at < 0:
+                return -1
+            at += piece.length
+        return at
+
+
+class _Piece:
+    """What stands between two stars: literal runs with a fixed number of characters between them."""
+
+    __slots__ = ("_anchor", "_offset", "_runs", "length")
+
+    def __init__(self, text: str, *, marks: bool) -> None:
+        self.length = len(text)
+        runs: list[tuple[int, str]] = []
+        at = 0
+        for run in text.split("?") if marks else [text]:
+            if run:
+                runs.append((at, run))
+            at += len(run) + 1
+        longest = max(runs, key=lambda each: len(each[1]), default=(0, ""))
+        self._offset, self._anchor = longest
+        self._runs = [run for run in runs if run is not longest]
+
+    def is_at(self, text: str, at: int, work: Work) -> bool:
+        """Whether it stands at a place of the text."""
+        work.spend(STEP * (1 + len(self._runs)) + self.length)
+        return (
+            0 <= at <= len(text) - self.length
+            and text.startswith(self._anchor, at + self._offset)
+            and all(text.startswith(run, at + offset) for offset, run in self._runs)
         )
 
-    def matches(self, text: str) -> bool:
-        """Whether the whole text fits."""
-        if self._one:
-            return self._first.fullmatch(text) is not None
-        begin = self._first.match(text)
-        if begin is None:
-            return False
-        at = self._through_middle(text, begin.end())
-        tail = len(text) - self._last_length
-        return at is not None and tail >= at and self._last.match(text, tail) is not None
-
-    def matches_word(self, text: str) -> bool:
-        """Whether a part of the text fits that begins and ends where words do."""
-        begin = self._word[0].search(text)
-        if begin is None or self._one:
-            return begin is not None
-        at = self._through_middle(text, begin.end())
-        return at is not None and self._word[1].search(text, at) is not None
-
-    def _through_middle(self, text: str, at: int) -> int | None:
-        for piece in self._middle:
-            found = piece.search(text, at)
-            if found is None:
-                return None
-            at = found.end()
-        return at
+    def find(self, text: str, at: int, work: Work, *, begins: bool = False, ends: bool = False) -> int:
+        """The first place not before `at`, at the beginning or end of words if asked for; -1: there is none."""
+        until = len(text) - self.length
+        # Short patterns are searched at about one character a nanosecond; in the worst case each place costs their length.
+        price = 1 + len(self._anchor) // 8
+        while at <= until:
+            found = text.find(self._anchor, at + self._offset, until + self._offset + len(self._anchor))
+            if found < 0:
+                work.spend(price * (until - at + 1))
+                return -1
+            work.spend(STEP * (1 + len(self._runs)) + price * (found - self._offset - at))
+            at = found - self._offset
+            if (
+                all(text.startswith(run, at + offset) for offset, run in self._runs)
+                and not (begins and at > 0 and text[at - 1] in _WORD)
+                and not (ends and at < until and text[at + self.length] in _WORD)
+            ):
+                return at
+            at += 1
+        return -1
 
 
 @lru_cache(maxsize=CACHE_SIZE)
 def glob(pattern: str) -> Glob:
-    """The pattern, compiled once."""
-    return Glob(pattern)
+    """A pattern that ignores case, taken apart once: for texts that were folded."""
+    return Glob(fold(pattern))
+
+
+def has_word(text: str, word: str, work: Work) -> bool:
+    """Whether a text, nothing of which is special, stands in another where words begin and end. Raises `OutOfWork`."""
+    return _Piece(word, marks=False).find(text, 0, work, begins=True, ends=True) >= 0
 
 
 def is_literal(pattern: str) -> bool:
     """Whether the pattern fits one text only (whatever its case)."""
     return "*" not in pattern and "?" not in pattern
-
-
-def _piece(text: str) -> str:
-    return ".".join(re.escape(part) for part in text.split("?"))

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
+from homeserver.events.push_rules import MAX_CONDITIONS, MAX_PATTERN
 from homeserver.matrix.errors import InvalidParam, NotFound
 from homeserver.push.defaults import KINDS, Kind, Rule
-from homeserver.push.ruleset import clean_actions
+from homeserver.push.ruleset import check_actions
 from homeserver.push.service import PushRuleService
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, Query, endpoint
@@ -19,6 +20,8 @@ from homeserver.web.endpoint import Body, Path, Query, endpoint
 RULES = "/_matrix/client/{v}/pushrules"
 RULE = RULES + "/global/{kind}/{ruleId}"
 MAX_RULE_ID = 255
+MAX_BODY = 64 * 1024
+"""Bytes of a rule."""
 
 
 class RuleBody(msgspec.Struct):
@@ -62,7 +65,7 @@ class PushRulesApi:
         rules = await self._rules.ruleset(requester.user_nid)
         return rules.find(requester.user_id, kind, rule_id)
 
-    @endpoint("setPushRule", "PUT", RULE, auth=Auth.USER, when_suspended=True)
+    @endpoint("setPushRule", "PUT", RULE, auth=Auth.USER, when_suspended=True, max_body=MAX_BODY)
     async def put(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,
@@ -84,13 +87,20 @@ class PushRulesApi:
         rules = await self._rules.ruleset(requester.user_nid)
         return Actions(rules.find(requester.user_id, kind, rule_id)["actions"])
 
-    @endpoint("setPushRuleActions", "PUT", RULE + "/actions", auth=Auth.USER, when_suspended=True)
+    @endpoint(
+        "setPushRuleActions",
+        "PUT",
+        RULE + "/actions",
+        auth=Auth.USER,
+        when_suspended=True,
+        max_body=MAX_BODY,
+    )
     async def put_actions(
         self, requester: Requester, kind: Path[Kind], rule_id: Path[str], body: Body[Actions]
     ) -> None:
-        actions = clean_actions(body.actions)
+        check_actions(body.actions)
         await self._rules.change(
-            requester, lambda rules: rules.change(requester.user_id, kind, rule_id, actions=actions)
+            requester, lambda rules: rules.change(requester.user_id, kind, rule_id, actions=body.actions)
         )
 
     @endpoint("isPushRuleEnabled", "GET", RULE + "/enabled", auth=Auth.GUEST_ALLOWED)
@@ -117,19 +127,30 @@ def _rule(kind: Kind, rule_id: str, body: RuleBody) -> Rule:
         or len(rule_id) > MAX_RULE_ID
     ):
         raise InvalidParam("ruleId: must not begin with a dot, nor contain / or \\")
-    rule: Rule = {
-        "rule_id": rule_id,
-        "default": False,
-        "enabled": True,
-        "actions": clean_actions(body.actions),
-    }
+    check_actions(body.actions)
+    rule: Rule = {"rule_id": rule_id, "default": False, "enabled": True, "actions": body.actions}
     if kind in ("override", "underride"):
-        for number, condition in enumerate(body.conditions):
-            if not isinstance(condition.get("kind"), str):
-                raise InvalidParam(f"conditions[{number}].kind: not a string")
+        _check_conditions(body.conditions)
         rule["conditions"] = body.conditions
     elif kind == "content":
         if body.pattern is None:
             raise InvalidParam("pattern: a content rule needs one")
+        _check_length(body.pattern, "pattern")
         rule["pattern"] = body.pattern
     return rule
+
+
+def _check_conditions(conditions: list[dict[str, Any]]) -> None:
+    """What rules cannot be asked is refused here rather than kept and passed over. Raises `InvalidParam`."""
+    if len(conditions) > MAX_CONDITIONS:
+        raise InvalidParam(f"conditions: more than {MAX_CONDITIONS}")
+    for number, condition in enumerate(conditions):
+        if not isinstance(condition.get("kind"), str):
+            raise InvalidParam(f"conditions[{number}].kind: not a string")
+        for name in ("key", "pattern"):
+            _check_length(condition.get(name), f"conditions[{number}].{name}")
+
+
+def _check_length(text: object, where: str) -> None:
+    if isinstance(text, str) and len(text) > MAX_PATTERN:
+        raise InvalidParam(f"{where}: more than {MAX_PATTERN} characters")

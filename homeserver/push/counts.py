@@ -9,15 +9,18 @@ spec: client-server-api/#receiving-notifications (SYNC-11, SYNC-12, PUSH-14)
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
+from homeserver.events.push_rules import EVENT_WORK, Look
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
+from homeserver.matrix.glob import Work
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
 from homeserver.push.around import around_of
@@ -34,6 +37,10 @@ MAX_TALLIES: Final = 100_000
 MAX_DELTAS: Final = 256
 MAX_LOOKED_INTO: Final = 2_000
 """Events that one answer looks into for keywords and the like: the newest."""
+ANSWER_WORK: Final = 16 * EVENT_WORK
+"""What looking into them may cost. What is left then counts as no rule of one's own would have it."""
+ROOMS_AT_ONCE: Final = 100
+"""After so many rooms, others have a turn."""
 
 Section = dict[str, bytes]
 
@@ -70,9 +77,12 @@ class UnreadCounts:
         per_thread = request.filter.room.timeline.unread_thread_notifications
         found: dict[int, Section] = {}
         missing: dict[int, Evaluator] = {}
-        for nid, name in rooms.items():
+        work = Work(EVENT_WORK)
+        for number, (nid, name) in enumerate(rooms.items(), 1):
+            if number % ROOMS_AT_ONCE == 0:
+                await asyncio.sleep(0)
             evaluator = user.evaluator.in_room(name.room_id)
-            unread = await self._moved(request, nid, evaluator, rules)
+            unread = await self._moved(request, nid, evaluator, (rules, work))
             if unread is None:
                 missing[nid] = evaluator
             else:
@@ -85,10 +95,17 @@ class UnreadCounts:
     # --- in memory -------------------------------------------------------------------------------------------------
 
     async def _moved(
-        self, request: SyncRequest, room_nid: int, evaluator: Evaluator, rules: tuple[object, object]
+        self,
+        request: SyncRequest,
+        room_nid: int,
+        evaluator: Evaluator,
+        by: tuple[tuple[object, object], Work],
     ) -> UnreadCount | None:
-        """The user's tally with everything that has happened since; None if there is none that holds."""
+        """The user's tally with everything that has happened since; None if there is none that holds. `by`: the rules it
+        must have been counted by, and what looking into events may cost.
+        """
         user_nid = request.requester.user_nid
+        rules, work = by
         unread = self._unread.get(room_nid, {}).get(user_nid)
         if unread is None or unread.rules != rules:
             return None
@@ -101,7 +118,7 @@ class UnreadCounts:
                 return None
         # From here on nothing is awaited: two answers may move the same tally.
         self._unread.move_to_end(room_nid)
-        reading = Reading(user_nid, request.ignored, evaluator, around)
+        reading = Reading(user_nid, request.ignored, evaluator, around, work)
         delta = self._delta(room_nid, unread.position, evaluator)
         if delta is not None and unread.apply(delta, reading):
             return unread
@@ -211,14 +228,19 @@ class UnreadCounts:
         arounds = {
             nid: await around_of(room, self._events, request.requester.user_id) for nid, room in rooms.items()
         }
+        left, since_turn = ANSWER_WORK, 0
         for each in found:
             evaluator = evaluators[each.room_nid]
             outcome = evaluator.by_fact(each.bits, each.mentioned)
-            if outcome is None and each.event_nid in loaded:
+            if outcome is None and each.event_nid in loaded and left > 0:
                 persisted = loaded[each.event_nid]
-                outcome = evaluator.decide(
-                    persisted.event, persisted.facts, each.mentioned, arounds[each.room_nid]
-                )
+                look = Look(persisted.event, arounds[each.room_nid])
+                outcome = evaluator.decide(look, persisted.facts, each.mentioned)
+                spent = EVENT_WORK - look.work.left
+                left, since_turn = left - spent, since_turn + spent
+                if since_turn > EVENT_WORK:
+                    since_turn = 0
+                    await asyncio.sleep(0)
             if outcome is not None and outcome.notify:
                 unread_by_room[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
 

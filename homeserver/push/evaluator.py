@@ -13,10 +13,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from homeserver.events import push_facts as fact
-from homeserver.events.event import Event
 from homeserver.events.push_facts import Facts
-from homeserver.events.push_rules import SILENT, Around, CompiledRule, Outcome, Rule, compile_rule, outcome_of
-from homeserver.matrix.glob import glob, is_literal
+from homeserver.events.push_rules import (
+    EVENT_WORK,
+    MAX_CONDITIONS,
+    MAX_PATTERN,
+    SILENT,
+    CompiledRule,
+    Look,
+    Outcome,
+    Rule,
+    compile_rule,
+    outcome_of,
+)
+from homeserver.matrix.glob import OutOfWork, Work, fold, glob, is_literal
 from homeserver.matrix.ids import RoomId
 from homeserver.push.defaults import KINDS, Kind
 
@@ -80,6 +90,13 @@ class Evaluator:
         self.silent = all(not step.outcome.notify for step in self.steps)
         """Whether nothing ever notifies."""
         self._local = any(step.rooms or step.room for step in self.steps)
+        self._everywhere = [number for number, step in enumerate(self.steps) if _only_in(step) is None]
+        self._only: dict[str, list[int]] = {}
+        """Folded room id -> numbers of the steps that fit no other room: of a thousand muted rooms each looks at one."""
+        for number, step in enumerate(self.steps):
+            room = _only_in(step)
+            if room is not None:
+                self._only.setdefault(room, []).append(number)
         self._rooms: dict[RoomId, Evaluator] = {}
         self._known: dict[tuple[int, bool], Outcome | None] = {}
 
@@ -91,7 +108,10 @@ class Evaluator:
         if found is None:
             if len(self._rooms) >= 1_000:
                 self._rooms.clear()
-            found = self._rooms[room_id] = Evaluator(_in_room(self.steps, room_id))
+            numbers = sorted([*self._everywhere, *self._only.get(fold(room_id), ())])
+            found = self._rooms[room_id] = Evaluator(
+                _in_room([self.steps[each] for each in numbers], room_id)
+            )
         return found
 
     def by_fact(self, bits: int, mentioned: bool) -> Outcome | None:
@@ -103,15 +123,15 @@ class Evaluator:
             outcome = self._known[key] = self._walk(bits, mentioned)
             return outcome
 
-    def decide(self, event: Event, facts: Facts, mentioned: bool, around: Around) -> Outcome:
+    def decide(self, look: Look, facts: Facts, mentioned: bool) -> Outcome:
         """As `by_fact`, with the event at hand."""
-        step = self.step(event, facts, mentioned, around)
+        step = self.step(look, facts, mentioned)
         return SILENT if step is None else step.outcome
 
-    def step(self, event: Event, facts: Facts, mentioned: bool, around: Around) -> Step | None:
+    def step(self, look: Look, facts: Facts, mentioned: bool) -> Step | None:
         """The rule that the event meets."""
         for step in self.steps:
-            if _fits(step, facts.bits, mentioned) and (step.rule is None or step.rule.matches(event, around)):
+            if _fits(step, facts.bits, mentioned) and (step.rule is None or step.rule.matches(look)):
                 return step
         return None
 
@@ -126,10 +146,25 @@ def _fits(step: Step, bits: int, mentioned: bool) -> bool:
     return step.bits & bits == step.bits and (mentioned or not step.mention)
 
 
+def _only_in(step: Step) -> str | None:
+    """The room, folded, that a step is about; None: it may fit several."""
+    if step.room is not None:
+        return fold(step.room)
+    return next((fold(pattern) for pattern in step.rooms if is_literal(pattern)), None)
+
+
 def _in_room(steps: Sequence[Step], room_id: RoomId) -> Iterator[Step]:
+    text, work = fold(room_id), Work(EVENT_WORK)
     for step in steps:
-        if step.room in (None, room_id) and all(glob(pattern).matches(room_id) for pattern in step.rooms):
-            yield step._replace(room=None, rooms=())
+        if step.room in (None, room_id) and _all_match(step.rooms, text, work):
+            yield step._replace(room=None, rooms=()) if step.room or step.rooms else step
+
+
+def _all_match(patterns: Sequence[str], text: str, work: Work) -> bool:
+    try:
+        return all(glob(pattern).matches(text, work) for pattern in patterns)
+    except OutOfWork:
+        return False
 
 
 def _until_certain(steps: Iterable[Step]) -> Iterator[Step]:
@@ -170,13 +205,20 @@ def _step(kind: Kind, rule: Rule) -> Step | None:
     return _own_step(kind, rule, Step(outcome, actions=actions))
 
 
-def _own_step(kind: Kind, rule: Rule, step: Step) -> Step:
-    """Conditions that facts answer are taken out; the rest is asked of the event."""
+def _own_step(kind: Kind, rule: Rule, step: Step) -> Step | None:
+    """Conditions that facts answer are taken out; the rest is asked of the event. None for a rule that never matches."""
     bits, rooms = 0, []
     rest: list[Mapping[str, Any]] = []
-    for condition in rule.get("conditions") or ():
+    conditions = rule.get("conditions") or ()
+    if len(conditions) > MAX_CONDITIONS:
+        return None
+    for condition in conditions:
         key, pattern = condition.get("key"), condition.get("pattern")
-        match_ = condition.get("kind") == "event_match" and isinstance(pattern, str)
+        match_ = (
+            condition.get("kind") == "event_match"
+            and isinstance(pattern, str)
+            and len(pattern) <= MAX_PATTERN
+        )
         if match_ and key == "room_id":
             rooms.append(str(pattern))
         elif match_ and key == "type" and is_literal(str(pattern)) and str(pattern).lower() in _TYPES:

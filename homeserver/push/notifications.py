@@ -5,9 +5,11 @@ spec: client-server-api/#listing-notifications (PUSH-18)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from homeserver.events.push_rules import EVENT_WORK, Look
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
@@ -117,13 +119,17 @@ class Notifications:
             nid: await around_of(room, self._events, where.requester.user_id) for nid, room in rooms.items()
         }
         found: list[tuple[Position, bytes]] = []
+        spent = 0
         for each in likely:
             persisted = loaded.get(each.event_nid)
             if persisted is None:
                 continue
-            step = where.evaluators[each.room_nid].step(
-                persisted.event, persisted.facts, each.mentioned, arounds[each.room_nid]
-            )
+            look = Look(persisted.event, arounds[each.room_nid])
+            step = where.evaluators[each.room_nid].step(look, persisted.facts, each.mentioned)
+            spent += EVENT_WORK - look.work.left
+            if spent > EVENT_WORK:  # others have a turn
+                spent = 0
+                await asyncio.sleep(0)
             if step is None or not step.outcome.notify:
                 continue
             if step.outcome.highlight or not where.only_highlights:

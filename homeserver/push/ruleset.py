@@ -14,6 +14,8 @@ from homeserver.matrix.ids import UserId
 from homeserver.push.defaults import KINDS, MASTER, Kind, Rule, default_rules
 
 MAX_RULES = 1_000
+MAX_BYTES = 256 * 1024
+"""Of all rules as JSON: they are told to each device as a whole, whenever one changes."""
 
 
 class Changed(msgspec.Struct):
@@ -128,14 +130,12 @@ class Ruleset(msgspec.Struct):
             change.actions = actions
 
 
-def clean_actions(actions: list[Any]) -> list[Any]:
-    """`dont_notify` and `coalesce` of old clients are dropped (PUSH-09). Raises `InvalidParam`."""
-    kept: list[Any] = []
+def check_actions(actions: list[Any]) -> None:
+    """Raises `InvalidParam`. `dont_notify` and `coalesce` of old clients are kept as they came, and do nothing (PUSH-09).
+
+    spec: client-server-api/#historical-actions
+    """
     for number, action in enumerate(actions):
-        if action in ("dont_notify", "coalesce"):
-            continue
         tweak = isinstance(action, dict) and isinstance(action.get("set_tweak"), str)
-        if action != "notify" and not tweak:
+        if action not in ("notify", "dont_notify", "coalesce") and not tweak:
             raise InvalidParam(f"actions[{number}]: neither notify nor a tweak")
-        kept.append(action)
-    return kept

@@ -17,9 +17,10 @@ from homeserver.log.entries import Written
 from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
+from homeserver.matrix.errors import TooLarge
 from homeserver.matrix.ids import UserId
 from homeserver.push.defaults import Kind, Rule
-from homeserver.push.ruleset import Ruleset
+from homeserver.push.ruleset import MAX_BYTES, Ruleset
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 from homeserver.web.auth import Requester
@@ -61,7 +62,7 @@ class PushRuleService:
             await tx.execute("DELETE FROM push_rules WHERE user_nid = %(user)s", user=user_nid)
 
     async def change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
-        """Change the rules and tell the user's devices. Raises what `act` raises."""
+        """Change the rules and tell the user's devices. Raises what `act` raises, and `TooLarge`."""
 
         async def once() -> None:
             await self._change(requester, act)
@@ -69,10 +70,13 @@ class PushRuleService:
         await self._turns.changed(requester.user_nid, once)
 
     async def _change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
-        """Raises `Conflict` if somebody else changed them meanwhile."""
+        """Raises `Conflict` if somebody else changed them meanwhile, `TooLarge`."""
         told = await self._account_data.stands_at(requester.user_nid, GLOBAL, PUSH_RULES)
         rules = await self.ruleset(requester.user_nid)
         act(rules)
+        persisted = msgspec.json.encode(rules)
+        if len(persisted) > MAX_BYTES:
+            raise TooLarge(f"All push rules together have more than {MAX_BYTES} bytes")
         content = json.dumps({"global": rules.whole(requester.user_id)})
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
@@ -82,7 +86,7 @@ class PushRuleService:
                 ON CONFLICT (user_nid) DO UPDATE SET rules = excluded.rules
                 """,
                 user=requester.user_nid,
-                rules=msgspec.json.encode(rules),
+                rules=persisted,
             )
 
         entry = AccountDataEntry(requester.user_nid, GLOBAL, PUSH_RULES, content, told)

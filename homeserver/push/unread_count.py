@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from homeserver.events.push_facts import MEMBER
-from homeserver.events.push_rules import Around
+from homeserver.events.push_rules import Around, Look, Outcome
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import HIDDEN
 from homeserver.log.entries import Position, Written
 from homeserver.matrix import json
+from homeserver.matrix.glob import OutOfWork, Work
 from homeserver.push.evaluator import Evaluator
 from homeserver.receipts.entries import UNTHREADED
 
@@ -33,6 +34,8 @@ class Reading(NamedTuple):
     """In this room."""
     around: Around | None
     """For plans that look into events."""
+    work: Work
+    """What looking into events may cost, all of them together."""
 
 
 class Delta(NamedTuple):
@@ -102,7 +105,7 @@ class UnreadCount:
         return True
 
     def move(self, events: Sequence[Written[EventEntry]], reading: Reading) -> bool:
-        """Count the events that came after `position`, in order. False if it is stale now."""
+        """Count the events that came after `position`, in order. False if it is stale now, or if that is too much work."""
         me, evaluator = reading.user_nid, reading.evaluator
         for position, entry in events:
             if entry.redacts is not None and self._counts:
@@ -126,8 +129,10 @@ class UnreadCount:
             mentioned = me in facts.mentions
             outcome = evaluator.by_fact(facts.bits, mentioned)
             if outcome is None:
-                assert reading.around is not None
-                outcome = evaluator.decide(persisted.event, facts, mentioned, reading.around)
+                looked = _look_into(persisted, mentioned, reading)
+                if looked is None:
+                    return False
+                outcome = looked
             if outcome.notify:
                 self.add(facts.thread or MAIN, 1, position, highlight=outcome.highlight)
         self.position = events[-1].position
@@ -190,6 +195,19 @@ class UnreadCount:
         if threads:
             members["unread_thread_notifications"] = b"{%b}" % b",".join(threads)
         return members
+
+
+def _look_into(persisted: PersistedEvent, mentioned: bool, reading: Reading) -> Outcome | None:
+    """What becomes of an event that rules look into; None if nobody can afford to find out."""
+    assert reading.around is not None
+    look = Look(persisted.event, reading.around)
+    before = look.work.left
+    outcome = reading.evaluator.decide(look, persisted.facts, mentioned)
+    try:
+        reading.work.spend(before - look.work.left)
+    except OutOfWork:
+        return None
+    return outcome
 
 
 def _json(notifications: int, highlights: int) -> bytes:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from homeserver.events.filtering import MAX_FILTER_BYTES
 from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, InvalidParam
 from homeserver.matrix.ids import RoomId, UserId
@@ -96,7 +97,14 @@ class SyncApi:
             return StreamedJson(_in_pieces(pieces))
         return RawJson(b"".join(pieces))
 
-    @endpoint("defineFilter", "POST", FILTERS, auth=Auth.GUEST_ALLOWED, when_suspended=True)
+    @endpoint(
+        "defineFilter",
+        "POST",
+        FILTERS,
+        auth=Auth.GUEST_ALLOWED,
+        when_suspended=True,
+        max_body=2 * MAX_FILTER_BYTES,  # with white space
+    )
     async def define(
         self, requester: Requester, user_id: Path[UserId], body: Body[dict[str, Any]]
     ) -> FilterId:

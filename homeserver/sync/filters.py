@@ -18,6 +18,8 @@ from homeserver.storage.tx import Tx
 
 MAX_PER_USER = 1_000
 CACHE_SIZE = 5_000
+MAX_CACHED = 4_096
+"""Bytes of a filter that is remembered; larger ones are read anew."""
 
 
 class FilterService:
@@ -63,13 +65,14 @@ class FilterService:
         found = self._parsed.get(key)
         if found is None:
             if text.startswith("{"):
-                found = read_filter(text.encode("utf-8", "surrogatepass"))
+                data = text.encode("utf-8", "surrogatepass")
             else:
                 try:
-                    found = read_filter(await self.definition(user_nid, text))
+                    data = await self.definition(user_nid, text)
                 except NotFound:
                     raise InvalidParam("filter: there is no such filter") from None
-            if len(text) < 2048:
+            found = read_filter(data)
+            if len(data) <= MAX_CACHED:
                 self._parsed[key] = found
             if len(self._parsed) > CACHE_SIZE:
                 self._parsed.popitem(last=False)

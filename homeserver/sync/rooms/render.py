@@ -23,7 +23,7 @@ class Renderer:
         self._now_ms = request.now_ms
         self._federation = request.filter.event_format == "federation"
         fields = request.filter.event_fields
-        self._paths = None if fields is None else [split_path(path) for path in fields]
+        self._paths = None if fields is None else [split_path(path) for path in dict.fromkeys(fields)]
 
     def event(self, visible: Visible, extra: bytes = b"") -> bytes:
         """One event as JSON, without `room_id`. `extra`: further members of `unsigned`, each with a leading comma."""
@@ -45,7 +45,9 @@ def _only(event: Mapping[str, Any], paths: list[list[str]]) -> dict[str, Any]:
         source: Any = event
         target = result
         for step in path[:-1]:
-            source = source.get(step) if isinstance(source, Mapping) else None
+            if not isinstance(source, Mapping):
+                break
+            source = source.get(step)
         if not isinstance(source, Mapping) or path[-1] not in source:
             continue
         for step in path[:-1]:

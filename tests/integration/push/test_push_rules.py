@@ -56,14 +56,36 @@ async def test_defaults_are_changed_but_not_deleted(server: Server) -> None:
 
 
 async def test_every_change_is_told(server: Server) -> None:
-    """PUSH-13, PUSH-09: old actions are dropped, not refused."""
+    """PUSH-13, PUSH-09: old actions are told back to whoever wrote them."""
     alice = await server.register("alice")
     await alice.sync()
     await alice.put(RULE, "content", "word", json={"pattern": "word", "actions": ["dont_notify"]})
     events = (await alice.sync())["account_data"]["events"]
     [told] = [event["content"] for event in events if event["type"] == "m.push_rules"]
     [rule] = told["global"]["content"]
-    assert (rule["rule_id"], rule["actions"], rule["enabled"]) == ("word", [], True)
+    assert (rule["rule_id"], rule["actions"], rule["enabled"]) == ("word", ["dont_notify"], True)
     await alice.put(
         RULE, "content", "word", json={"pattern": "w", "actions": ["ring"]}, expect=(400, "M_INVALID_PARAM")
     )
+
+
+async def test_rules_have_bounds(server: Server) -> None:
+    """PUSH-11: in number, in size, and so that asking them costs little."""
+    alice = await server.register("alice")
+    match = {"kind": "event_match", "key": "content.body", "pattern": "x"}
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("override", {"conditions": [match] * 101}),
+        ("override", {"conditions": [{**match, "pattern": "*" * 1025}]}),
+        ("underride", {"conditions": [{**match, "key": "content." + "a." * 600}]}),
+        ("content", {"pattern": "?" * 1025}),
+    ]
+    for kind, rule in refused:
+        await alice.put(
+            RULE, kind, "r", json={"actions": ["notify"], **rule}, expect=(400, "M_INVALID_PARAM")
+        )
+    large = {"actions": [{"set_tweak": "x", "value": "y" * 55_000}], "conditions": [match] * 100}
+    await alice.put(RULE, "override", "r", json={**large, "more": "y" * 60_000}, expect=(413, "M_TOO_LARGE"))
+    for number in range(4):
+        await alice.put(RULE, "sender", f"@r{number}:localhost", json=large)
+    await alice.put(RULE, "sender", "@r5:localhost", json=large, expect=(413, "M_TOO_LARGE"))
+    await alice.put(RULE, "sender", "@r6:localhost", json={"actions": []})

@@ -1,6 +1,7 @@
 """Filters and the shape of events: CHECKLIST section 6."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -56,6 +57,23 @@ async def test_a_filter_names_users_and_rooms_that_can_be(server: Server) -> Non
         {"org.example": {"senders": 5, "rooms": {"rooms": None}}},
     ):
         await alice.post(FILTER, alice.user_id, json=right)
+
+
+async def test_a_filter_has_bounds(server: Server) -> None:
+    """FILT-01, FILT-02: what asking it costs is bounded, not only its size."""
+    alice = await server.register("alice")
+    hungry = {"room": {"timeline": {"types": ["a*" * 100, "*b" * 157]}}}
+    await alice.post(FILTER, alice.user_id, json=hungry, expect=(400, "M_BAD_JSON"))
+    await alice.sync(filter=hungry, expect=(400, "M_BAD_JSON"))
+    fields = {"event_fields": ["a"] * 300}
+    await alice.post(FILTER, alice.user_id, json=fields, expect=(400, "M_BAD_JSON"))
+    await alice.post(FILTER, alice.user_id, json={"a": "x" * 200_000}, expect=(413, "M_TOO_LARGE"))
+    room = await alice.create_room()
+    await alice.send_event(room, "a" * 250, {})
+    began = time.thread_time()
+    page = await alice.messages(room, filter={"types": ["*a" * 100 + "*b", "a" * 250]})
+    assert [event["type"] for event in page["chunk"]] == ["a" * 250]
+    assert time.thread_time() - began < 1
 
 
 async def test_what_a_timeline_filter_lets_through(server: Server) -> None:

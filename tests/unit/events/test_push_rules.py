@@ -1,23 +1,28 @@
 """Push rules, evaluated: CHECKLIST section 17."""
 
+import time
 from typing import Any
 
 import pytest
 
 from homeserver.events.content.power_levels import PowerLevels
 from homeserver.events.event import Event
+from homeserver.events.push_facts import facts_of
 from homeserver.events.push_rules import (
     SILENT,
     Around,
     CompiledRules,
+    Look,
     Outcome,
     compile_condition,
     outcome_of,
 )
 from homeserver.events.room_version import ROOM_VERSIONS
-from homeserver.matrix.ids import UserId
+from homeserver.matrix.errors import InvalidParam
+from homeserver.matrix.ids import RoomId, UserId
 from homeserver.push.defaults import KINDS, default_rules
-from homeserver.push.ruleset import Changed, Ruleset, clean_actions
+from homeserver.push.evaluator import make_evaluator
+from homeserver.push.ruleset import Changed, Ruleset, check_actions
 from tests.support.factory import ALICE, BOB, RoomFactory
 from tests.support.vectors import vectors
 
@@ -36,7 +41,7 @@ def event(
 
 
 def holds(condition: dict[str, Any], what: Event, around: Around = FEW) -> bool:
-    return compile_condition(condition)(what, around)
+    return compile_condition(condition)(Look(what, around))
 
 
 def decided(rules: Ruleset, what: Event, around: Around = FEW) -> str | None:
@@ -229,7 +234,43 @@ def test_push_10_tweaks(actions: list[Any], outcome: Outcome) -> None:
     assert outcome_of(actions) == outcome
 
 
-def test_push_09_old_actions_are_dropped() -> None:
-    """PUSH-09."""
-    assert clean_actions(["dont_notify"]) == []
-    assert clean_actions(["notify", "coalesce"]) == ["notify"]
+def test_push_09_old_actions_do_nothing() -> None:
+    """PUSH-09: they are not refused, they stay in the rule of whoever wrote them, and count as nothing."""
+    for actions in (["dont_notify"], ["coalesce"]):
+        check_actions(actions)
+        assert outcome_of(actions) == SILENT
+    assert outcome_of(["notify", "coalesce", "dont_notify"]) == Outcome(True, False)
+    with pytest.raises(InvalidParam):
+        check_actions(["fly"])
+
+
+def test_push_05_rules_that_cost_too_much_do_not_match() -> None:
+    """PUSH-05: one event costs what it may cost, whatever the rules; those that facts answer are asked all the same."""
+    rules = Ruleset()
+    for number in range(900):
+        hungry = {"rule_id": f"r{number}", "default": False, "enabled": True, "actions": []}
+        hungry["pattern"] = "a" * 60 + f"b{number}" + "a" * 60
+        rules.put("content", hungry, before=None, after=None)
+    evaluator, what = (
+        make_evaluator(rules.whole(ME)),
+        event(content={"body": "a" * 60_000, "msgtype": "m.text"}),
+    )
+    facts = facts_of(what, member_count=5, levels=None, thread=None, mentions=())
+    began = time.thread_time()
+    look = Look(what, FEW)
+    assert evaluator.decide(look, facts, mentioned=False) == Outcome(True, False)
+    assert look.work.left < 0
+    assert time.thread_time() - began < 0.5
+    assert evaluator.decide(Look(event(), FEW), facts, mentioned=False) == Outcome(True, False)
+
+
+def test_a_thousand_muted_rooms_cost_a_room_one_look() -> None:
+    rules = Ruleset()
+    for number in range(1_000):
+        mute = {"rule_id": f"r{number}", "default": False, "enabled": True, "actions": []}
+        mute["conditions"] = [{"kind": "event_match", "key": "room_id", "pattern": f"!{number}:one.example"}]
+        rules.put("override", mute, before=None, after=None)
+    evaluator = make_evaluator(rules.whole(ME))
+    assert evaluator.in_room(RoomId("!7:one.example")).silent
+    assert not evaluator.in_room(RoomId("!1001:one.example")).silent
+    assert len(evaluator.in_room(RoomId("!1001:one.example")).steps) < 20

@@ -1,10 +1,13 @@
 """Glob patterns, whole and by word."""
 
+import re
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from homeserver.matrix.glob import Glob, is_literal
+from homeserver.matrix.glob import Glob, OutOfWork, Work, fold, glob, has_word, is_literal
 
 
 @pytest.mark.parametrize(
@@ -32,16 +35,60 @@ from homeserver.matrix.glob import Glob, is_literal
     ],
 )
 def test_push_05_patterns(pattern: str, text: str, whole: bool, word: bool) -> None:
-    assert (Glob(pattern).matches(text), Glob(pattern).matches_word(text)) == (whole, word)
+    work = Work(10**6)
+    found = glob(pattern)
+    assert (found.matches(fold(text), work), found.matches_word(fold(text), work)) == (whole, word)
 
 
-def test_many_stars_take_no_longer_than_few() -> None:
-    """A pattern is anybody's: with backtracking this would take longer than the universe."""
-    pattern = Glob("a*" * 200 + "b")
-    began = time.process_time()
-    assert not pattern.matches("a" * 20_000)
-    assert not pattern.matches_word("a" * 20_000)
-    assert time.process_time() - began < 5
+HUNGRY = {
+    "many stars": ("a*" * 500 + "b", "a" * 60_000),
+    "many marks": ("?" * 1000, "a" * 60_000),
+    "marks and letters": ("a?" * 500 + "b", "a" * 60_000),
+    "almost there": ("a" * 500 + "b" + "a" * 500, "a" * 60_000),
+    "a word that never ends": ("a", "a" * 60_000),
+    "shifted": ("ab" * 500 + "?", "ab" * 30_000),
+}
+
+
+@pytest.mark.parametrize(("pattern", "text"), HUNGRY.values(), ids=HUNGRY)
+def test_what_a_match_costs_is_counted(pattern: str, text: str) -> None:
+    """A pattern is anybody's: with backtracking some of these would take longer than the universe."""
+    for name in ("matches", "matches_word"):
+        compiled, work = Glob(pattern), Work(2**21)
+        began = time.thread_time()
+        try:
+            getattr(compiled, name)(text, work)
+        except OutOfWork:
+            continue
+        finally:
+            assert time.thread_time() - began < 0.5
+        with pytest.raises(OutOfWork):
+            getattr(compiled, name)(text, Work(2**21 - work.left - 1))
+
+
+@given(st.text("ab*? _-", max_size=8), st.text("aAb _-", max_size=12))
+def test_globs_match_as_regular_expressions_would(pattern: str, text: str) -> None:
+    plain = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
+    whole = re.fullmatch(plain, text, re.IGNORECASE | re.DOTALL) is not None
+    word = re.search(f"(?<![A-Za-z0-9_]){plain}(?![A-Za-z0-9_])", text, re.IGNORECASE | re.DOTALL) is not None
+    work, found = Work(10**6), glob(pattern)
+    assert (found.matches(fold(text), work), found.matches_word(fold(text), work)) == (whole, word)
+
+
+@given(st.text("ab*?", max_size=8), st.text("aAb?", max_size=12))
+def test_a_filter_knows_stars_alone_and_case_counts(pattern: str, text: str) -> None:
+    expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
+    assert Glob(pattern, marks=False).matches(text, Work(10**6)) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("ΟΔΟΣ", "οδος"), ("İzmir", "izmir"), ("ЁЖ", "ёж"), ("ÖMER", "ömer"), ("Straße", "STRAßE")],
+)
+def test_case_is_folded_letter_for_letter(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+    assert len(fold(one)) == len(one)
+    assert has_word(fold(f"so {one}!"), fold(other), Work(10**6))
 
 
 def test_literal() -> None:
