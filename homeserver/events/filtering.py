@@ -13,7 +13,7 @@ import msgspec
 
 from homeserver.events.event import Event
 from homeserver.matrix.errors import BadJson
-from homeserver.matrix.glob import Glob, OutOfWork, Work
+from homeserver.matrix.glob import Glob, OutOfWork, WorkBudget
 
 MAX_FILTER_BYTES = 64 * 1024
 MAX_STARS = 256
@@ -47,7 +47,7 @@ class _Types:
         return found
 
     def _fits(self, event_type: str) -> bool:
-        work = Work(_WORK)
+        work = WorkBudget(_WORK)
         try:
             return any(pattern.matches(event_type, work) for pattern in self._globs)
         except OutOfWork:

@@ -1,8 +1,8 @@
 """Push rules, evaluated: which rule an event meets for a user, and what it does. Pure.
 
 Rules come as JSON, in the order they apply (`push/ruleset.py`). What they ask of the room beside the event is in `Around`.
-Both the rules and the events are anybody's: a look at an event has a budget of work (`Look`), and a rule that would need more
-than is left does not match.
+Both the rules and the events are anybody's: evaluating them for one event has a budget of work (`EvaluationContext`), and a
+rule that would need more than is left does not match.
 
 spec: client-server-api/#push-rules (PUSH-01, PUSH-05 to PUSH-10)
 """
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from homeserver.events.content.power_levels import BadLevel, PowerLevels
 from homeserver.events.event import Event
-from homeserver.matrix.glob import STEP, OutOfWork, Work, fold, glob, has_word
+from homeserver.matrix.glob import STEP, OutOfWork, WorkBudget, fold, glob, has_word
 from homeserver.matrix.property_path import split_path
 
 KINDS: Final = ("override", "content", "room", "sender", "underride")
@@ -28,7 +28,7 @@ MAX_CONDITIONS: Final = 100
 MAX_PATTERN: Final = 1024
 """Characters of a pattern, or of the path to what it is compared with. A condition with more never matches."""
 EVENT_WORK: Final = 2**21
-"""What rules may spend on one event (`glob.Work`): a thousand keywords in an ordinary message, thirty in the largest one;
+"""What rules may spend on one event (`glob.WorkBudget`): a thousand keywords in an ordinary message, thirty in the largest one;
 some hundredths of a second at the very worst.
 """
 
@@ -43,15 +43,15 @@ class Around(NamedTuple):
     """The user's own in the room."""
 
 
-class Look:
+class EvaluationContext:
     """One event that rules are asked about, with what asking may cost, and with what was found out on the way."""
 
     __slots__ = ("_read", "_texts", "around", "event", "work")
 
-    def __init__(self, event: Event, around: Around, work: Work | None = None) -> None:
+    def __init__(self, event: Event, around: Around, work: WorkBudget | None = None) -> None:
         self.event = event
         self.around = around
-        self.work = Work(EVENT_WORK) if work is None else work
+        self.work = WorkBudget(EVENT_WORK) if work is None else work
         self._texts: dict[tuple[str, ...], str | None] = {}
         self._read = False
 
@@ -76,7 +76,7 @@ class Look:
             return found
 
 
-Condition = Callable[[Look], bool]
+Condition = Callable[[EvaluationContext], bool]
 """Raises `OutOfWork`."""
 
 
@@ -99,10 +99,10 @@ class CompiledRule(NamedTuple):
     outcome: Outcome
     conditions: tuple[Condition, ...]
 
-    def matches(self, look: Look) -> bool:
+    def matches(self, context: EvaluationContext) -> bool:
         """Whether all conditions hold; no, if nobody can afford to find out."""
         try:
-            return all(condition(look) for condition in self.conditions)
+            return all(condition(context) for condition in self.conditions)
         except OutOfWork:
             return False
 
@@ -124,9 +124,9 @@ class CompiledRules:
 
         One's own events notify nobody (PUSH-01): not asked here.
         """
-        look = Look(event, around)
+        context = EvaluationContext(event, around)
         for rule in self.rules:
-            if rule.matches(look):
+            if rule.matches(context):
                 return rule
         return None
 
@@ -141,9 +141,9 @@ def compile_rule(kind: str, rule: Rule) -> CompiledRule:
     elif kind == "content":
         conditions = (_event_match("content.body", rule.get("pattern")),)
     elif kind == "room":
-        conditions = (lambda look: look.event.room_id == rule_id,)
+        conditions = (lambda context: context.event.room_id == rule_id,)
     elif kind == "sender":
-        conditions = (lambda look: look.event.sender == rule_id,)
+        conditions = (lambda context: context.event.sender == rule_id,)
     else:
         conditions = (_never,)
     actions = rule.get("actions") or ()
@@ -181,8 +181,8 @@ def compile_condition(condition: Rule) -> Condition:
     return _never
 
 
-def _never(look: Look) -> bool:
-    del look
+def _never(context: EvaluationContext) -> bool:
+    del context
     return False
 
 
@@ -197,13 +197,13 @@ def _event_match(key: object, pattern: object) -> Condition:
         return _never
     price, in_words = STEP * (pattern.count("*") + pattern.count("?")), path == _BODY
 
-    def matches(look: Look) -> bool:
-        text = look.text(path)
+    def matches(context: EvaluationContext) -> bool:
+        text = context.text(path)
         if text is None:
             return False
-        look.work.spend(price)
+        context.work.spend(price)
         compiled = glob(pattern)
-        return compiled.matches_word(text, look.work) if in_words else compiled.matches(text, look.work)
+        return compiled.matches_word(text, context.work) if in_words else compiled.matches(text, context.work)
 
     return matches
 
@@ -212,7 +212,7 @@ def _property_is(key: object, wanted: object) -> Condition:
     path = _path(key)
     if path is None or not _is_scalar(wanted):
         return _never
-    return lambda look: _same(look.value(path), wanted)
+    return lambda context: _same(context.value(path), wanted)
 
 
 def _property_contains(key: object, wanted: object) -> Condition:
@@ -220,19 +220,19 @@ def _property_contains(key: object, wanted: object) -> Condition:
     if path is None or not _is_scalar(wanted):
         return _never
 
-    def contains(look: Look) -> bool:
-        values = look.value(path)
+    def contains(context: EvaluationContext) -> bool:
+        values = context.value(path)
         if not isinstance(values, list):
             return False
-        look.work.spend(STEP * len(values))
+        context.work.spend(STEP * len(values))
         return any(_same(value, wanted) for value in values)
 
     return contains
 
 
-def _contains_display_name(look: Look) -> bool:
-    body, name = look.text(_BODY), look.around.display_name
-    return body is not None and bool(name) and has_word(body, fold(name or ""), look.work)
+def _contains_display_name(context: EvaluationContext) -> bool:
+    body, name = context.text(_BODY), context.around.display_name
+    return body is not None and bool(name) and has_word(body, fold(name or ""), context.work)
 
 
 def _member_count(wanted: object) -> Condition:
@@ -241,8 +241,8 @@ def _member_count(wanted: object) -> Condition:
         return _never
     sign, number = found[1] or "==", int(found[2])
 
-    def counts(look: Look) -> bool:
-        count = look.around.member_count
+    def counts(context: EvaluationContext) -> bool:
+        count = context.around.member_count
         return {
             "==": count == number,
             "<": count < number,
@@ -258,9 +258,9 @@ def _sender_may_notify(key: object) -> Condition:
     if not isinstance(key, str):
         return _never
 
-    def may(look: Look) -> bool:
-        levels = look.around.levels
-        return levels is not None and may_notify(levels, look.event.sender, key)
+    def may(context: EvaluationContext) -> bool:
+        levels = context.around.levels
+        return levels is not None and may_notify(levels, context.event.sender, key)
 
     return may
 

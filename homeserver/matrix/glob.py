@@ -1,7 +1,7 @@
 """Glob patterns: `*` is any run of characters and, where the pattern's kind knows it, `?` any one; nothing else is special.
 
 Both patterns and texts are anybody's. So nothing is compiled (a regular expression of 900 kB takes a second to make), a match
-never looks back, and what it costs is counted: whoever matches hands in a `Work`, which ends a match that costs too much.
+never looks back, and what it costs is counted: whoever matches hands in a `WorkBudget`, which ends a match that costs too much.
 
 spec: appendices/#glob-style-matching; client-server-api/#filtering (`*` alone, case counts)
 """
@@ -23,7 +23,7 @@ class OutOfWork(Exception):
     """More was to be done than was allowed."""
 
 
-class Work:
+class WorkBudget:
     """What may still be spent: the mutable budget of one look at something. The unit is a character searched (some ns)."""
 
     __slots__ = ("left",)
@@ -62,7 +62,7 @@ class Glob:
         self.length = sum(piece.length for piece in pieces)
         """Characters a text must have at least."""
 
-    def matches(self, text: str, work: Work) -> bool:
+    def matches(self, text: str, work: WorkBudget) -> bool:
         """Whether the whole text fits. Raises `OutOfWork`."""
         work.spend(STEP)
         if len(text) < self.length or (self._one and len(text) != self.length):
@@ -73,7 +73,7 @@ class Glob:
         tail = len(text) - self._last.length
         return self._one or (0 <= at <= tail and self._last.is_at(text, tail, work))
 
-    def matches_word(self, text: str, work: Work) -> bool:
+    def matches_word(self, text: str, work: WorkBudget) -> bool:
         """Whether a part of the text fits that begins and ends where words do. Raises `OutOfWork`."""
         work.spend(STEP)
         if len(text) < self.length:
@@ -84,7 +84,7 @@ class Glob:
         at = self._through_middle(text, begin + self._first.length, work)
         return at >= 0 and self._last.find(text, at, work, ends=True) >= 0
 
-    def _through_middle(self, text: str, at: int, work: Work) -> int:
+    def _through_middle(self, text: str, at: int, work: WorkBudget) -> int:
         """Where the pieces between the outer ones end at the earliest; -1: nowhere."""
         for piece in self._middle:
             at = piece.find(text, at, work)
@@ -111,7 +111,7 @@ class _Piece:
         self._offset, self._anchor = longest
         self._runs = [run for run in runs if run is not longest]
 
-    def is_at(self, text: str, at: int, work: Work) -> bool:
+    def is_at(self, text: str, at: int, work: WorkBudget) -> bool:
         """Whether it stands at a place of the text."""
         work.spend(STEP * (1 + len(self._runs)) + self.length)
         return (
@@ -120,7 +120,7 @@ class _Piece:
             and all(text.startswith(run, at + offset) for offset, run in self._runs)
         )
 
-    def find(self, text: str, at: int, work: Work, *, begins: bool = False, ends: bool = False) -> int:
+    def find(self, text: str, at: int, work: WorkBudget, *, begins: bool = False, ends: bool = False) -> int:
         """The first place not before `at`, at the beginning or end of words if asked for; -1: there is none."""
         until = len(text) - self.length
         # Short patterns are searched at about one character a nanosecond; in the worst case each place costs their length.
@@ -148,7 +148,7 @@ def glob(pattern: str) -> Glob:
     return Glob(fold(pattern))
 
 
-def has_word(text: str, word: str, work: Work) -> bool:
+def has_word(text: str, word: str, work: WorkBudget) -> bool:
     """Whether a text, nothing of which is special, stands in another where words begin and end. Raises `OutOfWork`."""
     return _Piece(word, marks=False).find(text, 0, work, begins=True, ends=True) >= 0
 

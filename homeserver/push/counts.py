@@ -14,13 +14,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from homeserver.events.push_rules import EVENT_WORK, Look
+from homeserver.events.push_rules import EVENT_WORK, EvaluationContext
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
-from homeserver.matrix.glob import Work
+from homeserver.matrix.glob import WorkBudget
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
 from homeserver.push.around import around_of
@@ -77,7 +77,7 @@ class UnreadCounts:
         per_thread = request.filter.room.timeline.unread_thread_notifications
         found: dict[int, Section] = {}
         missing: dict[int, Evaluator] = {}
-        work = Work(EVENT_WORK)
+        work = WorkBudget(EVENT_WORK)
         for number, (nid, name) in enumerate(rooms.items(), 1):
             if number % ROOMS_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -99,7 +99,7 @@ class UnreadCounts:
         request: SyncRequest,
         room_nid: int,
         evaluator: Evaluator,
-        by: tuple[tuple[object, object], Work],
+        by: tuple[tuple[object, object], WorkBudget],
     ) -> UnreadCount | None:
         """The user's tally with everything that has happened since; None if there is none that holds. `by`: the rules it
         must have been counted by, and what looking into events may cost.
@@ -234,9 +234,9 @@ class UnreadCounts:
             outcome = evaluator.by_fact(each.bits, each.mentioned)
             if outcome is None and each.event_nid in loaded and left > 0:
                 persisted = loaded[each.event_nid]
-                look = Look(persisted.event, arounds[each.room_nid])
-                outcome = evaluator.decide(look, persisted.facts, each.mentioned)
-                spent = EVENT_WORK - look.work.left
+                context = EvaluationContext(persisted.event, arounds[each.room_nid])
+                outcome = evaluator.decide(context, persisted.facts, each.mentioned)
+                spent = EVENT_WORK - context.work.left
                 left, since_turn = left - spent, since_turn + spent
                 if since_turn > EVENT_WORK:
                     since_turn = 0

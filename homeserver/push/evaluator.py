@@ -20,13 +20,13 @@ from homeserver.events.push_rules import (
     MAX_PATTERN,
     SILENT,
     CompiledRule,
-    Look,
+    EvaluationContext,
     Outcome,
     Rule,
     compile_rule,
     outcome_of,
 )
-from homeserver.matrix.glob import OutOfWork, Work, fold, glob, is_literal
+from homeserver.matrix.glob import OutOfWork, WorkBudget, fold, glob, is_literal
 from homeserver.matrix.ids import RoomId
 from homeserver.push.defaults import KINDS, Kind
 
@@ -123,15 +123,15 @@ class Evaluator:
             outcome = self._known[key] = self._walk(bits, mentioned)
             return outcome
 
-    def decide(self, look: Look, facts: Facts, mentioned: bool) -> Outcome:
+    def decide(self, context: EvaluationContext, facts: Facts, mentioned: bool) -> Outcome:
         """As `by_fact`, with the event at hand."""
-        step = self.step(look, facts, mentioned)
+        step = self.step(context, facts, mentioned)
         return SILENT if step is None else step.outcome
 
-    def step(self, look: Look, facts: Facts, mentioned: bool) -> Step | None:
+    def step(self, context: EvaluationContext, facts: Facts, mentioned: bool) -> Step | None:
         """The rule that the event meets."""
         for step in self.steps:
-            if _fits(step, facts.bits, mentioned) and (step.rule is None or step.rule.matches(look)):
+            if _fits(step, facts.bits, mentioned) and (step.rule is None or step.rule.matches(context)):
                 return step
         return None
 
@@ -154,13 +154,13 @@ def _only_in(step: Step) -> str | None:
 
 
 def _in_room(steps: Sequence[Step], room_id: RoomId) -> Iterator[Step]:
-    text, work = fold(room_id), Work(EVENT_WORK)
+    text, work = fold(room_id), WorkBudget(EVENT_WORK)
     for step in steps:
         if step.room in (None, room_id) and _all_match(step.rooms, text, work):
             yield step._replace(room=None, rooms=()) if step.room or step.rooms else step
 
 
-def _all_match(patterns: Sequence[str], text: str, work: Work) -> bool:
+def _all_match(patterns: Sequence[str], text: str, work: WorkBudget) -> bool:
     try:
         return all(glob(pattern).matches(text, work) for pattern in patterns)
     except OutOfWork:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from homeserver.events.push_rules import EVENT_WORK, Look
+from homeserver.events.push_rules import EVENT_WORK, EvaluationContext
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
@@ -124,9 +124,9 @@ class Notifications:
             persisted = loaded.get(each.event_nid)
             if persisted is None:
                 continue
-            look = Look(persisted.event, arounds[each.room_nid])
-            step = where.evaluators[each.room_nid].step(look, persisted.facts, each.mentioned)
-            spent += EVENT_WORK - look.work.left
+            context = EvaluationContext(persisted.event, arounds[each.room_nid])
+            step = where.evaluators[each.room_nid].step(context, persisted.facts, each.mentioned)
+            spent += EVENT_WORK - context.work.left
             if spent > EVENT_WORK:  # others have a turn
                 spent = 0
                 await asyncio.sleep(0)

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from homeserver.events.push_facts import MEMBER
-from homeserver.events.push_rules import Around, Look, Outcome
+from homeserver.events.push_rules import Around, EvaluationContext, Outcome
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import HIDDEN
 from homeserver.log.entries import Position, Written
 from homeserver.matrix import json
-from homeserver.matrix.glob import OutOfWork, Work
+from homeserver.matrix.glob import OutOfWork, WorkBudget
 from homeserver.push.evaluator import Evaluator
 from homeserver.receipts.entries import UNTHREADED
 
@@ -34,7 +34,7 @@ class Reading(NamedTuple):
     """In this room."""
     around: Around | None
     """For plans that look into events."""
-    work: Work
+    work: WorkBudget
     """What looking into events may cost, all of them together."""
 
 
@@ -200,11 +200,11 @@ class UnreadCount:
 def _look_into(persisted: PersistedEvent, mentioned: bool, reading: Reading) -> Outcome | None:
     """What becomes of an event that rules look into; None if nobody can afford to find out."""
     assert reading.around is not None
-    look = Look(persisted.event, reading.around)
-    before = look.work.left
-    outcome = reading.evaluator.decide(look, persisted.facts, mentioned)
+    context = EvaluationContext(persisted.event, reading.around)
+    before = context.work.left
+    outcome = reading.evaluator.decide(context, persisted.facts, mentioned)
     try:
-        reading.work.spend(before - look.work.left)
+        reading.work.spend(before - context.work.left)
     except OutOfWork:
         return None
     return outcome

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from homeserver.events.content.power_levels import PowerLevels
 from homeserver.events.event import Event
 from homeserver.events.push_facts import facts_of, mentioned_users
-from homeserver.events.push_rules import SILENT, Around, CompiledRules, Look
+from homeserver.events.push_rules import SILENT, Around, CompiledRules, EvaluationContext
 from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.matrix.ids import UserId
 from homeserver.push.defaults import KINDS, default_rules
@@ -107,7 +107,7 @@ def test_plans_decide_as_rules_do(ruleset: Ruleset, event: Event, members: int) 
     )
     evaluator = make_evaluator(ruleset.whole(ME)).in_room(ROOM.room_id)
     expected = rule.outcome if rule else SILENT
-    assert evaluator.decide(Look(event, around), facts, mentioned) == expected
+    assert evaluator.decide(EvaluationContext(event, around), facts, mentioned) == expected
     assert evaluator.by_fact(facts.bits, mentioned) in (None, expected)
     if evaluator.by_facts:
         assert evaluator.by_fact(facts.bits, mentioned) == expected
@@ -156,4 +156,6 @@ def test_no_rule_and_no_content_is_too_strange(rules: list[dict[str, Any]], cont
     around = Around(2, LEVELS, "Bob")
     found = CompiledRules(ruleset.whole(ME)).decide(event, around)
     mentioned = BOB in mentioned_users(event)
-    assert evaluator.decide(Look(event, around), facts, mentioned) == (found.outcome if found else SILENT)
+    assert evaluator.decide(EvaluationContext(event, around), facts, mentioned) == (
+        found.outcome if found else SILENT
+    )

@@ -12,7 +12,7 @@ from homeserver.events.push_rules import (
     SILENT,
     Around,
     CompiledRules,
-    Look,
+    EvaluationContext,
     Outcome,
     compile_condition,
     outcome_of,
@@ -41,7 +41,7 @@ def event(
 
 
 def holds(condition: dict[str, Any], what: Event, around: Around = FEW) -> bool:
-    return compile_condition(condition)(Look(what, around))
+    return compile_condition(condition)(EvaluationContext(what, around))
 
 
 def decided(rules: Ruleset, what: Event, around: Around = FEW) -> str | None:
@@ -257,11 +257,11 @@ def test_push_05_rules_that_cost_too_much_do_not_match() -> None:
     )
     facts = facts_of(what, member_count=5, levels=None, thread=None, mentions=())
     began = time.thread_time()
-    look = Look(what, FEW)
-    assert evaluator.decide(look, facts, mentioned=False) == Outcome(True, False)
-    assert look.work.left < 0
+    context = EvaluationContext(what, FEW)
+    assert evaluator.decide(context, facts, mentioned=False) == Outcome(True, False)
+    assert context.work.left < 0
     assert time.thread_time() - began < 0.5
-    assert evaluator.decide(Look(event(), FEW), facts, mentioned=False) == Outcome(True, False)
+    assert evaluator.decide(EvaluationContext(event(), FEW), facts, mentioned=False) == Outcome(True, False)
 
 
 def test_a_thousand_muted_rooms_cost_a_room_one_look() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeserver.matrix.glob import Glob, OutOfWork, Work, fold, glob, has_word, is_literal
+from homeserver.matrix.glob import Glob, OutOfWork, WorkBudget, fold, glob, has_word, is_literal
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from homeserver.matrix.glob import Glob, OutOfWork, Work, fold, glob, has_word, 
     ],
 )
 def test_push_05_patterns(pattern: str, text: str, whole: bool, word: bool) -> None:
-    work = Work(10**6)
+    work = WorkBudget(10**6)
     found = glob(pattern)
     assert (found.matches(fold(text), work), found.matches_word(fold(text), work)) == (whole, word)
 
@@ -54,7 +54,7 @@ HUNGRY = {
 def test_what_a_match_costs_is_counted(pattern: str, text: str) -> None:
     """A pattern is anybody's: with backtracking some of these would take longer than the universe."""
     for name in ("matches", "matches_word"):
-        compiled, work = Glob(pattern), Work(2**21)
+        compiled, work = Glob(pattern), WorkBudget(2**21)
         began = time.thread_time()
         try:
             getattr(compiled, name)(text, work)
@@ -63,7 +63,7 @@ def test_what_a_match_costs_is_counted(pattern: str, text: str) -> None:
         finally:
             assert time.thread_time() - began < 0.5
         with pytest.raises(OutOfWork):
-            getattr(compiled, name)(text, Work(2**21 - work.left - 1))
+            getattr(compiled, name)(text, WorkBudget(2**21 - work.left - 1))
 
 
 @given(st.text("ab*? _-", max_size=8), st.text("aAb _-", max_size=12))
@@ -71,14 +71,14 @@ def test_globs_match_as_regular_expressions_would(pattern: str, text: str) -> No
     plain = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
     whole = re.fullmatch(plain, text, re.IGNORECASE | re.DOTALL) is not None
     word = re.search(f"(?<![A-Za-z0-9_]){plain}(?![A-Za-z0-9_])", text, re.IGNORECASE | re.DOTALL) is not None
-    work, found = Work(10**6), glob(pattern)
+    work, found = WorkBudget(10**6), glob(pattern)
     assert (found.matches(fold(text), work), found.matches_word(fold(text), work)) == (whole, word)
 
 
 @given(st.text("ab*?", max_size=8), st.text("aAb?", max_size=12))
 def test_a_filter_knows_stars_alone_and_case_counts(pattern: str, text: str) -> None:
     expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
-    assert Glob(pattern, marks=False).matches(text, Work(10**6)) is expected
+    assert Glob(pattern, marks=False).matches(text, WorkBudget(10**6)) is expected
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_filter_knows_stars_alone_and_case_counts(pattern: str, text: str) -> 
 def test_case_is_folded_letter_for_letter(one: str, other: str) -> None:
     assert fold(one) == fold(other)
     assert len(fold(one)) == len(one)
-    assert has_word(fold(f"so {one}!"), fold(other), Work(10**6))
+    assert has_word(fold(f"so {one}!"), fold(other), WorkBudget(10**6))
 
 
 def test_literal() -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 from homeserver.events.push_facts import MEMBER, MESSAGE, ROOM_MENTION, Facts
 from homeserver.log.entries import Written
-from homeserver.matrix.glob import Work
+from homeserver.matrix.glob import WorkBudget
 from homeserver.push.evaluators import DEFAULT_EVALUATOR
 from homeserver.push.unread_count import Reading, UnreadCount, delta_of
 from homeserver.receipts.entries import UNTHREADED
 
 ME, OTHER = 1, 2
-READING = Reading(ME, frozenset(), DEFAULT_EVALUATOR, None, Work(0))
+READING = Reading(ME, frozenset(), DEFAULT_EVALUATOR, None, WorkBudget(0))
 
 
 def said(position: int, thread: str | None = None, *, by: int = OTHER, **more: Any) -> Written[Any]:
