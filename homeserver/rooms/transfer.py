@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from homeserver.events.auth_rules.power import can_send, creators_of, levels_in, user_level
+from homeserver.events.auth_rules.power import can_send, levels_in, user_level
 from homeserver.events.builder import EventDraft
-from homeserver.events.content.power_levels import DEFAULTS, BadLevel, PowerLevels
+from homeserver.events.content.power_levels import BadLevel, PowerLevels
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
 from homeserver.graph.refs import BAN
 from homeserver.graph.rooms.head import Head
 from homeserver.matrix.ids import RoomId, UserId
-from homeserver.rooms.presets import CREATOR_LEVEL, PRESETS, TOMBSTONE_LEVEL_V12, power_levels
+from homeserver.rooms.presets import PRESETS, power_levels
+from homeserver.rooms.transferred_power import Successor, as_integers, transferred
 
 COPIED: Final = (
     "m.room.server_acl",
@@ -61,7 +62,8 @@ class OldRoom:
         return {key: content[key] for key in ("type", "m.federate") if key in content}
 
     def drafts(self, creator: UserId, creators: Collection[str], version: RoomVersion) -> list[EventDraft]:
-        """State of the new room but for its create event and the creator's join. `creators`: all of them, from v12 on.
+        """State of the new room but for its create event and the creator's join. `creators`: all of them, `creator` and who
+        more there are from v12 on.
 
         The power levels come last: until then the creator may do everything, also who may not do so afterwards.
         """
@@ -75,7 +77,7 @@ class OldRoom:
             state += [(key, content) for key, content in children if content.get("via")]
         for key in self._bans:
             reason = self._state[key].content.get("reason")
-            if self._state[key].membership == "ban" and key[1] != creator:
+            if self._state[key].membership == "ban" and key[1] not in creators:
                 state.append((key, {"membership": "ban", **({"reason": reason} if reason else {})}))
         state.append((LEVELS, self._levels(creator, creators, version)))
         return [EventDraft(kind, key, creator, dict(content)) for (kind, key), content in state]
@@ -93,21 +95,11 @@ class OldRoom:
         return content if not isinstance(rule, str) or known.get(rule, True) else {"join_rule": "invite"}
 
     def _levels(self, creator: UserId, creators: Collection[str], version: RoomVersion) -> dict[str, Any]:
-        event = self._state.get(LEVELS)
-        if event is None:
-            return power_levels(creator, (), PRESETS["private_chat"], version)
-        content = _as_integers(event.content, self.name.version)
-        users: dict[str, int] = content.get("users", {})
-        before = self.name.version.privileged_creators
-        if version.privileged_creators:
-            # spec: rooms/v12/: creators are above all levels, and are not listed
-            content["users"] = {user: level for user, level in users.items() if user not in creators}
-            if not before:
-                events = content.setdefault("events", {})
-                events["m.room.tombstone"] = max(events.get("m.room.tombstone", 0), TOMBSTONE_LEVEL_V12)
-        elif before and creator in creators_of(self._state[CREATE], self.name.version):
-            content["users"] = {**users, creator: max(CREATOR_LEVEL, *users.values(), 0)}
-        return content
+        before = levels_in(self._state, self.name.version)
+        if before.content is None:
+            content = power_levels(creator, (), PRESETS["private_chat"], self.name.version)
+            before = PowerLevels(content, self.name.version, before.creators)
+        return transferred(before, Successor(version, creators))
 
     # --- the old room --------------------------------------------------------------------------------------------
 
@@ -139,7 +131,7 @@ class OldRoom:
                 return None
         except BadLevel:
             return None
-        return {**_as_integers(self._state[LEVELS].content, version), **raised}
+        return {**as_integers(levels), **raised}
 
     def _canonical(self, *, moved: bool) -> dict[str, Any] | None:
         """The canonical alias as far as it moves along; or what is left of it, None if nothing moves."""
@@ -155,20 +147,3 @@ class OldRoom:
             kept["alias"] = alias
         alternatives = [a for a in listed if isinstance(a, str) and (a in self._aliases) is moved]
         return {**kept, "alt_aliases": alternatives} if alternatives else kept
-
-
-def _as_integers(content: Mapping[str, Any], version: RoomVersion) -> dict[str, Any]:
-    """Levels as every version reads them: strings of old rooms become numbers, what is no level is left out."""
-    levels = PowerLevels(content, version)
-    clean: dict[str, Any] = {}
-    for name, value in content.items():
-        try:
-            if name in DEFAULTS:
-                clean[name] = levels.named(name)
-            elif name in ("users", "events", "notifications"):
-                clean[name] = dict(levels.table(name))
-            else:
-                clean[name] = value
-        except BadLevel:
-            continue
-    return clean

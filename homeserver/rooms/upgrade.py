@@ -17,7 +17,7 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.head import Head
 from homeserver.graph.write.append import GraphWriter, Replacement, Send
 from homeserver.log.entries import Alongside, Written
-from homeserver.matrix.errors import InvalidParam, UnsupportedRoomVersion
+from homeserver.matrix.errors import InvalidParam, NotFound, UnsupportedRoomVersion
 from homeserver.matrix.ids import EventId, RoomId, ServerName, is_user_id
 from homeserver.rooms import store
 from homeserver.rooms.ports import Profiles
@@ -56,12 +56,14 @@ class UpgradeService:
     async def upgrade(
         self, requester: Requester, room_id: RoomId, new_version: str, additional_creators: Sequence[str]
     ) -> RoomId:
-        """Returns the id of the new room. Raises `UnsupportedRoomVersion`, `Forbidden`, `InvalidParam`."""
+        """Returns the id of the new room. Raises `UnsupportedRoomVersion`, `NotFound`, `Forbidden`, `InvalidParam`."""
         version = ROOM_VERSIONS.get(new_version)
         if version is None:
             raise UnsupportedRoomVersion("new_version: this server does not know that version")
         creators = _creators(additional_creators) if version.privileged_creators else []
-        old = await self._rooms.known(room_id)
+        old = await self._rooms.by_id(room_id)
+        if old is None:
+            raise NotFound("There is no such room")
         async with self._db.read() as tx:
             aliases = await store.find_aliases(tx, old.name.nid)
         profile = await self._profiles.membership_fields(requester.user_id)

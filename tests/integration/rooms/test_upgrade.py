@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from psycopg.errors import DivisionByZero
 
+from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms import store
 from homeserver.web.auth import Requester
@@ -76,6 +77,40 @@ async def test_an_upgrade_makes_a_room_like_the_old_one_and_closes_the_old_one(
     await alice.put_state(new, "m.room.name", {"name": "Still mine"})
 
 
+@pytest.mark.parametrize("before", list(ROOM_VERSIONS))
+async def test_who_could_replace_the_room_can_replace_the_new_one(server: Server, before: str) -> None:
+    """ROOM-25, ROOM-26: to every version; and nobody else can."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    twelve = before == "12"
+    old = await alice.create_room(
+        room_version=before,
+        preset="public_chat",
+        creation_content={"additional_creators": [bob.user_id]} if twelve else {},
+        power_level_content_override={"users": {carol.user_id: 99}}
+        if twelve
+        else {"users": {alice.user_id: 100, bob.user_id: 100, carol.user_id: 99}},
+    )
+    for after in ROOM_VERSIONS:
+        new = await upgrade(alice, old, after)
+        for user in (bob, carol):
+            await user.join(new)
+        closing = {"body": "x", "replacement_room": "!elsewhere:localhost"}
+        await carol.put_state(new, "m.room.tombstone", closing, expect=(403, "M_FORBIDDEN"))
+        await upgrade(carol, new, "12", expect=(403, "M_FORBIDDEN"))
+        newer = await upgrade(bob, new, before)
+        await alice.join(newer)
+        await upgrade(alice, newer, before)
+
+
+async def test_a_creator_who_was_banned_is_no_reason_to_fail(server: Server) -> None:
+    """ROOM-25: who is named is let in again, for creators cannot be banned."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    old = await alice.create_room(preset="public_chat", room_version="11")
+    await alice.ban(old, bob)
+    new = await upgrade(alice, old, additional_creators=[bob.user_id])
+    await bob.join(new)
+
+
 async def test_who_may_not_close_the_room_does_not_upgrade_it(server: Server) -> None:
     """ROOM-25."""
     alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
@@ -85,7 +120,7 @@ async def test_who_may_not_close_the_room_does_not_upgrade_it(server: Server) ->
     for somebody in (bob, carol):
         await upgrade(somebody, old, expect=(403, "M_FORBIDDEN"))
     await upgrade(alice, old, "no such version", expect=(400, "M_UNSUPPORTED_ROOM_VERSION"))
-    await upgrade(alice, "!nothing:localhost", expect=(403, "M_FORBIDDEN"))
+    await upgrade(alice, "!nothing:localhost", expect=(404, "M_NOT_FOUND"))
     await upgrade(alice, old, additional_creators=["bob"], expect=(400, "M_INVALID_PARAM"))
     await alice.post("/rooms/{}/upgrade", old, json={}, expect=(400, "M_MISSING_PARAM"))
     assert len(await alice.state(old)) == before
