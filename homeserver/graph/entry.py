@@ -7,7 +7,7 @@ import msgspec
 from homeserver.events.event import StateKey
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import EventRef, StateRef
-from homeserver.graph.state.resolved import NewState
+from homeserver.graph.resolved import NewState
 from homeserver.log.entries import Entry
 from homeserver.matrix.ids import EventId
 

@@ -18,8 +18,8 @@ from homeserver.events.state_resolution.chain_cover import (
     Span,
 )
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.resolved import THIS_EVENT
 from homeserver.graph.state import chains
-from homeserver.graph.state.resolved import THIS_EVENT
 from homeserver.log import store as log_store
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database

@@ -16,8 +16,8 @@ from homeserver.events.state_resolution import NeedsAgreed, NeedsEvents, Resolut
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import REJECTED
+from homeserver.graph.resolved import THIS_EVENT, NewState, content_of
 from homeserver.graph.state.auth_cover import AuthCover
-from homeserver.graph.state.resolved import THIS_EVENT, NewState, content_of
 from homeserver.graph.state.store import StateMap, StateStore
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database

@@ -20,9 +20,9 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Replaced
 from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef, flags_of
 from homeserver.graph.relations import relation_of
+from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.state.resolved import THIS_EVENT, NewState
 from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
 from homeserver.graph.state.store import StateMap, StateStore
 from homeserver.graph.write.facts import facts_in, thread_of_related

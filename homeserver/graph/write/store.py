@@ -11,8 +11,8 @@ from homeserver.events.packing import pack
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.refs import JOIN, LEAVE
+from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.state.chains import Row
-from homeserver.graph.state.resolved import THIS_EVENT, NewState
 from homeserver.log.entries import Written
 from homeserver.storage.tx import Later, Pipeline
 

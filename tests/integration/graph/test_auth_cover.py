@@ -20,8 +20,8 @@ from homeserver.events.event import Event
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import OUTLIER, EventRef
+from homeserver.graph.resolved import THIS_EVENT
 from homeserver.graph.state.auth_cover import AuthCover
-from homeserver.graph.state.resolved import THIS_EVENT
 from homeserver.log.entries import Append
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from tests.support.auth_graph import bare_event, by_walking, question

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from homeserver.events.event import Event, StateKey
 from homeserver.events.room_version import RoomVersion
 from homeserver.events.state_resolution import Request, Resolution, resolve
+from homeserver.graph.resolved import THIS_EVENT
 from homeserver.graph.state import resolver as shell
-from homeserver.graph.state.resolved import THIS_EVENT
 from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
 from homeserver.matrix.ids import EventId
 from tests.support.auth_graph import bare_event
