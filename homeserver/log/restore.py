@@ -2,7 +2,7 @@
 
 Positions that were given out after the backup was made are in the tokens of clients, and perhaps of application services
 and other servers. Given out again they would mean something else, and a client would silently miss what is written there.
-So the log jumps over them, and a token from the stretch cut off counts as the last position the backup knew.
+So the log jumps over them, and a token from the part cut off counts as the last position the backup knew.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Counts of what is unread, for the rooms in an answer of `/sync`.
 
-Nobody counts while an event is sent. A reader's tally is kept in memory from answer to answer and moved on by the room's
+Nobody counts while an event is sent. A reader's unread count is kept in memory from answer to answer and moved on by the room's
 events since; whoever is not in memory is counted in the database, all rooms of the answer together. Nothing is stored
 beside events and receipts, so nothing can be lost, and every process finds the same.
 
@@ -66,7 +66,7 @@ class UnreadCounts:
         self._evaluators = evaluators
         self._recent = recent
         self._unread: OrderedDict[int, dict[int, UnreadCount]] = OrderedDict()
-        """room_nid -> user_nid -> tally."""
+        """room_nid -> user_nid -> unread count."""
         self._size = 0
         self._deltas: OrderedDict[tuple[int, Evaluator, Position, Position], Delta | None] = OrderedDict()
 
@@ -101,8 +101,8 @@ class UnreadCounts:
         evaluator: Evaluator,
         by: tuple[tuple[object, object], WorkBudget],
     ) -> UnreadCount | None:
-        """The user's tally with everything that has happened since; None if there is none that holds. `by`: the rules it
-        must have been counted by, and what looking into events may cost.
+        """The user's unread count with everything that has happened since; None if there is none that holds. `by`: the
+        rules it must have been counted by, and what looking into events may cost.
         """
         user_nid = request.requester.user_nid
         rules, work = by
@@ -116,7 +116,7 @@ class UnreadCounts:
             around = await around_of(await self._rooms.get(room_nid), self._events, request.requester.user_id)
             if self._unread.get(room_nid, {}).get(user_nid) is not unread:
                 return None
-        # From here on nothing is awaited: two answers may move the same tally.
+        # From here on nothing is awaited: two answers may move the same count.
         self._unread.move_to_end(room_nid)
         reading = Reading(user_nid, request.ignored, evaluator, around, work)
         delta = self._delta(room_nid, unread.position, evaluator)
@@ -179,8 +179,10 @@ class UnreadCounts:
                     joins = store.find_joins(batch, user_nid, loud)
                     read = store.find_read(batch, user_nid, loud)
                 receipts = read.result
-                wish = _stretches(user_nid, list(ignored.values()), position, dict(joins.result), receipts)
-                by_facts = _only(wish, {nid for nid in loud if evaluators[nid].by_facts})
+                query = _unread_query(
+                    user_nid, list(ignored.values()), position, dict(joins.result), receipts
+                )
+                by_facts = _only(query, {nid for nid in loud if evaluators[nid].by_facts})
                 if by_facts.rooms:
                     for each in await store.count_unread(tx, by_facts):
                         outcome = evaluators[each.room_nid].by_fact(each.bits, each.mentioned)
@@ -188,7 +190,7 @@ class UnreadCounts:
                             unread_by_room[each.room_nid].add(
                                 each.thread, each.events, each.newest, highlight=outcome.highlight
                             )
-                looking = _only(wish, {nid for nid in loud if not evaluators[nid].by_facts})
+                looking = _only(query, {nid for nid in loud if not evaluators[nid].by_facts})
                 found = await store.find_unread(tx, looking) if looking.rooms else []
             await self._look_into(request, found, evaluators, unread_by_room)
             for nid, thread, upto in receipts:
@@ -245,13 +247,13 @@ class UnreadCounts:
                 unread_by_room[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
 
 
-def _stretches(
+def _unread_query(
     user_nid: int,
     ignored: Sequence[int],
     upto: Position,
     joins: Mapping[int, Position],
     receipts: Sequence[tuple[int, str, Position]],
-) -> store.Stretches:
+) -> store.UnreadQuery:
     rooms = dict(joins)
     threads: dict[tuple[int, str], Position] = {}
     for room, thread, at in receipts:
@@ -259,11 +261,11 @@ def _stretches(
             rooms[room] = max(at, rooms.get(room, 0))
         else:
             threads[room, thread] = at
-    return store.Stretches(user_nid, ignored, upto, rooms, threads)
+    return store.UnreadQuery(user_nid, ignored, upto, rooms, threads)
 
 
-def _only(wish: store.Stretches, rooms: Collection[int]) -> store.Stretches:
-    return wish._replace(
-        rooms={room: at for room, at in wish.rooms.items() if room in rooms},
-        threads={key: at for key, at in wish.threads.items() if key[0] in rooms},
+def _only(query: store.UnreadQuery, rooms: Collection[int]) -> store.UnreadQuery:
+    return query._replace(
+        rooms={room: at for room, at in query.rooms.items() if room in rooms},
+        threads={key: at for key, at in query.threads.items() if key[0] in rooms},
     )

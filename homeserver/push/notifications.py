@@ -32,7 +32,7 @@ from homeserver.web.auth import Requester
 MAX_LIMIT: Final = 100
 AT_ONCE: Final = 200
 MAX_SCANS: Final = 5
-"""Stretches of `AT_ONCE` events that one answer looks through; what it did not reach, the next page does."""
+"""Slices of `AT_ONCE` events that one answer looks through; what it did not reach, the next page does."""
 NEWEST: Final[Position] = 2**62
 
 
@@ -91,15 +91,15 @@ class Notifications:
             joins = store.find_joins(batch, requester.user_nid, loud)
             receipts = store.find_read(batch, requester.user_nid, loud)
         read = {(room, thread): at for room, thread, at in receipts.result}
-        wish = store.Stretches(requester.user_nid, list(nids.values()), NEWEST, dict(joins.result), {})
+        query = store.UnreadQuery(requester.user_nid, list(nids.values()), NEWEST, dict(joins.result), {})
         where = _Where(requester, evaluators, names, read, only_highlights)
-        return await self._collect(wish, where, NEWEST if before is None else before, min(limit, MAX_LIMIT))
+        return await self._collect(query, where, NEWEST if before is None else before, min(limit, MAX_LIMIT))
 
-    async def _collect(self, wish: store.Stretches, where: _Where, before: Position, limit: int) -> Page:
+    async def _collect(self, query: store.UnreadQuery, where: _Where, before: Position, limit: int) -> Page:
         found: list[bytes] = []
-        for _ in range(MAX_SCANS if wish.rooms else 0):
+        for _ in range(MAX_SCANS if query.rooms else 0):
             async with self._db.read() as tx:
-                events = await store.find_before(tx, wish, before, AT_ONCE)
+                events = await store.find_before(tx, query, before, AT_ONCE)
             for nid, notification in await self._look(events, where):
                 if len(found) == limit:
                     return Page(found, before)
@@ -108,7 +108,7 @@ class Notifications:
             if len(events) < AT_ONCE:
                 return Page(found, None)
             before = events[-1].event_nid
-        return Page(found, before if wish.rooms else None)
+        return Page(found, before if query.rooms else None)
 
     async def _look(self, events: Sequence[store.UnreadEvent], where: _Where) -> list[tuple[Position, bytes]]:
         """Those that notify, as JSON."""

@@ -39,7 +39,7 @@ class UnreadEvent(NamedTuple):
     mentioned: bool
 
 
-class Stretches(NamedTuple):
+class UnreadQuery(NamedTuple):
     """Whose unread events, and in which rooms after what."""
 
     user_nid: int
@@ -117,11 +117,11 @@ def find_joins(batch: Pipeline, user_nid: int, room_nids: Sequence[int]) -> Late
 # name (facts & 256) does not. `flags`: what is hidden from clients.
 _UNREAD: Final[LiteralString] = """
     WITH recent AS MATERIALIZED (
-        SELECT wish.room, coalesce(e.thread, 'main') AS thread, e.event_nid, e.sender_nid, e.facts, e.redacted_by,
+        SELECT query.room, coalesce(e.thread, 'main') AS thread, e.event_nid, e.sender_nid, e.facts, e.redacted_by,
                coalesce(%(user)s = ANY(e.mentions), false) AS mentioned
-        FROM unnest(%(rooms)s::bigint[], %(after)s::bigint[]) AS wish (room, after),
+        FROM unnest(%(rooms)s::bigint[], %(after)s::bigint[]) AS query (room, after),
              LATERAL (SELECT event_nid, sender_nid, facts, thread, mentions, redacted_by FROM events
-                      WHERE room_nid = wish.room AND event_nid > wish.after AND event_nid <= %(upto)s AND flags = 0
+                      WHERE room_nid = query.room AND event_nid > query.after AND event_nid <= %(upto)s AND flags = 0
                       ORDER BY event_nid DESC LIMIT %(limit)s) e
     ), read AS (
         SELECT room, thread, max(upto) AS upto FROM (
@@ -138,7 +138,7 @@ _UNREAD: Final[LiteralString] = """
 """
 
 
-async def count_unread(tx: Tx, wish: Stretches) -> list[Unread]:
+async def count_unread(tx: Tx, query: UnreadQuery) -> list[Unread]:
     """What is unread, by what decides how it counts."""
     return await tx.rows(
         Unread,
@@ -147,53 +147,53 @@ async def count_unread(tx: Tx, wish: Stretches) -> list[Unread]:
     SELECT room, thread, facts, mentioned, count(*), max(event_nid) FROM unread
     GROUP BY room, thread, facts, mentioned
         """,
-        **_values(wish, max(MIN_IN_ROOM, min(MAX_IN_ROOM, MAX_EVENTS // len(wish.rooms)))),
+        **_values(query, max(MIN_IN_ROOM, min(MAX_IN_ROOM, MAX_EVENTS // len(query.rooms)))),
     )
 
 
-async def find_unread(tx: Tx, wish: Stretches) -> list[UnreadEvent]:
+async def find_unread(tx: Tx, query: UnreadQuery) -> list[UnreadEvent]:
     """What is unread, event by event, the newest first."""
     return await tx.rows(
         UnreadEvent,
         _UNREAD  # noqa: S608  # two literals
         + "SELECT event_nid, room, thread, facts, mentioned FROM unread ORDER BY event_nid DESC",
-        **_values(wish, MAX_LOOKED_AT),
+        **_values(query, MAX_LOOKED_AT),
     )
 
 
-async def find_before(tx: Tx, wish: Stretches, before: Position, limit: int) -> list[UnreadEvent]:
+async def find_before(tx: Tx, query: UnreadQuery, before: Position, limit: int) -> list[UnreadEvent]:
     """Events of others in these rooms, read or not, the newest first."""
     return await tx.rows(
         UnreadEvent,
         """
-        SELECT e.event_nid, wish.room, coalesce(e.thread, 'main'), e.facts,
+        SELECT e.event_nid, query.room, coalesce(e.thread, 'main'), e.facts,
                coalesce(%(user)s = ANY(e.mentions), false)
-        FROM unnest(%(rooms)s::bigint[], %(after)s::bigint[]) AS wish (room, after),
+        FROM unnest(%(rooms)s::bigint[], %(after)s::bigint[]) AS query (room, after),
              LATERAL (SELECT event_nid, facts, thread, mentions FROM events
-                      WHERE room_nid = wish.room AND event_nid > wish.after AND event_nid < %(before)s AND flags = 0
+                      WHERE room_nid = query.room AND event_nid > query.after AND event_nid < %(before)s AND flags = 0
                             AND redacted_by IS NULL AND sender_nid <> %(user)s
                             AND sender_nid <> ALL(%(ignored)s::bigint[])
                       ORDER BY event_nid DESC LIMIT %(limit)s) e
         ORDER BY e.event_nid DESC LIMIT %(limit)s
         """,
-        user=wish.user_nid,
-        ignored=list(wish.ignored),
-        rooms=list(wish.rooms),
-        after=list(wish.rooms.values()),
+        user=query.user_nid,
+        ignored=list(query.ignored),
+        rooms=list(query.rooms),
+        after=list(query.rooms.values()),
         before=before,
         limit=limit,
     )
 
 
-def _values(wish: Stretches, limit: int) -> dict[str, object]:
+def _values(query: UnreadQuery, limit: int) -> dict[str, object]:
     return {
         "limit": limit,
-        "user": wish.user_nid,
-        "ignored": list(wish.ignored),
-        "upto": wish.upto,
-        "rooms": list(wish.rooms),
-        "after": list(wish.rooms.values()),
-        "thread_rooms": [room for room, _ in wish.threads],
-        "threads": [thread for _, thread in wish.threads],
-        "thread_upto": list(wish.threads.values()),
+        "user": query.user_nid,
+        "ignored": list(query.ignored),
+        "upto": query.upto,
+        "rooms": list(query.rooms),
+        "after": list(query.rooms.values()),
+        "thread_rooms": [room for room, _ in query.threads],
+        "threads": [thread for _, thread in query.threads],
+        "thread_upto": list(query.threads.values()),
     }

@@ -1,6 +1,6 @@
 """What one user has not read in one room: how many events notify, how many highlight, per thread.
 
-A tally says what it knows up to a position of the log and is moved on by the events after it. What cannot be told from
+An unread count says what it knows up to a position of the log and is moved on by the events after it. What cannot be told from
 those (an event that counted is redacted, a receipt ends in the middle) makes it stale: it is counted anew.
 
 spec: client-server-api/#receiving-notifications, #threaded-read-receipts (PUSH-14, EPH-04, EPH-05, RED-07)
@@ -39,7 +39,7 @@ class Reading(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What a stretch of a room's events adds for whoever has this plan, and neither says anything in it nor is meant."""
+    """What a slice of a room's events adds for whoever has this evaluator, and neither says anything in it nor is meant."""
 
     counts: Sequence[tuple[str, Position, bool]]
     """Thread, event, and whether it highlights: of each that notifies."""
@@ -96,7 +96,7 @@ class UnreadCount:
         self._members.clear()
 
     def apply(self, delta: Delta, reading: Reading) -> bool:
-        """As `move`, if the stretch is the same for this user as for others; False if it is not."""
+        """As `move`, if the slice is the same for this user as for others; False if it is not."""
         if reading.user_nid in delta.others or reading.ignored or self._reads_ahead():
             return False
         for thread, position, highlight in delta.counts:
@@ -153,7 +153,7 @@ class UnreadCount:
         return not reading.ignored or persisted.event.sender not in reading.ignored
 
     def read(self, thread: str, upto: Position) -> bool:
-        """A receipt of the user, in a thread or UNTHREADED. False if the tally is stale now."""
+        """A receipt of the user, in a thread or UNTHREADED. False if the count is stale now."""
         if upto > self.position:
             self._read[thread] = max(upto, self._read.get(thread, 0))
         concerned = [each for each in self._counts if thread in (UNTHREADED, each)]

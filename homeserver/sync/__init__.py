@@ -1,7 +1,7 @@
 """`/sync`: a list of streams, one per thing a client hears about, put together by a pure assembler.
 
 types     what a stream is asked, and what it answers
-slice     the recent log, sorted by kind, shared by all who ask for the same stretch
+slice     the recent log, sorted by kind, shared by all who ask for the same slice
 notifier  wakes long polls
 rooms/    the stream of rooms: timelines, state, summaries, invites
 service   one request: build, or wait and build

@@ -1,4 +1,4 @@
-"""A stretch of the recent log, sorted by kind, and what all who ask for it have to know of it.
+"""A slice of the recent log, sorted by kind, and what all who ask for it have to know of it.
 
 Whatever does not depend on who asks is worked out once, here, however many long polls wake for it.
 """
@@ -24,7 +24,7 @@ class LogSlice:
         self.kinds = frozenset(by_type)
         """Types of which there are entries."""
         self.shared: dict[Any, Any] = {}
-        """What others have worked out of the stretch, under keys of their own."""
+        """What others have worked out of the slice, under keys of their own."""
 
     def of(self, kind: type[E]) -> Sequence[Written[E]]:
         """All entries of a type."""

@@ -1,4 +1,4 @@
-"""The stretches of the recent log that were asked for lately. Long polls that wake together ask for the same one."""
+"""The slices of the recent log that were asked for lately. Long polls that wake together ask for the same one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from homeserver.sync.recipients import EVERYBODY, NOBODY, RecipientIndex, Recipi
 
 KEPT = 32
 MAX_ENTRIES = 10_000
-"""Longer stretches are read from the database, room by room."""
+"""Longer slices are read from the database, room by room."""
 MAX_LOOKED_THROUGH = 500
-"""Of longer stretches it is not worked out whom they concern."""
+"""Of longer slices it is not worked out whom they concern."""
 
 
 class LogSlices:

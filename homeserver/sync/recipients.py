@@ -11,7 +11,7 @@ from homeserver.sync.types import Recipients
 
 
 class RecipientSet(NamedTuple):
-    """Whom a stretch of the log concerns."""
+    """Whom a slice of the log concerns."""
 
     users: frozenset[int]
     """user_nids."""
@@ -45,7 +45,7 @@ class RecipientIndex:
             yield recipients(entry)
 
     def concern(self, log_slice: LogSlice) -> RecipientSet:
-        """Whom a stretch concerns."""
+        """Whom a slice concerns."""
         users: set[int] = set()
         rooms: set[int] = set()
         for entry_type, written in log_slice.items():

@@ -157,7 +157,7 @@ class SyncService:
         return parts
 
     def _readers(self, log_slice: LogSlice | None) -> Sequence[Stream]:
-        """The streams that read something that is in the stretch."""
+        """The streams that read something that is in the slice."""
         if log_slice is None:
             return self._everything
         found: Sequence[Stream] | None = log_slice.shared.get(SyncService)

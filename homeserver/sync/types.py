@@ -109,7 +109,7 @@ class Stream(Protocol):
     """Whether it has something to say, or to do, in every answer: also where the log holds nothing for it."""
 
     def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
-        """Which entries it reads, all of them, and whom each concerns. Where the log has none of these in the stretch, or
+        """Which entries it reads, all of them, and whom each concerns. Where the log has none of these in the slice, or
         none that concerns the user, the stream has no news and is not asked.
         """
         ...

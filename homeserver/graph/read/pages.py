@@ -1,7 +1,7 @@
 """Pages of a room: the numbers of its visible events before or after a position, from memory where the room is being read.
 
-Of a room that is read, a stretch is kept: the numbers of all visible events in (low, high]. What is written stays in its
-place, so a stretch does not age; one that reaches the end of the log grows with the room. Events of before this server was
+Of a room that is read, a range is kept: the numbers of all visible events in (low, high]. What is written stays in its
+place, so a range does not age; one that reaches the end of the log grows with the room. Events of before this server was
 in the room have negative numbers, which may be given out at any time: they are always asked for.
 """
 
@@ -25,7 +25,7 @@ CACHED_NUMBERS = 500_000
 """Numbers kept over all rooms; 8 bytes each."""
 CACHED_OF_ROOM = 10_000
 RANGE_OVERHEAD = 64
-"""What a stretch costs beside its numbers, counted in numbers."""
+"""What a range costs beside its numbers, counted in numbers."""
 
 
 class Wanted(NamedTuple):
@@ -47,7 +47,7 @@ class CachedRange:
         self.high: Position = 0
         self.nids: array[int] = array("q")
         self.came = 0
-        """Events of the room since the stretch is here."""
+        """Events of the room since the range is here."""
 
     def page(self, wanted: Wanted) -> list[int] | None:
         """None if not all of it is here."""

@@ -106,7 +106,13 @@ class DriftCheck:
             except BrokenState as broken:
                 yield Drift(kept.room_id, f"its state cannot be read: {broken}")
                 return
-            for check in (self._frontier, self._current_state, self._members, self._chain, self._past):
+            for check in (
+                self._forward_extremities,
+                self._current_state,
+                self._members,
+                self._chain,
+                self._past,
+            ):
                 async for sentence, grave in check(tx, kept, state):
                     yield Drift(kept.room_id, sentence, grave)
 
@@ -130,7 +136,9 @@ class DriftCheck:
 
     # --- the room's head -------------------------------------------------------------------------------------------
 
-    async def _frontier(self, tx: Tx, kept: _Kept, state: StateMap) -> AsyncIterator[tuple[str, bool]]:
+    async def _forward_extremities(
+        self, tx: Tx, kept: _Kept, state: StateMap
+    ) -> AsyncIterator[tuple[str, bool]]:
         """The extremities are the ends of the graph, and the state after them is the room's."""
         loaded = await self._events.load_in(tx, kept.extremities)
         missing = [nid for nid in kept.extremities if nid not in loaded]

@@ -1,5 +1,5 @@
-"""The frontier of a room: events that nobody points at yet. Every branch that arrives adds one; here they are brought together
-before there are many, by an event that says nothing.
+"""The forward extremities of a room: events that nobody points at yet. Every branch that arrives adds one; here they are
+brought together before there are many, by an event that says nothing.
 
 A user of ours who may speak in the room points at all of them with an `org.matrix.dummy_event`, as other servers do; clients
 never see it. Where nobody may, only the newest count.
@@ -50,7 +50,7 @@ class ForwardExtremities:
             return extremities
         if room.name.nid not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(room.name.nid)
-            log.warning("frontier.cut", room=room.name.room_id, extremities=len(extremities))
+            log.warning("forward_extremities.cut", room=room.name.room_id, extremities=len(extremities))
         return extremities[-MAX_EXTREMITIES:]
 
     async def merge(self, room_nid: int) -> None:

@@ -1,4 +1,4 @@
-"""Events made elsewhere become part of a room: the state before them, the rules, the room's new frontier and state.
+"""Events made elsewhere become part of a room: the state before them, the rules, the room's new forward extremities and state.
 
 Signatures and hashes have been checked by whoever got the event; its previous and auth events must be here.
 spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #rejection, #soft-failure
@@ -75,7 +75,7 @@ class Receiver:
         states: StateStore,
         resolver: StateResolver,
         interning: Interning,
-        frontier: ForwardExtremities,
+        extremities: ForwardExtremities,
         redactions: Redactions,
         server_name: ServerName,
     ) -> None:
@@ -85,7 +85,7 @@ class Receiver:
         self._states = states
         self._resolver = resolver
         self._interning = interning
-        self._frontier = frontier
+        self._forward_extremities = extremities
         self._redactions = redactions
         self._server_name = server_name
 
@@ -110,7 +110,7 @@ class Receiver:
             except Conflict:
                 before = await self._before(room, prev)  # a state that was found may be gone
                 continue
-            await self._frontier.merge(room.name.nid)
+            await self._forward_extremities.merge(room.name.nid)
             return entry.persisted
         raise Unavailable("The room is too busy, try again")
 
@@ -252,7 +252,9 @@ class Receiver:
     ) -> _After:
         """The room once the event is in."""
         event, ref = persisted.event, persisted.ref
-        extremities = self._frontier.newest(room, (*(each for each in base if each.nid not in prev), ref))
+        extremities = self._forward_extremities.newest(
+            room, (*(each for each in base if each.nid not in prev), ref)
+        )
         others = extremities[:-1]
         state = before.state if key_nid is None else {**before.state, key_nid: THIS_EVENT}
         made: NewState | None = None

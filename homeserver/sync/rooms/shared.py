@@ -1,4 +1,4 @@
-"""Sections that many readers share: members who have been in a room for a while, and ask for the same stretch of the log
+"""Sections that many readers share: members who have been in a room for a while, and ask for the same slice of the log
 with the same plain wishes, are told the same, byte for byte. Long polls that wake together are such readers.
 """
 

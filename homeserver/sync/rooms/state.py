@@ -73,7 +73,7 @@ class StateReader:
         """room_nid -> state events the client has to learn beside the timeline: those of the gap before it, and what
         resolution has made of the state since.
 
-        With `state_after` also those inside it. `known`: rooms -> where their stretch ends. At most one query.
+        With `state_after` also those inside it. `known`: rooms -> where their slice ends. At most one query.
         """
         assert request.since is not None
         gaps: dict[int, tuple[Position, Position]] = {}

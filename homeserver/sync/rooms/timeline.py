@@ -46,7 +46,7 @@ class Timeline:
     """One room's timeline before it is shown to anybody."""
 
     raw: Sequence[PersistedEvent]
-    """Every event after `start` in the stretch, oldest first, without holes."""
+    """Every event after `start` in the slice, oldest first, without holes."""
     events: Sequence[PersistedEvent]
     """Those the client asked for."""
     limited: bool
@@ -113,7 +113,7 @@ class Timelines:
 def _from_memory(
     request: SyncRequest, log_slice: LogSlice, known: frozenset[int], limit: int
 ) -> dict[int, Timeline]:
-    """Of rooms with events; shared with whoever asks for as many of this stretch and is not choosy."""
+    """Of rooms with events; shared with whoever asks for as many of this slice and is not choosy."""
     assert request.since is not None
     by_room = log_slice.by_room
     choosy = request.filter.room.timeline.selective

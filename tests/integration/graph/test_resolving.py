@@ -26,7 +26,7 @@ from tests.support.factory import ALICE, ALL_VERSIONS
 from tests.support.forks import Fork, receive
 from tests.support.graph import Process, process
 from tests.support.histories import Step, play
-from tests.support.stored_events import empty, store_room
+from tests.support.persisted_events import empty, store_room
 from tests.unit.state_resolution.test_resolution import long_line, wide_room
 
 States = Sequence[Mapping[StateKey, EventId]]

@@ -1,4 +1,4 @@
-"""A tally moves on by what happens: SYNC-11, SYNC-12, PUSH-14."""
+"""An unread count moves on by what happens: SYNC-11, SYNC-12, PUSH-14."""
 
 import json
 from types import SimpleNamespace
@@ -92,7 +92,7 @@ def test_one_s_own_coming_and_going_makes_it_stale() -> None:
     assert not UnreadCount(0, None).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
 
 
-def test_a_stretch_that_is_the_same_for_many_is_applied_at_once() -> None:
+def test_a_slice_that_is_the_same_for_many_is_applied_at_once() -> None:
     """As event by event; but not for who said something in it, is meant, has read ahead or ignores somebody."""
     events = [said(1), said(2, "$t"), said(3, bits=ROOM_MENTION | MESSAGE), said(4, by=9, mentions=(8,))]
     delta = delta_of(events, DEFAULT_EVALUATOR)

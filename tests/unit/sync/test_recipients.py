@@ -1,4 +1,4 @@
-"""Whom a stretch of the log concerns."""
+"""Whom a slice of the log concerns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Secret(Entry, frozen=True):
 
 
 class Log:
-    """As much of the tail as stretches read."""
+    """As much of the tail as slicees read."""
 
     floor = 0
 
@@ -55,7 +55,7 @@ def concern(*entries: Entry) -> RecipientSet:
     return LogSlices(cast("Tail", Log(*entries)), recipients()).concern(0, len(entries))
 
 
-def test_a_stretch_concerns_whom_any_of_its_entries_concerns() -> None:
+def test_a_slice_concerns_whom_any_of_its_entries_concerns() -> None:
     found = concern(Letter(ALICE), Secret(), Noise(11))
     assert found.reaches(ALICE, frozenset())
     assert found.reaches(BOB, CELLAR)
@@ -71,5 +71,5 @@ def test_what_no_stream_reads_and_nothing_at_all_concern_nobody() -> None:
     assert concern() is NOBODY
 
 
-def test_a_long_stretch_is_taken_to_concern_everybody() -> None:
+def test_a_long_slice_is_taken_to_concern_everybody() -> None:
     assert concern(*[Secret()] * (MAX_LOOKED_THROUGH + 1)).reaches(ALICE, frozenset())
