@@ -118,7 +118,9 @@ async def test_where_nobody_here_may_speak_the_newest_branches_count(database: s
         await here.rooms.membership.leave(alice, room_id)
         with capture_logs() as logs:
             assert await branches(here, room_id, mallory, 3 * MAX_EXTREMITIES) == MAX_EXTREMITIES
-        assert [line["event"] for line in logs if line["event"].startswith("forward_extremities")] == ["forward_extremities.cut"]
+        assert [line["event"] for line in logs if line["event"].startswith("forward_extremities")] == [
+            "forward_extremities.cut"
+        ]
         assert not await dummies(here, room_id)
         await here.rooms.membership.leave(bob, room_id)
         room = await here.core.rooms.known(room_id)
