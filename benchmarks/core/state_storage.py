@@ -100,7 +100,7 @@ class World:
     async def settle(self) -> None:
         """What happens behind the writers has happened."""
         await self.core.compaction.drain()
-        await self.core.upkeep.txn()
+        await self.core.upkeep.once()
 
     def sizes(self) -> tuple[dict[str, int], int]:
         """Bytes of every table with its indexes and TOAST after a VACUUM, and the position of the write-ahead log."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from homeserver.log import transaction_ids as txn
+from homeserver.log import transaction_ids
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 
@@ -31,12 +31,12 @@ class Forgetting:
                 _log.warning("log.forgetting_failed", error=repr(error))
 
     async def forget(self) -> int:
-        """Forget all that is older than `txn.KEEP_MS`. Returns how many."""
-        before_ms = self._clock.now_ms() - txn.KEEP_MS
+        """Forget all that is older than `transaction_ids.KEEP_MS`. Returns how many."""
+        before_ms = self._clock.now_ms() - transaction_ids.KEEP_MS
         total = 0
         while True:
             async with self._db.transaction() as tx:
-                gone = await txn.delete_older(tx, before_ms, AT_ONCE)
+                gone = await transaction_ids.delete_older(tx, before_ms, AT_ONCE)
             total += gone
             if gone < AT_ONCE:
                 return total

@@ -27,7 +27,7 @@ class Transactions:
         self._finished: OrderedDict[TransactionId, Position] = OrderedDict()
 
     async def run(self, key: TransactionId, work: Callable[[], Awaitable[Position]]) -> Position:
-        """Carry out `work`, which must append with `once=key`, or find where it was written before.
+        """Carry out `work`, which must append with `txn=key`, or find where it was written before.
 
         Returns the position of the last entry written (0: none). Raises what `work` raises, unless the request had
         already been carried out: then its first answer counts.

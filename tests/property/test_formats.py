@@ -68,11 +68,11 @@ def test_a_joined_path_splits_into_its_keys(keys: list[str]) -> None:
 @each_pdu
 def test_red_01_redaction_is_idempotent_and_keeps_the_id(version: RoomVersion, pdu: dict[str, Any]) -> None:
     before = copy.deepcopy(pdu)
-    txn = redact(pdu, version)
+    once = redact(pdu, version)
     assert pdu == before
-    assert redact(txn, version) == txn
-    assert "unsigned" not in txn
-    assert reference_hash(txn, version) == reference_hash(pdu, version)
+    assert redact(once, version) == once
+    assert "unsigned" not in once
+    assert reference_hash(once, version) == reference_hash(pdu, version)
 
     event = parse_event(pdu, version)
     redacted = redact_event(event)

@@ -46,13 +46,13 @@ class StateUpkeep:
             await self._clock.sleep(pause)
             pause = EVERY
             try:
-                done = await self.txn()
+                done = await self.once()
             except Exception:
                 log.exception("state.upkeep_failed")
             else:
                 log.info("state.upkeep", **done._asdict())
 
-    async def txn(self) -> Done:
+    async def once(self) -> Done:
         """One round over all rooms and all states made by resolution."""
         rooms, shortcuts = await self._rooms()
         return Done(rooms, shortcuts, await self._resolved() + await self._shortcuts())

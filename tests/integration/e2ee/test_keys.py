@@ -251,8 +251,8 @@ async def test_many_claims_at_once_give_each_key_once_and_then_the_fallback(serv
     sent = await DeviceCrypto(alice).upload(20, fallback=True)
     given = await asyncio.gather(*(claim(bob, alice) for _ in range(60)))
     [fallback] = sent["fallback_keys"].items()
-    txn = [found for found in given if found != fallback]
-    assert sorted(name for name, _ in filter(None, txn)) == sorted(sent["one_time_keys"])
+    once = [found for found in given if found != fallback]
+    assert sorted(name for name, _ in filter(None, once)) == sorted(sent["one_time_keys"])
     assert given.count(fallback) == 40
 
 

@@ -15,9 +15,9 @@ async def test_two_hundred_claims_at_once_give_each_of_fifty_keys_once_then_the_
     sent = await DeviceCrypto(alice).upload(50, fallback=True)
     given = await asyncio.gather(*(claim(bob, alice) for _ in range(200)))
     [fallback] = sent["fallback_keys"].items()
-    txn = [found for found in given if found is not None and found != fallback]
+    once = [found for found in given if found is not None and found != fallback]
     assert given.count(fallback) == 150
-    assert sorted(txn) == sorted(sent["one_time_keys"].items())
+    assert sorted(once) == sorted(sent["one_time_keys"].items())
     for _ in range(10):  # whichever process answers
         reply = await alice.sync()
         assert reply["device_one_time_keys_count"].get(ONE_TIME, 0) == 0

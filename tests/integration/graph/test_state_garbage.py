@@ -84,11 +84,13 @@ async def test_what_is_still_reached_is_the_same_after_the_upkeep(
             if seed % 2:
                 await here.core.compaction.drain()
         before, rows = await _all_states(here), await _resolved(here)
-        done = await StateUpkeep(here.core.db, here.core.clock).txn()
+        done = await StateUpkeep(here.core.db, here.core.clock).once()
         assert await _all_states(here) == before
         assert done.deleted > 0
         assert len(await _resolved(here)) == len(rows) - done.deleted
-        assert (await StateUpkeep(here.core.db, here.core.clock).txn()).deleted == 0, "all of it went at once"
+        assert (await StateUpkeep(here.core.db, here.core.clock).once()).deleted == 0, (
+            "all of it went at once"
+        )
         heights = await StateStore(here.core.db).heights(list(before))
         async with here.core.db.read() as tx:
             for nid in before:

@@ -53,7 +53,7 @@ async def test_every_state_stays_what_it_was_and_is_read_in_few_hops(database: s
         await here.core.compaction.drain()  # half behind the writer, half by the upkeep
         expected |= await _notes(here, room_id, 300, seed=4)
         here.core.compaction._due.clear()  # as if the process had ended
-        await StateUpkeep(here.core.db, here.core.clock).txn()
+        await StateUpkeep(here.core.db, here.core.clock).once()
         fresh = StateStore(here.core.db)
         for state_nid, state in expected.items():
             assert await fresh.load(state_nid) == state

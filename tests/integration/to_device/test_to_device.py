@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from homeserver.log import transaction_ids as txn
+from homeserver.log import transaction_ids
 from homeserver.log.forgetting import Forgetting
 from homeserver.runtime.clock import FakeClock
 from homeserver.to_device import service
@@ -83,8 +83,8 @@ async def test_transaction_ids_are_forgotten_when_nobody_can_mean_a_retry(fresh_
     await send(alice, to, txn="same")
     assert server.app is not None
     db, now_ms = server.app.core.db, server.app.core.clock.now_ms()
-    assert await Forgetting(db, FakeClock(now_ms + txn.KEEP_MS - 60_000)).forget() == 0
-    assert await Forgetting(db, FakeClock(now_ms + txn.KEEP_MS + 60_000)).forget() == 1
+    assert await Forgetting(db, FakeClock(now_ms + transaction_ids.KEEP_MS - 60_000)).forget() == 0
+    assert await Forgetting(db, FakeClock(now_ms + transaction_ids.KEEP_MS + 60_000)).forget() == 1
 
 
 async def test_messages_come_in_order_a_hundred_at_a_time_until_acknowledged(server: Server) -> None:
