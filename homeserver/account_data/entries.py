@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from typing_extensions import override
 
 from homeserver.account_data import store
-from homeserver.log.entries import Append, Conflict, Entry, Position, Refused, StructSink, Written
+from homeserver.log.entries import Append, Entry, Position, Refused, StructSink, Written
+from homeserver.log.latest import entries_of, outdated
+from homeserver.matrix.errors import ResourceLimitExceeded
 from homeserver.storage.tx import Pipeline
 
 GLOBAL = 0
@@ -24,6 +26,8 @@ class AccountDataEntry(Entry, frozen=True):
     """JSON object."""
     built_on: Position | None = None
     """Where the content stood that this one was made from, 0 if there was none; None: it replaces whatever there is."""
+    most: int = 0
+    """So many types the user may have there, if this one is new; 0: any number."""
 
 
 class AccountDataSink(StructSink[AccountDataEntry]):
@@ -38,39 +42,51 @@ class AccountDataSink(StructSink[AccountDataEntry]):
         store.upsert(batch, [(*key, *value) for key, value in last.items()])
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
-        """Refuse what was made from content that is no longer the last."""
-        built = {
-            number: [e for e in append.entries if isinstance(e, AccountDataEntry) and e.built_on is not None]
-            for number, append in enumerate(appends)
-        }
-        keys = [_key(entry) for entries in built.values() for entry in entries]
-        found = store.find_positions(batch, keys) if keys else None
+        """Refuse what was made from content that is no longer the last, and new types beyond the bound."""
+        entries = entries_of(AccountDataEntry, appends)
+        keys = [_key(entry) for each in entries for entry in each if entry.most or entry.built_on is not None]
+        found = store.find_placed_among(batch, keys) if keys else None
 
-        def outdated(refused: Refused) -> Refused:
+        def refuse(refused: Refused) -> Refused:
             if found is None:
                 return {}
-            stand = {(user, room, kind): position for user, room, kind, position in found.result}
-            conflicts: Refused = {}
-            for number, append in enumerate(appends):
-                if number in refused:
-                    continue
-                if any(stand.get(_key(entry), 0) != entry.built_on for entry in built[number]):
-                    conflicts[number] = Conflict("this account data has changed")
-                    continue
-                stand.update(
-                    {_key(e): _OF_THIS_BATCH for e in append.entries if isinstance(e, AccountDataEntry)}
-                )
-            return conflicts
+            stand = {(user, room, kind): position for user, room, kind, position, _ in found.result}
+            conflicts = outdated(entries, _key, stand, refused)
+            types = {(user, room): number for user, room, _, _, number in found.result}
+            return conflicts | _too_many(entries, stand, types, {**refused, **conflicts})
 
-        return outdated
+        return refuse
 
     def undo(self, appends: Sequence[Append]) -> None:
         """Nothing was noted on the entries."""
 
 
-_OF_THIS_BATCH = -1
-"""Stands where a position is not given out yet: nobody can have built on it."""
+def _too_many(
+    appends: Sequence[Sequence[AccountDataEntry]],
+    stand: Mapping[Key, Position],
+    types: dict[tuple[int, int], int],
+    refused: Refused,
+) -> Refused:
+    """Appends that would give a user more types of data than they may have. Those that exist may always be changed."""
+    more: Refused = {}
+    there = {key for key, position in stand.items() if position}
+    for number, entries in enumerate(appends):
+        if number in refused:
+            continue
+        new = {key: entry.most for entry in entries if (key := _key(entry)) in stand and key not in there}
+        for user, room, _ in new:
+            types[user, room] += 1
+        if any(most and types[user, room] > most for (user, room, _), most in new.items()):
+            more[number] = ResourceLimitExceeded("Too many types of account data")
+            for user, room, _ in new:
+                types[user, room] -= 1
+            continue
+        there.update(new)
+    return more
 
 
-def _key(entry: AccountDataEntry) -> tuple[int, int, str]:
+Key = tuple[int, int, str]
+
+
+def _key(entry: AccountDataEntry) -> Key:
     return entry.user_nid, entry.room_nid, entry.type

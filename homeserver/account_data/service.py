@@ -62,8 +62,8 @@ class AccountDataService:
         if room_nid is None:
             raise NotFound("There is no such room")
         data = json.dumps(content)
-        await self._check_bounds(user_nid, room_nid, kind, data)
-        await self._log.append(AccountDataEntry(user_nid, room_nid, kind, data))
+        _check_size(kind, data)
+        await self._log.append(AccountDataEntry(user_nid, room_nid, kind, data, most=MAX_TYPES))
 
     async def of_room(self, user_nid: int, room_nid: int) -> bytes:
         """A user's data of one room, as a JSON array of events."""
@@ -73,15 +73,13 @@ class AccountDataService:
             b'{"type":%b,"content":%b}' % (json.dumps(r.type), r.content) for r in rows
         )
 
-    async def stands_at(self, user_nid: int, room_nid: int, kind: str) -> Position:
-        """Where the present content stands in the log, 0 if there is none: what `AccountDataEntry.built_on` wants."""
+    async def placed(self, user_nid: int, room_nid: int, kind: str) -> tuple[Position, Any]:
+        """Where the present content stands in the log, and it: what `AccountDataEntry.built_on` wants. (0, None) if there
+        is none.
+        """
         async with self._db.read() as tx:
-            position, _ = await store.find_placed(tx, user_nid, room_nid, kind)
-        return position
-
-    async def set_managed(self, user_nid: int, room_nid: int, kind: str, content: Mapping[str, Any]) -> None:
-        """Set content as the server does: fully-read markers, push rules."""
-        await self._log.append(AccountDataEntry(user_nid, room_nid, kind, json.dumps(content)))
+            position, content = await store.find_placed(tx, user_nid, room_nid, kind)
+        return position, json.loads(content) if content else None
 
     async def tags(self, user_nid: int, room_id: RoomId) -> dict[str, Any]:
         """Tag name -> its data."""
@@ -157,20 +155,18 @@ class AccountDataService:
         tags = json.loads(content).get("tags") if content else None
         return position, tags if isinstance(tags, dict) else {}
 
-    async def _check_bounds(self, user_nid: int, room_nid: int, kind: str, data: bytes) -> None:
-        if len(kind.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-            raise InvalidParam(f"type: at most {MAX_NAME_BYTES} bytes")
-        if len(data) > MAX_CONTENT:
-            raise TooLarge(f"Account data of more than {MAX_CONTENT} bytes")
-        async with self._db.read() as tx:
-            if await store.count_types(tx, user_nid, room_nid) >= MAX_TYPES:
-                raise ResourceLimitExceeded(f"More than {MAX_TYPES} types of account data")
-
     async def _room_nid(self, room_id: RoomId | None) -> int | None:
         if room_id is None:
             return GLOBAL
         room = await self._interning.room(room_id)
         return room.nid if room else None
+
+
+def _check_size(kind: str, data: bytes) -> None:
+    if len(kind.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise InvalidParam(f"type: at most {MAX_NAME_BYTES} bytes")
+    if len(data) > MAX_CONTENT:
+        raise TooLarge(f"Account data of more than {MAX_CONTENT} bytes")
 
 
 def _with_successor(rooms: Any, old: RoomIdentity, new: RoomIdentity) -> Any:

@@ -83,15 +83,25 @@ async def find_placed(tx: Tx, user_nid: int, room_nid: int, kind: str) -> tuple[
     return (0, b"") if row is None else (row[0], row[1])
 
 
-def find_positions(
+def find_placed_among(
     batch: Pipeline, keys: Sequence[tuple[int, int, str]]
-) -> Later[list[tuple[int, int, str, Position]]]:
-    """(user_nid, room_nid, type, position) of those of these keys that have content."""
+) -> Later[list[tuple[int, int, str, Position, int]]]:
+    """(user_nid, room_nid, type, position or 0, how many types of data the user has there) of these keys; counted only
+    for who is about to have a new one.
+    """
     return batch.all(
         """
-        SELECT user_nid, room_nid, type, position FROM account_data
-        WHERE (user_nid, room_nid, type) IN
-              (SELECT * FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[], %(types)s::text[]))
+        WITH asked AS (
+            SELECT usr, room, k.type, position
+            FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[], %(types)s::text[]) AS k (usr, room, type)
+                 LEFT JOIN account_data a ON a.user_nid = usr AND a.room_nid = room AND a.type = k.type
+        ), counted AS MATERIALIZED (
+            SELECT usr, room,
+                   (SELECT count(*) FROM account_data WHERE user_nid = usr AND room_nid = room) AS number
+            FROM (SELECT DISTINCT usr, room FROM asked WHERE position IS NULL) growing
+        )
+        SELECT usr, room, type, coalesce(position, 0), coalesce(number, 0)
+        FROM asked LEFT JOIN counted USING (usr, room)
         """,
         users=[key[0] for key in keys],
         rooms=[key[1] for key in keys],
@@ -123,15 +133,6 @@ async def find_of_rooms(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> list
         """,
         user=user_nid,
         rooms=list(room_nids),
-    )
-
-
-async def count_types(tx: Tx, user_nid: int, room_nid: int) -> int:
-    """How many types of data the user has there."""
-    return await tx.value(  # type: ignore[no-any-return]  # bigint
-        "SELECT count(*) FROM account_data WHERE user_nid = %(user)s AND room_nid = %(room)s",
-        user=user_nid,
-        room=room_nid,
     )
 
 

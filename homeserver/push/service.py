@@ -71,7 +71,7 @@ class PushRuleService:
 
     async def _change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
         """Raises `Conflict` if somebody else changed them meanwhile, `TooLarge`."""
-        told = await self._account_data.stands_at(requester.user_nid, GLOBAL, PUSH_RULES)
+        told, _ = await self._account_data.placed(requester.user_nid, GLOBAL, PUSH_RULES)
         rules = await self.ruleset(requester.user_nid)
         act(rules)
         persisted = msgspec.json.encode(rules)

@@ -9,13 +9,16 @@ from typing import Any, Protocol
 
 import msgspec
 
+from homeserver.account_data.entries import AccountDataEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
-from homeserver.log.entries import Entry
+from homeserver.log.entries import Position
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
+from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
 from homeserver.matrix.ids import EventId, RoomId
 from homeserver.receipts import store
@@ -32,7 +35,7 @@ TYPES = {"m.read": READ, "m.read.private": PRIVATE}
 class RoomMarkers(Protocol):
     """Where the fully-read marker is kept: account data."""
 
-    async def set_managed(self, user_nid: int, room_nid: int, kind: str, content: dict[str, Any]) -> None: ...
+    async def placed(self, user_nid: int, room_nid: int, kind: str) -> tuple[Position, Any]: ...
 
 
 class ReceiptService:
@@ -53,6 +56,7 @@ class ReceiptService:
         self._events = events
         self._markers = markers
         self._clock = clock
+        self._locks = KeyedLocks()
 
     async def read(
         self,
@@ -67,27 +71,30 @@ class ReceiptService:
         if kind == FULLY_READ:
             if thread_id is not msgspec.UNSET:
                 raise InvalidParam("thread_id: m.fully_read has no threads")
-            await self._set_fully_read(requester, room, event_id)
-            return
-        if kind not in TYPES:
+        elif kind not in TYPES:
             raise InvalidParam("receiptType: m.read, m.read.private or m.fully_read")
-        entry = await self._entry(requester, room, TYPES[kind], event_id, thread_id)
-        if entry is not None:
-            await self._log.append(entry)
+        await self._mark(requester, room, {kind: event_id}, thread_id)
 
     async def mark(self, requester: Requester, room_id: RoomId, markers: dict[str, EventId]) -> None:
-        """Several kinds at once: type -> event. Raises as `read`."""
-        room = await self._room(requester, room_id)
-        entries: list[Entry] = []
-        for kind, event_id in markers.items():
-            if kind in TYPES:
-                entry = await self._entry(requester, room, TYPES[kind], event_id, msgspec.UNSET)
-                if entry is not None:
-                    entries.append(entry)
-        if FULLY_READ in markers:
-            await self._set_fully_read(requester, room, markers[FULLY_READ])
-        if entries:
-            await self._log.append(*entries)
+        """Several kinds at once, all or none: type -> event. Raises as `read`."""
+        await self._mark(requester, await self._room(requester, room_id), markers, msgspec.UNSET)
+
+    async def _mark(
+        self, requester: Requester, room: Room, markers: dict[str, EventId], thread_id: object
+    ) -> None:
+        async def once() -> None:
+            found = [
+                await (
+                    self._fully_read(requester, room, event_id)
+                    if kind == FULLY_READ
+                    else self._entry(requester, room, TYPES[kind], event_id, thread_id)
+                )
+                for kind, event_id in markers.items()
+            ]
+            if entries := [entry for entry in found if entry is not None]:
+                await self._log.append(*entries)
+
+        await self._locks.changed((room.name.nid, requester.user_nid), once)
 
     async def _room(self, requester: Requester, room_id: RoomId) -> Room:
         room = await self._rooms.known(room_id)
@@ -95,9 +102,21 @@ class ReceiptService:
             raise Forbidden("You are not in this room")
         return room
 
-    async def _set_fully_read(self, requester: Requester, room: Room, event_id: EventId) -> None:
-        await self._in_room(room, event_id)
-        await self._markers.set_managed(requester.user_nid, room.name.nid, FULLY_READ, {"event_id": event_id})
+    async def _fully_read(
+        self, requester: Requester, room: Room, event_id: EventId
+    ) -> AccountDataEntry | None:
+        """None for a marker that goes back behind the one already there."""
+        persisted = await self._in_room(room, event_id)
+        room_nid = room.name.nid
+        position, content = await self._markers.placed(requester.user_nid, room_nid, FULLY_READ)
+        before = content.get("event_id") if isinstance(content, dict) else None
+        if isinstance(before, str):
+            there = await self._events.by_id(EventId(before))
+            if there is not None and there.room_nid == room_nid and there.nid >= persisted.nid:
+                return None
+        return AccountDataEntry(
+            requester.user_nid, room_nid, FULLY_READ, json.dumps({"event_id": event_id}), position
+        )
 
     async def _in_room(self, room: Room, event_id: EventId) -> PersistedEvent:
         persisted = await self._events.by_id(event_id)

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Pipeline, Tx
+from homeserver.storage.tx import Later, Pipeline, Tx
 
 if TYPE_CHECKING:
     from homeserver.receipts.entries import ReceiptEntry
+
+
+Key = tuple[int, int, int, str]
+"""(room_nid, user_nid, type, thread): of which there is one receipt."""
 
 
 class Row(NamedTuple):
@@ -34,6 +38,7 @@ def upsert(batch: Pipeline, rows: Sequence[tuple[Position, ReceiptEntry]]) -> No
         ON CONFLICT (room_nid, user_nid, type, thread) DO UPDATE
             SET position = excluded.position, event_nid = excluded.event_nid, ts_ms = excluded.ts_ms,
                 event_id = excluded.event_id
+            WHERE receipts.event_nid < excluded.event_nid
         """,
         rooms=[e.room_nid for _, e in rows],
         users=[e.user_nid for _, e in rows],
@@ -43,6 +48,21 @@ def upsert(batch: Pipeline, rows: Sequence[tuple[Position, ReceiptEntry]]) -> No
         types=[e.type for _, e in rows],
         threads=[e.thread for _, e in rows],
         ids=[e.event_id for _, e in rows],
+    )
+
+
+def find_events(batch: Pipeline, keys: Sequence[Key]) -> Later[list[tuple[int, int, int, str, int]]]:
+    """(room_nid, user_nid, type, thread, event_nid) of those receipts that there are."""
+    return batch.all(
+        """
+        SELECT room_nid, user_nid, type, thread, event_nid FROM receipts
+        WHERE (room_nid, user_nid, type, thread) IN (
+            SELECT * FROM unnest(%(rooms)s::bigint[], %(users)s::bigint[], %(types)s::smallint[], %(threads)s::text[]))
+        """,
+        rooms=[key[0] for key in keys],
+        users=[key[1] for key in keys],
+        types=[key[2] for key in keys],
+        threads=[key[3] for key in keys],
     )
 
 

@@ -37,7 +37,10 @@ class FilterService:
         if len(data) > MAX_FILTER_BYTES:
             raise TooLarge("The filter is too large")
         async with self._db.transaction() as tx:
-            number = await find_same(tx, user_nid, data) or await insert(tx, user_nid, data)
+            number = await find_same(tx, user_nid, data)
+            if number is None:
+                await lock(tx, user_nid)
+                number = await find_same(tx, user_nid, data) or await insert(tx, user_nid, data)
         if number is None:
             raise ResourceLimitExceeded(f"More than {MAX_PER_USER} filters")
         return str(number)
@@ -115,15 +118,20 @@ async def find_same(tx: Tx, user_nid: int, data: bytes) -> int | None:
     )
 
 
+async def lock(tx: Tx, user_nid: int) -> None:
+    """Nobody else stores a filter of the user until the transaction ends. A statement of its own: the next one must see
+    what was stored before the lock was had.
+    """
+    await tx.execute("SELECT 1 FROM users WHERE user_nid = %(user)s FOR NO KEY UPDATE", user=user_nid)
+
+
 async def insert(tx: Tx, user_nid: int, data: bytes) -> int | None:
-    """The new filter's id; None if the user has too many."""
+    """The new filter's id; None if the user has too many. Only with the `lock`."""
     return await tx.value(  # type: ignore[no-any-return]  # integer
         """
         INSERT INTO filters (user_nid, filter_id, filter)
         SELECT %(user)s, coalesce(max(filter_id), 0) + 1, %(data)s FROM filters WHERE user_nid = %(user)s
         HAVING count(*) < %(limit)s
-        ON CONFLICT (user_nid, filter_id) DO UPDATE SET filter = excluded.filter
-            WHERE filters.filter = excluded.filter
         RETURNING filter_id
         """,
         user=user_nid,

@@ -51,3 +51,66 @@ async def test_push_rules(some_server: Server) -> None:
     assert {each["rule_id"] for each in kept if not each["default"]} == set(keys)
     told = (await alice.sync(since=since))["account_data"]["events"]
     assert told == [{"type": "m.push_rules", "content": {"global": await alice.get("/pushrules/global/")}}]
+
+
+async def test_receipts(some_server: Server) -> None:
+    """EPH-01, EPH-06: of many at once those of the newest event stay, and who is told of several is told of it last."""
+    alice, bob = await some_server.register("alice"), await some_server.register("bob")
+    for _ in range(4):
+        room = await alice.create_room(preset="public_chat")
+        await bob.join(room)
+        events = [await alice.send(room, str(number)) for number in range(MANY)]
+        since = (await alice.sync())["next_batch"]
+        kinds = {"m.read": "m.read", "m.fully_read": "m.fully_read"}
+        await asyncio.gather(
+            *(bob.post("/rooms/{}/receipt/{}/{}", room, kind, each) for each in events for kind in kinds),
+            *(
+                bob.post("/rooms/{}/read_markers", room, json=dict.fromkeys(kinds, each))
+                for each in reversed(events)
+            ),
+        )
+        marker = await bob.get("/user/{}/rooms/{}/account_data/m.fully_read", bob.user_id, room)
+        assert marker == {"event_id": events[-1]}
+        for start in (since, None):  # from memory and from the database
+            reply = await alice.sync(since=start)
+            [event] = reply["rooms"]["join"][room]["ephemeral"]["events"]
+            assert list(event["content"]) == [events[-1]]
+        await bob.post("/rooms/{}/receipt/m.read/{}", room, events[0])
+        await bob.post("/rooms/{}/read_markers", room, json={"m.fully_read": events[0]})
+        assert marker == await bob.get("/user/{}/rooms/{}/account_data/m.fully_read", bob.user_id, room)
+
+
+async def test_filters(some_server: Server) -> None:
+    """FILT-01: the first of a new user, all at once, and the same one many times."""
+    for _ in range(4):
+        alice = await some_server.register("alice")
+        path = "/user/{}/filter"
+        wanted = [{"room": {"timeline": {"limit": number}}} for number in range(1, MANY + 1)]
+        made = await asyncio.gather(
+            *(alice.post(path, alice.user_id, json=each) for each in [*wanted, *wanted])
+        )
+        ids = [each["filter_id"] for each in made]
+        assert ids[:MANY] == ids[MANY:]
+        assert len(set(ids)) == MANY
+        for number, each in enumerate(ids[:MANY]):
+            assert await alice.get("/user/{}/filter/{}", alice.user_id, each) == wanted[number]
+
+
+async def test_types_of_account_data(some_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AD-01: the bound holds for many at once; what is there can be changed beyond it."""
+    if some_server.app is None:
+        pytest.skip("the bound is set in this process")
+    monkeypatch.setattr("homeserver.account_data.service.MAX_TYPES", 20)
+    alice = await some_server.register("alice")
+    path = "/user/{}/account_data/org.example.{}"
+    answers = await asyncio.gather(
+        *(alice.exchange("PUT", path, alice.user_id, str(n), json={"n": n}, expect=None) for n in range(40))
+    )
+    taken = [number for number, answer in enumerate(answers) if answer.status == 200]
+    there = (await alice.sync(since=None))["account_data"]["events"]
+    assert len([each for each in there if each["type"].startswith("org.example.")]) == len(taken)
+    assert len(taken) in (19, 20)  # m.push_rules is not stored before it is changed
+    refused = [answer for answer in answers if answer.status != 200]
+    assert {answer.json["errcode"] for answer in refused} == {"M_RESOURCE_LIMIT_EXCEEDED"}
+    await alice.put(path, alice.user_id, str(taken[0]), json={"n": -1})
+    assert await alice.get(path, alice.user_id, str(taken[0])) == {"n": -1}
