@@ -64,6 +64,8 @@ class Bounds:
 def bind(endpoint: Endpoint, api: object, bounds: Bounds) -> Bound:
     """Plan the arguments of an api object's handler. Raises `TypeError` for a type that cannot be read."""
     max_body = bounds.body_of(endpoint)
+    if (body := endpoint.signature.of(In.BODY)) is not None and body.type is Form:
+        max_body = min(max_body, limits.FORM_BODY)
     try:
         takes = tuple(_take(p, max_body, bounds.timeouts) for p in endpoint.parameters)
     except TypeError as error:

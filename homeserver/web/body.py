@@ -25,13 +25,15 @@ def json_decoder(kind: Any) -> Decode:
     """A function from a body's bytes to `kind`.
 
     It raises `NotJson` (no JSON, no UTF-8), `MissingParam`, `InvalidParam` (a value outside its enumeration or
-    range, U+0000 in a declared text) or `BadJson` (any other wrong shape, nesting beyond `limits.MAX_DEPTH`), each with
-    the JSON path.
+    range, U+0000 in a declared text) or `BadJson` (any other wrong shape, more values than `limits.MAX_VALUES`, nesting
+    beyond `limits.MAX_DEPTH`), each with the JSON path.
     """
     decode = msgspec.json.Decoder(kind).decode
     shape = inspect.type_info(kind)
 
     def read(raw: bytes) -> Any:
+        if len(raw) > limits.COUNTED_FROM:
+            check_work(raw)
         try:
             value = decode(raw)
         except msgspec.ValidationError as error:
@@ -66,6 +68,16 @@ def has_null(value: Any, shape: Any) -> bool:
             return False
         return any("\0" in str(key) or has_null(each, shape.value_type) for key, each in value.items())
     return False
+
+
+def check_work(raw: bytes) -> None:
+    """Refuse what would take too long to read: a decoder cannot be interrupted, and holds up everybody, in a thread too.
+
+    What separates values inside strings is counted as well: those are few in what is not meant for this. Raises `BadJson`
+    beyond `limits.MAX_VALUES`.
+    """
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > limits.MAX_VALUES:
+        raise BadJson(f"The body holds more than {limits.MAX_VALUES} values")
 
 
 def accepts_nothing(kind: Any) -> bool:

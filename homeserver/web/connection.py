@@ -1,7 +1,7 @@
 """One connection: its requests one after another, in one task.
 
-Owns the protocol between the socket and the dispatcher. HTTP itself is aiohttp's parser; aiohttp's own server around it costs as
-much again for each request as everything else here (docs/decisions/0011-own-connections.md).
+Owns the protocol between the socket and the dispatcher. HTTP itself is aiohttp's parser, behind `http_parser.py`; aiohttp's own
+server around it costs as much again for each request as everything else here (docs/decisions/0011-own-connections.md).
 
 spec: client-server-api/#api-standards; RFC 9112
 """
@@ -9,17 +9,20 @@ spec: client-server-api/#api-standards; RFC 9112
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import socket
+import struct
+import termios
 from collections import deque
 from typing import Final, Protocol, cast
 
 import structlog
-from aiohttp import EMPTY_PAYLOAD, StreamReader
-from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
-from aiohttp.tcp_helpers import tcp_keepalive, tcp_nodelay
-from aiohttp.web_protocol import RequestPayloadError
+from multidict import CIMultiDictProxy
 from typing_extensions import override
 
 from homeserver.web import cors, limits
+from homeserver.web.http_parser import BODY_ERRORS, NO_BODY, NotHttp, RequestBody, RequestHead, RequestParser
 
 _log = structlog.get_logger("atrium.web")
 
@@ -41,7 +44,7 @@ class ConnectionOwner(Protocol):
     keepalive: float
     """Seconds an idle connection stays."""
 
-    async def answer(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> bool:
+    async def answer(self, connection: Connection, message: RequestHead, content: RequestBody) -> bool:
         """Answer a request; whether the connection can carry another one."""
         ...
 
@@ -71,11 +74,12 @@ class Connection(asyncio.Protocol):
         "_drained",
         "_body",
         "_last",
+        "_ended_by_client",
         "_deadline",
+        "_begun",
         "_timer",
         "_body_paused",
         "_queue_paused",
-        "_upgraded",
     )
 
     def __init__(self, owner: ConnectionOwner) -> None:
@@ -92,36 +96,35 @@ class Connection(asyncio.Protocol):
         """The task runs a handler that is to be cancelled when the client goes away."""
         self._owner = owner
         self._loop = loop
-        self._parser = HttpRequestParser(
-            self,  # type: ignore[arg-type]  # its own BaseProtocol; of it, bodies call what stands here under "reading"
-            loop,
-            limits.READ_BUFFER,
-            max_line_size=limits.MAX_REQUEST_LINE,
-            max_field_size=limits.MAX_HEADER_FIELD,
-            max_headers=limits.MAX_HEADERS,
-            payload_exception=RequestPayloadError,
-            max_msg_queue_size=limits.MAX_PIPELINED,
-        )
-        self._requests: deque[tuple[RawRequestMessage | None, StreamReader]] = deque()
+        self._parser = RequestParser(self, loop)
+        self._requests: deque[tuple[RequestHead | None, RequestBody]] = deque()
         """What came in and is not answered; None: what is no HTTP."""
         self._waiter: asyncio.Future[None] | None = None
         """The task waits for the next request."""
         self._drained: asyncio.Future[None] | None = None
-        self._body: StreamReader = EMPTY_PAYLOAD
+        self._body: RequestBody = NO_BODY
         """Of the request that is being answered."""
         self._last = False
         """After the request under way there is no other."""
+        self._ended_by_client = False
+        """The other end sends nothing any more, and may still want its answers."""
         self._deadline = 0.0
+        """When the connection is closed if no request has come by then."""
+        self._begun = True
+        """The deadline is that of a request that has begun to come."""
         self._timer: asyncio.TimerHandle | None = None
-        self._body_paused = self._queue_paused = self._upgraded = False
+        self._body_paused = self._queue_paused = False
+
+    def headers(self, message: RequestHead) -> CIMultiDictProxy[str]:
+        """See `RequestParser.headers`."""
+        return self._parser.headers(message)
 
     # --- the life of a connection ----------------------------------------------------------------------------------
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast("asyncio.Transport", transport)
-        tcp_nodelay(transport, True)
-        tcp_keepalive(transport)
+        keep_alive(transport)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         if transport.get_extra_info("sslcontext") is not None:
@@ -129,8 +132,7 @@ class Connection(asyncio.Protocol):
         if not self._owner.opened(self):
             transport.abort()  # without a word: an answer would cost what there is none left of
             return
-        self._deadline = self._loop.time() + self._owner.keepalive
-        self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
+        self._set_deadline(min(limits.HEADER_SECONDS, self._owner.keepalive))
         self.task = self._loop.create_task(self._run())
 
     @override
@@ -169,16 +171,29 @@ class Connection(asyncio.Protocol):
             self._last, self.task = True, None
             if self.transport is not None:
                 self.transport.close()
-                self._loop.call_later(
-                    limits.LINGER_SECONDS, self.abort
-                )  # who does not take the rest by then never will
+                self._loop.call_later(limits.LINGER_SECONDS, self._cut_if_standing, self.unsent())
+
+    def _cut_if_standing(self, before: int) -> None:
+        """End a connection that is being closed and of whose last answer too little was fetched since."""
+        if self.transport is None:
+            return
+        now = self.unsent()
+        if now > before - limits.LINGER_SECONDS * limits.MIN_RATE:
+            self.abort()
+        else:
+            self._loop.call_later(limits.LINGER_SECONDS, self._cut_if_standing, now)
 
     async def _next(self) -> bool:
         """Wait for a request; False if there will be none."""
         while not self._requests:
             if self._last or self.gone:
                 return False
-            self._deadline = self._loop.time() + self._owner.keepalive
+            self._feed(b"")  # what the parser has kept
+            if self._requests:
+                break
+            if self._ended_by_client or self._parser.ended:
+                return False
+            self._read_on()
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -192,14 +207,14 @@ class Connection(asyncio.Protocol):
             if self.transport is not None:
                 self.transport.write(_REFUSAL)
             return False
-        self._parser.message_consumed()
-        if self._queue_paused and len(self._requests) <= limits.MAX_PIPELINED // 2:
-            self._read_on()
+        if self._ended_by_client and not self._body.is_eof():
+            return False  # the rest of it will never come
         again = await self._owner.answer(self, message, self._body)
         if not self._body.is_eof():
             again = await self._read_the_rest() and again
-        self._body = EMPTY_PAYLOAD
-        return again and not self._upgraded and not self._last and not self.gone
+        self._body = NO_BODY
+        self._deadline, self._begun = self._loop.time() + self._owner.keepalive, False
+        return again and not self._last and not self.gone
 
     async def _read_the_rest(self) -> bool:
         """Of a body that was answered before it was read; whether there is another request behind it."""
@@ -207,13 +222,20 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout(limits.LINGER_SECONDS):
                 while not self._body.is_eof():
                     await self._body.readany()
-        except (TimeoutError, RequestPayloadError, ConnectionError):
+        except (TimeoutError, ConnectionError, *BODY_ERRORS):
             return False
         return True
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _set_deadline(self, seconds: float) -> None:
+        """The next request has to be there by then."""
+        self._deadline = self._loop.time() + seconds
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
 
     def _look_at_the_clock(self) -> None:
         now = self._loop.time()
@@ -227,24 +249,46 @@ class Connection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._upgraded or (self._last and self._body.is_eof()):
+        if self._parser.ended or (self._last and self._body.is_eof()):
             return
-        try:
-            messages, self._upgraded, _ = self._parser.feed_data(data)
-            self._requests.extend(messages)
-        except HttpProcessingError:
-            self._requests.append((None, EMPTY_PAYLOAD))
-            self._upgraded = True  # where the next request would begin nobody can tell
-        if self._requests:
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
-            if len(self._requests) >= limits.MAX_PIPELINED:
+        self._feed(data)
+        waiter = self._waiter
+        if waiter is None:
+            if self._requests and not self._queue_paused:  # they come faster than they are answered
                 self._queue_paused = True
                 self._pause()
+        elif self._requests:
+            if not waiter.done():
+                waiter.set_result(None)
+        elif not self._begun:
+            self._begun = True
+            self._set_deadline(limits.HEADER_SECONDS)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._requests.extend(self._parser.feed(data))
+        except NotHttp:
+            self._requests.append((None, NO_BODY))
 
     @override
     def eof_received(self) -> bool:
-        return False
+        """The other end has closed its half, as `shutdown` does (and a browser that has gone). What it asked for before is
+        answered if that is soon; then nobody may be there any more (RFC 9112, 9.6).
+        """
+        self._ended_by_client = True
+        idle = self.task is None or (self._waiter is not None and not self._requests)
+        if idle or self.scheme == "https":  # TLS knows no half of a connection
+            return False
+        if not self._body.is_eof():
+            self._body.set_exception(ConnectionResetError("the client has gone"))
+        self._loop.call_later(limits.HALF_CLOSED_SECONDS, self._give_up)
+        return True
+
+    def _give_up(self) -> None:
+        if self.interruptible:
+            self.abort()
+        else:
+            self.finish()
 
     @property
     def connected(self) -> bool:
@@ -254,7 +298,7 @@ class Connection(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Called by aiohttp's `StreamReader`: more of a body has come than anybody has read."""
         self._body_paused = True
-        self._parser.pause_reading()
+        self._parser.pause()
         self._pause()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
@@ -267,9 +311,8 @@ class Connection(asyncio.Protocol):
         self._resume()
 
     def _read_on(self) -> None:
-        """Requests that waited were taken: let the parser bring those that it has kept."""
-        self.data_received(b"")
-        if len(self._requests) < limits.MAX_PIPELINED:
+        """All requests that came were taken."""
+        if self._queue_paused:
             self._queue_paused = False
             self._resume()
 
@@ -305,3 +348,21 @@ class Connection(asyncio.Protocol):
                 self._drained = None
         if self.gone:
             raise ConnectionResetError("the client has gone")
+
+    def unsent(self) -> int:
+        """Bytes of answers that the other end has not taken: those that wait here and, where the system tells, in its socket."""
+        if self.transport is None:
+            return 0
+        size = self.transport.get_write_buffer_size()
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                size += struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+        return size
+
+
+def keep_alive(transport: asyncio.Transport) -> None:
+    """Let the system find out whether the other end is still there."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

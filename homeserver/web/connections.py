@@ -12,12 +12,11 @@ import resource
 from dataclasses import dataclass, field
 
 import structlog
-from aiohttp import StreamReader
-from aiohttp.http import RawRequestMessage
 
 from homeserver.web import limits
 from homeserver.web.connection import Connection
 from homeserver.web.dispatch import Dispatcher
+from homeserver.web.http_parser import RequestBody, RequestHead
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.request import RequestInfo
 
@@ -84,7 +83,7 @@ class Connections:
         self._open.discard(connection)
         self._state.taken -= 1
 
-    async def answer(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> bool:
+    async def answer(self, connection: Connection, message: RequestHead, content: RequestBody) -> bool:
         """See `ConnectionOwner.answer`."""
         state = self._state
         number = (state.prefix, next(state.numbers))

@@ -19,6 +19,7 @@ from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
 from homeserver.web.binding import Bound, Reads
 from homeserver.web.endpoint import Endpoint
 from homeserver.web.errors import reply_to
+from homeserver.web.http_parser import HTTP_1_0
 from homeserver.web.observe import Observer
 from homeserver.web.rate_limit import PER_DEVICE, RateLimiter
 from homeserver.web.request import RequestInfo
@@ -70,6 +71,8 @@ class Dispatcher:
             # Where a broken body ends, and the next request begins, nobody can tell.
             keep_alive = info.keep_alive and not info.closing.is_set() and info.content.exception() is None
             if isinstance(result, Streamed):
+                # Of HTTP/1.0 the end of a body without a length is the end of the connection (RFC 9112, 6.3).
+                keep_alive = keep_alive and (result.length is not None or info.version > HTTP_1_0)
                 status, sent = await self._stream(info, result, keep_alive=keep_alive)
             else:
                 status, sent = result.status, await self._send(info, result, keep_alive=keep_alive)

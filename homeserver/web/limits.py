@@ -21,6 +21,16 @@ LARGE_JSON_BODY: Final = 12 * MIB
 MAX_DEPTH: Final = 100
 """Nesting of a JSON body: what every encoder and checker behind the edge can walk without running out of stack."""
 
+MAX_VALUES: Final = 100_000
+"""Objects, lists and their members in one JSON body: what is read in some 20 ms. The largest honest bodies (keys of many
+devices, sessions of a backup) have a fifth of it."""
+
+COUNTED_FROM: Final = 64 * KIB
+"""Bytes of a JSON body from which its values are counted before they are read."""
+
+FORM_BODY: Final = 64 * KIB
+"""Bytes of an HTML form: names, passwords and tokens."""
+
 MAX_INTEGER: Final = 2**53 - 1
 """The largest whole number in a query or path, as in canonical JSON. spec: appendices/#canonical-json"""
 
@@ -41,11 +51,23 @@ MAX_HEADERS: Final = 100
 READ_BUFFER: Final = 64 * KIB
 """Bytes of a body that wait in memory until somebody reads them."""
 
-MAX_PIPELINED: Final = 16
-"""Requests of one connection that wait to be answered."""
+HEADER_SECONDS: Final = 15.0
+"""How long the head of a request may take: from its first byte or, of the first request, from the beginning of the connection."""
 
 LINGER_SECONDS: Final = 5.0
-"""How long the rest of a body is read that was answered already, and how long the last answer may take to be fetched."""
+"""How long the rest of a body is read that was answered already; and of the last answer of a connection something has to be
+fetched in that time."""
+
+HALF_CLOSED_SECONDS: Final = 3.0
+"""How long a request that only reads is worked on for a client that has closed its half of the connection: one that waits for
+its answer so looks no different from one that has gone."""
+
+MIN_RATE: Final = 1024
+"""Bytes per second that a client has to send or take on average, not to count as standing still."""
+
+UNSENT_TOTAL: Final = 128 * MIB
+"""Bytes of answers that wait for clients to take them, over all connections of a process. Beyond, who stands still longest is
+cut off."""
 
 MAX_CONNECTIONS: Final = 100_000
 """Connections of a process, if the operating system lets it have so many."""

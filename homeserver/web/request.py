@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
-from aiohttp import HttpVersion, StreamReader, hdrs
-from aiohttp.http import RawRequestMessage
+from aiohttp import HttpVersion, hdrs
 from multidict import CIMultiDictProxy
 
 from homeserver.matrix.errors import InvalidParam
 from homeserver.web import limits
 from homeserver.web.connection import Connection
+from homeserver.web.http_parser import RequestBody, RequestHead, content_length
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.requester import Origin, Requester
 
@@ -55,8 +55,8 @@ class RequestInfo:
     def __init__(  # noqa: PLR0917  # made in one place, for every request
         self,
         connection: Connection,
-        message: RawRequestMessage,
-        content: StreamReader,
+        message: RequestHead,
+        content: RequestBody,
         number: tuple[str, int],
         closing: asyncio.Event,
         proxies: TrustedProxies,
@@ -64,8 +64,8 @@ class RequestInfo:
         self.connection = connection
         self.content = content
         """The body, for `stream.py` to read."""
-        self.headers: CIMultiDictProxy[str] = message.headers
-        """Case-insensitive; of a repeated header the first."""
+        self.headers: CIMultiDictProxy[str] = connection.headers(message)
+        """Case-insensitive; of a repeated header the first. Text that can be encoded as UTF-8."""
         self.version: HttpVersion = message.version
         self.keep_alive = not message.should_close
         """Whether the client wants the connection to stay."""
@@ -107,9 +107,8 @@ class RequestInfo:
 
     @property
     def content_length(self) -> int | None:
-        """What `Content-Length` says, if anything: the parser has seen that it is a number."""
-        told = self.headers.get(hdrs.CONTENT_LENGTH)
-        return int(told) if told is not None else None
+        """What `Content-Length` says, if anything."""
+        return content_length(self.headers)
 
     @property
     def ip(self) -> str:

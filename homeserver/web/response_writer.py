@@ -6,6 +6,7 @@ Owns the bytes on the wire. One answer is one write, which is most of what makes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import zlib
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from http import HTTPStatus
 
-from aiohttp import HttpVersion10, hdrs
+from aiohttp import hdrs
 
 from homeserver.runtime.clock import Clock
 from homeserver.web import cors, limits
+from homeserver.web.http_parser import HTTP_1_0
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import JSON, Reply, Streamed
 from homeserver.web.stream import ClientGone, ClientTimeouts
+from homeserver.web.unsent import UnsentAnswers
 
 _GZIP = 16 + zlib.MAX_WBITS
 _LEVEL = 1  # a third more bytes than level 6 for a quarter of the time
@@ -42,6 +45,7 @@ class ResponseWriter:
         self._timeouts = timeouts
         self._server = server
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="gzip")
+        self._unsent = UnsentAnswers(clock, limits.UNSENT_TOTAL)
         self._json_heads: dict[int, bytes] = {}  # by status, so at most a few dozen
         self._date = b""
         self._kept = b""
@@ -69,14 +73,18 @@ class ResponseWriter:
         head = self._head(reply.status, reply.content_type)
         end = self._end(info, keep_alive=keep_alive)
         if reply.status in _BODILESS:
-            data = b"".join((head, extra, end))
+            data, shown = b"".join((head, extra, end)), b""
         else:
+            data = b"%bContent-Length: %d\r\n%b%b" % (head, len(body), extra, end)
             shown = b"" if info.method == "HEAD" else body
-            data = b"%bContent-Length: %d\r\n%b%b%b" % (head, len(body), extra, end, shown)
-        self._put(info, data)
+        if len(shown) < limits.STREAM_CHUNK:
+            self._put(info, data + shown)
+        else:  # as it is: joined it would be here twice
+            self._put(info, data)
+            self._put(info, shown)
         if info.connection.writing_paused:
             await self._drained(info)
-        return len(data)
+        return len(data) + len(shown)
 
     async def stream(self, info: RequestInfo, answer: Streamed, first: bytes, *, keep_alive: bool) -> int:
         """Send an answer while it is made, beginning with the piece that was awaited already.
@@ -90,7 +98,7 @@ class ResponseWriter:
             and _compressible(answer.content_type, answer.headers)
             and _accepts_gzip(info)
         )
-        chunked = answer.length is None and info.version > HttpVersion10
+        chunked = answer.length is None and info.version > HTTP_1_0
         head = self._head(answer.status, answer.content_type) + _lines(answer.headers)
         if squeeze:
             head += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
@@ -149,7 +157,7 @@ class ResponseWriter:
             self._kept = self._date + b"\r\n"
         if not keep_alive:
             return self._date + b"Connection: close\r\n\r\n"
-        if info.version <= HttpVersion10:
+        if info.version <= HTTP_1_0:
             return self._date + b"Connection: keep-alive\r\n\r\n"
         return self._kept
 
@@ -173,14 +181,28 @@ class ResponseWriter:
         transport.write(data)
 
     async def _drained(self, info: RequestInfo) -> None:
-        """The client takes more slowly than we write. It has to take what the socket's buffers do not hold in time."""
+        """The client takes more slowly than we write: it may, but not stand still.
+
+        Of what waits, it has to take `min_rate` bytes per second in every stretch of `stall` seconds; and where all that
+        waits is too much for this process, those go first who have taken nothing for longest.
+        """
+        connection = info.connection
+        left = connection.unsent()
+        self._unsent.add(connection, left)
         try:
-            async with asyncio.timeout(self._timeouts.stall):
-                await info.connection.drain()
-        except (ConnectionError, TimeoutError) as error:
-            if info.connection.transport is not None:
-                info.connection.transport.abort()
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._timeouts.stall):
+                        return await connection.drain()
+                before, left = left, connection.unsent()
+                if left > before - self._timeouts.stall * self._timeouts.min_rate:
+                    connection.abort()
+                    raise ClientGone
+        except ConnectionError as error:
+            connection.abort()
             raise ClientGone from error
+        finally:
+            self._unsent.remove(connection)
 
 
 def _lines(headers: Mapping[str, str]) -> bytes:

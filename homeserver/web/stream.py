@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from aiohttp import ClientPayloadError, StreamReader, hdrs
-from aiohttp.web_protocol import RequestPayloadError
+from aiohttp import hdrs
 
 from homeserver.matrix.errors import BadJson, MatrixError, TooLarge
+from homeserver.web import limits
+from homeserver.web.http_parser import BODY_ERRORS, RequestBody
+from homeserver.web.inflate import INFLATED_HERE, Inflater, TooMuch, coding_of, inflate
 from homeserver.web.request import RequestInfo
 
 
@@ -24,8 +26,8 @@ class ClientTimeouts:
     """Seconds without a byte, in either direction."""
     body: float = 60.0
     """Seconds for a whole JSON body, and for the first part of a streamed one."""
-    min_rate: int = 1024
-    """Bytes per second that a streamed body must reach on average once `body` has passed."""
+    min_rate: int = limits.MIN_RATE
+    """Bytes per second: of a streamed body on average once `body` has passed, of an answer in every stretch of `stall`."""
 
 
 class BodyTimeout(MatrixError):
@@ -42,21 +44,23 @@ class ClientGone(Exception):
 class BodyStream:
     """A body that is taken in pieces: `async for piece in stream`.
 
-    Raises `TooLarge` while iterating once it exceeds the endpoint's `max_body`; `BodyTimeout` when it stalls.
+    Raises `TooLarge` while iterating once it exceeds the endpoint's `max_body`, as sent or without its content coding;
+    `BodyTimeout` when it stalls; `UnknownCoding`.
     """
 
-    __slots__ = ("_info", "_limit", "_timeouts", "content_type", "declared_length", "received")
+    __slots__ = ("_coding", "_info", "_limit", "_timeouts", "content_type", "declared_length", "received")
 
     def __init__(self, info: RequestInfo, limit: int, timeouts: ClientTimeouts) -> None:
         self._info = info
         self._limit = limit
         self._timeouts = timeouts
+        self._coding = coding_of(info.headers.get(hdrs.CONTENT_ENCODING, ""))
         self.declared_length: int | None = info.content_length
         """What `Content-Length` says, if anything; already checked against the limit."""
         self.content_type: str = info.headers.get(hdrs.CONTENT_TYPE, "")
         """As sent, with parameters; empty if not sent."""
         self.received = 0
-        """Bytes so far."""
+        """Bytes so far, as sent."""
 
     def narrow(self, limit: int) -> None:
         """Accept no more than `limit` bytes: what the configuration allows. Raises `TooLarge` if more is announced."""
@@ -64,6 +68,22 @@ class BodyStream:
         check_declared_length(self._info, self._limit)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._coding is None:
+            async for piece in self._sent():
+                yield piece
+            return
+        inflater, made = Inflater(self._coding), 0
+        async for piece in self._sent():
+            inflater.feed(piece)
+            while found := inflater.read(INFLATED_HERE):
+                made += len(found)
+                if made > self._limit:
+                    raise too_large(self._limit)
+                yield found
+                await asyncio.sleep(0)  # of few bytes many may be made
+        inflater.end()
+
+    async def _sent(self) -> AsyncIterator[bytes]:
         payload = self._info.content
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -86,22 +106,34 @@ def check_declared_length(info: RequestInfo, limit: int) -> None:
 
 
 async def read_body(info: RequestInfo, limit: int, timeouts: ClientTimeouts) -> bytes:
-    """The whole body, decompressed. Raises `TooLarge`, `BodyTimeout`, `ClientGone`."""
+    """The whole body without its content coding. Raises `TooLarge`, `BodyTimeout`, `ClientGone`, `UnknownCoding`, `BadJson`."""
     payload = info.content
     if payload.at_eof():
         return b""
     check_declared_length(info, limit)
+    told = info.headers.get(hdrs.CONTENT_ENCODING)
+    coding = coding_of(told) if told is not None else None
     _say_continue(info)
+    body = await _read_all(payload, limit, timeouts)
+    if coding is None or not body:
+        return body
+    try:
+        return await inflate(body, coding, limit)
+    except TooMuch:
+        raise too_large(limit) from None
+
+
+async def _read_all(payload: RequestBody, limit: int, timeouts: ClientTimeouts) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
     if payload.is_eof():  # small bodies arrive together with their header
         whole = _take(payload)
+        size = len(whole)
         if payload.at_eof():
-            if len(whole) > limit:
+            if size > limit:
                 raise too_large(limit)
             return whole
-        pieces = [whole]
-    else:
-        pieces = []
-    size = sum(map(len, pieces))
+        pieces.append(whole)
     try:
         async with asyncio.timeout(timeouts.body):
             while piece := await _read_some(payload, timeouts.stall):
@@ -119,28 +151,28 @@ def too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body is larger than the {limit} bytes accepted here")
 
 
-def _take(payload: StreamReader) -> bytes:
+def _take(payload: RequestBody) -> bytes:
     try:
         return payload.read_nowait()
-    except (RequestPayloadError, ClientPayloadError) as error:
+    except BODY_ERRORS as error:
         raise _broken(payload, error) from error
     except ConnectionError as error:
         raise ClientGone from error
 
 
-async def _read_some(payload: StreamReader, stall: float) -> bytes:
+async def _read_some(payload: RequestBody, stall: float) -> bytes:
     try:
         async with asyncio.timeout(stall):
             return await payload.readany()
     except TimeoutError:
         raise BodyTimeout("The body did not arrive in time") from None
-    except (RequestPayloadError, ClientPayloadError) as error:
+    except BODY_ERRORS as error:
         raise _broken(payload, error) from error
     except ConnectionError as error:
         raise ClientGone from error
 
 
-def _broken(payload: StreamReader, error: Exception) -> Exception:
+def _broken(payload: RequestBody, error: Exception) -> Exception:
     # aiohttp says so both of a body that ends too early and of one whose encoding is broken. It would go on to read what
     # is left of it after the answer, and log a traceback when that fails again: there is nothing left.
     payload.feed_eof()

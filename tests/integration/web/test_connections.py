@@ -1,21 +1,26 @@
 """A connection between the socket and the dispatcher: many requests at once, bodies nobody reads, answers nobody fetches."""
 
 import asyncio
+import contextlib
 import json
+import re
+import socket
+import time
 
 import pytest
 from typing_extensions import override
 
 from homeserver.web import connection as module
 from homeserver.web import limits
-from tests.integration.web.sample import C, Running
+from homeserver.web.stream import ClientTimeouts
+from tests.integration.web.sample import C, Running, running
 from tests.support.raw_http import ConnectionEndedError, RawConnection
 
 ECHO = f"GET {C}/echo?limit=%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def test_more_requests_in_one_packet_than_may_wait_are_all_answered_in_order(web: Running) -> None:
-    many = limits.MAX_PIPELINED * 5
+    many = 80
     async with asyncio.timeout(10), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
         answer = await connection.send("".join(ECHO % number for number in range(many)).encode())
         for number in range(many):
@@ -77,6 +82,10 @@ class Stuck(asyncio.Transport):
         self.aborted = asyncio.Event()
 
     @override
+    def get_write_buffer_size(self) -> int:
+        return 1_000
+
+    @override
     def close(self) -> None:
         self.closed = True
 
@@ -110,3 +119,169 @@ async def test_a_client_that_does_not_fetch_its_last_answer_is_cut_off(
     async with asyncio.timeout(5):
         await socket.aborted.wait()
     assert socket.closed
+
+
+# --- how an answer ends, and for whom --------------------------------------------------------------------------------
+
+
+async def test_over_http_1_0_an_answer_without_a_length_ends_with_the_connection(web: Running) -> None:
+    """RFC 9112, 6.3: there are no chunks, so nothing else tells its end, whatever the client asked for."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.write(f"GET {C}/streamed HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".encode())
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    assert b"Connection: close\r\n" in answer
+    assert answer.endswith(b'"]')
+    writer.close()
+
+
+async def test_over_http_1_0_an_answer_with_a_length_keeps_the_connection(web: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    for _ in range(2):
+        writer.write(f"GET {C}/echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".encode())
+        async with asyncio.timeout(5):
+            assert b"Connection: keep-alive\r\n" in await reader.readuntil(b"\r\n\r\n")
+            await reader.readuntil(b"}}")
+    writer.close()
+
+
+async def test_a_whole_request_is_answered_although_what_follows_in_its_segment_is_none(web: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.write((ECHO % 1).encode() + (ECHO % 2).encode() + b"BROKEN\r\n\r\n")
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"200", b"400"]
+    writer.close()
+
+
+async def half_closed(web: Running, message: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.write(message)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_who_has_closed_their_half_gets_the_answers(web: Running) -> None:
+    """RFC 9112, 9.6."""
+    answer = await half_closed(web, (ECHO % 1).encode() + (ECHO % 2).encode())
+    assert answer.count(b"HTTP/1.1 200") == 2
+    body = b'{"name": "%b"}' % (b"x" * 500_000)
+    head = f"POST {C}/typed HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    assert b"HTTP/1.1 200" in await half_closed(web, head + body)
+    web.api.proceed.set()
+    assert b"HTTP/1.1 200" in await half_closed(web, f"POST {C}/write HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+
+async def test_who_has_closed_their_half_in_the_middle_of_a_request_gets_none(web: Running) -> None:
+    assert not await half_closed(web, b"GET / HT")
+    head = f"POST {C}/typed HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n".encode()
+    assert not await half_closed(web, head + b'{"name"')
+
+
+async def test_nobody_waits_for_long_for_who_may_have_gone(
+    web: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HALF_CLOSED_SECONDS", 0.05)
+    assert not await half_closed(web, f"GET {C}/wait HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    async with asyncio.timeout(5):
+        await web.api.cancelled.wait()
+
+
+async def test_a_head_that_comes_too_slowly_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.3)
+    async with running() as web, asyncio.timeout(10):
+        assert await trickled(web, b"") == b"", "a connection on which nothing comes"
+        assert await trickled(web, b"GET / HTTP/1.1\r\n") == b""
+        first = (ECHO % 1).encode()
+        answer = await trickled(web, first + b"GET / HTTP/1.1\r\n")
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def trickled(web: Running, message: bytes) -> bytes:
+    """What comes back for a message after which single bytes of a header follow, until the connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    writer.write(message)
+    rest = asyncio.create_task(reader.read())
+    if message:
+        for _ in range(200):
+            await asyncio.sleep(0.05)
+            if rest.done():
+                break
+            writer.write(b"x")
+    answer = await rest
+    writer.close()
+    return answer
+
+
+async def test_an_idle_connection_stays_longer_than_a_head_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.1)
+    async with running() as web, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        for number in range(3):
+            writer.write((ECHO % number).encode())
+            await reader.readuntil(b"}}")
+            await asyncio.sleep(0.3)
+        writer.close()
+
+
+BIG = f"GET {C}/big?size=%d HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def unread(web: Running, size: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client with small buffers that has asked for a large answer and not begun to read."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", web.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=8192)
+    writer.write((BIG % size).encode())
+    return reader, writer
+
+
+async def test_who_reads_steadily_gets_all_of_it_however_long_it_takes() -> None:
+    size = 12_000_000
+    async with running(timeouts=ClientTimeouts(stall=0.5, min_rate=1024)) as web:
+        reader, writer = await unread(web, size)
+        got, began = 0, time.monotonic()
+        async with asyncio.timeout(60):
+            while got < size:
+                piece = await reader.read(100_000 if got < 6_000_000 else 1_000_000)
+                assert piece
+                got += len(piece)
+                if got < 6_000_000:
+                    await asyncio.sleep(0.005)
+        assert time.monotonic() - began > 1, "it took longer than one may stand still"
+        writer.close()
+
+
+async def test_who_stands_still_is_cut_off() -> None:
+    async with running(timeouts=ClientTimeouts(stall=0.2)) as web:
+        reader, writer = await unread(web, 12_000_000)
+        async with asyncio.timeout(10):
+            while not web.lines:  # noqa: ASYNC110  # a list has nothing to wait for
+                await asyncio.sleep(0.05)
+        assert web.lines[0]["status"] == 499
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(100_000):
+                pass
+        writer.close()
+
+
+async def test_what_waits_for_all_clients_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNSENT_TOTAL", 40_000_000)
+    async with running() as web, asyncio.timeout(20):
+        clients = [await unread(web, 12_000_000) for _ in range(8)]
+        while len(web.lines) < 5:  # noqa: ASYNC110  # a list has nothing to wait for
+            await asyncio.sleep(0.05)
+        assert {line["status"] for line in web.lines} == {499}
+        reader, writer = clients[-1]
+        got = 0
+        while got < 12_000_000:
+            piece = await reader.read(1_000_000)
+            assert piece, "the newest has not stood still for long"
+            got += len(piece)
+        for _, writer in clients:
+            writer.close()

@@ -124,16 +124,16 @@ async def test_a_compressed_body_is_measured_decompressed(ask: Client) -> None:
     assert status == 400
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 400), ("deflate", 400), ("br", 415)])
 async def test_a_body_that_is_not_what_it_says_is_no_accident_of_the_server(
-    web: Running, coding: str, caplog: pytest.LogCaptureFixture
+    web: Running, coding: str, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with RawConnection(web.url) as connection:
         for _ in range(3):
             answer = await connection.request(
                 "POST", f"{C}/typed", {"Content-Encoding": coding}, b"\xff" * 500
             )
-            assert answer.status == 400
+            assert answer.status == status
         assert (await connection.request("POST", f"{C}/typed", {}, b'{"name": "x"}')).status == 200
     assert "Unhandled" not in caplog.text
 

@@ -185,5 +185,5 @@ def test_u0000_is_no_part_of_a_declared_text(body: Any, good: bool) -> None:
             json_decoder(Named)(raw)
 
 
-def test_patience_has_bounds() -> None:
+def test_the_timeouts_have_bounds() -> None:
     assert 0 < ClientTimeouts().stall <= ClientTimeouts().body <= 120
