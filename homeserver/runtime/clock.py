@@ -66,14 +66,14 @@ class FakeClock:
     """
 
     def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
-        self._now_ms = float(now_ms)
         self._monotonic = 1_000.0
+        self._began_ms = now_ms - 1_000_000
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
 
     def now_ms(self) -> int:
         """See `Clock.now_ms`."""
-        return int(self._now_ms)
+        return self._began_ms + int(round(self._monotonic * 1000, 3))
 
     def monotonic(self) -> float:
         """See `Clock.monotonic`."""
@@ -98,16 +98,12 @@ class FakeClock:
         until = self._monotonic + seconds
         while self._sleepers and self._sleepers[0][0] <= until:
             deadline, _, waiter = heapq.heappop(self._sleepers)
-            self._move(deadline)
+            self._monotonic = deadline
             if not waiter.done():
                 waiter.set_result(None)
             await self._settle()
-        self._move(until)
+        self._monotonic = until
         await self._settle()
-
-    def _move(self, to: float) -> None:
-        self._now_ms += (to - self._monotonic) * 1000
-        self._monotonic = to
 
     @staticmethod
     async def _settle() -> None:
