@@ -17,8 +17,10 @@ from homeserver.config import Config
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.runtime.figures import Figures
+from homeserver.runtime.periodic import PeriodicRunner, every
+from homeserver.runtime.supervised import SupervisedLoops
 from homeserver.storage import owner
-from homeserver.storage.claim import Claim
+from homeserver.storage.claim import LOOK_EVERY, Claim, DatabaseTaken
 from homeserver.storage.connection import Timeouts
 from homeserver.storage.database import Database
 from homeserver.storage.listen import listen
@@ -51,9 +53,11 @@ class App:
         self.clock = SystemClock()
         self.entropy = Entropy()
         self._stack = AsyncExitStack()
-        self._loops: list[asyncio.Task[None]] = []
+        self.loops = SupervisedLoops(self.clock)
+        self._over: asyncio.Future[None] | None = None
         self.core: Core
         self.features: Features
+        self.periodic: PeriodicRunner
         self.registry: Registry
         self.web: WebServer
 
@@ -77,6 +81,7 @@ class App:
         alone = self.config.server.processes == 1 and not section.shared
         claim = Claim(dsn, self.clock, alone=alone)
         await claim.take()
+        self._claim = claim
         self._stack.push_async_callback(claim.release)
         await owner.settle(db, self.config.server.name)
         self.limiter = settings.limiter(self.config.rate_limits, self.clock)
@@ -87,14 +92,9 @@ class App:
         self.features = Features(self.config, self.core, self.limiter, figures)
         await self.core.tail.start()
         await self.features.start()
-        self._spawn(self.core.log.run(), "log.writer")
-        self._spawn(self.core.tail.run(), "log.tail")
-        self._spawn(self._follow_hints(dsn), "log.hints")
-        self._spawn(claim.hold(), "database.claim")
-        for name, loop in self.features.loops().items():
-            self._spawn(loop, name)
+        self._begin(dsn, figures)
         self.registry = Registry(settings.bounds(self.config.limits))
-        self.registry.add(*self.features.apis())
+        self.registry.add(*self.features.apis(self.loops))
         self.web = self._web_server(alone=alone)
         await self.web.start(
             [settings.listener(each, reuse_port=self._reuse_port) for each in self.config.listeners]
@@ -106,17 +106,14 @@ class App:
             self.features.closing()
         if hasattr(self, "web"):
             await self.web.stop(grace=max(1.0, self.config.limits.shutdown - 2))
+        if hasattr(self, "periodic"):
+            await asyncio.gather(self.periodic.stop(), self.core.jobs.stop())
         if hasattr(self, "core"):
             self.core.log.close()
-        writer = [task for task in self._loops if task.get_name() == "log.writer"]
-        if writer:
-            await asyncio.wait(writer, timeout=2)
+        await self.loops.finish("log.writer", within=2)
         if hasattr(self, "features"):
             await self.features.stop()
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
-        self._loops.clear()
+        await self.loops.stop()
         await self._stack.aclose()
 
     def reload(self) -> None:
@@ -138,14 +135,29 @@ class App:
         raise LookupError("no listener carries the client API")
 
     async def failed(self) -> None:
-        """Returns only by raising what ended a loop that must never end."""
-        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        raise RuntimeError(f"{', '.join(task.get_name() for task in done)} ended")
+        """Returns only by raising `DatabaseTaken`: another server serves from the database. No fault of a loop ends us."""
+        self._over = asyncio.get_running_loop().create_future()
+        await self._over
 
-    def _spawn(self, loop: asyncio.Future[None] | object, name: str) -> None:
-        self._loops.append(asyncio.create_task(loop, name=name))  # type: ignore[arg-type]  # a coroutine
+    def _begin(self, dsn: str, figures: Figures) -> None:
+        """All that runs beside requests. What is done again and again is declared by the features."""
+        self.loops.start("log.writer", self.core.log.run)
+        self.loops.start("log.tail", self.core.tail.run)
+        self.loops.start("log.hints", lambda: self._follow_hints(dsn))
+        claim = every(LOOK_EVERY, self._hold_claim, name="database.claim", timeout=60.0)
+        work = [claim, *self.features.periodic()]
+        self.periodic = PeriodicRunner(work, self.core.db, self.clock, self.entropy)
+        self.periodic.start()
+        figures.register(self.loops)
+        figures.register(self.periodic)
+
+    async def _hold_claim(self) -> None:
+        try:
+            await self._claim.hold()
+        except DatabaseTaken as error:
+            if self._over is not None and not self._over.done():
+                self._over.set_exception(error)
+            raise
 
     async def _follow_hints(self, dsn: str) -> None:
         async for position in listen(dsn, "atrium_log"):

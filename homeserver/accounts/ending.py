@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from homeserver.accounts import store
 from homeserver.accounts.erasure import UserErased
 from homeserver.accounts.ports import ForgetUser, LeaveAllRooms
-from homeserver.accounts.tasks import AccountTasks
+from homeserver.accounts.tasks import AccountTasks, UserTask, user_task
 from homeserver.devices.service import DeviceService
+from homeserver.jobs.types import JobKind
 from homeserver.matrix.ids import UserId
 from homeserver.profiles import store as profile_store
 from homeserver.profiles.service import removal_of
 from homeserver.runtime.clock import Clock
 from homeserver.storage.tx import Pipeline
 
-LEAVE = "leave_rooms"
-FORGET = "forget_user"
+LEAVE = user_task("leave_rooms")
+FORGET = user_task("forget_user")
 _WAIT_SECONDS = 5.0
 """How long a client waits for its rooms to be left before it is told that the account has ended, which is so at once."""
 
@@ -54,7 +55,7 @@ class Deactivation:
         Doing it twice is harmless. `erase`: whoever was not in a room with them sees redacted events (`erasure.py`).
         """
         now_ms = self._clock.now_ms()
-        kinds: Sequence[str] = (LEAVE, FORGET)
+        kinds: Sequence[JobKind[UserTask]] = (LEAVE, FORGET)
 
         def write(batch: Pipeline) -> None:
             store.deactivate(batch, user_nid, erase=erase, now_ms=now_ms)

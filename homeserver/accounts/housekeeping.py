@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import structlog
-
 from homeserver.accounts import store
 from homeserver.auth import store as auth_store
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 
-_log = structlog.get_logger("atrium.accounts")
-
 EVERY_SECONDS = 600.0
 
 
 class Housekeeping:
-    """Harmless in several processes at once."""
+    """Knows all that expires."""
 
     def __init__(self, db: Database, clock: Clock, *others: Callable[[], Awaitable[None]]) -> None:
         """`others`: further things that expire."""
@@ -25,16 +21,8 @@ class Housekeeping:
         self._clock = clock
         self._others = others
 
-    async def run(self) -> None:
-        """Clean every `EVERY_SECONDS`, until cancelled."""
-        while True:
-            await self._clock.sleep(EVERY_SECONDS)
-            try:
-                await self.clean()
-            except Exception as error:  # noqa: BLE001  # the next round tries again
-                _log.warning("housekeeping_failed", error=repr(error))
-
     async def clean(self) -> None:
+        """Once. Raises what the database says."""
         now_ms = self._clock.now_ms()
         async with self._db.transaction() as tx:
             await store.delete_expired(tx, now_ms)

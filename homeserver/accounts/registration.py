@@ -14,7 +14,7 @@ import msgspec
 from homeserver.accounts import store
 from homeserver.accounts.names import Names
 from homeserver.accounts.ports import JoinFirstRooms, NamesNewcomers, NotesRegistration
-from homeserver.accounts.tasks import AccountTasks
+from homeserver.accounts.tasks import AccountTasks, user_task
 from homeserver.accounts.types import Account, NewAccount
 from homeserver.auth.entries import SessionsChanged
 from homeserver.auth.passwords import Passwords
@@ -41,7 +41,7 @@ STAGES: Mapping[str, str] = {
 """Steps of the configuration -> stages of the protocol."""
 
 
-JOIN = "join_first_rooms"
+JOIN = user_task("join_first_rooms")
 _WAIT_SECONDS = 5.0
 """How long a new user waits to be in the rooms everybody is in; after that, it happens without waiting."""
 

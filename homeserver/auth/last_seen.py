@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import structlog
-
 from homeserver.devices import store
 from homeserver.matrix.ids import DeviceId
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.storage.encoding import storable
-
-_log = structlog.get_logger("atrium.auth")
 
 FLUSH_SECONDS = 60.0
 MAX_NOTED = 50_000
@@ -32,7 +28,7 @@ class Seen(NamedTuple):
 
 
 class LastSeen:
-    """One per process; `run` must be running."""
+    """What this process has seen; `flush` must be called now and then."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
@@ -49,15 +45,6 @@ class LastSeen:
     def of(self, user_nid: int, device_id: DeviceId) -> Seen | None:
         """What was noted here and is not written yet."""
         return self._noted.get((user_nid, device_id))
-
-    async def run(self) -> None:
-        """Write what was noted every `FLUSH_SECONDS`, until cancelled."""
-        while True:
-            await self._clock.sleep(FLUSH_SECONDS)
-            try:
-                await self.flush()
-            except Exception as error:  # noqa: BLE001  # the next flush tries again
-                _log.warning("last_seen_not_written", error=repr(error))
 
     async def flush(self) -> None:
         """Write what was noted. Raises what the database says; the notes stay then."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import structlog
-
 from homeserver.log import transaction_ids
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
-
-_log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 3_600.0
 AT_ONCE = 10_000
@@ -20,15 +16,6 @@ class Forgetting:
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-
-    async def run(self) -> None:
-        """Forget every `EVERY_SECONDS`, until cancelled."""
-        while True:
-            await self._clock.sleep(EVERY_SECONDS)
-            try:
-                await self.forget()
-            except Exception as error:  # noqa: BLE001  # the next round tries again
-                _log.warning("log.forgetting_failed", error=repr(error))
 
     async def forget(self) -> int:
         """Forget all that is older than `transaction_ids.KEEP_MS`. Returns how many."""

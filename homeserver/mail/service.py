@@ -1,7 +1,4 @@
-"""Letters on their way: a bounded queue, and workers that hand them to the mail server, trying again where that may help.
-
-What waits here is lost when the process ends. Nothing that is sent may depend on arriving: people can ask again.
-"""
+"""Handing letters to a mail server over SMTP. When to try again is a matter of the job that sends one."""
 
 from __future__ import annotations
 
@@ -12,26 +9,20 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
-from typing import Final
 
 import aiosmtplib
 import structlog
 
 from homeserver.config.mail import MailSection
+from homeserver.jobs.types import GiveUp, TryLater
 from homeserver.mail.types import Letter
-from homeserver.matrix.errors import Unavailable
 from homeserver.runtime.clock import Clock, Entropy
 
 _log = structlog.get_logger("atrium.mail")
 
-MAX_WAITING: Final = 1_000
-WORKERS: Final = 4
-PAUSES: Final = (5.0, 30.0, 120.0)
-"""Seconds between attempts; after the last the letter is given up."""
-
 
 class MailService:
-    """One per process; `run` must be running."""
+    """Speaks to the configured mail server; a connection for each letter."""
 
     def __init__(
         self, config: MailSection, clock: Clock, entropy: Entropy, tls: ssl.SSLContext, host: str
@@ -42,41 +33,27 @@ class MailService:
         self._entropy = entropy
         self._tls = tls
         self._host = host
-        self._queue: asyncio.Queue[Letter] = asyncio.Queue(MAX_WAITING)
 
-    def post(self, letter: Letter) -> None:
-        """Hand a letter over; it goes out when its turn comes. Raises `Unavailable` when too many wait."""
-        try:
-            self._queue.put_nowait(letter)
-        except asyncio.QueueFull:
-            raise Unavailable("Too many mails wait to be sent, try again later") from None
+    async def send(self, letter: Letter) -> None:
+        """Hand a letter to the mail server, once.
 
-    async def run(self) -> None:
-        """Work until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
-                group.create_task(self._work())
-
-    async def _work(self) -> None:
-        while True:
-            await self._deliver(await self._queue.get())
-
-    async def _deliver(self, letter: Letter) -> None:
+        Raises:
+            TryLater: it may take the letter later.
+            GiveUp: it never will.
+        """
         message = self._message(letter)
         # Of the address the log has the domain: enough to see whose mail server makes trouble.
         log = _log.bind(domain=letter.to.rpartition("@")[2], message_id=message["Message-ID"])
-        for attempt in range(len(PAUSES) + 1):
-            try:
-                await self._send(message, letter.to)
-            except Exception as error:  # noqa: BLE001  # one letter must not stop the others
-                if attempt == len(PAUSES) or not _may_help_to_wait(error):
-                    log.warning("mail_not_sent", error=_without(letter.to, error), attempts=attempt + 1)
-                    return
-                log.info("mail_delayed", error=_without(letter.to, error), attempt=attempt + 1)
-                await self._clock.sleep(PAUSES[attempt])
-            else:
-                log.info("mail_sent", attempts=attempt + 1)
-                return
+        try:
+            await self._send(message, letter.to)
+        except (aiosmtplib.SMTPException, OSError) as error:
+            said = _without(letter.to, error)
+            if _may_help_to_wait(error):
+                log.info("mail_delayed", error=said)
+                raise TryLater(said) from None
+            log.warning("mail_not_sent", error=said)
+            raise GiveUp(said) from None
+        log.info("mail_sent")
 
     async def _send(self, message: EmailMessage, to: str) -> None:
         config = self._config

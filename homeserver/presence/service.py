@@ -195,12 +195,6 @@ class PresenceService:
         known = self._known.get(user_nid)
         return max(otherwise, known.last_active_ms) if known else otherwise
 
-    async def run(self) -> None:
-        """Notice who has gone or is idle, until cancelled."""
-        while True:
-            await self._clock.sleep(5.0)
-            await self.tick()
-
     async def tick(self) -> None:
         """Once: end the presence of those who have been silent; what cannot be written is tried again at the next tick."""
         while True:

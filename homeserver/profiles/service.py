@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from homeserver.accounts.tasks import AccountTasks
+from homeserver.accounts.tasks import AccountTasks, user_task
 from homeserver.log.entries import Conflict, Entry, Position
 from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
@@ -24,7 +24,7 @@ from homeserver.profiles.types import AVATAR_URL, DISPLAYNAME, Profile, ProfileP
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
 
-PROPAGATE = "propagate_profile"
+PROPAGATE = user_task("propagate_profile")
 _WAIT_SECONDS = 10.0
 """How long a client waits for its rooms to be told; what takes longer goes on without it."""
 MAX_CACHED = 20_000

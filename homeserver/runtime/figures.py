@@ -89,25 +89,24 @@ class Figures(Collector):
 
     @property
     def shared(self) -> bool:
-        """Whether siblings read what `run` writes."""
+        """Whether siblings read what `write` writes."""
         return self._folder is not None
 
-    async def run(self) -> None:
-        """Write the figures down for the siblings, until cancelled."""
-        assert self._folder is not None
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            while True:
-                self._write(self._folder)
-                await self._clock.sleep(WRITE_EVERY)
-        finally:
-            self._path(self._folder).unlink(missing_ok=True)
-
-    def _write(self, folder: Path) -> None:
+    async def write(self) -> None:
+        """Write the figures down for the siblings; to be called every `WRITE_EVERY` seconds. Raises `OSError`."""
+        folder = self._folder
+        assert folder is not None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(folder)
         new = path.with_suffix(".new")
         new.write_bytes(msgspec.msgpack.encode(_Written(self._clock.now_ms(), self._families())))
         new.replace(path)
+
+    def withdraw(self) -> None:
+        """The process ends: siblings tell of it no more."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                self._path(self._folder).unlink(missing_ok=True)
 
     def _path(self, folder: Path) -> Path:
         return folder / f"{self._worker}.figures"

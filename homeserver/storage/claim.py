@@ -7,7 +7,6 @@ would make those answers stale, so each takes a lock for as long as it serves: a
 from __future__ import annotations
 
 import psycopg
-import structlog
 
 from homeserver.runtime.clock import Clock
 from homeserver.storage.errors import StorageError
@@ -16,9 +15,8 @@ _KEY = 0x41747269756D  # "Atrium"
 _PATIENCE = 20.0
 """Seconds in which the server that was here before may end; PostgreSQL may see only later that it is gone."""
 _LOOK_AGAIN = 0.2
-_STILL_THERE = 5.0
-
-_log = structlog.get_logger(__name__)
+LOOK_EVERY = 5.0
+"""Seconds between looks whether the connection is still there."""
 
 
 class DatabaseTaken(StorageError):
@@ -26,7 +24,7 @@ class DatabaseTaken(StorageError):
 
 
 class Claim:
-    """The lock of one process. `take`, run `hold` as a loop, `release`."""
+    """The lock of one process. `take`, `hold` now and then, `release`."""
 
     def __init__(self, dsn: str, clock: Clock, *, alone: bool, patience: float = _PATIENCE) -> None:
         self._dsn = dsn
@@ -57,17 +55,18 @@ class Claim:
             await self._clock.sleep(_LOOK_AGAIN)
 
     async def hold(self) -> None:
-        """Take it again whenever the connection is lost; ends only by raising `DatabaseTaken`."""
-        while True:
-            await self._clock.sleep(_STILL_THERE)
-            try:
-                if self._connection is None:
-                    await self.take()
-                else:
-                    await self._connection.execute("SELECT 1")
-            except psycopg.OperationalError as error:
-                _log.warning("database_claim_lost", error=str(error).strip())
-                await self.release()
+        """Call every `LOOK_EVERY` seconds: takes it again if the connection was lost.
+
+        Raises `psycopg.OperationalError` when there is no database now, and `DatabaseTaken`.
+        """
+        try:
+            if self._connection is None:
+                await self.take()
+            else:
+                await self._connection.execute("SELECT 1")
+        except BaseException:
+            await self.release()  # a connection that has not got the lock is worth nothing
+            raise
 
     async def release(self) -> None:
         """Let others have it. Idempotent."""

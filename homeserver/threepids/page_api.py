@@ -8,8 +8,9 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
+from homeserver.threepids.outgoing import PAGE
 from homeserver.threepids.types import Confirmed, Purpose
-from homeserver.threepids.validation import PAGE, ValidationService
+from homeserver.threepids.validation import ValidationService
 from homeserver.web.endpoint import Auth, Body, Form, Query, endpoint
 from homeserver.web.page import page
 from homeserver.web.response import Html

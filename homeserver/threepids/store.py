@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from homeserver.storage.tx import Tx
-from homeserver.threepids.types import Confirmed, Owner, Proof, Threepid, ValidationRequest
+from homeserver.threepids.types import Confirmed, Owner, Proof, Threepid, Unproved, ValidationRequest
 
 
 async def find_owner(tx: Tx, medium: str, address: str) -> Owner | None:
@@ -120,6 +120,19 @@ async def find_session(tx: Tx, request: ValidationRequest, medium: str, secret_h
         medium=medium,
         address=request.address,
         secret=secret_hash,
+    )
+
+
+async def find_unproved(tx: Tx, sid: str, now_ms: int) -> Unproved | None:
+    """A session that waits for its link to be followed."""
+    return await tx.row(
+        Unproved,
+        """
+        SELECT address, expires_ms FROM threepid_sessions
+        WHERE sid = %(sid)s AND validated_ms IS NULL AND expires_ms > %(now)s
+        """,
+        sid=sid,
+        now=now_ms,
     )
 
 

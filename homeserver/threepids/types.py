@@ -32,6 +32,13 @@ class ValidationRequest(NamedTuple):
     next_link: str | None
 
 
+class Unproved(NamedTuple):
+    """A session in which nobody has followed a link yet."""
+
+    address: str
+    expires_ms: int
+
+
 class Proof(NamedTuple):
     """A session in which the link was followed."""
 

@@ -12,8 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from homeserver.auth.tokens import MAX_TOKEN, digest_of, new_token
-from homeserver.mail.service import MailService
+from homeserver.auth.tokens import MAX_TOKEN, digest_of
 from homeserver.matrix.errors import (
     InvalidParam,
     ThreepidDenied,
@@ -24,13 +23,12 @@ from homeserver.matrix.errors import (
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.storage.database import Database
 from homeserver.threepids import store
-from homeserver.threepids.letters import Kind, letter
+from homeserver.threepids.letters import Kind
+from homeserver.threepids.outgoing import Letters
 from homeserver.threepids.service import ThreepidService
 from homeserver.threepids.types import EMAIL, Confirmed, Proof, Purpose, ValidationRequest
 from homeserver.web.rate_limit import RateLimiter
 
-PAGE: Final = "/_matrix/static/client/email/confirm"
-TOKEN_PREFIX: Final = "ate_"  # noqa: S105  # what kind, not which
 MAX_LINK: Final = 2_048
 _SECRET: Final = re.compile(r"[0-9a-zA-Z.=_-]{1,255}")
 
@@ -38,9 +36,6 @@ _SECRET: Final = re.compile(r"[0-9a-zA-Z.=_-]{1,255}")
 class Rules(NamedTuple):
     """What the administrator decides."""
 
-    server_name: str
-    base_url: str
-    """What links begin with."""
     link_lifetime_ms: int = 0
     hide_addresses: bool = False
     next_link_hosts: Sequence[str] = ()
@@ -59,20 +54,19 @@ class ValidationService:
         entropy: Entropy,
         limiter: RateLimiter,
         threepids: ThreepidService,
-        mail: MailService | None,
+        letters: Letters,
         rules: Rules,
     ) -> None:
-        """`mail` None: nothing can be sent."""
         self._db = db
         self._clock = clock
         self._entropy = entropy
         self._limiter = limiter
         self._threepids = threepids
-        self._mail = mail
+        self._letters = letters
         self._rules = rules
 
     async def request(self, request: ValidationRequest, ip: str) -> str:
-        """Send a mail with a link, unless one was sent for this attempt (AUTH-25). Returns the session's id.
+        """Have a mail with a link sent, unless one was for this attempt (AUTH-25). Returns the session's id.
 
         Raises:
             ThreepidMediumNotSupported: this server sends no mail.
@@ -80,7 +74,7 @@ class ValidationService:
             ThreepidDenied, ThreepidInUse, ThreepidNotFound: not with this address (AUTH-26).
             LimitExceeded, Unavailable: not now.
         """
-        if self._mail is None:
+        if not self._letters.possible:
             raise ThreepidMediumNotSupported("This server sends no mail")
         _check(request)
         kind = await self._kind(request)
@@ -97,12 +91,8 @@ class ValidationService:
             self._limiter.hit("mail", ip)
             self._limiter.hit("mail", request.address)
             if kind is not None:
-                token = new_token(self._entropy, TOKEN_PREFIX)
-                if kind == request.purpose:
-                    await store.insert_token(tx, digest_of(token), sid, expires_ms)
-                link = f"{self._rules.base_url}{PAGE}?token={token}" if kind == request.purpose else ""
-                # Inside the transaction, so that a full queue leaves no attempt behind that would never be sent.
-                self._mail.post(letter(kind, to=request.address, server=self._rules.server_name, link=link))
+                await self._letters.order(tx, sid, kind)
+        self._letters.begin()
         return sid
 
     async def look(self, token: str) -> Confirmed | None:

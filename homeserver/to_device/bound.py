@@ -25,15 +25,6 @@ class QueueBound:
         self._clock = clock
         self._most = most
 
-    async def run(self) -> None:
-        """Sweep every `EVERY_SECONDS`, until cancelled."""
-        while True:
-            await self._clock.sleep(EVERY_SECONDS)
-            try:
-                await self.sweep()
-            except Exception as error:  # noqa: BLE001  # the next round tries again
-                _log.warning("to_device.sweep_failed", error=repr(error))
-
     async def sweep(self) -> int:
         """Drop what is too much: perishable messages first, the oldest first. Returns how many."""
         async with self._db.read() as tx:

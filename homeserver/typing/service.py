@@ -136,12 +136,6 @@ class TypingService:
         else:
             self._until.pop(key, None)
 
-    async def run(self) -> None:
-        """End typing whose time is over, until cancelled."""
-        while True:
-            await self._clock.sleep(1.0)
-            await self.tick()
-
     async def tick(self) -> None:
         """Once. What cannot be written is tried again at the next tick."""
         now = self._clock.monotonic()

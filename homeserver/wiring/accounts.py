@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
 from homeserver.accounts.account_api import AccountApi
 from homeserver.accounts.api import RegistrationApi
 from homeserver.accounts.ending import Deactivation
 from homeserver.accounts.erasure import ErasedUsers
+from homeserver.accounts.housekeeping import EVERY_SECONDS as CLEAN_EVERY
 from homeserver.accounts.housekeeping import Housekeeping
 from homeserver.accounts.moderation_api import ModerationApi
 from homeserver.accounts.names import Names
@@ -22,7 +20,7 @@ from homeserver.auth.appservices import AppserviceSessions
 from homeserver.auth.authenticator import Sessions, TokenAuthenticator
 from homeserver.auth.fallback import FallbackApi
 from homeserver.auth.identifiers import Identifiers
-from homeserver.auth.last_seen import LastSeen
+from homeserver.auth.last_seen import FLUSH_SECONDS, LastSeen
 from homeserver.auth.login import LoginService
 from homeserver.auth.login_tokens import LoginTokens
 from homeserver.auth.password_check import PasswordCheck
@@ -39,6 +37,7 @@ from homeserver.discovery.api import DiscoveryApi
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.profiles.api import ProfilesApi
 from homeserver.profiles.service import ProfileCache, ProfileService
+from homeserver.runtime.periodic import Periodic, every
 from homeserver.web.outbound import Outbound
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
@@ -99,7 +98,7 @@ class AccountsFeature:
             passwords=self.passwords,
             devices=self.devices,
         )
-        self.tasks = AccountTasks(core.db, core.clock)
+        self.tasks = AccountTasks(core.db, core.jobs)
         self.erased = ErasedUsers(core.db)
         core.tail.attach(self.erased)
         self.ending = Deactivation(devices=self.devices, tasks=self.tasks, clock=core.clock)
@@ -203,14 +202,12 @@ class AccountsFeature:
             DiscoveryApi(self._config),
         ]
 
-    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """Background work; each runs until cancelled."""
-        return {
-            "accounts.last_seen": self.last_seen.run(),
-            "accounts.tasks": self.tasks.run(),
-            "accounts.housekeeping": self.housekeeping.run(),
-            **self.threepids.loops(),
-        }
+    def periodic(self) -> list[Periodic]:
+        """Background work."""
+        return [
+            every(FLUSH_SECONDS, self.last_seen.flush, name="accounts.last_seen"),
+            every(CLEAN_EVERY, self.housekeeping.clean, name="accounts.housekeeping", once_in_cluster=True),
+        ]
 
     async def stop(self) -> None:
         """Write what was only noted, and let the threads go."""

@@ -16,6 +16,7 @@ from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.receive import Receiver
 from homeserver.graph.write.redactions import Redactions
 from homeserver.graph.write.sink import EventSink
+from homeserver.jobs.service import Jobs
 from homeserver.log.tail import Tail
 from homeserver.log.transactions import Transactions
 from homeserver.log.writer import LogWriter
@@ -43,6 +44,7 @@ class Core:
         self.tail = Tail(db, [EventSink(self.events), *feature_sinks()], alone=alone)
         self.log = LogWriter(db, self.tail, clock)
         self.transactions = Transactions(db)
+        self.jobs = Jobs(db, clock, entropy)
         self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name)
         self.tail.attach(self.rooms)
         self.graph = GraphWriter(

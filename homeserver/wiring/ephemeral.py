@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
 from homeserver.receipts.api import ReceiptsApi
 from homeserver.receipts.service import ReceiptService
 from homeserver.receipts.stream import ReceiptSource
+from homeserver.runtime.periodic import Periodic, every
 from homeserver.sync.ephemeral import EphemeralStream
 from homeserver.typing.api import TypingApi
 from homeserver.typing.service import Typing, TypingService
@@ -31,6 +29,6 @@ class EphemeralFeature:
         """Endpoints."""
         return [ReceiptsApi(self.receipts), TypingApi(self.typing_service)]
 
-    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def periodic(self) -> list[Periodic]:
         """Background work."""
-        return {"typing": self.typing_service.run()}
+        return [every(1.0, self.typing_service.tick, name="typing")]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
 from homeserver.config import Config
+from homeserver.graph.state import upkeep
+from homeserver.log.forgetting import EVERY_SECONDS as FORGET_EVERY
 from homeserver.log.forgetting import Forgetting
-from homeserver.runtime.figures import Figures, Gauge, Gauges
+from homeserver.runtime.figures import WRITE_EVERY, Figures, Gauge, Gauges
+from homeserver.runtime.periodic import Periodic, every
+from homeserver.runtime.supervised import SupervisedLoops
 from homeserver.sync.types import Stream
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
@@ -33,6 +34,7 @@ class Features:
 
     def __init__(self, config: Config, core: Core, limiter: RateLimiter, figures: Figures) -> None:
         self._core = core
+        self.forgetting = Forgetting(core.db, core.clock)
         self.http_metrics = HttpMetrics()
         self._figures = figures if config.metrics.enabled else None
         self.accounts = AccountsFeature(config, core, limiter)
@@ -73,6 +75,7 @@ class Features:
         self.authenticator = self.accounts.authenticator
         figures.register(self.http_metrics)
         figures.register(Gauges(self._gauges()))
+        figures.register(core.jobs.figures)
 
     def _connect(self) -> None:
         """What features need of others that are above or beside them."""
@@ -92,9 +95,9 @@ class Features:
         rooms.bundles.ignore_with(data.ignores)
         rooms.successors.copy_with(data.service, self.push.rules)
 
-    def apis(self) -> list[object]:
-        """Objects that declare endpoints."""
-        own: list[object] = [HealthApi({"database": self._database_answers})]
+    def apis(self, loops: SupervisedLoops) -> list[object]:
+        """Objects that declare endpoints. `loops`: what must run for this process to be well."""
+        own: list[object] = [HealthApi({"database": self._database_answers, "loops": loops.check})]
         if self._figures is not None:
             own.append(MetricsApi(self._figures))
         features = (
@@ -133,19 +136,31 @@ class Features:
             ("atrium_syncs_waiting", "Long polls under way", lambda: waiting.waiting),
         ]
 
-    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """Background work of this process, by name; each runs until cancelled."""
-        figures = self._figures
-        return {
-            **({"figures": figures.run()} if figures is not None and figures.shared else {}),
-            "log.forgetting": Forgetting(self._core.db, self._core.clock).run(),
-            "graph.compaction": self._core.compaction.run(),
-            "graph.upkeep": self._core.upkeep.run(),
-            **self.accounts.loops(),
-            **self.ephemeral.loops(),
-            **self.presence.loops(),
-            **self.to_device.loops(),
-        }
+    def periodic(self) -> list[Periodic]:
+        """All background work that is done again and again."""
+        core, figures = self._core, self._figures
+        own = [
+            every(FORGET_EVERY, self.forgetting.forget, name="log.forgetting", once_in_cluster=True),
+            every(60.0, core.compaction.drain, name="graph.compaction", wake=core.compaction.wake),
+            every(
+                upkeep.EVERY,
+                core.upkeep.once,
+                name="graph.upkeep",
+                once_in_cluster=True,
+                first=upkeep.FIRST_AFTER,
+                timeout=upkeep.LONGEST,
+            ),
+        ]
+        if figures is not None and figures.shared:
+            own.append(every(WRITE_EVERY, figures.write, name="figures", first=0.0))
+        return [
+            *own,
+            *core.jobs.periodic(),
+            *self.accounts.periodic(),
+            *self.ephemeral.periodic(),
+            *self.presence.periodic(),
+            *self.to_device.periodic(),
+        ]
 
     async def start(self) -> None:
         """What must be loaded before the first request."""
@@ -156,4 +171,6 @@ class Features:
 
     async def stop(self) -> None:
         """What must be written before the database is closed."""
+        if self._figures is not None:
+            self._figures.withdraw()
         await self.accounts.stop()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
 from homeserver.config import Config
 from homeserver.presence.api import PresenceApi
 from homeserver.presence.service import PresenceService
 from homeserver.presence.stream import Names, PresenceStream
 from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.periodic import Periodic, every
 from homeserver.wiring.core import Core
 
 
@@ -33,6 +31,6 @@ class PresenceFeature:
         """Endpoints."""
         return [PresenceApi(self.service, self._core.clock)]
 
-    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def periodic(self) -> list[Periodic]:
         """Background work."""
-        return {"presence": self.service.run()}
+        return [every(5.0, self.service.tick, name="presence")]

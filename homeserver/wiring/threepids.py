@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
 from homeserver.auth.uia import Stage, Uia
 from homeserver.config import Config
 from homeserver.mail.service import MailService
 from homeserver.threepids.api import ThreepidsApi
+from homeserver.threepids.outgoing import Letters
 from homeserver.threepids.page_api import ConfirmationPage
 from homeserver.threepids.service import ThreepidService
 from homeserver.threepids.stage import EmailStage
@@ -34,8 +32,16 @@ class ThreepidsFeature:
             entropy=core.entropy,
             limiter=limiter,
             threepids=self.service,
-            mail=self.mail,
-            rules=_rules(config, core.server_name),
+            letters=Letters(
+                db=core.db,
+                clock=core.clock,
+                entropy=core.entropy,
+                jobs=core.jobs,
+                mail=self.mail,
+                server_name=core.server_name,
+                base_url=config.server.public_baseurl or "",
+            ),
+            rules=_rules(config),
         )
 
     def stages(self) -> list[Stage]:
@@ -46,16 +52,11 @@ class ThreepidsFeature:
         """Endpoints."""
         return [ThreepidsApi(self.service, self.validation, uia), ConfirmationPage(self.validation)]
 
-    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """Background work; runs until cancelled."""
-        return {} if self.mail is None else {"mail": self.mail.run()}
 
-
-def _rules(config: Config, server_name: str) -> Rules:
-    rules = Rules(server_name, config.server.public_baseurl or "")
+def _rules(config: Config) -> Rules:
     if config.mail is None:
-        return rules
-    return rules._replace(
+        return Rules()
+    return Rules(
         link_lifetime_ms=int(config.mail.link_lifetime * 1000),
         hide_addresses=config.mail.hide_addresses,
         next_link_hosts=config.mail.next_link_hosts,

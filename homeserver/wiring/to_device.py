@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
-
 from homeserver.config import Config
 from homeserver.devices.service import DeviceService
+from homeserver.runtime.periodic import Periodic, every
 from homeserver.to_device.api import ToDeviceApi
-from homeserver.to_device.bound import QueueBound
+from homeserver.to_device.bound import EVERY_SECONDS, QueueBound
 from homeserver.to_device.service import ToDeviceService
 from homeserver.to_device.stream import ToDeviceStream
 from homeserver.wiring.core import Core
@@ -28,6 +26,6 @@ class ToDeviceFeature:
         """Endpoints."""
         return [ToDeviceApi(self.service)]
 
-    def loops(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def periodic(self) -> list[Periodic]:
         """Background work."""
-        return {"to_device.bound": self.bound.run()}
+        return [every(EVERY_SECONDS, self.bound.sweep, name="to_device.bound", once_in_cluster=True)]

@@ -7,7 +7,7 @@ the processes of one server do.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 from homeserver.auth.ports import Appservices
 from homeserver.config import Config
 from homeserver.config.load import build
+from homeserver.jobs.service import Jobs
 from homeserver.log.entries import Sink
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
+from homeserver.runtime.periodic import PeriodicRunner
 from homeserver.storage.database import Database
 from homeserver.web.dispatch import Parts
 from homeserver.web.listener import Listener
@@ -51,8 +53,23 @@ class IdentityServer(Server):
     identity: AccountsFeature | None = None
     db: Database | None = None
     tail: Tail | None = None
-    loops: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
-    """The background work of this process, to be cancelled by tests that let it die."""
+    runner: PeriodicRunner | None = None
+    jobs: Jobs | None = None
+
+    def die(self) -> None:
+        """As a process that is killed, but for requests under way: it does nothing by itself any more."""
+        assert self.runner is not None
+        assert self.jobs is not None
+        for task in (*self.runner._tasks.values(), *(each.task for each in self.jobs._running.values())):
+            task.cancel()
+
+    async def all_jobs_are_due(self) -> None:
+        """As if their leases and pauses had passed; they are begun at once."""
+        assert self.db is not None
+        assert self.jobs is not None
+        async with self.db.transaction() as tx:
+            await tx.execute("UPDATE jobs SET due_at = now()")
+        self.jobs.wake()
 
     @property
     def parts(self) -> AccountsFeature:
@@ -91,27 +108,35 @@ async def run(
         log = LogWriter(db, tail, clock)
         limiter = RateLimiter(clock, _rates(config))
         core = SimpleNamespace(
-            db=db, log=log, tail=tail, clock=clock, entropy=Entropy(), server_name=ServerName("localhost")
+            db=db,
+            log=log,
+            tail=tail,
+            jobs=Jobs(db, clock, Entropy()),
+            clock=clock,
+            entropy=Entropy(),
+            server_name=ServerName("localhost"),
         )
         identity = AccountsFeature(config, core, limiter, appservices)
         identity.ending.forget_with(identity.threepids.service)
         await tail.start()
         web = _web(identity, limiter)
         running = [asyncio.create_task(log.run()), asyncio.create_task(tail.run())]
-        loops = {name: asyncio.create_task(loop) for name, loop in identity.loops().items()}
+        runner = PeriodicRunner([*core.jobs.periodic(), *identity.periodic()], db, clock, Entropy())
+        runner.start()
         await web.start([Listener(port=0)])
         _, host, port = web.addresses[0]
         server = IdentityServer(
-            f"http://{host}:{port}", dsn, identity=identity, db=db, tail=tail, loops=loops
+            f"http://{host}:{port}", dsn, identity=identity, db=db, tail=tail, runner=runner, jobs=core.jobs
         )
         try:
             yield server
         finally:
             await server.close()
             await web.stop(grace=1)
-            for task in (*running, *loops.values()):
+            await asyncio.gather(runner.stop(), core.jobs.stop())
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*running, *loops.values(), return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
             await identity.stop()
 
 

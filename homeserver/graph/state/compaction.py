@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import structlog
 
 from homeserver.graph.entry import EventEntry
@@ -26,6 +27,7 @@ from homeserver.graph.state.rows import (
 )
 from homeserver.log.entries import Entry, Position
 from homeserver.storage.database import Database
+from homeserver.storage.errors import StorageError
 from homeserver.storage.tx import Tx
 
 log = structlog.get_logger(__name__)
@@ -36,12 +38,13 @@ AT_ONCE = 5_000
 
 
 class Compaction:
-    """One per process: a projection that notes which states are due, and the loop that gives them their shortcuts."""
+    """A projection that notes which states are due, and `drain`, which gives them their shortcuts."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._due: deque[tuple[int, int]] = deque(maxlen=MAX_QUEUED)
-        self._wake = asyncio.Event()
+        self.wake = asyncio.Event()
+        """Something is due."""
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
         return {EventEntry: self._event}
@@ -57,24 +60,20 @@ class Compaction:
             made[entry.room_state.nid] = entry.room_state.height
         if is_round(made.values()):
             self._due.extend((nid, height) for nid, height in made.items() if is_round([height]))
-            self._wake.set()
-
-    async def run(self) -> None:
-        """Do what is due, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self.drain()
+            self.wake.set()
 
     async def drain(self) -> None:
-        """Do all that is due now."""
+        """Do all that is due now. Raises what stops all of it, as a database that is away; nothing is lost then."""
         while self._due:
             state_nid, height = self._due.popleft()
             try:
                 async with self._db.transaction() as tx:
                     await lock_upkeep(tx)
                     await merge(tx, state_nid, height)
-            except Exception:
+            except (psycopg.OperationalError, StorageError):
+                self._due.appendleft((state_nid, height))
+                raise
+            except Exception:  # of this state alone: the upkeep of rooms looks at it again
                 log.exception("compaction.failed", state_nid=state_nid)
 
 

@@ -1,6 +1,6 @@
-"""The loop that keeps states short and few: shortcuts that were missed, states that nothing stands on.
+"""Keeps states short and few: shortcuts that were missed, states that nothing stands on.
 
-Every process runs it; what one has done, the other finds done. Each batch is a short transaction of its own.
+One process of a cluster does a round at a time. Each batch is a short transaction of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from homeserver.storage.database import Database
 
 log = structlog.get_logger(__name__)
 
-FIRST_AFTER, EVERY = 300.0, 6 * 3600.0
-"""Seconds until the first round, and between rounds."""
+FIRST_AFTER, EVERY, LONGEST = 300.0, 6 * 3600.0, 12 * 3600.0
+"""Seconds until the first round, between rounds, and that one may take."""
 ROOMS_AT_ONCE = 100
 PAUSE = 0.05
 """Seconds between batches, for everybody else."""
@@ -33,29 +33,18 @@ class Done(NamedTuple):
 
 
 class StateUpkeep:
-    """One per process."""
+    """Rounds over all rooms."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
 
-    async def run(self) -> None:
-        """Round after round, until cancelled."""
-        pause = FIRST_AFTER
-        while True:
-            await self._clock.sleep(pause)
-            pause = EVERY
-            try:
-                done = await self.once()
-            except Exception:
-                log.exception("state.upkeep_failed")
-            else:
-                log.info("state.upkeep", **done._asdict())
-
     async def once(self) -> Done:
-        """One round over all rooms and all states made by resolution."""
+        """One round over all rooms and all states made by resolution. Raises what the database says."""
         rooms, shortcuts = await self._rooms()
-        return Done(rooms, shortcuts, await self._resolved() + await self._shortcuts())
+        done = Done(rooms, shortcuts, await self._resolved() + await self._shortcuts())
+        log.info("state.upkeep", **done._asdict())
+        return done
 
     async def _rooms(self) -> tuple[int, int]:
         seen, made, last = 0, 0, 0

@@ -220,7 +220,7 @@ class Rooms:
 async def pending(server: IdentityServer) -> int:
     assert server.db is not None
     async with server.db.read() as tx:
-        return int(await tx.value("SELECT count(*) FROM account_tasks"))
+        return int(await tx.value("SELECT count(*) FROM jobs"))
 
 
 async def none_pending(server: IdentityServer) -> bool:
@@ -269,7 +269,7 @@ async def test_rooms_are_told_after_a_restart(start: Any) -> None:
     clock = FakeClock()
     dying = await start(clock=clock, alone=False)
     dying.parts.profiles.propagate_with(Rooms())
-    dying.loops["accounts.tasks"].cancel()
+    dying.die()
     alice = await dying.register("alice")
     request = asyncio.create_task(put(alice, "displayname", "Alice"))
     await until(lambda: pending(dying))

@@ -17,7 +17,6 @@ KEPT = {
     "presence": "that they went offline",
     "users": "a number for a name that stands in events",
     "once": "transaction ids, until they expire",
-    "account_tasks": "of this very ending, until a moment later",
 }
 
 

@@ -66,20 +66,18 @@ def one(folder: Path | None, worker: int, clock: FakeClock, count: int) -> Figur
 async def test_a_sibling_that_is_gone_is_told_of_no_more(tmp_path: Path) -> None:
     clock = FakeClock()
     first, second = (one(tmp_path, worker, clock, worker + 1) for worker in (0, 1))
-    writing = asyncio.create_task(second.run())
-    await asyncio.sleep(0)
+    await second.write()
     (tmp_path / "7.figures").write_bytes(b"nonsense")
     figures = told(generate_latest(first).decode())
     assert (figures["done_total", "0"], figures["done_total", "1"]) == (1, 2)
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
+    second.withdraw()
     assert ("done_total", "1") not in told(generate_latest(first).decode())
 
 
 async def test_what_a_killed_sibling_left_is_old_soon(tmp_path: Path) -> None:
     clock = FakeClock()
     first, second = (one(tmp_path, worker, clock, 1) for worker in (0, 1))
-    second._write(tmp_path)  # as `run` does, which a kill ends
+    await second.write()
     assert ("done_total", "1") in told(generate_latest(first).decode())
     await clock.advance(60)
     assert ("done_total", "1") not in told(generate_latest(first).decode())
