@@ -15,6 +15,7 @@ from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
 from homeserver.directory.types import FoundUser, PublishedRoom, RoomSummary, Wanted
 from homeserver.matrix.errors import InvalidParam, NotFound
+from homeserver.matrix.folding import words
 from homeserver.matrix.ids import RoomId, ServerName
 from homeserver.rooms.aliases import AliasService
 from homeserver.web.auth import Auth, Requester
@@ -167,7 +168,7 @@ class DirectoryApi:
 def _wanted(body: ListBody) -> Wanted:
     given = body.filter or Filter()
     return Wanted(
-        term=given.generic_search_term or "",
+        words=words(given.generic_search_term or ""),
         types=None if given.room_types is None else frozenset(given.room_types),
         network=None if body.include_all_networks else body.third_party_instance_id or "",
     )

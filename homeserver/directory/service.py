@@ -18,6 +18,7 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
+from homeserver.matrix.folding import fold
 from homeserver.matrix.ids import RoomId
 from homeserver.rooms.permissions import Permissions
 from homeserver.storage.database import Database
@@ -150,7 +151,7 @@ def _publish(room: Room, state: dict[str, Event]) -> PublishedRoom:
 def _matches(room: PublishedRoom, wanted: Wanted) -> bool:
     if wanted.types is not None and room.room_type not in wanted.types:
         return False
-    term = wanted.term.casefold()
-    return not term or any(
-        term in text.casefold() for text in (room.name, room.topic, room.canonical_alias) if text
-    )
+    if not wanted.words:
+        return True
+    folded = "\n".join(fold(text) for text in (room.name, room.topic, room.canonical_alias) if text)
+    return all(word in folded for word in wanted.words)

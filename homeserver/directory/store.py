@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from homeserver.matrix import json
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Tx
 
@@ -39,37 +41,79 @@ async def unpublish(tx: Tx, room_nid: int) -> None:
     await tx.execute("DELETE FROM published_rooms WHERE room_nid = %(room)s", room=room_nid)
 
 
-async def find_users(
-    tx: Tx, term: str, *, asker_nid: int, everybody: bool, limit: int
-) -> list[tuple[UserId, bytes | None]]:
-    """(user id, profile as JSON) of local people whose id or profile has the term (lower case) in it, best match first.
+class Sought(NamedTuple):
+    """Who is looked for."""
 
-    A match in the profile may be one in another field than the name: look again. Without `everybody`, only who shares
-    a room with the asker, or is in a room of the list.
-    """
-    in_json = json.dumps(term).decode()[1:-1]  # as a quotation mark stands in a profile
+    words: Sequence[str]
+    """Folded; each is somewhere in the name or the local part."""
+    whole: str
+    """The words with a space between them: as a whole user id it finds its owner."""
+
+
+class Seeker(NamedTuple):
+    """Who looks, and whom they may find."""
+
+    user_nid: int
+    everybody: bool
+    """If not: those with whom they share a room, and members of the list's rooms and of `rooms`. A whole user id finds its
+    owner anyway: whoever knows it can ask for the profile."""
+    rooms: Collection[int] = ()
+
+
+async def find_users(
+    tx: Tx, sought: Sought, seeker: Seeker, *, limit: int
+) -> list[tuple[UserId, bytes | None]]:
+    """(user id, profile as JSON) of local people, best match first: the local part, then the beginning of the name."""
     return await tx.all(
         """
-        SELECT user_id, fields FROM accounts a JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
-        WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
-          AND (lower(split_part(user_id, ':', 1)) LIKE %(pattern)s OR lower(user_id) = %(term)s
-               OR lower(convert_from(fields, 'UTF8')) LIKE %(in_json)s)
-          AND (%(everybody)s OR user_nid = %(asker)s OR EXISTS (
-                SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
-                  AND (theirs.room_nid IN (SELECT room_nid FROM published_rooms) OR theirs.room_nid IN (
-                        SELECT room_nid FROM current_state mine WHERE mine.user_nid = %(asker)s AND mine.membership = 1))))
-        ORDER BY split_part(user_id, ':', 1) IN (%(term)s, '@' || %(term)s) DESC, length(user_id), user_id
+        SELECT user_id, fields FROM (
+            SELECT user_nid, lower(user_id COLLATE "C") AS folded_id FROM accounts JOIN users USING (user_nid)
+            WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked) a
+          JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
+        WHERE (folded_id = %(whole)s OR (
+                 (coalesce(folded_name, '') || chr(10) || split_part(folded_id, ':', 1)) LIKE ALL (%(patterns)s::text[])
+             AND (%(everybody)s OR user_nid = %(asker)s OR EXISTS (
+                   SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
+                     AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
+                       OR theirs.room_nid IN (SELECT room_nid FROM published_rooms)
+                       OR theirs.room_nid IN (SELECT room_nid FROM current_state mine
+                                              WHERE mine.user_nid = %(asker)s AND mine.membership = 1))))))
+        ORDER BY split_part(folded_id, ':', 1) IN (%(whole)s, '@' || %(whole)s) DESC,
+                 coalesce(folded_name, '') LIKE %(begins)s DESC, length(user_id), user_id COLLATE "C"
         LIMIT %(limit)s
         """,
-        pattern=_anywhere(term),
-        in_json=_anywhere(in_json),
-        term=term,
-        everybody=everybody,
-        asker=asker_nid,
+        patterns=["%" + _literally(word) + "%" for word in sought.words],
+        begins=_literally(sought.whole) + "%",
+        whole=sought.whole,
+        everybody=seeker.everybody,
+        asker=seeker.user_nid,
+        rooms=list(seeker.rooms),
         limit=limit,
     )
 
 
-def _anywhere(text: str) -> str:
-    """The LIKE pattern of what has the text in it."""
-    return "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+async def list_rooms(tx: Tx, *, after: int, limit: int) -> list[int]:
+    """room_nids in order, those after one."""
+    return await tx.column(
+        "SELECT room_nid FROM rooms WHERE room_nid > %(after)s ORDER BY room_nid LIMIT %(limit)s",
+        after=after,
+        limit=limit,
+    )
+
+
+async def find_state(tx: Tx, room_nids: Sequence[int], types: Sequence[str]) -> list[tuple[int, int]]:
+    """(room_nid, event_nid) of the current state events of some types, with an empty state key, in some rooms."""
+    return await tx.all(
+        """
+        SELECT room_nid, event_nid FROM current_state
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND key_nid = ANY(ARRAY(
+            SELECT key_nid FROM event_keys WHERE type = ANY(%(types)s::text[]) AND state_key = ''))
+        """,
+        rooms=list(room_nids),
+        types=list(types),
+    )
+
+
+def _literally(text: str) -> str:
+    """As LIKE reads it."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

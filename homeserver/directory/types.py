@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -36,8 +37,8 @@ class RoomSummary(PublishedRoom, omit_defaults=True):
 class Wanted(NamedTuple):
     """Which rooms of the list."""
 
-    term: str = ""
-    """In the name, topic or alias, whatever the case; empty: all."""
+    words: Sequence[str] = ()
+    """Folded; each is somewhere in the name, topic or alias. None: all rooms."""
     types: frozenset[str | None] | None = None
     """Types of rooms, None among them for rooms without one; None: all."""
     network: str | None = ""

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from homeserver.matrix.errors import InvalidParam, KeyTooLarge, MissingParam, ProfileTooLarge
+from homeserver.matrix.folding import fold
+from homeserver.profiles.store import Stored
 from homeserver.profiles.types import AVATAR_URL, DISPLAYNAME, TIME_ZONE
 
 MAX_KEY_BYTES = 255
@@ -59,9 +61,15 @@ def value_in(body: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def encode(fields: Mapping[str, Any]) -> bytes:
+def stored(fields: Mapping[str, Any]) -> Stored:
     """As stored. Raises `ProfileTooLarge`."""
     encoded = msgspec.json.encode(fields)
     if len(encoded) > MAX_PROFILE_BYTES:
         raise ProfileTooLarge(f"A profile has at most {MAX_PROFILE_BYTES} bytes")
-    return encoded
+    return Stored(encoded, folded_name(fields))
+
+
+def folded_name(fields: Mapping[str, Any]) -> str:
+    """What a user is found by beside their id; empty without a display name."""
+    name = fields.get(DISPLAYNAME)
+    return fold(name) if isinstance(name, str) else ""

@@ -20,6 +20,7 @@ from homeserver.profiles import fields as rules
 from homeserver.profiles import store
 from homeserver.profiles.entries import ProfileChanged
 from homeserver.profiles.fields import REMOVED
+from homeserver.profiles.store import Stored
 from homeserver.profiles.types import AVATAR_URL, DISPLAYNAME, Profile, ProfilePropagation, RemoteProfiles
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
@@ -96,7 +97,7 @@ class ProfileService:
 
     def name_newcomer(self, batch: Pipeline, user_nid: int, displayname: str) -> None:
         """See `accounts.ports.NamesNewcomers`."""
-        store.insert_fields(batch, user_nid, rules.encode({DISPLAYNAME: displayname}))
+        store.insert_fields(batch, user_nid, rules.stored({DISPLAYNAME: displayname}))
 
     async def get(self, user_id: UserId) -> Profile:
         """A local user's profile; empty if nothing was ever set. Raises `NotFound`."""
@@ -178,17 +179,17 @@ class ProfileService:
             changed.pop(key, None)
             if value is not REMOVED:
                 changed[key] = value
-            new = rules.encode(dict(sorted(changed.items())))
-            if new == old:
+            new = rules.stored(dict(sorted(changed.items())))
+            if new.fields == old:
                 return False
             await self._replace(user_nid, user_id, key, old, new)
             return True
 
         return await self._turns.changed(user_nid, once)
 
-    async def _replace(self, user_nid: int, user_id: UserId, key: str, old: bytes, new: bytes) -> None:
+    async def _replace(self, user_nid: int, user_id: UserId, key: str, old: bytes, new: Stored) -> None:
         """Raises `Conflict` if it is not `old` any more."""
-        value = _decode(new).get(key, REMOVED)
+        value = _decode(new.fields).get(key, REMOVED)
         entry = ProfileChanged(
             user_nid, user_id, key, None if value is REMOVED else msgspec.json.encode(value)
         )

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from homeserver.matrix import folding
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Later, Pipeline, Tx
+
+
+class Stored(NamedTuple):
+    """A profile as its row has it."""
+
+    fields: bytes
+    """One JSON object."""
+    folded_name: str
+    """Of the display name: see `matrix/folding.py`."""
 
 
 async def find_fields(tx: Tx, user_id: UserId) -> tuple[int, bytes | None] | None:
@@ -33,29 +44,63 @@ async def find_many(tx: Tx, user_ids: Sequence[UserId]) -> list[tuple[UserId, by
     ]
 
 
-def replace_fields(batch: Pipeline, user_nid: int, old: bytes, new: bytes) -> Later[int]:
+def replace_fields(batch: Pipeline, user_nid: int, old: bytes, new: Stored) -> Later[int]:
     """The result is 0 if the fields are not `old` (`{}` where there are none yet) any more."""
     return batch.execute(
         """
-        INSERT INTO profiles (user_nid, fields) SELECT user_nid, %(new)s FROM accounts
+        INSERT INTO profiles (user_nid, fields, folded_name, folding)
+        SELECT user_nid, %(new)s, %(folded_name)s, %(folding)s FROM accounts
         WHERE user_nid = %(user_nid)s AND deactivated_ms IS NULL
-        ON CONFLICT (user_nid) DO UPDATE SET fields = excluded.fields WHERE profiles.fields = %(old)s
+        ON CONFLICT (user_nid) DO UPDATE
+        SET fields = excluded.fields, folded_name = excluded.folded_name, folding = excluded.folding
+        WHERE profiles.fields = %(old)s
         """,
         user_nid=user_nid,
         old=old,
-        new=new,
+        new=new.fields,
+        folded_name=new.folded_name,
+        folding=folding.VERSION,
     )
 
 
-def insert_fields(batch: Pipeline, user_nid: int, fields: bytes) -> None:
+def insert_fields(batch: Pipeline, user_nid: int, stored: Stored) -> None:
     """Of an account that is being made; whoever had its name before has left nothing."""
     batch.execute(
         """
-        INSERT INTO profiles (user_nid, fields) VALUES (%(user_nid)s, %(fields)s)
-        ON CONFLICT (user_nid) DO UPDATE SET fields = excluded.fields
+        INSERT INTO profiles (user_nid, fields, folded_name, folding)
+        VALUES (%(user_nid)s, %(fields)s, %(folded_name)s, %(folding)s)
+        ON CONFLICT (user_nid) DO UPDATE
+        SET fields = excluded.fields, folded_name = excluded.folded_name, folding = excluded.folding
         """,
         user_nid=user_nid,
-        fields=fields,
+        fields=stored.fields,
+        folded_name=stored.folded_name,
+        folding=folding.VERSION,
+    )
+
+
+async def find_folded_otherwise(tx: Tx, limit: int) -> list[tuple[int, bytes]]:
+    """(user_nid, fields) of profiles whose names were folded by other rules than today's."""
+    return await tx.all(
+        "SELECT user_nid, fields FROM profiles WHERE folding <> %(folding)s LIMIT %(limit)s",
+        folding=folding.VERSION,
+        limit=limit,
+    )
+
+
+async def write_folded(tx: Tx, folded: Sequence[tuple[int, bytes, str]]) -> None:
+    """(user_nid, fields, folded name); nothing for those whose fields are others by now."""
+    nids, fields, names = zip(*folded, strict=True)
+    await tx.execute(
+        """
+        UPDATE profiles p SET folded_name = f.folded_name, folding = %(folding)s
+        FROM unnest(%(nids)s::bigint[], %(fields)s::bytea[], %(names)s::text[]) AS f (user_nid, fields, folded_name)
+        WHERE p.user_nid = f.user_nid AND p.fields = f.fields
+        """,
+        folding=folding.VERSION,
+        nids=list(nids),
+        fields=list(fields),
+        names=list(names),
     )
 
 

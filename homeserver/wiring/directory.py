@@ -6,9 +6,11 @@ from homeserver.calls.api import CallsApi
 from homeserver.config import Config
 from homeserver.directory.api import DirectoryApi
 from homeserver.directory.networks_api import NetworksApi
+from homeserver.directory.open_rooms import OpenRooms
 from homeserver.directory.people import PeopleSearch
 from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
+from homeserver.profiles.folded_names import FoldedNames
 from homeserver.wiring.core import Core
 from homeserver.wiring.rooms import RoomsFeature
 
@@ -24,7 +26,9 @@ class DirectoryFeature:
         )
         self._aliases = rooms.aliases
         self.summaries = RoomSummaries(self.rooms, core.rooms, core.events)
-        self.people = PeopleSearch(core.db, config.rooms.directory)
+        open_rooms = OpenRooms(core.db, core.events)
+        core.tail.attach(open_rooms)
+        self.people = PeopleSearch(core.db, config.rooms.directory, FoldedNames(core.db), open_rooms)
 
     def apis(self) -> list[object]:
         """Endpoints."""

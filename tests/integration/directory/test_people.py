@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  # letters that look like others are what some of this is about
 """Searching for people; networks of bridges; passwords for calls."""
 
 import base64
@@ -5,6 +6,7 @@ import hashlib
 import hmac
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.support.server import PASSWORD, Server
@@ -78,6 +80,87 @@ async def test_whom_one_finds_is_the_administrators_choice(
     await carol.create_room(visibility="public")
     await dora.create_room()
     assert sorted(await found(alice, "person")) == [f"@person.{letter}:localhost" for letter in expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [
+        ("Иван Петров", ["Иван", "иван", "ПЕТРОВ", "петров иван", "ива"]),
+        ("Jürgen Ömer", ["Ömer", "ömer", "ÖMER", "omer", "O\u0308mer", "jurgen"]),
+        ("Łukasz", ["łukasz", "ŁUKASZ", "lukasz"]),
+        ("Ελένη", ["ελένη", "ΕΛΕΝΗ", "ελενη"]),
+        ("Ｙａｍａｄａ 山田太郎", ["yamada", "山田", "太郎"]),
+        ("Großmann", ["GROSSMANN", "grossmann", "großmann"]),
+    ],
+)
+async def test_people_are_found_by_what_is_the_same_to_people(
+    server: Server, name: str, terms: list[str]
+) -> None:
+    """USER-06: whatever the case, accents and width, in any script."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await rename(bob, f"{name} {bob.localpart}")
+    for term in terms:
+        assert await found(alice, f"{term} {bob.localpart}") == [bob.user_id], term
+        assert bob.user_id in await found(alice, term, limit=50), term
+    assert await found(alice, f"nobody {bob.localpart}") == []
+
+
+async def test_who_meets_whom_is_found_where_not_everybody_is(start_server: Any) -> None:
+    """USER-06: members of rooms that anybody may join or read, as long as anybody may; and owners of whole user ids."""
+    server = await start_server(rooms={"directory": {"user_search": "shared_rooms"}})
+    alice = await server.register_exactly("alice")
+    people = [await server.register_exactly(f"person.{number}") for number in range(4)]
+    joinable = await people[0].create_room(preset="public_chat")
+    readable = {"type": "m.room.history_visibility", "content": {"history_visibility": "world_readable"}}
+    await people[1].create_room(initial_state=[readable])
+    closed = await people[2].create_room()
+    assert await found(alice, "person") == [people[0].user_id, people[1].user_id]
+    for user in people:
+        assert await found(alice, user.user_id.upper()) == [user.user_id]
+    await people[2].put_state(closed, "m.room.join_rules", {"join_rule": "public"})
+    assert await found(alice, "person") == [user.user_id for user in people[:3]]
+    await people[0].put_state(joinable, "m.room.join_rules", {"join_rule": "invite"})
+    assert await found(alice, "person") == [people[1].user_id, people[2].user_id]
+    await people[1].leave((await people[1].get("/joined_rooms"))["joined_rooms"][0])
+    assert await found(alice, "person") == [people[2].user_id]
+
+
+async def test_a_name_used_in_one_room_is_nowhere_else(fresh_server: Server) -> None:
+    """USER-06: people are found by their profile, not by what they call themselves in a room."""
+    alice, bob, eve = [await fresh_server.register_exactly(name) for name in ("alice", "bob", "eve")]
+    await rename(alice, "Alice Cooper")
+    await alice.create_room(preset="public_chat", visibility="public")
+    private = await bob.create_room(invite=[alice.user_id])
+    await alice.join(private)
+    own = {"membership": "join", "displayname": "Freddy"}
+    await alice.put_state(private, "m.room.member", own, alice.user_id)
+    for user in (bob, eve):
+        assert await found(user, alice.user_id) == [alice.user_id]
+        assert await found(user, "Alice Cooper") == [alice.user_id]
+        assert await found(user, "Freddy") == []
+
+
+async def test_names_of_before_are_folded_before_anybody_is_looked_for(start_server: Any) -> None:
+    """USER-06: rows that an earlier version wrote, more of them than are folded at once."""
+    server = await start_server()
+    alice = await server.register_exactly("alice")
+    with psycopg.connect(server.dsn) as connection:
+        connection.execute(
+            """
+            WITH made AS (INSERT INTO users (user_id) SELECT '@old' || n || ':localhost' FROM generate_series(1, 1200) n
+                          RETURNING user_nid),
+                 accounts AS (INSERT INTO accounts (user_nid, created_ms) SELECT user_nid, 0 FROM made RETURNING user_nid)
+            INSERT INTO profiles (user_nid, fields) SELECT user_nid, %(fields)s FROM made
+            """,
+            {"fields": '{"displayname":"Ömer"}'.encode()},
+        )
+    reply = await alice.post("/user_directory/search", json={"search_term": "OMER", "limit": 50})
+    assert (len(reply["results"]), reply["limited"]) == (50, True)
+    with psycopg.connect(server.dsn) as connection:
+        rows = connection.execute(
+            "SELECT folded_name, count(*) FROM profiles GROUP BY 1 ORDER BY 2"
+        ).fetchall()
+    assert ("omer", 1200) in rows
 
 
 async def test_a_server_without_bridges_knows_no_networks(server: Server) -> None:

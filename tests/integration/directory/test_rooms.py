@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  # letters that look like others are what some of this is about
 """The list of published rooms, who may fill and read it, who may make rooms at all."""
 
 from typing import Any
@@ -74,6 +75,16 @@ async def test_the_list_is_searched_by_words_and_types(fresh_server: Server) -> 
     assert await found() == {tea, space, alias, other}
     [shown] = await listed(alice, filter={"room_types": ["m.space"]})
     assert shown["room_type"] == "m.space"
+
+
+async def test_the_list_is_searched_as_people_write(fresh_server: Server) -> None:
+    """DIR-04: whatever the case, accents and width; all words, in any order."""
+    alice = await fresh_server.register("alice")
+    room = await alice.create_room(visibility="public", name="Küche im Ελλάδα", topic="Привет, ＷＯＲＬＤ")
+    for term in ("küche", "KUCHE", "ku\u0308che", "ελλαδα", "привет", "world", "world kuche"):
+        shown = await listed(alice, filter={"generic_search_term": term})
+        assert [one["room_id"] for one in shown] == [room], term
+    assert await listed(alice, filter={"generic_search_term": "world nothing"}) == []
 
 
 async def test_the_list_comes_in_pages_the_largest_rooms_first(fresh_server: Server) -> None:
