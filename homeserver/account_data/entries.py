@@ -16,6 +16,12 @@ GLOBAL = 0
 """`room_nid` of data that belongs to no room."""
 
 
+PUSH_RULES = "m.push_rules"
+IGNORED = "m.ignored_user_list"
+KEPT_PAST = frozenset({PUSH_RULES, IGNORED})
+"""Global data of which it is known what it was: what is unread counts by it."""
+
+
 class AccountDataEntry(Entry, frozen=True):
     """One type of a user's account data has new content."""
 
@@ -39,6 +45,13 @@ class AccountDataSink(StructSink[AccountDataEntry]):
     @override
     def write(self, batch: Pipeline, written: Sequence[Written[AccountDataEntry]]) -> None:
         last = {(e.user_nid, e.room_nid, e.type): (position, e.content) for position, e in written}
+        replaced = [
+            (user, kind, *value)
+            for (user, room, kind), value in last.items()
+            if room == GLOBAL and kind in KEPT_PAST
+        ]
+        if replaced:
+            store.keep_past(batch, replaced)
         store.upsert(batch, [(*key, *value) for key, value in last.items()])
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:

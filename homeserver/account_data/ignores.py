@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from homeserver.account_data import store
-from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.account_data.entries import GLOBAL, IGNORED, AccountDataEntry
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
@@ -18,7 +18,6 @@ from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.types import Unwanted
 
-IGNORED = "m.ignored_user_list"
 INVITES = "m.invite_permission_config"
 CACHE_USERS = 20_000
 
@@ -38,8 +37,11 @@ class Ignores:
         version = self._users.version
         async with self._db.read() as tx:
             rows = {row.type: row for row in await store.find_types(tx, user_nid, [IGNORED, INVITES])}
+            ignored = ignored_in(rows[IGNORED].content) if IGNORED in rows else frozenset[str]()
+            if ignored:  # nobody ignores themselves, though some clients write it
+                ignored -= {await store.find_user_id(tx, user_nid)}
         found = Unwanted(
-            _ignored(rows[IGNORED].content) if IGNORED in rows else frozenset(),
+            ignored,
             INVITES in rows and _blocks(rows[INVITES].content),
             max((row.position for row in rows.values()), default=0),
         )
@@ -71,7 +73,8 @@ class InvitePermissions:
         return nid is not None and (await self._ignores.of(nid)).all_invites
 
 
-def _ignored(content: bytes) -> frozenset[str]:
+def ignored_in(content: bytes) -> frozenset[str]:
+    """User ids that a list of ignored users names."""
     users = json.loads(content).get("ignored_users")
     return frozenset(users) if isinstance(users, dict) else frozenset()
 

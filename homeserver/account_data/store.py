@@ -35,6 +35,58 @@ def upsert(batch: Pipeline, rows: Sequence[tuple[int, int, str, Position, bytes]
     )
 
 
+MAX_PAST = 64
+MAX_PAST_BYTES = 1024 * 1024
+"""So many earlier contents of a type are kept, and so much of them; what came before the oldest counts by the oldest."""
+
+
+def keep_past(batch: Pipeline, rows: Sequence[tuple[int, str, Position, bytes]]) -> None:
+    """(user_nid, type, position, new content) of global data that is about to be replaced: what it is now is kept."""
+    batch.execute(
+        """
+        INSERT INTO past_account_data (user_nid, type, upto, content)
+        SELECT usr, k.type, k.upto, a.content
+        FROM unnest(%(users)s::bigint[], %(types)s::text[], %(positions)s::bigint[], %(contents)s::bytea[])
+                 AS k (usr, type, upto, content)
+             LEFT JOIN account_data a ON a.user_nid = usr AND a.room_nid = 0 AND a.type = k.type
+        WHERE a.content IS DISTINCT FROM k.content
+        """,
+        users=[row[0] for row in rows],
+        types=[row[1] for row in rows],
+        positions=[row[2] for row in rows],
+        contents=[row[3] for row in rows],
+    )
+    batch.execute(
+        """
+        DELETE FROM past_account_data p USING (
+            SELECT user_nid, type, upto, row_number() OVER newer AS number, sum(octet_length(content)) OVER newer AS bytes
+            FROM past_account_data JOIN unnest(%(users)s::bigint[], %(types)s::text[]) AS k (usr, kind)
+                 ON user_nid = usr AND type = kind
+            WINDOW newer AS (PARTITION BY user_nid, type ORDER BY upto DESC)
+        ) kept
+        WHERE p.user_nid = kept.user_nid AND p.type = kept.type AND p.upto = kept.upto
+          AND (kept.number > %(most)s OR kept.bytes > %(bytes)s)
+        """,
+        users=[row[0] for row in rows],
+        types=[row[1] for row in rows],
+        most=MAX_PAST,
+        bytes=MAX_PAST_BYTES,
+    )
+
+
+async def find_past(tx: Tx, user_nid: int, kind: str, after: Position) -> list[tuple[Position, bytes | None]]:
+    """(upto, content) of what global data was for positions after one, the oldest first; None: there was none."""
+    return await tx.all(
+        """
+        SELECT upto, content FROM past_account_data
+        WHERE user_nid = %(user)s AND type = %(type)s AND upto > %(after)s ORDER BY upto
+        """,
+        user=user_nid,
+        type=kind,
+        after=after,
+    )
+
+
 async def find(tx: Tx, user_nid: int, room_nid: int, kind: str) -> bytes | None:
     """Content of one type."""
     return await tx.value(  # type: ignore[no-any-return]  # bytea
@@ -54,6 +106,11 @@ class Placed(NamedTuple):
     type: str
     position: Position
     content: bytes
+
+
+async def find_user_id(tx: Tx, user_nid: int) -> str:
+    """A user's id."""
+    return str(await tx.value("SELECT user_id FROM users WHERE user_nid = %(user)s", user=user_nid))
 
 
 async def find_types(tx: Tx, user_nid: int, kinds: Sequence[str]) -> list[Placed]:
@@ -138,3 +195,4 @@ async def find_of_rooms(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> list
 
 async def delete_of_user(tx: Tx, user_nid: int) -> None:
     await tx.execute("DELETE FROM account_data WHERE user_nid = %(user)s", user=user_nid)
+    await tx.execute("DELETE FROM past_account_data WHERE user_nid = %(user)s", user=user_nid)

@@ -1,8 +1,10 @@
 """Counts of what is unread, for the rooms in an answer of `/sync`.
 
-Nobody counts while an event is sent. A reader's unread count is kept in memory from answer to answer and moved on by the room's
-events since; whoever is not in memory is counted in the database, all rooms of the answer together. Nothing is stored
-beside events and receipts, so nothing can be lost, and every process finds the same.
+Nobody counts while an event is sent. An event counts by the rules its reader had when it came, not by those of today, and
+not if they have ignored its sender at any time since (see `past_rules`). A reader's unread count is kept in memory from
+answer to answer and moved on by the room's events since; whoever is not in memory is counted in the database, all rooms of
+the answer together. Nothing is stored beside events, receipts and what rules were, so nothing can be lost, and every
+process finds the same.
 
 spec: client-server-api/#receiving-notifications (SYNC-11, SYNC-12, PUSH-14)
 """
@@ -11,25 +13,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
 from homeserver.events.push_rules import EVENT_WORK, EvaluationContext
+from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.rooms.cache import Rooms
-from homeserver.log.entries import Entry, Position
+from homeserver.log.entries import Entry, Position, Written
 from homeserver.log.tail import Tail
 from homeserver.matrix.glob import WorkBudget
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
 from homeserver.push.around import around_of
 from homeserver.push.evaluator import Evaluator
-from homeserver.push.evaluators import Evaluators
+from homeserver.push.evaluators import Evaluators, UserEvaluator
+from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
 from homeserver.push.recent import RecentEvents
 from homeserver.push.unread_count import Delta, Reading, UnreadCount, delta_of
 from homeserver.receipts.entries import UNTHREADED, ReceiptEntry
 from homeserver.storage.database import Database
+from homeserver.storage.tx import Tx
 from homeserver.sync.types import SyncRequest
 
 MAX_TALLIES: Final = 100_000
@@ -72,58 +78,62 @@ class UnreadCounts:
 
     async def of(self, request: SyncRequest, rooms: Mapping[int, RoomIdentity]) -> dict[int, Section]:
         """room_nid -> members of its section. `rooms`: by number, those the user is joined to."""
-        user = await self._evaluators.of(request.requester.user_nid, request.requester.user_id)
-        rules = (user, request.unwanted)
+        user_nid = request.requester.user_nid
+        user = await self._evaluators.of(user_nid, request.requester.user_id)
+        rules = _Rules(user, await self._past(user_nid, user, rooms), WorkBudget(EVENT_WORK))
         per_thread = request.filter.room.timeline.unread_thread_notifications
         found: dict[int, Section] = {}
-        missing: dict[int, Evaluator] = {}
-        work = WorkBudget(EVENT_WORK)
+        missing: dict[int, RoomIdentity] = {}
         for number, (nid, name) in enumerate(rooms.items(), 1):
             if number % ROOMS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            evaluator = user.evaluator.in_room(name.room_id)
-            unread = await self._moved(request, nid, evaluator, (rules, work))
+            unread = await self._moved(request, name, rules)
             if unread is None:
-                missing[nid] = evaluator
+                missing[nid] = name
             else:
                 found[nid] = unread.members(per_thread=per_thread)
         if missing:
-            for nid, unread in (await self._counted(request, missing, rules)).items():
+            for nid, unread in (await self._counted(request, missing, user)).items():
                 found[nid] = unread.members(per_thread=per_thread)
         return found
 
+    async def _past(self, user_nid: int, user: UserEvaluator, room_nids: Iterable[int]) -> Past:
+        """Rules of before that events come under which are not counted yet."""
+        if not user.since:
+            return ()
+        counts = (self._unread.get(nid, {}).get(user_nid) for nid in room_nids)
+        first = min((unread.position for unread in counts if unread is not None), default=user.since)
+        if first >= user.since:
+            return ()
+        async with self._db.read() as tx:
+            return await self._evaluators.past(tx, user_nid, first)
+
     # --- in memory -------------------------------------------------------------------------------------------------
 
-    async def _moved(
-        self,
-        request: SyncRequest,
-        room_nid: int,
-        evaluator: Evaluator,
-        by: tuple[tuple[object, object], WorkBudget],
-    ) -> UnreadCount | None:
-        """The user's unread count with everything that has happened since; None if there is none that holds. `by`: the
-        rules it must have been counted by, and what looking into events may cost.
-        """
-        user_nid = request.requester.user_nid
-        rules, work = by
+    async def _moved(self, request: SyncRequest, room: RoomIdentity, by: _Rules) -> UnreadCount | None:
+        """The user's unread count with everything that has happened since; None if there is none that holds."""
+        user_nid, room_nid = request.requester.user_nid, room.nid
         unread = self._unread.get(room_nid, {}).get(user_nid)
-        if unread is None or unread.rules != rules:
+        if unread is None or unread.unwanted != request.unwanted:
             return None
         if self._recent.newest(room_nid) <= unread.position:
             return unread
+        rules = RulesOverTime(by.user.evaluator, by.past).in_room(room.room_id, unread.position)
         around = None
-        if not evaluator.by_facts:
+        if not rules.by_facts:
             around = await around_of(await self._rooms.get(room_nid), self._events, request.requester.user_id)
             if self._unread.get(room_nid, {}).get(user_nid) is not unread:
                 return None
         # From here on nothing is awaited: two answers may move the same count.
+        if not self._evaluators.is_current(user_nid, by.user):
+            return None
         self._unread.move_to_end(room_nid)
-        reading = Reading(user_nid, request.ignored, evaluator, around, work)
-        delta = self._delta(room_nid, unread.position, evaluator)
+        reading = Reading(user_nid, request.ignored, rules.current, around, by.work)
+        delta = None if rules.past else self._delta(room_nid, unread.position, rules.current)
         if delta is not None and unread.apply(delta, reading):
             return unread
         events = self._recent.after(room_nid, unread.position)
-        if events is None or (events and not unread.move(events, reading)):
+        if events is None or not _move(unread, events, rules, reading):
             self._drop(room_nid, user_nid)
             return None
         return unread
@@ -166,36 +176,43 @@ class UnreadCounts:
     # --- in the database -------------------------------------------------------------------------------------------
 
     async def _counted(
-        self, request: SyncRequest, evaluators: Mapping[int, Evaluator], rules: tuple[object, object]
+        self, request: SyncRequest, rooms: Mapping[int, RoomIdentity], user: UserEvaluator
     ) -> dict[int, UnreadCount]:
-        """Tallies from what is stored: at most four flights, one more for rules that look into events."""
+        """Counts from what is stored: at most five flights, one more for rules that look into events."""
         user_nid, position, resets = request.requester.user_nid, self._tail.position, self._recent.resets
-        unread_by_room = {nid: UnreadCount(position, rules) for nid in evaluators}
-        loud = [nid for nid, evaluator in evaluators.items() if not evaluator.silent]
-        ignored = await self._interning.find_user_nids([UserId(user) for user in request.ignored])
-        if loud:
+        unread_by_room = {nid: UnreadCount(position, request.unwanted) for nid in rooms}
+        rules = {nid: RulesOverTime(user.evaluator).in_room(name.room_id) for nid, name in rooms.items()}
+        asked = [nid for nid in rooms if user.since or not rules[nid].silent]
+        if asked:
+            ignored = await self._interning.find_user_nids([UserId(each) for each in request.ignored])
+            unheard = await ignored_until(self._db, self._interning, user_nid, request.unwanted)
             async with self._db.read() as tx:
                 async with tx.pipeline() as batch:
-                    joins = store.find_joins(batch, user_nid, loud)
-                    read = store.find_read(batch, user_nid, loud)
-                receipts = read.result
+                    joins = store.find_joins(batch, user_nid, asked)
+                    read = store.find_read(batch, user_nid, asked)
                 query = _unread_query(
-                    user_nid, list(ignored.values()), position, dict(joins.result), receipts
+                    user_nid, list(ignored.values()), position, dict(joins.result), read.result
                 )
-                by_facts = _only(query, {nid for nid in loud if evaluators[nid].by_facts})
-                if by_facts.rooms:
-                    for each in await store.count_unread(tx, by_facts):
-                        outcome = evaluators[each.room_nid].by_fact(each.bits, each.mentioned)
-                        if outcome is not None and outcome.notify:
-                            unread_by_room[each.room_nid].add(
-                                each.thread, each.events, each.newest, highlight=outcome.highlight
-                            )
-                looking = _only(query, {nid for nid in loud if not evaluators[nid].by_facts})
-                found = await store.find_unread(tx, looking) if looking.rooms else []
-            await self._look_into(request, found, evaluators, unread_by_room)
-            for nid, thread, upto in receipts:
+                first = min(query.rooms.values(), default=position)
+                if first < user.since:
+                    over_time = RulesOverTime(
+                        user.evaluator, await self._evaluators.past(tx, user_nid, first)
+                    )
+                    rules = {
+                        nid: over_time.in_room(name.room_id, query.rooms.get(nid, position))
+                        for nid, name in rooms.items()
+                    }
+                    query = query._replace(changes=[upto for upto, _ in over_time.past])
+                query = query._replace(ignored_until=unheard)
+                found = await _count_by_facts(tx, query, rules, unread_by_room)
+            await self._look_into(request, found, rules, unread_by_room)
+            for nid, thread, upto in read.result:
                 unread_by_room[nid].read(thread, upto)
-        if resets == self._recent.resets and position >= self._tail.floor:
+        if (
+            resets == self._recent.resets
+            and position >= self._tail.floor
+            and self._evaluators.is_current(user_nid, user)
+        ):
             stale = self._catch_up(user_nid, position, unread_by_room)
             for nid in unread_by_room.keys() - stale:
                 self._keep(nid, user_nid, unread_by_room[nid])
@@ -218,12 +235,14 @@ class UnreadCounts:
         self,
         request: SyncRequest,
         found: Sequence[store.UnreadEvent],
-        evaluators: Mapping[int, Evaluator],
+        rules: Mapping[int, RulesOverTime],
         unread_by_room: Mapping[int, UnreadCount],
     ) -> None:
         """Count events that rules may have to look into."""
         unsure = [
-            each for each in found if evaluators[each.room_nid].by_fact(each.bits, each.mentioned) is None
+            each
+            for each in found
+            if rules[each.room_nid].at(each.event_nid).by_fact(each.bits, each.mentioned) is None
         ]
         loaded = await self._events.load([each.event_nid for each in unsure[:MAX_LOOKED_INTO]])
         rooms = await self._rooms.get_many({each.room_nid for each in unsure[:MAX_LOOKED_INTO]})
@@ -232,7 +251,7 @@ class UnreadCounts:
         }
         left, since_turn = ANSWER_WORK, 0
         for each in found:
-            evaluator = evaluators[each.room_nid]
+            evaluator = rules[each.room_nid].at(each.event_nid)
             outcome = evaluator.by_fact(each.bits, each.mentioned)
             if outcome is None and each.event_nid in loaded and left > 0:
                 persisted = loaded[each.event_nid]
@@ -245,6 +264,47 @@ class UnreadCounts:
                     await asyncio.sleep(0)
             if outcome is not None and outcome.notify:
                 unread_by_room[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
+
+
+class _Rules(NamedTuple):
+    """What the events of an answer are counted by."""
+
+    user: UserEvaluator
+    past: Past
+    work: WorkBudget
+    """What looking into events may cost."""
+
+
+def _move(
+    unread: UnreadCount, events: Sequence[Written[EventEntry]], rules: RulesOverTime, reading: Reading
+) -> bool:
+    """Count events, each by the rules it came under. False if the count is stale now."""
+    if not rules.past:
+        return not events or unread.move(events, reading)
+    return all(
+        unread.move(list(together), reading._replace(evaluator=evaluator))
+        for evaluator, together in groupby(events, key=lambda written: rules.at(written.position))
+    )
+
+
+async def _count_by_facts(
+    tx: Tx,
+    query: store.UnreadQuery,
+    rules: Mapping[int, RulesOverTime],
+    unread_by_room: Mapping[int, UnreadCount],
+) -> list[store.UnreadEvent]:
+    """Count where facts alone decide. Returns what is unread in the other rooms."""
+    loud = {nid for nid in query.rooms if not rules[nid].silent}
+    by_facts = _only(query, {nid for nid in loud if rules[nid].by_facts})
+    if by_facts.rooms:
+        for each in await store.count_unread(tx, by_facts):
+            outcome = rules[each.room_nid].at(each.newest).by_fact(each.bits, each.mentioned)
+            if outcome is not None and outcome.notify:
+                unread_by_room[each.room_nid].add(
+                    each.thread, each.events, each.newest, highlight=outcome.highlight
+                )
+    looking = _only(query, loud - by_facts.rooms.keys())
+    return await store.find_unread(tx, looking) if looking.rooms else []
 
 
 def _unread_query(

@@ -10,16 +10,19 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.account_data import store as account_data
+from homeserver.account_data.entries import GLOBAL, PUSH_RULES, AccountDataEntry
 from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
+from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
 from homeserver.push.defaults import default_rules
 from homeserver.push.evaluator import Evaluator, make_evaluator
+from homeserver.push.past_rules import Past
 from homeserver.push.ruleset import Ruleset
-from homeserver.push.service import PUSH_RULES
 from homeserver.storage.database import Database
+from homeserver.storage.tx import Tx
 
 CACHE_USERS = 20_000
 DEFAULT_EVALUATOR: Final = make_evaluator(default_rules(UserId("@anybody:any.example")))
@@ -56,6 +59,18 @@ class Evaluators:
                 make_evaluator(msgspec.json.decode(rules, type=Ruleset).whole(user_id)), since
             )
         self._users.add(user_nid, found, version)
+        return found
+
+    def is_current(self, user_nid: int, user: UserEvaluator) -> bool:
+        """Whether the rules are still those."""
+        return self._users.get(user_nid) is user
+
+    async def past(self, tx: Tx, user_nid: int, after: Position) -> Past:
+        """Rules of before, for events that came after a position."""
+        found: list[tuple[Position, Evaluator]] = []
+        for upto, content in await account_data.find_past(tx, user_nid, PUSH_RULES, after):
+            rules = json.loads(content).get("global") if content else None
+            found.append((upto, make_evaluator(rules) if isinstance(rules, dict) else DEFAULT_EVALUATOR))
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:

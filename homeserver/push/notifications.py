@@ -1,4 +1,4 @@
-"""What one was notified of, the newest first: the same plans and facts that count what is unread, asked for the past.
+"""What one was notified of, the newest first: by the rules one had then, as what is unread is counted.
 
 spec: client-server-api/#listing-notifications (PUSH-18)
 """
@@ -20,8 +20,8 @@ from homeserver.matrix import json
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.push import store
 from homeserver.push.around import around_of
-from homeserver.push.evaluator import Evaluator
 from homeserver.push.evaluators import Evaluators
+from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
 from homeserver.receipts.entries import UNTHREADED
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
@@ -47,7 +47,7 @@ class _Where(NamedTuple):
     """What is asked in one answer."""
 
     requester: Requester
-    evaluators: Mapping[int, Evaluator]
+    rules: Mapping[int, RulesOverTime]
     names: Mapping[int, RoomId]
     read: Mapping[tuple[int, str], Position]
     only_highlights: bool
@@ -83,16 +83,24 @@ class Notifications:
         joined = (await self._memberships.of(requester.user_nid)).joined
         names = {nid: name.room_id for nid, name in (await self._interning.rooms(joined)).items()}
         user = await self._evaluators.of(requester.user_nid, requester.user_id)
-        evaluators = {nid: user.evaluator.in_room(room_id) for nid, room_id in names.items()}
-        loud = [nid for nid, evaluator in evaluators.items() if not evaluator.silent]
-        ignored = (await self._ignores.of(requester.user_nid)).ignored
-        nids = await self._interning.find_user_nids([UserId(each) for each in ignored])
+        past: Past = ()
+        if user.since:
+            async with self._db.read() as tx:
+                past = await self._evaluators.past(tx, requester.user_nid, 0)
+        over_time = RulesOverTime(user.evaluator, past)
+        rules = {nid: over_time.in_room(room_id) for nid, room_id in names.items()}
+        loud = [nid for nid, each in rules.items() if not each.silent]
+        unwanted = await self._ignores.of(requester.user_nid)
+        nids = await self._interning.find_user_nids([UserId(each) for each in unwanted.ignored])
+        unheard = await ignored_until(self._db, self._interning, requester.user_nid, unwanted)
         async with self._db.read() as tx, tx.pipeline() as batch:
             joins = store.find_joins(batch, requester.user_nid, loud)
             receipts = store.find_read(batch, requester.user_nid, loud)
         read = {(room, thread): at for room, thread, at in receipts.result}
-        query = store.UnreadQuery(requester.user_nid, list(nids.values()), NEWEST, dict(joins.result), {})
-        where = _Where(requester, evaluators, names, read, only_highlights)
+        query = store.UnreadQuery(
+            requester.user_nid, list(nids.values()), NEWEST, dict(joins.result), {}, unheard
+        )
+        where = _Where(requester, rules, names, read, only_highlights)
         return await self._collect(query, where, NEWEST if before is None else before, min(limit, MAX_LIMIT))
 
     async def _collect(self, query: store.UnreadQuery, where: _Where, before: Position, limit: int) -> Page:
@@ -125,7 +133,9 @@ class Notifications:
             if persisted is None:
                 continue
             context = EvaluationContext(persisted.event, arounds[each.room_nid])
-            step = where.evaluators[each.room_nid].step(context, persisted.facts, each.mentioned)
+            step = (
+                where.rules[each.room_nid].at(each.event_nid).step(context, persisted.facts, each.mentioned)
+            )
             spent += EVENT_WORK - context.work.left
             if spent > EVENT_WORK:  # others have a turn
                 spent = 0
@@ -137,7 +147,7 @@ class Notifications:
         return found
 
     def _may_notify(self, event: store.UnreadEvent, where: _Where) -> bool:
-        outcome = where.evaluators[event.room_nid].by_fact(event.bits, event.mentioned)
+        outcome = where.rules[event.room_nid].at(event.event_nid).by_fact(event.bits, event.mentioned)
         return outcome is None or outcome.notify
 
     def _json(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from homeserver.account_data.entries import GLOBAL, AccountDataEntry
+from homeserver.account_data.entries import GLOBAL, PUSH_RULES, AccountDataEntry
 from homeserver.account_data.service import AccountDataService
 from homeserver.graph.interning import RoomIdentity
 from homeserver.log.entries import Written
@@ -24,8 +24,6 @@ from homeserver.push.ruleset import MAX_BYTES, Ruleset
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 from homeserver.web.auth import Requester
-
-PUSH_RULES = "m.push_rules"
 
 
 class PushRuleService:

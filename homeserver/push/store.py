@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, LiteralString, NamedTuple
 
 from homeserver.log.entries import Position
@@ -50,6 +50,10 @@ class UnreadQuery(NamedTuple):
     """room_nid -> read up to here, whatever the thread."""
     threads: dict[tuple[int, str], Position]
     """(room_nid, thread) -> read up to here."""
+    ignored_until: Mapping[int, Position] = {}
+    """user_nid -> up to where somebody was ignored who is not any more: what they said until then stays unheard."""
+    changes: Sequence[Position] = ()
+    """Where the rules were changed, in order: what came before and after is counted apart."""
 
 
 async def find_rules(tx: Tx, user_nid: int) -> tuple[bytes | None, Position]:
@@ -134,19 +138,23 @@ _UNREAD: Final[LiteralString] = """
         SELECT recent.* FROM recent LEFT JOIN read USING (room, thread)
         WHERE event_nid > coalesce(read.upto, 0) AND sender_nid <> %(user)s AND redacted_by IS NULL
               AND sender_nid <> ALL(%(ignored)s::bigint[])
+              AND NOT EXISTS (
+                  SELECT 1 FROM unnest(%(unheard)s::bigint[], %(until)s::bigint[]) AS was (sender, until)
+                  WHERE sender = sender_nid AND event_nid <= until)
     )
 """
 
 
 async def count_unread(tx: Tx, query: UnreadQuery) -> list[Unread]:
-    """What is unread, by what decides how it counts."""
+    """What is unread, by what decides how it counts; `newest` is of the time between two changes of the rules."""
     return await tx.rows(
         Unread,
         _UNREAD  # noqa: S608  # two literals
         + """
     SELECT room, thread, facts, mentioned, count(*), max(event_nid) FROM unread
-    GROUP BY room, thread, facts, mentioned
+    GROUP BY room, thread, facts, mentioned, width_bucket(event_nid, %(changes)s::bigint[])
         """,
+        changes=list(query.changes),
         **_values(query, max(MIN_IN_ROOM, min(MAX_IN_ROOM, MAX_EVENTS // len(query.rooms)))),
     )
 
@@ -173,11 +181,16 @@ async def find_before(tx: Tx, query: UnreadQuery, before: Position, limit: int) 
                       WHERE room_nid = query.room AND event_nid > query.after AND event_nid < %(before)s AND flags = 0
                             AND redacted_by IS NULL AND sender_nid <> %(user)s
                             AND sender_nid <> ALL(%(ignored)s::bigint[])
+                            AND NOT EXISTS (
+                                SELECT 1 FROM unnest(%(unheard)s::bigint[], %(until)s::bigint[]) AS was (sender, until)
+                                WHERE sender = sender_nid AND event_nid <= until)
                       ORDER BY event_nid DESC LIMIT %(limit)s) e
         ORDER BY e.event_nid DESC LIMIT %(limit)s
         """,
         user=query.user_nid,
         ignored=list(query.ignored),
+        unheard=list(query.ignored_until),
+        until=list(query.ignored_until.values()),
         rooms=list(query.rooms),
         after=list(query.rooms.values()),
         before=before,
@@ -190,6 +203,8 @@ def _values(query: UnreadQuery, limit: int) -> dict[str, object]:
         "limit": limit,
         "user": query.user_nid,
         "ignored": list(query.ignored),
+        "unheard": list(query.ignored_until),
+        "until": list(query.ignored_until.values()),
         "upto": query.upto,
         "rooms": list(query.rooms),
         "after": list(query.rooms.values()),

@@ -1,4 +1,4 @@
-"""Rooms whose counts change though nothing happens in them: the user has read, or has other rules. In `/sync`.
+"""Rooms whose counts change though nothing happens in them: the user has read, or ignores somebody else. In `/sync`.
 
 The counts themselves are added to every room of an answer (`counts.py`); this says which rooms must be in it for their sake.
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from homeserver.account_data.entries import AccountDataEntry
+from homeserver.account_data.entries import IGNORED, AccountDataEntry
 from homeserver.log.entries import Entry
 from homeserver.push import store
-from homeserver.push.evaluators import Evaluators
 from homeserver.receipts.entries import ReceiptEntry
 from homeserver.storage.database import Database
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
@@ -24,23 +23,23 @@ class UnreadStream:
 
     always_asked = False
 
-    def __init__(self, db: Database, evaluators: Evaluators) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._evaluators = evaluators
 
     def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
-        """Who reads, and who changes rules, or whom they ignore."""
+        """Who reads, and who changes whom they ignore."""
         return {
             ReceiptEntry: lambda entry: Recipients((entry.user_nid,)),
-            AccountDataEntry: lambda entry: Recipients((entry.user_nid,)),
+            AccountDataEntry: lambda entry: (
+                Recipients((entry.user_nid,)) if entry.type == IGNORED else Recipients()
+            ),
         }
 
     async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
         if request.since is None:
             return NO_NEWS
         user_nid = request.requester.user_nid
-        user = await self._evaluators.of(user_nid, request.requester.user_id)
-        if max(user.since, request.unwanted.since) > request.since:
+        if request.unwanted.since > request.since:
             return Part(rooms={nid: {} for nid in rooms.joined_nids})
         if request.recent is not None:
             receipts = request.recent.of(ReceiptEntry)

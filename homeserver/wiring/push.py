@@ -26,7 +26,7 @@ class PushFeature:
         self.counts = UnreadCounts(
             core.db, core.tail, core.rooms, core.events, core.interning, self.evaluators, recent
         )
-        self.stream = UnreadStream(core.db, self.evaluators)
+        self.stream = UnreadStream(core.db)
         for projection in (self.evaluators, recent, self.counts):
             core.tail.attach(projection)
 

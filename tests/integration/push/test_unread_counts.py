@@ -19,6 +19,7 @@ from tests.support.unread import (
     per_thread,
     unread,
 )
+from tests.support.user import User
 
 
 async def test_counts_come_with_the_event_that_changed_them(server: Server) -> None:
@@ -163,30 +164,102 @@ async def test_ignored_users_do_not_count(server: Server) -> None:
     assert await afresh(bob, room) == (1, 0)
 
 
-async def test_a_change_of_rules_changes_the_counts(server: Server) -> None:
-    """PUSH-12, PUSH-14: muting a room empties it, a room for mentions keeps those, keywords highlight."""
+async def test_what_an_ignored_user_said_stays_read(server: Server) -> None:
+    """PUSH-14: once they are no longer ignored; what they say from then on counts."""
+    room, (alice, bob, carol) = await meeting(server, "alice", "bob", "carol")
+    path = "/user/{}/account_data/m.ignored_user_list"
+    await carol.send(room, "before")
+    await alice.send(room, "signal")
+    await bob.put(path, bob.user_id, json={"ignored_users": {carol.user_id: {}}})
+    await carol.send(room, "noise", **mentioning(bob))
+    assert await afresh(bob, room) == await unread(bob, room) == (1, 0)
+    await bob.put(path, bob.user_id, json={"ignored_users": {}})
+    assert await unread(bob, room) == (1, 0)
+    await carol.send(room, "after")
+    assert await unread(bob, room) == (2, 0)
+    assert await counted_anew(server, bob, room) == (2, 0)
+
+
+async def test_who_ignores_themselves_loses_nothing(server: Server) -> None:
+    """SYNC-16: their own messages and those of others are told as ever."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
+    path = "/user/{}/account_data/m.ignored_user_list"
+    await bob.put(path, bob.user_id, json={"ignored_users": {bob.user_id: {}}})
+    await bob.sync()
+    said = await bob.send(room, "do I hear myself?")
+    reply = await bob.sync()
+    assert said in [each["event_id"] for each in reply["rooms"]["join"][room]["timeline"]["events"]]
+    await alice.send(room, "I do")
+    assert await unread(bob, room) == (1, 0)
+
+
+async def counted_anew(server: Server, user: User, room: str) -> Unread | None:
+    """As by a process that has just begun: nothing is in memory."""
+    if server.app is not None:
+        server.app.features.push.counts.reset()
+    return await afresh(user, room)
+
+
+async def test_what_is_unread_counts_by_the_rules_it_came_under(server: Server) -> None:
+    """PUSH-12, PUSH-14: muting a room leaves what was unread, and what came meanwhile stays read when that ends; keywords
+    highlight from when they were chosen.
+    """
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+
+    async def seen() -> Unread | None:
+        in_memory = await unread(bob, room) or await afresh(bob, room)
+        assert in_memory == await afresh(bob, room) == await counted_anew(server, bob, room)
+        return in_memory
+
     await alice.send(room, "the coffee is ready")
     await alice.send(room, "Bob!", **mentioning(bob))
-    assert await unread(bob, room) == (2, 1)
+    assert await seen() == (2, 1)
     rule = "/pushrules/global/{}/{}"
     await bob.put(rule, "room", room, json={"actions": []})
-    assert await unread(bob, room) == (1, 1)
+    await alice.send(room, "less")
+    await alice.send(room, "Bob again!", **mentioning(bob))
+    assert await seen() == (3, 2)
     mute = {"conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}], "actions": []}
     await bob.put(rule, "override", room, json=mute)
-    assert await unread(bob, room) == (0, 0)
+    await alice.send(room, "into the void")
+    assert await seen() == (3, 2)
     await bob.delete(rule, "override", room)
     await bob.delete(rule, "room", room)
+    assert await seen() == (3, 2)
     keyword = {"pattern": "coffee", "actions": ["notify", {"set_tweak": "highlight"}]}
+    await alice.send(room, "coffee")
     await bob.put(rule, "content", "coffee", json=keyword)
-    assert await unread(bob, room) == (2, 2)
     await alice.send(room, "more coffee?")
-    assert await unread(bob, room) == (3, 3)
+    assert await seen() == (5, 3)
     await alice.send(room, "decoffeeinated")
-    assert await unread(bob, room) == (4, 3), "a keyword is a whole word"
-    assert await afresh(bob, room) == (4, 3)
-    await bob.put(rule + "/enabled", "override", ".m.rule.master", json={"enabled": True})
-    assert await unread(bob, room) == (0, 0)
+    assert await seen() == (6, 3), "a keyword is a whole word"
+    for _ in range(2):  # changed several times between two answers
+        await bob.put(rule + "/enabled", "override", ".m.rule.master", json={"enabled": True})
+        await alice.send(room, "coffee for nobody")
+        await bob.put(rule + "/enabled", "override", ".m.rule.master", json={"enabled": False})
+        await alice.send(room, "coffee for all")
+    last = await alice.send(room, "that was it")
+    assert await seen() == (9, 5)
+    await bob.post(RECEIPT, room, "m.read", last)
+    assert await seen() == (0, 0)
+
+
+async def test_a_room_that_was_always_muted_has_nothing_unread_later(server: Server) -> None:
+    """PUSH-14: the rule is there before the first message, also for who syncs anew after ending it."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    mute = {"conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}], "actions": []}
+    await bob.put("/pushrules/global/override/{}", room, json=mute)
+    for number in range(5):
+        await alice.send(room, str(number))
+    assert await counted_anew(server, bob, room) == (0, 0)
+    await bob.delete("/pushrules/global/override/{}", room)
+    assert await counted_anew(server, bob, room) == (0, 0)
+    await alice.send(room, "six")
+    assert await unread(bob, room) == (1, 0)
+    for number in range(40):  # far more changes than are kept
+        keyword = {"pattern": f"word{number}", "actions": []}
+        await bob.put("/pushrules/global/content/{}", "word", json=keyword)
+    assert await counted_anew(server, bob, room) == (1, 0)
 
 
 async def test_one_counts_from_when_one_came(server: Server) -> None:

@@ -1,0 +1,67 @@
+"""What counted when: a user's push rules over time, and whom they ignored.
+
+A message is unread by the rules of the moment when it came: who ends the silence of a room does not find its whole past
+unread.
+
+spec: client-server-api/#receiving-notifications (PUSH-14)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homeserver.account_data import store
+from homeserver.account_data.entries import IGNORED
+from homeserver.account_data.ignores import ignored_in
+from homeserver.graph.interning import Interning
+from homeserver.log.entries import Position
+from homeserver.matrix.ids import RoomId, UserId
+from homeserver.push.evaluator import Evaluator
+from homeserver.storage.database import Database
+from homeserver.sync.types import Unwanted
+
+Past = Sequence[tuple[Position, Evaluator]]
+"""Rules of before, the oldest first, each with the position up to which events came under them."""
+
+
+class RulesOverTime(NamedTuple):
+    """A user's rules, as far as they matter in one room (or in any, before `in_room`)."""
+
+    current: Evaluator
+    past: Past = ()
+
+    def at(self, event_nid: Position) -> Evaluator:
+        """Those by which an event counts."""
+        for upto, evaluator in self.past:
+            if event_nid <= upto:
+                return evaluator
+        return self.current
+
+    def in_room(self, room_id: RoomId, after: Position = 0) -> RulesOverTime:
+        """What remains of them in a room, for events after a position."""
+        past = [(upto, each.in_room(room_id)) for upto, each in self.past if upto > after]
+        return RulesOverTime(self.current.in_room(room_id), past)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing ever notified, nor does."""
+        return self.current.silent and all(each.silent for _, each in self.past)
+
+    @property
+    def by_facts(self) -> bool:
+        """Whether facts alone decide, at any time."""
+        return self.current.by_facts and all(each.by_facts for _, each in self.past)
+
+
+async def ignored_until(
+    db: Database, interning: Interning, user_nid: int, unwanted: Unwanted
+) -> dict[int, Position]:
+    """user_nid -> until when they were ignored, of those whom a user does not ignore any more."""
+    if not unwanted.since:
+        return {}
+    async with db.read() as tx:
+        past = await store.find_past(tx, user_nid, IGNORED, 0)
+    until = {UserId(each): upto for upto, content in past if content for each in ignored_in(content)}
+    nids = await interning.find_user_nids(until.keys() - unwanted.ignored)
+    return {nid: until[user_id] for user_id, nid in nids.items()}
