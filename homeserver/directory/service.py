@@ -15,6 +15,7 @@ from homeserver.events.auth_rules.power import can_send
 from homeserver.events.event import Event, StateKey
 from homeserver.events.visibility import WORLD_READABLE
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.read.page_size import PAGE_BYTES, fitting
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
@@ -71,7 +72,8 @@ class RoomDirectory:
         rooms = await self._rooms.get_many(nids)
         found = [shown for shown in await self._shown(list(rooms.values())) if _matches(shown, wanted)]
         found.sort(key=lambda room: (-room.num_joined_members, room.room_id))
-        return Page(found[start : start + limit], start, len(found))
+        shown = found[start : start + limit]
+        return Page(shown[: fitting(map(_size, shown), PAGE_BYTES)], start, len(found))
 
     async def describe(self, room: Room) -> PublishedRoom:
         """A room as the list would show it, whether or not it is in it."""
@@ -145,6 +147,13 @@ def _publish(room: Room, state: dict[str, Event]) -> PublishedRoom:
         avatar_url=text("m.room.avatar", "url"),
         canonical_alias=text("m.room.canonical_alias", "alias"),
         room_type=text("m.room.create", "type"),
+    )
+
+
+def _size(room: PublishedRoom) -> int:
+    """Bytes of what a room is called, at most: all else is short."""
+    return sum(
+        4 * len(text) for text in (room.name, room.topic, room.avatar_url, room.canonical_alias) if text
     )
 
 

@@ -13,6 +13,7 @@ from homeserver.events.push_rules import EVENT_WORK, EvaluationContext
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
+from homeserver.graph.read.page_size import PAGE_BYTES
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Position
@@ -105,11 +106,13 @@ class Notifications:
 
     async def _collect(self, query: store.UnreadQuery, where: _Where, before: Position, limit: int) -> Page:
         found: list[bytes] = []
+        left = PAGE_BYTES
         for _ in range(MAX_SCANS if query.rooms else 0):
             async with self._db.read() as tx:
                 events = await store.find_before(tx, query, before, AT_ONCE)
             for nid, notification in await self._look(events, where):
-                if len(found) == limit:
+                left -= len(notification)
+                if len(found) == limit or (found and left < 0):
                     return Page(found, before)
                 found.append(notification)
                 before = nid

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.page_size import ANSWER_BYTES, at, beyond, fitting
 from homeserver.graph.read.visibility import Viewer, VisibilityFilter
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import NotFound
@@ -89,6 +90,8 @@ class RelationsService:
         page = [loaded[nid] for nid in shown if nid in loaded]
         seen = (await self._visibility.many(viewer, {room: page}))[room]
         chunk = await self._bundles.shown(viewer, requester.device_id, room, seen)
+        if (fits := fitting(map(len, chunk), ANSWER_BYTES)) < len(chunk):
+            return Page(chunk[:fits], format_token(at(seen[fits].persisted.nid, backwards=request.backwards)))
         if len(nids) <= limit:
             return Page(chunk, None)
-        return Page(chunk, format_token(shown[-1] - 1 if request.backwards else shown[-1]))
+        return Page(chunk, format_token(beyond(shown[-1], backwards=request.backwards)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.page_size import ANSWER_BYTES, fitting
 from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, stripped
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
@@ -58,6 +59,7 @@ class ThreadsService:
         ignored = await self._bundles.ignored(viewer)
         upto: Position | None = NEWEST if start is None else start
         found: list[Visible] = []
+        newest: dict[int, Position] = {}
         for _ in range(MAX_PAGES):
             if upto is None or len(found) >= limit:
                 break
@@ -70,6 +72,7 @@ class ThreadsService:
             )
             async with self._db.read() as tx:
                 rows = await store.find_threads(tx, wanted)
+            newest.update(rows)
             found += await self._visible(viewer, room, [root for root, _ in rows])
             upto = rows[-1][1] - 1 if len(rows) == wanted.limit else None
         # spec: op:getThreadRoots: roots of ignored users come redacted
@@ -80,6 +83,8 @@ class ThreadsService:
             for item in found
         ]
         chunk = await self._bundles.shown(viewer, requester.device_id, room, shown)
+        if (fits := fitting(map(len, chunk), ANSWER_BYTES)) < len(chunk):
+            return Page(chunk[:fits], format_token(newest[found[fits].persisted.nid]))
         return Page(chunk, None if upto is None else format_token(upto))
 
     async def _visible(self, viewer: Viewer, room: Room, nids: list[int]) -> list[Visible]:

@@ -16,6 +16,16 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
 from homeserver.graph.read.bundles import Bundles
+from homeserver.graph.read.page_size import (
+    ANSWER_BYTES,
+    PAGE_BYTES,
+    SCANNED_BYTES,
+    at,
+    beyond,
+    fitting,
+    in_parts,
+    weight,
+)
 from homeserver.graph.read.pages import NEWEST, OLDEST, Pages, Wanted
 from homeserver.graph.read.visibility import HISTORY_VISIBILITY, Viewer, VisibilityFilter, Visible, as_state
 from homeserver.graph.rooms.room import Room
@@ -51,6 +61,16 @@ class Context(NamedTuple):
     start: str
     end: str
     state: list[bytes]
+
+
+class _Range(NamedTuple):
+    """Which events are looked for."""
+
+    origin: Position
+    stop: Position | None
+    backwards: bool
+    limit: int
+    most_bytes: int = PAGE_BYTES
 
 
 class HistoryService:
@@ -89,23 +109,27 @@ class HistoryService:
         limit: int,
         wanted: RoomEventFilter,
     ) -> Page:
-        """Events from a token on, in one direction, at most `limit`.
+        """Events from a token on, in one direction, at most `limit`, and at most some megabytes.
 
         `start` None: from the newest (backwards) or oldest. `end` is None when there is nothing more. Raises `Forbidden`.
         """
         access = await self._access.of(requester, room_id)
         origin = start if start is not None else (NEWEST if backwards else OLDEST)
         limit = max(0, min(limit, self._most))
+        asked = _Range(origin, stop, backwards, limit)
         if access.left_at is not None and backwards:
-            found, end = await self._scan_back_from_leave(requester, access, origin, stop, limit, wanted)
+            found, end = await self._scan_back_from_leave(requester, access, asked, wanted)
         else:
-            found, end = await self._scan(requester, access, origin, stop, backwards, limit, wanted)
+            found, end = await self._scan(requester, access, asked, wanted)
         shown = start if start is not None else await self._shown_start(access, found, backwards)
         lazy = wanted.lazy_load_members
         state = await self._lazy_members(access.room, found, backwards=backwards) if lazy else []
         extra = await self._extra(requester, access.room, found)
+        chunk = self._render(requester, room_id, found, extra)
+        if (fits := fitting(map(len, chunk), ANSWER_BYTES)) < len(chunk):
+            chunk, end = chunk[:fits], at(found[fits].persisted.nid, backwards=backwards)
         return Page(
-            self._render(requester, room_id, found, extra),
+            chunk,
             format_token(shown),
             None if end is None else format_token(end),
             self._render(requester, room_id, self._as_state(requester, access, state), {}),
@@ -124,8 +148,11 @@ class HistoryService:
         if seen is None:
             raise NotFound("There is no such event")
         limit = max(0, min(limit, self._most))
-        before, start = await self._scan(requester, access, target.nid - 1, None, True, limit // 2, wanted)
-        after, end = await self._scan(requester, access, target.nid, None, False, limit - limit // 2, wanted)
+        half = PAGE_BYTES // 2
+        back = _Range(target.nid - 1, None, True, limit // 2, half)
+        before, start = await self._scan(requester, access, back, wanted)
+        forth = _Range(target.nid, None, False, limit - limit // 2, half)
+        after, end = await self._scan(requester, access, forth, wanted)
         last = after[-1].persisted if after else target
         state = await self._state_at(requester, access, last, [*before, seen, *after], wanted)
         extra = await self._extra(requester, access.room, [seen, *before, *after])
@@ -142,61 +169,55 @@ class HistoryService:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    async def _scan(  # noqa: PLR0917  # one value each, called in one place
-        self,
-        requester: Requester,
-        access: Access,
-        origin: Position,
-        stop: Position | None,
-        backwards: bool,
-        limit: int,
-        wanted: RoomEventFilter,
+    async def _scan(
+        self, requester: Requester, access: Access, asked: _Range, wanted: RoomEventFilter
     ) -> tuple[list[Visible], Position | None]:
         """Visible events that the filter wants, and the position to go on from (None: the end)."""
         room, viewer = access.room, Viewer(requester.user_id, requester.user_nid)
+        position, stop, backwards, limit, left = asked
         last = stop if stop is not None else (OLDEST if backwards else NEWEST)
         found: list[Visible] = []
-        scanned = 0
-        position = origin
-        while len(found) < limit and scanned < MAX_SCANNED:
+        scanned = read = 0
+        while len(found) < limit and scanned < MAX_SCANNED and read < SCANNED_BYTES:
             size = min(MAX_SCANNED - scanned, limit - len(found) if not wanted.selective else 4 * limit)
             nids = await self._pages.page(room.name.nid, Wanted(position, last, backwards, size))
-            loaded = await self._events.load(nids)
-            page = [loaded[nid] for nid in nids if nid in loaded]
-            if wanted.selective:
-                page = [persisted for persisted in page if wanted.matches(persisted.event)]
-            for item in (await self._visibility.many(viewer, {room: page}))[room]:
-                found.append(item)
-                if len(found) == limit:
-                    return found, item.persisted.nid - 1 if backwards else item.persisted.nid
+            async for part in in_parts(self._events, nids):
+                page = part.events
+                if wanted.selective:
+                    page = [persisted for persisted in page if wanted.matches(persisted.event)]
+                for item in (await self._visibility.many(viewer, {room: page}))[room]:
+                    left -= weight(item.persisted)
+                    if left < 0 and found:
+                        return found, at(item.persisted.nid, backwards=backwards)
+                    found.append(item)
+                    if len(found) == limit:
+                        return found, beyond(item.persisted.nid, backwards=backwards)
+                read += part.size
+                if read >= SCANNED_BYTES and part.last != nids[-1]:
+                    return found, beyond(part.last, backwards=backwards)
             scanned += len(nids)
             if len(nids) < size:
                 return found, None
-            position = nids[-1] - 1 if backwards else nids[-1]
+            position = beyond(nids[-1], backwards=backwards)
         return found, position
 
-    async def _scan_back_from_leave(  # noqa: PLR0917  # one value each, called in one place
-        self,
-        requester: Requester,
-        access: Access,
-        origin: Position,
-        stop: Position | None,
-        limit: int,
-        wanted: RoomEventFilter,
+    async def _scan_back_from_leave(
+        self, requester: Requester, access: Access, asked: _Range, wanted: RoomEventFilter
     ) -> tuple[list[Visible], Position | None]:
         """As `_scan`, backwards, for who has left: what has become of their own membership since (HV-02), then everything
         up to their leave.
         """
         assert access.left_at is not None
-        later = await self._access.own_since(requester, access, origin)
-        loaded = await self._events.load([nid for nid in later if nid > (stop or OLDEST)])
+        later = await self._access.own_since(requester, access, asked.origin)
+        loaded = await self._events.load([nid for nid in later if nid > (asked.stop or OLDEST)])
         page = [loaded[nid] for nid in reversed(later) if nid in loaded and wanted.matches(loaded[nid].event)]
         viewer = Viewer(requester.user_id, requester.user_nid)
-        own = (await self._visibility.many(viewer, {access.room: page}))[access.room][:limit]
-        if own and len(own) == limit:
+        own = (await self._visibility.many(viewer, {access.room: page}))[access.room][: asked.limit]
+        if own and len(own) == asked.limit:
             return own, own[-1].persisted.nid - 1
-        leave = min(origin, access.left_at)  # nothing else that is newer
-        found, end = await self._scan(requester, access, leave, stop, True, limit - len(own), wanted)
+        leave = min(asked.origin, access.left_at)  # nothing else that is newer
+        rest = asked._replace(origin=leave, limit=asked.limit - len(own))
+        found, end = await self._scan(requester, access, rest, wanted)
         return [*own, *found], end
 
     async def _shown_start(self, access: Access, found: Sequence[Visible], backwards: bool) -> Position:

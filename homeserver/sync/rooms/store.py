@@ -10,13 +10,13 @@ from homeserver.storage.tx import Tx
 
 async def newest_events(
     tx: Tx, log_slices: Mapping[int, tuple[Position, Position]], limit: int
-) -> dict[int, list[int]]:
-    """room_nid -> its newest events in (since, upto], oldest first, at most `limit` each."""
+) -> dict[int, list[tuple[int, int]]]:
+    """room_nid -> (number, bytes) of its newest events in (since, upto], oldest first, at most `limit` each."""
     rows = await tx.all(
         """
-        SELECT row.room, e.event_nid
+        SELECT row.room, e.event_nid, e.size
         FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS row (room, since, upto),
-             LATERAL (SELECT event_nid FROM events
+             LATERAL (SELECT event_nid, octet_length(pdu) AS size FROM events
                       WHERE room_nid = row.room AND event_nid > row.since AND event_nid <= row.upto AND flags = 0
                       ORDER BY event_nid DESC LIMIT %(limit)s) e
         ORDER BY row.room, e.event_nid
@@ -26,9 +26,9 @@ async def newest_events(
         upto=[upto for _, upto in log_slices.values()],
         limit=limit,
     )
-    found: dict[int, list[int]] = {}
-    for room, nid in rows:
-        found.setdefault(room, []).append(nid)
+    found: dict[int, list[tuple[int, int]]] = {}
+    for room, nid, size in rows:
+        found.setdefault(room, []).append((nid, size))
     return found
 
 

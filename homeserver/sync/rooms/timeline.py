@@ -13,6 +13,7 @@ from typing import NamedTuple
 from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.read.page_size import fitting, weight
 from homeserver.graph.read.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
@@ -24,6 +25,12 @@ from homeserver.sync.rooms.summary import changes_summary
 from homeserver.sync.types import SyncRequest
 
 DEFAULT_LIMIT, MAX_LIMIT = 10, 100
+ROOM_BYTES = 2**20
+"""Of the events in one room's timeline; what is older is behind `prev_batch`, as it is beyond the limit in number."""
+ANSWER_BYTES = 16 * 2**20
+"""Of the events in all timelines of an answer that are read for it; then each room has its share, at least one event."""
+SMALL = 16
+"""Events that are never more than `ROOM_BYTES`."""
 FILTERED_SCAN = 200
 """Events looked at per room for a filter that lets few through."""
 
@@ -99,15 +106,28 @@ class Timelines:
         selective = request.filter.room.timeline.selective
         scan = max(FILTERED_SCAN, limit) if selective else limit
         async with self._db.read() as tx:
-            nids = await store.newest_events(tx, log_slices, scan + 1)
-            loaded = await self._events.load_in(tx, [nid for room in nids.values() for nid in room])
-        found: dict[int, Timeline] = {}
-        for room, numbers in nids.items():
-            more = len(numbers) > scan
-            raw = [loaded[nid] for nid in (numbers[1:] if more else numbers)]
-            since = numbers[0] if more else log_slices[room][0]
-            found[room] = _cut(request, raw, limit, since, more=more)
-        return found
+            newest = await store.newest_events(tx, log_slices, scan + 1)
+            share = _share(newest)
+            since = {room: log_slices[room][0] for room in newest}
+            raw: dict[int, list[int]] = {}
+            for room, events in newest.items():
+                kept = min(scan, fitting((size for _, size in reversed(events)), share))
+                raw[room] = [nid for nid, _ in events[len(events) - kept :]]
+                if kept < len(events):
+                    since[room] = events[len(events) - kept - 1][0]
+            loaded = await self._events.load_in(tx, [nid for room in raw.values() for nid in room])
+        return {
+            room: _cut(
+                request, [loaded[nid] for nid in nids], limit, since[room], more=len(nids) < len(newest[room])
+            )
+            for room, nids in raw.items()
+        }
+
+
+def _share(newest: Mapping[int, Sequence[tuple[int, int]]]) -> int:
+    """Bytes that each room's timeline may have."""
+    total = sum(min(ROOM_BYTES, sum(size for _, size in events)) for events in newest.values())
+    return ROOM_BYTES if total <= ANSWER_BYTES else ANSWER_BYTES // len(newest)
 
 
 def _from_memory(
@@ -132,9 +152,11 @@ def _from_memory(
 def _cut(
     request: SyncRequest, raw: Sequence[PersistedEvent], limit: int, since: Position, *, more: bool
 ) -> Timeline:
-    """The newest `limit` events that the filter wants."""
+    """The newest `limit` events that the filter wants, and at most `ROOM_BYTES` of them."""
     wanted = request.filter.room.timeline
     events = [persisted for persisted in raw if wanted.matches(persisted.event)] if wanted.selective else raw
+    if len(events) > SMALL:
+        limit = min(limit, fitting(map(weight, reversed(events)), ROOM_BYTES))
     if len(events) <= limit:
         return Timeline(raw, events, more, since)
     events = events[len(events) - limit :]
