@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from homeserver.graph.interning import Interning
@@ -25,6 +26,8 @@ class Classified(NamedTuple):
     """Left or banned, to be reported; position of the event with which it happened."""
     invited: list[int]
     knocked: list[int]
+    passed: frozenset[int] = frozenset()
+    """Left, and the client knows nothing of the stay that is over: the user has come and gone since it was here."""
 
 
 class Classifier:
@@ -35,7 +38,7 @@ class Classifier:
         self._interning = interning
 
     async def classify(self, request: SyncRequest) -> Classified:
-        """Sort the user's rooms. At most one query beside naming rooms for a filter that names some."""
+        """Sort the user's rooms. At most two queries beside naming rooms for a filter that names some."""
         if _same_memberships(request):
             return Classified(await self._joined(request), frozenset(), {}, [], [])
         wanted = await self._wanted(request)
@@ -65,7 +68,9 @@ class Classifier:
                     left[room] = own.position
             elif initial or room in changed or request.full_state or request.other_invites:
                 (invited if own.membership == INVITE else knocked).append(room)
-        return Classified(frozenset(joined), frozenset(new), left, invited, knocked)
+        strange = [room for room in left if room in changed and before.get(room) != JOIN]
+        passed = await self._joined_since(request, strange)
+        return Classified(frozenset(joined), frozenset(new), left, invited, knocked, passed)
 
     async def _joined(self, request: SyncRequest) -> frozenset[int]:
         if request.filter.room.rooms is None and not request.filter.room.not_rooms:
@@ -107,6 +112,25 @@ class Classifier:
             async with self._db.read() as tx:
                 found |= await store.memberships_at(tx, request.requester.user_nid, resolved, request.since)
         return found
+
+    async def _joined_since(self, request: SyncRequest, rooms: Sequence[int]) -> frozenset[int]:
+        """Those of the rooms which the user has been joined to at some time after `since`."""
+        if not rooms or request.since is None:
+            return frozenset()
+        if request.recent is None:
+            async with self._db.read() as tx:
+                return frozenset(
+                    await store.rooms_joined(
+                        tx, request.requester.user_nid, rooms, request.since, request.upto
+                    )
+                )
+        user_nid = request.requester.user_nid
+        return frozenset(
+            entry.persisted.room_nid
+            for _, entry in request.recent.moving
+            if entry.persisted.room_nid in rooms
+            and any(change.user_nid == user_nid and change.membership == JOIN for change in entry.changes)
+        )
 
 
 def ends_stay(persisted: PersistedEvent | None, user_id: UserId) -> bool:

@@ -20,7 +20,7 @@ from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.rooms import store
 from homeserver.sync.rooms.resolution_changes import ResolutionChange, ResolutionChanges
-from homeserver.sync.rooms.timeline import Timeline
+from homeserver.sync.rooms.timeline import Timeline, newest_shown
 from homeserver.sync.types import SyncRequest
 
 StateNids = dict[StateKey, int]
@@ -170,11 +170,12 @@ def unseen_state(
     """
     if timeline is None or len(visible) == len(timeline.raw):
         return {}
-    shown = {item.persisted.nid for item in visible}
+    shown, newest = {item.persisted.nid for item in visible}, newest_shown(visible)
     return {
         key: persisted.nid
         for persisted in timeline.raw
         if (key := persisted.event.key) is not None
         and persisted.nid not in shown
-        and (now is None or now.get(key) == persisted.nid or now.get(key) in shown)
+        and newest.get(key, 0) < persisted.nid
+        and (now is None or now.get(key) == persisted.nid)
     }

@@ -87,3 +87,20 @@ async def memberships_at(tx: Tx, user_nid: int, room_nids: Collection[int], at: 
         at=at,
     )
     return dict(rows)
+
+
+async def rooms_joined(
+    tx: Tx, user_nid: int, room_nids: Collection[int], since: Position, upto: Position
+) -> list[int]:
+    """Those of the rooms that the user joined in (since, upto]."""
+    return await tx.column(
+        """
+        SELECT DISTINCT room_nid FROM memberships
+        WHERE user_nid = %(user)s AND room_nid = ANY(%(rooms)s::bigint[]) AND membership = 1
+          AND event_nid > %(since)s AND event_nid <= %(upto)s
+        """,
+        user=user_nid,
+        rooms=list(room_nids),
+        since=since,
+        upto=upto,
+    )

@@ -30,7 +30,7 @@ from homeserver.sync.rooms.shared import Key, SharedSections, has_plain_wishes, 
 from homeserver.sync.rooms.state import StateNids, StateReader, unseen_state
 from homeserver.sync.rooms.stripped import StrippedRooms
 from homeserver.sync.rooms.summary import changes_summary, heroes_of, naming_events, summary_of
-from homeserver.sync.rooms.timeline import Timeline, Timelines, begun_later
+from homeserver.sync.rooms.timeline import Timeline, Timelines, begun_later, limited_if_new
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
 
 MEMBER = "m.room.member"
@@ -190,11 +190,13 @@ class RoomsStream:
                 ]
                 for room, page in visible.items()
             }
-        if not request.state_after:
-            for nid, timeline in list(work.timelines.items()):
-                room = work.rooms[nid]
-                if nid not in work.doubtful and len(visible.get(room, ())) < len(timeline.raw):
-                    work.timelines[nid], visible[room] = begun_later(timeline, visible[room])
+        for nid, timeline in list(work.timelines.items()):
+            room = work.rooms[nid]
+            hides = len(visible.get(room, ())) < len(timeline.raw)
+            if hides and not request.state_after and nid not in work.doubtful:
+                work.timelines[nid], visible[room] = begun_later(timeline, visible[room])
+            if hides and request.since is not None and (nid in work.kinds.new or nid in work.kinds.passed):
+                work.timelines[nid] = limited_if_new(work.timelines[nid], visible[room])
         work.visible = visible
         told: dict[int, Room] = {}
         for nid, room in work.rooms.items():
@@ -210,7 +212,10 @@ class RoomsStream:
 
     def _is_whole(self, work: _Work, room: int) -> bool:
         """Whether the room's state is given whole, not as a change."""
-        return work.request.full_state or work.request.since is None or room in work.kinds.new
+        kinds = work.kinds
+        return (
+            work.request.full_state or work.request.since is None or room in kinds.new or room in kinds.passed
+        )
 
     async def _choose_state(self, work: _Work) -> None:
         request = work.request

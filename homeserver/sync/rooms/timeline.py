@@ -6,7 +6,7 @@ spec: client-server-api/#syncing (SYNC-04)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from homeserver.sync.rooms.classify import Classified
 from homeserver.sync.rooms.summary import changes_summary
 from homeserver.sync.types import SyncRequest
 
+StateNumbers = dict[StateKey, int]
 DEFAULT_LIMIT, MAX_LIMIT = 10, 100
 ROOM_BYTES = 2**20
 """Of the events in one room's timeline; what is older is behind `prev_batch`, as it is beyond the limit in number."""
@@ -89,7 +90,7 @@ class Timelines:
         log_slices = dict.fromkeys(rooms.new, (0, request.upto))
         found: dict[int, Timeline] = {}
         for room, at in rooms.left.items():
-            log_slices[room] = (request.since or 0, at)
+            log_slices[room] = (0 if room in rooms.passed else request.since or 0, at)
         if request.since is not None:
             known = rooms.joined - rooms.new if rooms.new else rooms.joined
             if request.recent is not None:
@@ -165,21 +166,16 @@ def _cut(
 
 
 def begun_later(timeline: Timeline, visible: Sequence[Visible]) -> tuple[Timeline, Sequence[Visible]]:
-    """The timeline beginning after what is shown of a key that an event has set since which is not shown: clients take
-    the state first and the timeline then, and would end with the older one. With it, what is left to show. (SYNC-05)
+    """The timeline beginning after the newest shown event of each key that an event has set since which is not shown:
+    clients take the state first and the timeline then, and would end with the older one. With it, what is left to show.
+    (SYNC-05)
     """
     shown = {item.persisted.nid for item in visible}
-    unseen: dict[StateKey | None, int] = {
+    unseen: StateNumbers = {
         each.event.key: each.nid for each in timeline.raw if each.event.key and each.nid not in shown
     }
-    start = max(
-        (
-            item.persisted.nid
-            for item in visible
-            if unseen.get(item.persisted.event.key, 0) > item.persisted.nid
-        ),
-        default=None,
-    )
+    newest = newest_shown(visible)
+    start = max((nid for key, nid in newest.items() if unseen.get(key, 0) > nid), default=None)
     if start is None:
         return timeline, visible
     rest = Timeline(
@@ -189,6 +185,28 @@ def begun_later(timeline: Timeline, visible: Sequence[Visible]) -> tuple[Timelin
         start=start,
     )
     return rest, [item for item in visible if item.persisted.nid > start]
+
+
+def newest_shown(visible: Sequence[Visible]) -> StateNumbers:
+    """Key -> the newest state event of what is shown."""
+    return {
+        item.persisted.event.key: item.persisted.nid
+        for item in visible
+        if item.persisted.event.key is not None
+    }
+
+
+def limited_if_new(timeline: Timeline, visible: Sequence[Visible]) -> Timeline:
+    """Of a room that is new to the client: limited, unless what is shown begins with the room itself. Clients join what is
+    not limited to what they have of an earlier stay. (SYNC-04)
+    """
+    if timeline.limited or not timeline.raw:
+        return timeline
+    first = visible[0].persisted.nid if visible else None
+    if first == timeline.raw[0].nid:
+        return timeline
+    start = timeline.raw[-1].nid if first is None else first - 1
+    return replace(timeline, limited=True, start=start)
 
 
 def _limit(request: SyncRequest) -> int:
