@@ -158,18 +158,15 @@ class ReadingService:
             found[own] = access.own  # their own membership is what it is now (HV-02)
         return found
 
-    async def _state_at(self, access: Access, at: Position) -> int | None:
-        """The state of the room when the log was at `at`: that after the last event up to there."""
+    async def _state_at(self, access: Access, at: Position) -> int:
+        """The state of the room when the log was at `at`: that after the last event up to there. Before the room's first
+        event nobody was in it, and a whole timeline begins there: then that with its creator, who is in from the start.
+        """
         upto = at if access.left_at is None else min(at, access.left_at)
         async with self._db.read() as tx:
-            nid = await tx.value(
-                """
-                SELECT event_nid FROM events WHERE room_nid = %(room)s AND event_nid <= %(at)s AND flags = 0
-                ORDER BY event_nid DESC LIMIT 1
-                """,
-                room=access.room.name.nid,
-                at=upto,
-            )
+            nid = await store.find_last_event(tx, access.room.name.nid, upto)
+            if nid is None:
+                nid = await store.find_first_member(tx, access.room.name.nid)
         persisted = await self._events.one(nid) if nid is not None else None
         return persisted.state_after_nid if persisted else 0
 

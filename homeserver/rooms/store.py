@@ -170,3 +170,26 @@ async def find_memberships_between(
         limit=MAX_OWN,
     )
     return newest[::-1]
+
+
+async def find_last_event(tx: Tx, room_nid: int, upto: Position) -> int | None:
+    """The newest event of a room up to a position that clients are shown."""
+    return await tx.value(  # type: ignore[no-any-return]  # bigint
+        """
+        SELECT event_nid FROM events WHERE room_nid = %(room)s AND event_nid <= %(upto)s AND flags = 0
+        ORDER BY event_nid DESC LIMIT 1
+        """,
+        room=room_nid,
+        upto=upto,
+    )
+
+
+async def find_first_member(tx: Tx, room_nid: int) -> int | None:
+    """The second event of a room: its creator joins. spec: rooms/v12/#authorization-rules"""
+    return await tx.value(  # type: ignore[no-any-return]  # bigint
+        """
+        SELECT event_nid FROM events WHERE room_nid = %(room)s AND event_nid > 0 AND flags = 0
+        ORDER BY event_nid OFFSET 1 LIMIT 1
+        """,
+        room=room_nid,
+    )

@@ -187,6 +187,17 @@ async def test_members_at_a_token_are_those_of_then(server: Server) -> None:
     assert set(both) == {alice.user_id, bob.user_id, carol.user_id}
 
 
+async def test_members_at_the_beginning_of_a_whole_timeline_are_the_creator(server: Server) -> None:
+    """ROOM-19: there was nobody before; the room begins with its creator's coming."""
+    alice, bob, room = await gone(server)
+    timeline = (await alice.sync())["rooms"]["join"][room]["timeline"]
+    assert timeline["limited"] is False
+    for user in (alice, bob):
+        assert await user.members(room, at=timeline["prev_batch"]) == {alice.user_id: "join"}
+    await bob.leave(room)
+    assert await bob.members(room, at=timeline["prev_batch"]) == {alice.user_id: "join"}
+
+
 async def test_members_at_a_later_token_end_with_the_leave(server: Server) -> None:
     """ROOM-19, HV-04."""
     alice, bob, room = await gone(server)
