@@ -170,7 +170,9 @@ class PersistedEvent:
                 parts.append(b',"prev_content":%b,"prev_sender":%b' % (self.replaced.content, sender))
         if self.redaction is not None:
             because = self.redaction
+            redacted_by = json.dumps(because.event.event_id)
             parts.append(
-                b',"redacted_because":%b%b}' % (because.unclosed, room_member(because.event.room_id))
+                b',"redacted_by":%b,"redacted_because":%b%b}'
+                % (redacted_by, because.unclosed, room_member(because.event.room_id))
             )
         return b"".join(parts)

@@ -27,6 +27,7 @@ from homeserver.log.transactions import Transactions
 from homeserver.matrix.errors import (
     DuplicateAnnotation,
     Forbidden,
+    InvalidParam,
     NotFound,
     ServerFault,
     Unknown,
@@ -41,6 +42,7 @@ from homeserver.web.auth import Requester
 
 Content = Mapping[str, Any]
 REDACTION = "m.room.redaction"
+MEMBER = "m.room.member"
 VOUCHER = "join_authorised_via_users_server"
 
 
@@ -119,7 +121,7 @@ class SendingService:
         if key == ("m.room.canonical_alias", ""):
             await self._aliases.check(room, content)
         await check_invite_as_state(self._invites, requester.user_id, key, content)
-        if key[0] == "m.room.member" and VOUCHER in content:
+        if key[0] == MEMBER and VOUCHER in content:
             # Ours would sign whatever stands here, so it is not for clients to say who vouches for a join. They send it
             # with the rest of their membership when they change their name.
             content = {name: value for name, value in content.items() if name != VOUCHER}
@@ -149,8 +151,8 @@ class SendingService:
     ) -> EventId:
         """Redact an event, once per transaction id. Returns the redaction's id.
 
-        Raises `NotFound` if the event is not in this room, `Forbidden` without the redact level for others' events,
-        `UserSuspended` for others' events whatever the level (ACC-03).
+        Raises `NotFound` if there is no such event, `InvalidParam` if it is one of another room, `Forbidden` without the
+        redact level for others' events, `UserSuspended` for others' events whatever the level (ACC-03).
         """
         room = await self._rooms.known(room_id)
         version = room.name.version
@@ -189,8 +191,10 @@ class SendingService:
 
     async def _target(self, room: Room, event_id: object) -> PersistedEvent:
         found = await self._events.by_id(EventId(event_id)) if isinstance(event_id, str) else None
-        if found is None or found.room_nid != room.name.nid or found.hidden:
+        if found is None or found.hidden:
             raise NotFound("There is no such event in this room")
+        if found.room_nid != room.name.nid:
+            raise InvalidParam("eventId: an event of another room cannot be redacted here")
         return found
 
     def _writer(

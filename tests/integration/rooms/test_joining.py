@@ -140,8 +140,20 @@ async def test_redactions_in_every_version(server: Server, version: str) -> None
         assert event["content"] == {}
         because = event["unsigned"]["redacted_because"]
         assert because["redacts"] == because["content"]["redacts"] == event_id
+        assert event["unsigned"]["redacted_by"] == because["event_id"]
     shown = await bob.event(room, redaction)
     assert shown["redacts"] == shown["content"]["redacts"] == his
+
+
+async def test_an_event_is_redacted_in_its_own_room(server: Server) -> None:
+    """RED-02: 400 for one of another room, 404 for one that nobody knows; both ways of redacting say the same."""
+    alice = await server.register("alice")
+    here, there = await alice.create_room(), await alice.create_room()
+    elsewhere = await alice.send(there, "elsewhere")
+    for event_id, refused in ((elsewhere, (400, "M_INVALID_PARAM")), ("$nothing", (404, "M_NOT_FOUND"))):
+        await alice.redact(here, event_id, expect=refused)
+        await alice.send_event(here, "m.room.redaction", {"redacts": event_id}, expect=refused)
+    assert (await alice.event(there, elsewhere))["content"]["body"] == "elsewhere"
 
 
 async def test_a_state_event_with_format_comes_whole(server: Server) -> None:
