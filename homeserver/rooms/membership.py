@@ -22,9 +22,10 @@ from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import BadState, Forbidden, NotFound, Unknown
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.entries import ForgetEntry
+from homeserver.rooms.guests import GUEST_ACCESS, lets_guests_in
 from homeserver.rooms.ports import InvitePolicy, Profiles
 from homeserver.rooms.restricted import RestrictedJoins
-from homeserver.rooms.sending import require_joined
+from homeserver.rooms.sending import require_guest_access, require_joined
 from homeserver.rooms.successors import Successors
 from homeserver.rooms.unwanted import check_invitee
 from homeserver.web.auth import Requester
@@ -56,7 +57,6 @@ class MembershipService:
         self._graph = graph
         self._log = log
         self._rooms = rooms
-        self._events = events
         self._profiles = profiles
         self._invites = invites
         self._successors = successors
@@ -96,13 +96,13 @@ class MembershipService:
         profile = await self._profiles.membership_fields(user_id)
         extra = {key: value for key, value in (content or {}).items() if key not in _NOT_OURS_TO_SAY}
         check_client_event(MEMBER, user_id, {**extra, "membership": "join"}, room.name.version)
-        if requester.is_guest:
-            await self._require_guest_access(room)
         authoriser = await self._restricted.authoriser(room, user_id)
 
         def plan(head: Head) -> Sequence[Send]:
             if head.membership(user_id) == "join":
                 return []
+            if requester.is_guest:
+                require_guest_access(head)
             fields: dict[str, Any] = {**extra, **profile}
             if authoriser is not None and head.membership(user_id) != "invite":
                 fields["join_authorised_via_users_server"] = authoriser
@@ -196,6 +196,19 @@ class MembershipService:
         entry = ForgetEntry(requester.user_nid, room.name.nid, member.event_nid)
         await self._log.append(entry)
 
+    async def end_guests(self, room: Room, guests: list[UserId]) -> None:
+        """Guests who are in the room leave it, if it does not let guests in (GUEST-02). Those who have left stay as they are."""
+
+        def plan(head: Head) -> Sequence[Send]:
+            if lets_guests_in(head.event(GUEST_ACCESS)):
+                return []
+            inside = [guest for guest in guests if head.is_joined(guest)]
+            return [
+                _member(guest, guest, "leave", "Guests may not be in this room any more") for guest in inside
+            ]
+
+        await self._end_stay(room, plan)
+
     async def _end_stay(self, room: Room, plan: EventPlan) -> None:
         written = await self._graph.append(room.name.nid, plan)
         if not self._forget_on_leave:
@@ -208,13 +221,6 @@ class MembershipService:
         ]
         if entries:
             await self._log.append(*entries)
-
-    async def _require_guest_access(self, room: Room) -> None:
-        """spec: client-server-api/#guest-access: absent means forbidden (GUEST-02)"""
-        nid = room.state.get(("m.room.guest_access", ""))
-        event = await self._events.one(nid) if nid else None
-        if event is None or event.event.content.get("guest_access") != "can_join":
-            raise Forbidden("Guests may not join this room")
 
 
 def _member(

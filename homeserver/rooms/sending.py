@@ -35,6 +35,7 @@ from homeserver.matrix.errors import (
 )
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.rooms.canonical_alias import AliasCheck
+from homeserver.rooms.guests import GUEST_ACCESS, lets_guests_in
 from homeserver.rooms.ports import InvitePolicy
 from homeserver.rooms.unwanted import check_invite_as_state
 from homeserver.storage.database import Database
@@ -130,6 +131,8 @@ class SendingService:
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined_or_own(head, requester.user_id, key)
+            if requester.is_guest and comes_in(head, key, content):
+                require_guest_access(head)
             current = head.persisted(key)
             if current and current.event.sender == requester.user_id and current.event.content == content:
                 same.append(current)
@@ -233,6 +236,17 @@ def require_joined_or_own(head: Head, user_id: UserId, key: StateKey) -> None:
     """As `require_joined`; one's own membership may be set from outside (auth rules decide)."""
     if key != ("m.room.member", user_id):
         require_joined(head, user_id)
+
+
+def comes_in(head: Head, key: StateKey, content: Content) -> bool:
+    """Whether this state lets a user into the room who is not in it."""
+    return key[0] == MEMBER and content.get("membership") == "join" and not head.is_joined(UserId(key[1]))
+
+
+def require_guest_access(head: Head) -> None:
+    """Raises `Forbidden` unless guests may join. spec: client-server-api/#guest-access: absent means forbidden (GUEST-02)"""
+    if not lets_guests_in(head.event(GUEST_ACCESS)):
+        raise Forbidden("Guests may not join this room")
 
 
 def require_redact_level(head: Head, user_id: UserId) -> None:

@@ -157,6 +157,7 @@ class Features:
             *own,
             *core.jobs.periodic(),
             *self.accounts.periodic(),
+            *self.rooms.periodic(),
             *self.ephemeral.periodic(),
             *self.presence.periodic(),
             *self.to_device.periodic(),

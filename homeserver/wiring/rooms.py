@@ -12,6 +12,7 @@ from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.autojoin import AutoJoin
 from homeserver.rooms.canonical_alias import AliasCheck
 from homeserver.rooms.creation import CreationService
+from homeserver.rooms.guests import LOOK_EVERY, GuestAccess
 from homeserver.rooms.history import HistoryService
 from homeserver.rooms.membership import MembershipService
 from homeserver.rooms.membership_api import MembershipApi
@@ -26,6 +27,7 @@ from homeserver.rooms.sending_api import SendingApi
 from homeserver.rooms.successors import Successors
 from homeserver.rooms.upgrade import UpgradeService
 from homeserver.rooms.upgrade_api import UpgradeApi
+from homeserver.runtime.periodic import Periodic, every
 from homeserver.wiring.core import Core
 
 
@@ -67,6 +69,8 @@ class RoomsFeature:
             self.successors,
             forget_on_leave=config.rooms.forget_on_leave,
         )
+        self.guests = GuestAccess(core.db, core.rooms, core.events, self.membership)
+        core.tail.attach(self.guests)
         self.upgrades = UpgradeService(
             core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name
         )
@@ -116,6 +120,11 @@ class RoomsFeature:
             core.clock,
             config.limits.page,
         )
+
+    def periodic(self) -> list[Periodic]:
+        """Background work."""
+        guests = self.guests
+        return [every(LOOK_EVERY, guests.once, name="rooms.guests", wake=guests.wake, first=0.0)]
 
     def apis(self) -> list[object]:
         """Endpoints."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from homeserver.sync.stretches import Stretches
+from homeserver.sync.log_slices import LogSlices
 from tests.support.server import Server
 
 HISTORY = "m.room.history_visibility"
@@ -40,7 +40,7 @@ async def test_a_room_joined_and_left_between_two_syncs_comes_with_its_state(
     await bob.leave(room)
     await alice.put_state(room, "m.room.topic", {"topic": "secret"})
     if not memory:
-        monkeypatch.setattr(Stretches, "between", lambda *_: None)
+        monkeypatch.setattr(LogSlices, "between", lambda *_: None)
     section = (await bob.sync(use_state_after=after))["rooms"]["leave"][room]
     found = state_of(section, after=after)
     assert found["m.room.name", ""] == {"name": "Name"}
@@ -72,7 +72,7 @@ async def test_a_second_stay_between_two_syncs_is_told_whole(
     await alice.put_state(room, "m.room.name", {"name": "secret"})
     await alice.ban(room, bob)
     if not memory:
-        monkeypatch.setattr(Stretches, "between", lambda *_: None)
+        monkeypatch.setattr(LogSlices, "between", lambda *_: None)
     section = (await bob.sync(filter={"room": {"timeline": {"limit": 2}}}))["rooms"]["leave"][room]
     found = state_of(section)
     assert found["m.room.create", ""]["room_version"]
