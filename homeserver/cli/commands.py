@@ -11,6 +11,7 @@ from homeserver.cli.config import config_app
 from homeserver.cli.doctor import doctor
 from homeserver.cli.init import init
 from homeserver.cli.migrate import migrate
+from homeserver.cli.readers import readers_app
 from homeserver.cli.restored import restored
 from homeserver.cli.serve import serve
 from homeserver.cli.user import user_app
@@ -49,4 +50,5 @@ app.command()(migrate)
 app.command()(doctor)
 app.command()(restored)
 app.add_typer(user_app, name="user", help="Accounts.")
+app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
 app.add_typer(config_app, name="config", help="The configuration file.")

@@ -1,0 +1,94 @@
+"""What a reader of the log declares, and what it is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from homeserver.log.entries import Entry, Position
+from homeserver.storage.tx import Tx
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+WHOLE = ""
+"""The key of the only cursor of a reader that has one for all."""
+
+
+class Item(NamedTuple, Generic[T]):
+    """An entry as a reader is handed it."""
+
+    position: Position
+    value: T
+
+
+class Slice(NamedTuple):
+    """What was found in (after, upto], of some range of the log; `upto` may be before the end of what was asked for."""
+
+    items: Sequence[Item[Any]]
+    upto: Position
+
+
+class Source(Protocol[T_co]):
+    """How entries of one kind are had again from the table that keeps them. Owned by the feature that owns the table."""
+
+    entry_type: type[Entry]
+
+    def take(self, entry: Any) -> T_co | None:
+        """What a reader is handed for an entry that was just written; None: nothing."""
+        ...
+
+    async def read(self, tx: Tx, after: Position, upto: Position, limit: int) -> Slice:
+        """The same of the oldest entries in (after, upto], at most `limit`, in order. One query, or few.
+
+        What is no longer in the table (a receipt that a newer one replaced) is left out. Where there may be more than
+        `limit`, the slice ends at the last row that was read.
+        """
+        ...
+
+
+class GiveUp(Exception):
+    """Raised by `deliver`: the other side will never take these items. They count as delivered; the message is logged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Pauses after failures in a row: `first` seconds, doubled each time up to `longest`, each up to `jitter` longer."""
+
+    first: float = 1.0
+    longest: float = 60.0
+    jitter: float = 0.2
+
+    def pause(self, failures: int, chance: float) -> float:
+        """Seconds to wait after so many failures (at least 1). `chance`: 0 to 1."""
+        return min(self.first * 2.0 ** min(failures - 1, 32), self.longest) * (1 + self.jitter * chance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """A declaration."""
+
+    name: str
+    """Unique; names the lease, the cursors and the metrics. Never reused for another purpose."""
+    sources: Sequence[Source[Any]]
+    """What it wants of the log."""
+    deliver: Callable[[str, Sequence[Item[Any]]], Awaitable[None]]
+    """Called with the key of a cursor and the next items for it, in order, never two calls for one key at once.
+
+    Returns when the other side has acknowledged them all. Whatever it raises, the same items come again after a pause,
+    but for `GiveUp`. Items may come again that were delivered before a process died: their position tells.
+    """
+    interest: Callable[[Sequence[Item[Any]]], Awaitable[Sequence[Collection[str]]]] | None = None
+    """For each item the keys of the cursors that it concerns; answered from memory as far as possible. None: a reader
+    with one cursor (`WHOLE`), which everything concerns.
+    """
+    from_beginning: bool = False
+    """Where a reader begins that has never run: at the beginning of the log, or at its end."""
+    batch: int = 100
+    """Items handed over at once."""
+    at_once: int = 16
+    """Deliveries under way."""
+    timeout: float = 60.0
+    """Seconds that a delivery may take."""
+    backoff: Backoff = field(default_factory=Backoff)
