@@ -131,9 +131,11 @@ class AuthApi:
         auth=Auth.GUEST_ALLOWED,
         when_suspended=True,
         allow_locked=True,
+        allow_expired=True,
+        limit=None,
     )
     async def log_out(self, requester: Requester) -> EmptyObject:
-        """Ends the device the token belongs to."""
+        """Ends the device the token belongs to, also when the token's time is over: clients forget it whatever we say."""
         if requester.device_id is None:
             raise Forbidden("An application service has no session to end")
         await self._devices.delete(requester.user_nid, requester.user_id, [requester.device_id])

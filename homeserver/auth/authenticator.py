@@ -133,7 +133,7 @@ class TokenAuthenticator:
             self._note(session, info, now_ms)
         return session.requester
 
-    async def authenticate(self, token: str, info: RequestInfo) -> Requester:
+    async def authenticate(self, token: str, info: RequestInfo, *, allow_expired: bool = False) -> Requester:
         """See `Authenticator.authenticate`."""
         if self._appservices.knows(token):
             return await self._appservices.authenticate(token, info)
@@ -143,10 +143,12 @@ class TokenAuthenticator:
         version = self._sessions.version
         row = await self._find(digest)
         now_ms = self._clock.now_ms()
-        if row.expires_ms is not None and now_ms >= row.expires_ms:
-            raise UnknownToken("This access token has expired", soft_logout=True)
         if row.deactivated:
             raise UserDeactivated("This account has been deactivated")
+        if row.expires_ms is not None and now_ms >= row.expires_ms:
+            if allow_expired:
+                return _requester(row)
+            raise UnknownToken("This access token has expired", soft_logout=True)
         if row.fresh:
             await self._first_use(digest, now_ms)
         session = Session(_requester(row), row.expires_ms)

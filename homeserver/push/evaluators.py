@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from homeserver.account_data import store as account_data
 from homeserver.account_data.entries import GLOBAL, PUSH_RULES, AccountDataEntry
+from homeserver.account_data.past import past_contents
 from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
 from homeserver.matrix import json
@@ -68,7 +68,7 @@ class Evaluators:
     async def past(self, tx: Tx, user_nid: int, after: Position) -> Past:
         """Rules of before, for events that came after a position."""
         found: list[tuple[Position, Evaluator]] = []
-        for upto, content in await account_data.find_past(tx, user_nid, PUSH_RULES, after):
+        for upto, content in await past_contents(tx, user_nid, PUSH_RULES, after):
             rules = json.loads(content).get("global") if content else None
             found.append((upto, make_evaluator(rules) if isinstance(rules, dict) else DEFAULT_EVALUATOR))
         return found

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from homeserver.account_data import store
 from homeserver.account_data.entries import IGNORED
 from homeserver.account_data.ignores import ignored_in
+from homeserver.account_data.past import past_contents
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import RoomId, UserId
@@ -61,7 +61,7 @@ async def ignored_until(
     if not unwanted.since:
         return {}
     async with db.read() as tx:
-        past = await store.find_past(tx, user_nid, IGNORED, 0)
+        past = await past_contents(tx, user_nid, IGNORED)
     until = {UserId(each): upto for upto, content in past if content for each in ignored_in(content)}
     nids = await interning.find_user_nids(until.keys() - unwanted.ignored)
     return {nid: until[user_id] for user_id, nid in nids.items()}

@@ -44,8 +44,11 @@ class Authenticator(Protocol):
         """
         ...
 
-    async def authenticate(self, token: str, info: RequestInfo) -> Requester:
-        """Raises `UnknownToken` (with `soft_logout` where due), `UserDeactivated`, `Forbidden`."""
+    async def authenticate(self, token: str, info: RequestInfo, *, allow_expired: bool = False) -> Requester:
+        """Raises `UnknownToken` (with `soft_logout` where due), `UserDeactivated`, `Forbidden`.
+
+        `allow_expired`: a token whose time is over is good enough.
+        """
         ...
 
 

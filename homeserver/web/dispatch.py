@@ -146,7 +146,7 @@ class Dispatcher:
         token, authenticator = access_token(info), self._parts.authenticator
         assert token is not None
         assert authenticator is not None
-        info.requester = await authenticator.authenticate(token, info)
+        info.requester = await authenticator.authenticate(token, info, allow_expired=endpoint.allow_expired)
         info.requester = admit(endpoint, info.requester)
 
     async def _authenticate_server(self, bound: Bound, info: RequestInfo) -> None:

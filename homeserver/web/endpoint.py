@@ -54,6 +54,8 @@ class Options(TypedDict, total=False):
     """Open to suspended users. Default: reading (GET) is, everything else is not."""
     allow_locked: bool
     """Open to locked users: logging out."""
+    allow_expired: bool
+    """Open to tokens whose time is over: logging out."""
     max_body: int
     """Bytes of body accepted. Default: what the configuration says, for clients or for servers."""
     cancel_on_disconnect: bool
@@ -75,6 +77,7 @@ class Endpoint:
     limit: str | None
     when_suspended: bool
     allow_locked: bool
+    allow_expired: bool
     max_body: int | None
     """None: what the configuration says."""
     cancel_on_disconnect: bool
@@ -128,6 +131,7 @@ def endpoint(
             limit=options.get("limit", _LIMIT_UNLESS_TOLD.get(auth)),
             when_suspended=options.get("when_suspended", method in {"GET", "HEAD"}),
             allow_locked=options.get("allow_locked", False),
+            allow_expired=options.get("allow_expired", False),
             max_body=options.get("max_body"),
             cancel_on_disconnect=options.get("cancel_on_disconnect", method in {"GET", "HEAD"}),
             resource=options.get("resource") or resource_of(paths[0]),

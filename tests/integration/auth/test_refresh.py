@@ -127,6 +127,37 @@ async def test_an_expired_access_token_is_a_soft_logout_and_the_device_survives(
     refusal = await alice.get("/account/whoami", expect=(401, "M_UNKNOWN_TOKEN"))
 
 
+@pytest.mark.parametrize("refreshable", [True, False])
+async def test_signing_out_ends_the_device_though_its_token_has_expired(
+    start: Any, refreshable: bool
+) -> None:
+    """AUTH-19, DEV-01: the device is gone, with its refresh token; others stay, and nothing else can be done so."""
+    clock = FakeClock()
+    server = await start(clock=clock, auth={**LIFETIME, "access_token_lifetime": 300})
+    alice = await server.register("alice", refresh_token=refreshable)
+    await clock.advance(301)
+    other = await alice.login()
+    await alice.post("/logout/all", expect=(401, "M_UNKNOWN_TOKEN"))
+    await alice.post("/logout")
+    assert [each["device_id"] for each in (await other.get("/devices"))["devices"]] == [other.device_id]
+    refusal = await alice.post("/logout", expect=(401, "M_UNKNOWN_TOKEN"))
+    assert refusal["soft_logout"] is False
+    if refreshable:
+        await refresh(server, alice.refresh_token, (401, "M_UNKNOWN_TOKEN"))
+
+
+async def test_signing_out_ends_the_device_with_a_token_that_was_never_used(start: Any) -> None:
+    """AUTH-18, DEV-01: the answer to a refresh; and with the one before it, while that is good."""
+    for use_new in (True, False):
+        server = await start(clock=FakeClock(), auth=LIFETIME)
+        alice = await server.register("alice", refresh_token=True)
+        answer = await refresh(server, alice.refresh_token)
+        await server.client.post("/logout", token=answer["access_token"] if use_new else alice.token)
+        for token in (answer["access_token"], alice.token):
+            assert not await works(server, token)
+        await refresh(server, answer["refresh_token"], (401, "M_UNKNOWN_TOKEN"))
+
+
 async def test_a_session_without_refresh_ends_softly_too_if_so_configured(start: Any) -> None:
     """AUTH-19: logging in again with the device id goes on with the device."""
     clock = FakeClock()
