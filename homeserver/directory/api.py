@@ -13,7 +13,7 @@ import msgspec
 from homeserver.directory.people import DEFAULT_LIMIT, PeopleSearch
 from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
-from homeserver.directory.types import FoundUser, PublishedRoom, RoomSummary, Wanted
+from homeserver.directory.types import FoundUser, Place, PublishedRoom, RoomSummary, Wanted
 from homeserver.matrix.errors import InvalidParam, NotFound
 from homeserver.matrix.folding import words
 from homeserver.matrix.ids import RoomId, ServerName
@@ -30,7 +30,7 @@ _SUMMARY: Final = (
 )
 MAX_LIMIT: Final = 500
 DEFAULT_PAGE: Final = 100
-_TOKEN: Final = re.compile(r"p([0-9]{1,9})", re.ASCII)
+_TOKEN: Final = re.compile(r"p([0-9]{1,9})(?:_([0-9a-f]{32}))?", re.ASCII)
 
 
 class Filter(msgspec.Struct):
@@ -155,12 +155,13 @@ class DirectoryApi:
         if server is not None and server != self._server_name:
             raise NotFound("This server knows no other servers' rooms")
         limit = min(body.limit if body.limit is not None and body.limit > 0 else DEFAULT_PAGE, MAX_LIMIT)
-        page = await self._rooms.page(_wanted(body), _start(body.since), limit)
-        end = page.start + len(page.rooms)
+        page = await self._rooms.page(_wanted(body), _place(body.since), limit)
+        start, order = page.place
+        end = start + limit
         return RoomList(
             chunk=page.rooms,
-            next_batch=f"p{end}" if end < page.total else None,
-            prev_batch=f"p{max(0, page.start - limit)}" if page.start else None,
+            next_batch=_token(end, order) if end < page.total else None,
+            prev_batch=_token(max(0, start - limit), order) if start else None,
             total_room_count_estimate=page.total,
         )
 
@@ -174,10 +175,14 @@ def _wanted(body: ListBody) -> Wanted:
     )
 
 
-def _start(token: str | None) -> int:
+def _place(token: str | None) -> Place:
     if not token:
-        return 0
+        return Place()
     found = _TOKEN.fullmatch(token)
     if found is None:
         raise InvalidParam("since: not a token of this server")
-    return int(found[1])
+    return Place(int(found[1]), found[2])
+
+
+def _token(start: int, order: str | None) -> str:
+    return f"p{start}" if order is None else f"p{start}_{order}"

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from homeserver.config.rooms import DirectorySection
 from homeserver.directory import store
-from homeserver.directory.types import Page, PublishedRoom, Wanted
+from homeserver.directory.orders import RoomListOrders
+from homeserver.directory.types import Page, Place, PublishedRoom, Wanted
 from homeserver.events.auth_rules.power import can_send
 from homeserver.events.event import Event, StateKey
 from homeserver.events.visibility import WORLD_READABLE
 from homeserver.graph.event_cache import EventCache
-from homeserver.graph.read.page_size import PAGE_BYTES, fitting
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
@@ -42,18 +42,20 @@ _SHOWN: Final[Sequence[StateKey]] = (
 class RoomDirectory:
     """One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         rooms: Rooms,
         events: EventCache,
         permissions: Permissions,
+        orders: RoomListOrders,
         config: DirectorySection,
     ) -> None:
         self._db = db
         self._rooms = rooms
         self._events = events
         self._permissions = permissions
+        self._orders = orders
         self._config = config
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -65,15 +67,27 @@ class RoomDirectory:
         if self._config.read == "members" and requester is None:
             raise MissingToken("The list of rooms is for people with an account here")
 
-    async def page(self, wanted: Wanted, start: int, limit: int) -> Page:
-        """Rooms from the `start`-th on, those with most members first."""
+    async def page(self, wanted: Wanted, place: Place, limit: int) -> Page:
+        """Rooms from a place on, those with most members first; with those of the pages before, all there were at the
+        first of them and each once.
+        """
+        if place.order is not None and (order := await self._orders.find(place.order)) is not None:
+            cut = order[place.start : place.start + limit]
+            async with self._db.read() as tx:
+                published = await store.still_published(tx, cut, wanted.network)
+            there = await self._rooms.get_many(published)
+            shown_again = await self._shown([there[nid] for nid in cut if nid in there])
+            return Page(shown_again, place, len(order))
         async with self._db.read() as tx:
             nids = await store.list_published(tx, wanted.network)
         rooms = await self._rooms.get_many(nids)
         found = [shown for shown in await self._shown(list(rooms.values())) if _matches(shown, wanted)]
         found.sort(key=lambda room: (-room.num_joined_members, room.room_id))
-        shown = found[start : start + limit]
-        return Page(shown[: fitting(map(_size, shown), PAGE_BYTES)], start, len(found))
+        page, kept = found[place.start : place.start + limit], None
+        if len(found) > len(page):
+            by_id = {room.name.room_id: nid for nid, room in rooms.items()}
+            kept = await self._orders.keep([by_id[room.room_id] for room in found])
+        return Page(page, Place(place.start, kept), len(found))
 
     async def describe(self, room: Room) -> PublishedRoom:
         """A room as the list would show it, whether or not it is in it."""

@@ -24,6 +24,54 @@ async def list_published(tx: Tx, network: str | None) -> list[int]:
     )
 
 
+async def still_published(tx: Tx, room_nids: Sequence[int], network: str | None) -> list[int]:
+    """Which of these rooms are in a network's list; None: in any list."""
+    return await tx.column(
+        """
+        SELECT room_nid FROM published_rooms
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND (%(all)s OR network = %(network)s)
+        """,
+        rooms=list(room_nids),
+        all=network is None,
+        network=network or "",
+    )
+
+
+async def keep_order(tx: Tx, digest: bytes, room_nids: Sequence[int], now_ms: int) -> None:
+    """Keep an order of rooms, or note that it is in use."""
+    await tx.execute(
+        """
+        INSERT INTO room_list_orders (digest, room_nids, used_ms)
+        VALUES (%(digest)s, %(rooms)s::bigint[], %(now)s)
+        ON CONFLICT (digest) DO UPDATE SET used_ms = greatest(room_list_orders.used_ms, excluded.used_ms)
+        """,
+        digest=digest,
+        rooms=list(room_nids),
+        now=now_ms,
+    )
+
+
+async def drop_orders(tx: Tx, most: int, before_ms: int) -> None:
+    """Orders not used since `before_ms`, and the oldest beyond so many; not those that somebody else deals with."""
+    await tx.execute(
+        """
+        DELETE FROM room_list_orders WHERE digest IN (
+            SELECT digest FROM room_list_orders
+            WHERE used_ms < greatest(%(before)s, (
+                SELECT used_ms FROM room_list_orders ORDER BY used_ms DESC OFFSET %(most)s LIMIT 1))
+            FOR UPDATE SKIP LOCKED)
+        """,
+        before=before_ms,
+        most=most - 1,
+    )
+
+
+async def find_order(tx: Tx, digest: bytes) -> list[int] | None:
+    return await tx.value(  # type: ignore[no-any-return]  # bigint[]
+        "SELECT room_nids FROM room_list_orders WHERE digest = %(digest)s", digest=digest
+    )
+
+
 async def is_published(tx: Tx, room_nid: int) -> bool:
     row = await tx.one(
         "SELECT 1 FROM published_rooms WHERE room_nid = %(room)s AND network = ''", room=room_nid

@@ -45,12 +45,20 @@ class Wanted(NamedTuple):
     """Of a bridge, '' for this server's own list; None: all."""
 
 
+class Place(NamedTuple):
+    """Where in the list a page begins."""
+
+    start: int = 0
+    """How many come before it."""
+    order: str | None = None
+    """Name of the order of rooms that it is counted in; None: the present one."""
+
+
 class Page(NamedTuple):
     """A page of the list."""
 
     rooms: list[PublishedRoom]
-    start: int
-    """How many come before it."""
+    place: Place
     total: int
 
 

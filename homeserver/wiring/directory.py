@@ -7,6 +7,7 @@ from homeserver.config import Config
 from homeserver.directory.api import DirectoryApi
 from homeserver.directory.networks_api import NetworksApi
 from homeserver.directory.open_rooms import OpenRooms
+from homeserver.directory.orders import RoomListOrders
 from homeserver.directory.people import PeopleSearch
 from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
@@ -22,7 +23,12 @@ class DirectoryFeature:
         self._config = config
         self._core = core
         self.rooms = RoomDirectory(
-            core.db, core.rooms, core.events, rooms.permissions, config.rooms.directory
+            core.db,
+            core.rooms,
+            core.events,
+            rooms.permissions,
+            RoomListOrders(core.db, core.clock),
+            config.rooms.directory,
         )
         self._aliases = rooms.aliases
         self.summaries = RoomSummaries(self.rooms, core.rooms, core.events)

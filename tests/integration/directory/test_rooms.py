@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from homeserver.directory.orders import MAX_KEPT, RoomListOrders
+from homeserver.runtime.clock import FakeClock
+from homeserver.storage.database import Database
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -107,6 +110,67 @@ async def test_the_list_comes_in_pages_the_largest_rooms_first(fresh_server: Ser
     assert [shown["room_id"] for shown in back["chunk"]] == seen[2:4]
     await alice.get(LIST, params={"since": "nonsense"}, expect=(400, "M_INVALID_PARAM"))
     await alice.get(LIST, params={"server": "elsewhere.example"}, expect=(404, "M_NOT_FOUND"))
+
+
+async def test_pages_neither_skip_nor_repeat_rooms_while_the_list_changes(
+    two_servers_processes: Server, fresh_server: Server
+) -> None:
+    """DIR-03: people come and go, rooms appear and go, the server starts anew; one process and two."""
+    for server in (fresh_server, two_servers_processes):
+        alice, bob = await server.register("alice"), await server.register("bob")
+        rooms = [
+            await alice.create_room(preset="public_chat", visibility="public", name=f"needle {number}")
+            for number in range(9)
+        ]
+        for room in rooms[:4]:
+            await bob.join(room)
+        wanted = {"limit": 2, "filter": {"generic_search_term": "needle"}}
+        seen: list[str] = []
+        page: dict[str, Any] = {}
+        for number in range(5):
+            since = {"since": page["next_batch"]} if page else {}
+            page = await alice.post(LIST, json=wanted | since)
+            seen += [shown["room_id"] for shown in page["chunk"]]
+            # What was first is last now, and the other way round; one room goes, one is new.
+            if number < 4:
+                await bob.leave(rooms[number])
+                await bob.join(rooms[8 - number])
+            if number == 2:
+                hidden = next(room for room in rooms if room not in seen)
+                await alice.put("/directory/list/room/{}", hidden, json={"visibility": "private"})
+                await alice.create_room(preset="public_chat", visibility="public", name="needle new")
+            if server.app is not None:
+                server.app.features.directory.rooms._orders._orders.clear()
+        assert "next_batch" not in page
+        assert sorted(seen) == sorted(set(rooms) - {hidden})
+        back: list[str] = []
+        while "prev_batch" in page:
+            page = await alice.post(LIST, json=wanted | {"since": page["prev_batch"]})
+            back = [shown["room_id"] for shown in page["chunk"]] + back
+        assert back == seen[: len(back)]
+        forgotten = "p2_" + "0" * 32
+        page = await alice.post(LIST, json=wanted | {"since": forgotten})
+        assert len(page["chunk"]) == 2
+
+
+async def test_orders_of_the_list_are_bounded(database: str) -> None:
+    """DIR-03: in number and in time; one that is in use stays."""
+    clock = FakeClock()
+    async with Database(database) as db:
+        orders = RoomListOrders(db, clock)
+        first = await orders.keep([1])
+        for number in range(MAX_KEPT + 20):
+            await clock.advance(1)
+            last = await orders.keep([number, 1])
+        async with db.read() as tx:
+            assert await tx.value("SELECT count(*) FROM room_list_orders") == MAX_KEPT
+        other = RoomListOrders(db, clock)
+        assert await other.find(first) is None
+        assert list(await other.find(last) or ()) == [MAX_KEPT + 19, 1]
+        await clock.advance(7200)
+        await other.keep([5])
+        async with db.read() as tx:
+            assert await tx.value("SELECT count(*) FROM room_list_orders") == 1
 
 
 @pytest.mark.parametrize(
