@@ -66,6 +66,9 @@ class RateLimitSection(Section):
     sync: Rate | None = _rate(20, 200)
     """Calls of /sync, by device."""
 
+    to_device: Rate | None = _rate(256, 64 * 1024)
+    """Kilobytes put into the queues of devices, by sender."""
+
     default: Rate | None = _rate(50, 300)
     """Everything else, by person."""
 

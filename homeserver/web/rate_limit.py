@@ -43,14 +43,18 @@ class RateLimiter:
         # When each bucket will be full again. A bucket that is full needs no entry.
         self._full_at: dict[tuple[str, str], float] = {}
 
-    def hit(self, name: str, key: str, *, guest: bool = False) -> None:
-        """Count one act of `key` (a user id, an address, an account). Raises `LimitExceeded`, then counting nothing."""
+    def hit(self, name: str, key: str, *, guest: bool = False, cost: float = 1.0) -> None:
+        """Count one act of `key` (a user id, an address, an account). Raises `LimitExceeded`, then counting nothing.
+
+        `cost`: what it counts as, for classes that count something else than acts. One that costs more than a bucket holds
+        needs a full one.
+        """
         rate = self._rates.get(name)
         if rate is None:
             return
         now = self._clock.monotonic()
         bucket = (name, key)
-        cost = min(self._guest_cost, rate.burst) if guest else 1.0
+        cost = min(cost * (self._guest_cost if guest else 1.0), rate.burst)
         full_at = max(self._full_at.get(bucket, now), now) + cost / rate.per_second
         room = rate.burst / rate.per_second
         if full_at - now > room + 1e-9:
