@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+import structlog
 
 from homeserver.storage import migrate
 from tests.support import postgres as support_postgres
@@ -41,6 +42,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionstart() -> None:
+    # As the server does it; the library's own way of telling an exception takes a fifth of a second.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
     _resources.enter_context(_watchdog.watching())
 
 
