@@ -14,6 +14,7 @@ from typing import Final
 
 from homeserver.matrix.errors import LimitExceeded
 from homeserver.runtime.clock import Clock
+from homeserver.web.addresses import client_network
 
 PER_DEVICE: Final = frozenset({"sync"})
 """Classes that count each device of a person by itself."""
@@ -44,7 +45,7 @@ class RateLimiter:
         self._full_at: dict[tuple[str, str], float] = {}
 
     def hit(self, name: str, key: str, *, guest: bool = False, cost: float = 1.0) -> None:
-        """Count one act of `key` (a user id, an address, an account). Raises `LimitExceeded`, then counting nothing.
+        """Count one act of `key` (a user id, an account; addresses: `hit_address`). Raises `LimitExceeded`, then counting nothing.
 
         `cost`: what it counts as, for classes that count something else than acts. One that costs more than a bucket holds
         needs a full one.
@@ -62,6 +63,11 @@ class RateLimiter:
         if len(self._full_at) >= self._max_keys and bucket not in self._full_at:
             self._forget(now)
         self._full_at[bucket] = full_at
+
+    def hit_address(self, name: str, address: str) -> None:
+        """Count one act of whoever has an address: all of an IPv6 /64 are one. Raises `LimitExceeded`."""
+        if name in self._rates:
+            self.hit(name, client_network(address))
 
     def would_refuse(self, name: str, key: str) -> bool:
         """Whether `hit` would raise; counts nothing. For limits that count failures only: ask first, hit on failure."""
