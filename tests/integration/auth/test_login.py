@@ -112,8 +112,9 @@ async def test_what_is_malformed_is_told_so(
 async def test_a_wrong_password_is_forbidden(server: IdentityServer) -> None:
     """AUTH-09."""
     alice = await server.register("alice")
-    for password in ("wrong", "", "x" * 5000, PASSWORD + "\0", "é" * 300):
+    for password in ("wrong", "", "x" * 5000, "é" * 300):
         await server.login(alice.user_id, password, expect=(403, "M_FORBIDDEN"))
+    await server.login(alice.user_id, PASSWORD + "\0", expect=(400, "M_INVALID_PARAM"))
 
 
 async def test_letters_composed_in_another_way_are_the_same_password(server: IdentityServer) -> None:
@@ -225,8 +226,8 @@ async def test_logins_from_one_address_are_limited(start: Any) -> None:
     await server.login("nobody", "wrong", expect=(429, "M_LIMIT_EXCEEDED"))
 
 
-async def test_all_addresses_of_an_ipv6_network_are_limited_together(start: Any) -> None:
-    server = await start(
+async def test_all_addresses_of_an_ipv6_network_are_limited_together(start_server: Any) -> None:
+    server = await start_server(
         rate_limits={"enabled": True, "login": {"per_second": 0.01, "burst": 3}, "login_failed": None}
     )
     body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "x"}, "password": "wrong"}
