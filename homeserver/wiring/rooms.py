@@ -10,6 +10,8 @@ from homeserver.graph.read.related import Related
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.autojoin import AutoJoin
+from homeserver.rooms.by_timestamp import EventsByTimestamp
+from homeserver.rooms.by_timestamp_api import ByTimestampApi
 from homeserver.rooms.canonical_alias import AliasCheck
 from homeserver.rooms.creation import CreationService
 from homeserver.rooms.guests import LOOK_EVERY, GuestAccess
@@ -107,6 +109,7 @@ class RoomsFeature:
             core.visibility,
             core.clock,
         )
+        self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility)
         pages = Pages(core.db, core.tail)
         core.tail.attach(pages)
         self.history = HistoryService(
@@ -134,4 +137,5 @@ class RoomsFeature:
             SendingApi(self.sending),
             ReadingApi(self.reading, self.history),
             AliasesApi(self.aliases, self.access),
+            ByTimestampApi(self.by_timestamp),
         ]

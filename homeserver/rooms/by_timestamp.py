@@ -1,0 +1,106 @@
+"""The event of a room that was sent closest to a moment.
+
+Events are looked for in the order of `origin_server_ts`: what people see, and what bridges may choose for old messages.
+Looked at is a bounded number of events, and of those alone that the reader may see one is told. Where the newest or oldest
+ones are hidden from them (they came later), those of the times when they were in the room are searched.
+
+spec: client-server-api/#get_matrixclientv1roomsroomidtimestamp_to_event (CHECKLIST ROOM-24)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.read.pages import NEWEST
+from homeserver.graph.read.visibility import Viewer, VisibilityFilter
+from homeserver.graph.refs import JOIN
+from homeserver.matrix.errors import NotFound
+from homeserver.matrix.ids import RoomId
+from homeserver.rooms import time_store as store
+from homeserver.rooms.access import Access, RoomAccess
+from homeserver.rooms.time_store import Moment, Stay, TimeSearch
+from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
+
+PAGES: Final = (20, 200, 800)
+"""Events looked at in the order of time: most readers see the first."""
+MAX_STAYS: Final = 100
+"""Times between a join and a leave that are searched; the newest."""
+MAX_TIME: Final = 2**62
+
+
+class EventsByTimestamp:
+    """One per process."""
+
+    def __init__(
+        self, db: Database, access: RoomAccess, events: EventCache, visibility: VisibilityFilter
+    ) -> None:
+        self._db = db
+        self._access = access
+        self._events = events
+        self._visibility = visibility
+
+    async def closest(
+        self, requester: Requester, room_id: RoomId, ts: int, *, backwards: bool
+    ) -> PersistedEvent:
+        """The first visible event at `ts` (ms) or after it; backwards: the last at it or before.
+
+        Raises:
+            Forbidden: the room is none of the reader's business.
+            NotFound: there is no such event, or none among those looked at.
+        """
+        access = await self._access.of(requester, room_id)
+        upto = NEWEST if access.left_at is None else max(access.left_at, access.own)
+        ts = max(-MAX_TIME, min(ts, MAX_TIME))
+        search = TimeSearch(access.room.name.nid, backwards, upto)
+        position = Moment(ts, NEWEST if backwards else -NEWEST)
+        for size in PAGES:
+            async with self._db.read() as tx:
+                page = await store.find_by_time(tx, search, position, size)
+            found = await self._first_visible(requester, access, page)
+            if found is not None:
+                return found
+            if len(page) < size:
+                break
+            position = page[-1]
+        else:
+            found = await self._while_there(requester, access, search, position)
+            if found is not None:
+                return found
+        raise NotFound(
+            f"Unable to find event from {ts} in {'backward' if backwards else 'forward'} direction"
+        )
+
+    async def _first_visible(
+        self, requester: Requester, access: Access, page: Sequence[Moment]
+    ) -> PersistedEvent | None:
+        loaded = await self._events.load([moment.event_nid for moment in page])
+        ordered = [loaded[moment.event_nid] for moment in page if moment.event_nid in loaded]
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        seen = (await self._visibility.many(viewer, {access.room: ordered}))[access.room]
+        return seen[0].persisted if seen else None
+
+    async def _while_there(
+        self, requester: Requester, access: Access, search: TimeSearch, position: Moment
+    ) -> PersistedEvent | None:
+        async with self._db.read() as tx:
+            rows = await store.list_memberships(tx, requester.user_nid, search.room_nid)
+            stays = _stays(rows)[-MAX_STAYS:]
+            page = await store.find_by_time_within(tx, search, position, stays, PAGES[0]) if stays else []
+        return await self._first_visible(requester, access, page)
+
+
+def _stays(memberships: Sequence[tuple[int, int]]) -> list[Stay]:
+    """`memberships`: (event_nid, membership) in order."""
+    stays: list[Stay] = []
+    joined: int | None = None
+    for nid, membership in memberships:
+        if membership == JOIN and joined is None:
+            joined = nid
+        elif membership != JOIN and joined is not None:
+            stays.append(Stay(joined, nid))
+            joined = None
+    return [*stays, Stay(joined, NEWEST)] if joined is not None else stays
