@@ -15,6 +15,7 @@ from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, InvalidParam
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.matrix.tokens import parse_sync_token, parse_token
+from homeserver.sync.all_rooms import AllRoomsService
 from homeserver.sync.assemble import PIECE
 from homeserver.sync.filters import FilterService
 from homeserver.sync.peeking import PeekingService
@@ -34,10 +35,11 @@ class FilterId(msgspec.Struct):
 
 
 class PeekingApi:
-    """One room at a time."""
+    """One room at a time; of events also all of them."""
 
-    def __init__(self, peeking: PeekingService) -> None:
+    def __init__(self, peeking: PeekingService, all_rooms: AllRoomsService) -> None:
         self._peeking = peeking
+        self._all_rooms = all_rooms
 
     @endpoint(
         "roomInitialSync", "GET", "/_matrix/client/{v}/rooms/{roomId}/initialSync", auth=Auth.GUEST_ALLOWED
@@ -51,12 +53,15 @@ class PeekingApi:
     async def events(
         self,
         requester: Requester,
-        room_id: Query[RoomId],
+        room_id: Query[RoomId | None] = None,
         from_: Query[str | None] = None,
         timeout: Query[int] = 5_000,  # the specification's name
     ) -> RawJson:
         since = parse_token(from_, "from") if from_ is not None else None
-        news = await self._peeking.events(requester, room_id, since, timeout)
+        if room_id is None:
+            news = await self._all_rooms.events(requester, since, timeout)
+        else:
+            news = await self._peeking.events(requester, room_id, since, timeout)
         return RawJson(
             b'{"start":%b,"end":%b,"chunk":[%b]}'
             % (json.dumps(news.start), json.dumps(news.end), b",".join(news.chunk))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from homeserver.config.limits import LimitsSection
+from homeserver.sync.all_rooms import AllRoomsService
+from homeserver.sync.all_rooms_api import AllRoomsApi
 from homeserver.sync.api import PeekingApi, SyncApi
 from homeserver.sync.filters import FilterService
 from homeserver.sync.log_slices import LogSlices
@@ -26,7 +29,7 @@ from homeserver.wiring.rooms import RoomsFeature
 class SyncFeature:
     """Streams, notifier, service, endpoints."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         core: Core,
         rooms: RoomsFeature,
@@ -36,7 +39,9 @@ class SyncFeature:
         counts: Counts,
         data: RoomData,
         limits: LimitsSection,
+        whole: Mapping[str, Stream] = MappingProxyType({}),
     ) -> None:
+        """`whole`: those of the streams that `/initialSync` tells, by what they give."""
         recipients = RecipientIndex()
         self.notifier = Notifier(
             core.rooms, recipients, most=limits.waiting_syncs, longest=limits.sync_timeout
@@ -76,10 +81,31 @@ class SyncFeature:
         self.peeking = PeekingService(
             core.tail, rooms.access, rooms.reading, rooms.history, self.notifier, data, core.clock
         )
+        self.all_rooms = AllRoomsService(
+            core.db,
+            core.tail,
+            core.rooms,
+            core.events,
+            core.interning,
+            core.visibility,
+            rooms.bundles,
+            rooms.memberships,
+            rooms.reading,
+            self.peeking,
+            self.notifier,
+            ignores,
+            presence,
+            core.clock,
+            whole,
+        )
 
     def apis(self) -> list[object]:
         """Endpoints."""
-        return [SyncApi(self.service, self.filters), PeekingApi(self.peeking)]
+        return [
+            SyncApi(self.service, self.filters),
+            PeekingApi(self.peeking, self.all_rooms),
+            AllRoomsApi(self.all_rooms),
+        ]
 
     def closing(self) -> None:
         """Answer long polls."""
