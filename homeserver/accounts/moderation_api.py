@@ -26,6 +26,15 @@ _SUSPEND = (
 )
 
 
+_SYNAPSE_SUSPEND = "/_synapse/admin/v1/suspend/{userId}"
+
+
+class SuspendBody(msgspec.Struct):
+    """As Synapse's admin API has it."""
+
+    suspend: bool
+
+
 class Locked(msgspec.Struct):
     locked: bool
 
@@ -66,6 +75,15 @@ class ModerationApi:
         account = await self._accounts.to_moderate(admin, user_id, change=True)
         await self._accounts.set_flags(account.user_nid, suspended=body.suspended)
         return body
+
+    @endpoint("suspendAccount", "PUT", _SYNAPSE_SUSPEND, auth=Auth.ADMIN)
+    async def suspend(
+        self, admin: AdminRequester, user_id: Path[str], body: Body[SuspendBody]
+    ) -> dict[str, bool]:
+        """The same for tools that speak Synapse's admin API, "Suspend/Unsuspend Account"."""
+        account = await self._accounts.to_moderate(admin, user_id, change=True)
+        await self._accounts.set_flags(account.user_nid, suspended=body.suspend)
+        return {f"user_{user_id}_suspended": body.suspend}
 
     @endpoint("getWhoIs", "GET", "/_matrix/client/{v}/admin/whois/{userId}", auth=Auth.USER, limit="default")
     async def whois(self, requester: Requester, user_id: Path[str]) -> dict[str, Any]:

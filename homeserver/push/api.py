@@ -58,6 +58,18 @@ class PushRulesApi:
     async def of_all_devices(self, requester: Requester) -> dict[Kind, list[Rule]]:
         return await self._rules.whole(requester.user_nid, requester.user_id)
 
+    @endpoint(
+        "getPushRulesOfKind",
+        "GET",
+        [RULES + "/global/{kind}/", RULES + "/global/{kind}"],
+        auth=Auth.GUEST_ALLOWED,
+    )
+    async def of_kind(self, requester: Requester, kind: Path[str]) -> list[Rule]:
+        """Of an earlier version of the specification; clients still ask."""
+        if kind not in KINDS:
+            raise NotFound("There is no such kind of rules")
+        return (await self._rules.whole(requester.user_nid, requester.user_id))[kind]
+
     @endpoint("getPushRule", "GET", RULE, auth=Auth.GUEST_ALLOWED)
     async def get(self, requester: Requester, kind: Path[str], rule_id: Path[str]) -> Rule:
         if kind not in KINDS:  # clients ask for kinds of rules that came later

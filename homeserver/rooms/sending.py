@@ -72,9 +72,9 @@ class SendingService:
         self._turns = KeyedLocks()
 
     async def send(
-        self, requester: Requester, room_id: RoomId, event_type: str, txn_id: str, content: Content
+        self, requester: Requester, room_id: RoomId, event_type: str, txn_id: str | None, content: Content
     ) -> EventId:
-        """Send a message event, once per transaction id. Returns its id.
+        """Send a message event, once per transaction id (None: each time). Returns its id.
 
         Raises `Forbidden` (not joined, or not allowed), `BadJson` (content), `TooLarge`.
         """
@@ -97,13 +97,13 @@ class SendingService:
         requester: Requester,
         room: Room,
         draft: EventDraft,
-        txn_id: str,
+        txn_id: str | None,
         relation: Relation | None,
     ) -> EventId:
         scope = f"send/{room.name.room_id}/{draft.type}"
         related_thread: EventId | None = None
         if relation is not None:
-            key = TransactionId(requester.user_nid, requester.device_id or "", scope, txn_id)
+            key = _transaction(requester, scope, txn_id)
             await self._check_relation(requester, room, draft.type, relation, key)
             related_thread = await thread_of_related(self._events, room.name.nid, relation)
 
@@ -147,12 +147,12 @@ class SendingService:
         requester: Requester,
         room_id: RoomId,
         event_id: object,
-        txn_id: str,
+        txn_id: str | None,
         content: Content,
         *,
         scope: str = "redact",
     ) -> EventId:
-        """Redact an event, once per transaction id. Returns the redaction's id.
+        """Redact an event, once per transaction id (None: each time). Returns the redaction's id.
 
         Raises `NotFound` if there is no such event, `InvalidParam` if it is one of another room, `Forbidden` without the
         redact level for others' events, `UserSuspended` for others' events whatever the level (ACC-03).
@@ -176,11 +176,16 @@ class SendingService:
         return await self._once(requester, f"{scope}/{room_id}/{target_id}", txn_id, self._writer(room, plan))
 
     async def _check_relation(
-        self, requester: Requester, room: Room, event_type: str, relation: Relation, txn: TransactionId
+        self,
+        requester: Requester,
+        room: Room,
+        event_type: str,
+        relation: Relation,
+        txn: TransactionId | None,
     ) -> None:
         """Raises `DuplicateAnnotation` (REL-07), `Unknown` for a thread on what is in a relation itself (REL-10)."""
         if relation.rel_type == "m.annotation":
-            if await self._transactions.is_known(txn):
+            if txn is not None and await self._transactions.is_known(txn):
                 return  # a retry; it finds its first answer
             async with self._db.read() as tx:
                 if await has_annotated(tx, room.name.nid, requester.user_nid, event_type, relation):
@@ -202,17 +207,19 @@ class SendingService:
 
     def _writer(
         self, room: Room, plan: Callable[[Head], Sequence[Send]]
-    ) -> Callable[[TransactionId], Awaitable[list[PersistedEvent]]]:
+    ) -> Callable[[TransactionId | None], Awaitable[list[PersistedEvent]]]:
         return lambda txn: self._graph.append(room.name.nid, plan, txn=txn)
 
     async def _once(
         self,
         requester: Requester,
         scope: str,
-        txn_id: str,
-        write: Callable[[TransactionId], Awaitable[list[PersistedEvent]]],
+        txn_id: str | None,
+        write: Callable[[TransactionId | None], Awaitable[list[PersistedEvent]]],
     ) -> EventId:
-        key = TransactionId(requester.user_nid, requester.device_id or "", scope, txn_id)
+        key = _transaction(requester, scope, txn_id)
+        if key is None:
+            return (await write(None))[-1].event.event_id
         written: list[PersistedEvent] = []
 
         async def work() -> Position:
@@ -224,6 +231,12 @@ class SendingService:
         if persisted is None:
             raise ServerFault("The event of this transaction is gone")
         return persisted.event.event_id
+
+
+def _transaction(requester: Requester, scope: str, txn_id: str | None) -> TransactionId | None:
+    if txn_id is None:
+        return None
+    return TransactionId(requester.user_nid, requester.device_id or "", scope, txn_id)
 
 
 def require_joined(head: Head, user_id: UserId) -> None:

@@ -43,6 +43,19 @@ class SendingApi:
         return EventIdResponse(await self._sending.send(requester, room_id, event_type, txn_id, body))
 
     @endpoint(
+        "sendMessageWithoutTransaction",
+        "POST",
+        ROOM + "/send/{eventType}",
+        auth=Auth.GUEST_ALLOWED,
+        limit="message",
+    )
+    async def send_each_time(
+        self, requester: Requester, room_id: Path[RoomId], event_type: Path[str], body: Body[dict[str, Any]]
+    ) -> EventIdResponse:
+        """As clients did before transaction ids: whoever repeats it sends twice."""
+        return EventIdResponse(await self._sending.send(requester, room_id, event_type, None, body))
+
+    @endpoint(
         "setRoomStateWithKey",
         "PUT",
         ROOM + "/state/{eventType}/{stateKey}",
@@ -90,3 +103,17 @@ class SendingApi:
         body: Body[dict[str, Any]],
     ) -> EventIdResponse:
         return EventIdResponse(await self._sending.redact(requester, room_id, event_id, txn_id, body))
+
+    @endpoint(
+        "redactEventWithoutTransaction",
+        "POST",
+        ROOM + "/redact/{eventId}",
+        auth=Auth.USER,
+        limit="message",
+        when_suspended=True,
+    )
+    async def redact_each_time(
+        self, requester: Requester, room_id: Path[RoomId], event_id: Path[EventId], body: Body[dict[str, Any]]
+    ) -> EventIdResponse:
+        """Likewise."""
+        return EventIdResponse(await self._sending.redact(requester, room_id, event_id, None, body))

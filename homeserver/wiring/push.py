@@ -8,6 +8,7 @@ from homeserver.push.counts import UnreadCounts
 from homeserver.push.evaluators import Evaluators
 from homeserver.push.notifications import Notifications
 from homeserver.push.notifications_api import NotificationsApi
+from homeserver.push.pushers_api import PushersApi
 from homeserver.push.recent import RecentEvents
 from homeserver.push.service import PushRuleService
 from homeserver.push.stream import UnreadStream
@@ -32,7 +33,7 @@ class PushFeature:
 
     def apis(self) -> list[object]:
         """Endpoints."""
-        return [PushRulesApi(self.rules)]
+        return [PushRulesApi(self.rules), PushersApi()]
 
 
 class NotificationsFeature:

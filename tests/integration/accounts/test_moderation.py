@@ -50,6 +50,23 @@ async def test_a_locked_user_may_log_out(server: IdentityServer, path: str) -> N
     await alice.get("/account/whoami", expect=(401, "M_UNKNOWN_TOKEN"))
 
 
+async def test_tools_for_synapse_suspend_somebody(server: IdentityServer) -> None:
+    """ACC-04: in the words of Synapse's admin API."""
+    path = "/_synapse/admin/v1/suspend/{}"
+    admin, alice = await admin_of(server), await server.register("alice")
+    for suspend in (True, False):
+        answer = await admin.put(path, alice.user_id, json={"suspend": suspend})
+        assert answer == {f"user_{alice.user_id}_suspended": suspend}
+        assert await admin.get(SUSPEND, alice.user_id) == {"suspended": suspend}
+    await alice.put(path, admin.user_id, json={"suspend": True}, expect=(403, "M_FORBIDDEN"))
+    await admin.put(path, admin.user_id, json={"suspend": True}, expect=(403, "M_FORBIDDEN"))
+    await admin.put(path, alice.user_id, json={"suspend": "yes"}, expect=400)
+    await admin.put(path, alice.user_id, json={}, expect=(400, "M_MISSING_PARAM"))
+    await admin.put(path, "@nobody:localhost", json={"suspend": True}, expect=(404, "M_NOT_FOUND"))
+    await admin.put(path, "@a:elsewhere", json={"suspend": True}, expect=(400, "M_INVALID_PARAM"))
+    await server.client.put(path, alice.user_id, json={"suspend": True}, expect=(401, "M_MISSING_TOKEN"))
+
+
 async def test_an_administrator_suspends_somebody(server: IdentityServer) -> None:
     """ACC-02, ACC-03, ACC-04."""
     admin, alice = await admin_of(server), await server.register("alice")
