@@ -60,7 +60,8 @@ class KeyBackupService:
         if row.algorithm != algorithm:
             raise InvalidParam("algorithm: a backup keeps its algorithm")
         async with self._db.transaction() as tx:
-            await store.update_auth_data(tx, user_nid, row.version, _auth_data(auth_data))
+            if not await store.update_auth_data(tx, user_nid, row.version, _auth_data(auth_data)):
+                raise NotFound("There is no such backup")
 
     async def delete(self, user_nid: int, version: str) -> None:
         """With its keys; one that was deleted before is deleted. Raises `NotFound`."""

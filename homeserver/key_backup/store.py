@@ -68,9 +68,13 @@ async def insert_version(tx: Tx, user_nid: int, algorithm: str, auth_data: bytes
     )
 
 
-async def update_auth_data(tx: Tx, user_nid: int, version: int, auth_data: bytes) -> None:
-    await tx.execute(
-        "UPDATE key_backups SET auth_data = %(data)s WHERE user_nid = %(user)s AND version = %(version)s",
+async def update_auth_data(tx: Tx, user_nid: int, version: int, auth_data: bytes) -> int:
+    """Returns 0 if the version has been deleted."""
+    return await tx.execute(
+        """
+        UPDATE key_backups SET auth_data = %(data)s
+        WHERE user_nid = %(user)s AND version = %(version)s AND NOT deleted
+        """,
         user=user_nid,
         version=version,
         data=auth_data,

@@ -70,9 +70,10 @@ class ThreepidService:
             ResourceLimitExceeded: the account has too many.
         """
         async with self._db.transaction() as tx:
-            if await store.count_threepids(tx, user_nid) >= MAX_ADDRESSES:
-                raise ResourceLimitExceeded(f"More than {MAX_ADDRESSES} addresses")
+            await store.lock_user(tx, user_nid)
             await self._take(tx, user_nid, proof)
+            if await store.count_threepids(tx, user_nid) > MAX_ADDRESSES:
+                raise ResourceLimitExceeded(f"More than {MAX_ADDRESSES} addresses")
 
     async def note_registration(self, tx: Tx, user_nid: int, verified: Verified) -> None:
         """In the transaction that makes an account: the address that was proved for it is the account's.

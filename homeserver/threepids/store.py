@@ -49,6 +49,13 @@ async def insert_threepid(tx: Tx, user_nid: int, proof: Proof, now_ms: int) -> b
     return count == 1
 
 
+async def lock_user(tx: Tx, user_nid: int) -> None:
+    """Nobody else adds an address to the account until the transaction ends. A statement of its own: what is counted then
+    has what was added before the lock was had.
+    """
+    await tx.execute("SELECT 1 FROM accounts WHERE user_nid = %(user)s FOR NO KEY UPDATE", user=user_nid)
+
+
 async def count_threepids(tx: Tx, user_nid: int) -> int:
     return await tx.value(  # type: ignore[no-any-return]  # bigint
         "SELECT count(*) FROM threepids WHERE user_nid = %(user)s", user=user_nid
