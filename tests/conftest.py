@@ -4,12 +4,13 @@ One PostgreSQL serves the whole run, also with `pytest -n`: the first process st
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from itertools import count
 from typing import Any
 
 import pytest
+import structlog
 
 from homeserver.storage import migrate
 from tests.support import postgres as support_postgres
@@ -17,12 +18,14 @@ from tests.support import server as support_server
 from tests.support.postgres import Postgres
 from tests.support.process import HomeserverProcess
 from tests.support.server import Server
+from tests.support.watchdog import Watchdog
 
 StartServer = Callable[..., Awaitable[Server]]
 
 _resources = ExitStack()
 _started: list[Postgres] = []
 _numbers = count(1)
+_watchdog = Watchdog()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +39,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(skip)
+
+
+def pytest_sessionstart() -> None:
+    # As the server does it; the library's own way of telling an exception takes a fifth of a second.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+    _resources.enter_context(_watchdog.watching())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test in which a server holds up its event loop has failed, whatever it was told."""
+    _watchdog.take()
+    result = yield
+    held = _watchdog.take()
+    if held and not item.get_closest_marker("holds_loop"):
+        pytest.fail("\n".join(map(str, held)), pytrace=False)
+    return result
 
 
 @pytest.hookimpl(optionalhook=True)

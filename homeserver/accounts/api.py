@@ -131,7 +131,7 @@ class RegistrationApi:
         proof = await self._uia.require(request, flows)
         if fields.password is None:
             raise MissingParam("Missing required key: password")
-        self._limiter.hit("registration", info.ip)
+        self._limiter.hit_address("registration", info.ip)
         session = self._session(fields)
         if guest is not None:
             made = await self._registration.upgrade_guest(
@@ -159,7 +159,7 @@ class RegistrationApi:
         """Of the body only `initial_device_display_name` counts (CHECKLIST AUTH-21)."""
         if not self._registration.config.guests:
             raise Forbidden("Guest access is disabled")
-        self._limiter.hit("registration", info.ip)
+        self._limiter.hit_address("registration", info.ip)
         name = body.get("initial_device_display_name")
         session = SessionRequest(display_name=name if isinstance(name, str) else None)
         new = NewAccount(self._names.any(), is_guest=True)

@@ -44,6 +44,22 @@ class Identifiers:
             return None if number is None else await self._threepids.find_user("msisdn", number)
         raise InvalidParam("identifier.type: not m.id.user, m.id.thirdparty or m.id.phone")
 
+    def label(self, fields: Mapping[str, Any]) -> str:
+        """One text for all spellings of an identifier, whether or not it means anybody: what failures are counted by.
+
+        Counted by account they would tell which addresses are somebody's. `fields` as `resolve`, which has read them before.
+        """
+        identifier = identifier_of(fields)
+        kind = identifier["type"]
+        if kind == USER:
+            name = identifier["user"]
+            told = name if name.startswith("@") else f"@{name}:{self._server_name}"
+        elif kind == THIRDPARTY:
+            told = f"{identifier['medium']} {identifier['address'].strip()}"
+        else:
+            told = f"{PHONE} {identifier['country']} {identifier.get('phone', identifier.get('number'))}"
+        return told[:MAX_ID_BYTES].casefold()
+
     def local_user(self, name: str) -> UserId | None:
         """From a whole user id or a localpart."""
         if not name.startswith("@"):

@@ -77,7 +77,7 @@ class LoginService:
             Unknown: no such login type here.
             Forbidden, UserDeactivated, UserLocked, LimitExceeded: not let in.
         """
-        self._limiter.hit("login", ip)
+        self._limiter.hit_address("login", ip)
         kind = fields.get("type")
         if kind == PASSWORD and self._config.password_login:
             account = await self._by_password(fields)
@@ -108,7 +108,7 @@ class LoginService:
     async def _by_password(self, fields: Mapping[str, Any]) -> Account:
         password = _text(fields, "password")
         user_id = await self._identifiers.resolve(fields)
-        account = await self._passwords.check(user_id, password)
+        account = await self._passwords.check(user_id, password, self._identifiers.label(fields))
         self._limiter.hit("login", account.user_id)
         return account
 

@@ -23,23 +23,23 @@ class PasswordCheck:
         self._passwords = passwords
         self._limiter = limiter
 
-    async def check(self, user_id: UserId | None, password: str) -> Account:
-        """The account whose password it is. A user id that is not found as written is tried in lower case.
+    async def check(self, user_id: UserId | None, password: str, label: str) -> Account:
+        """The account whose password it is. A user id that is not found as written is tried in lower case. `label`: what
+        was given as an identifier, see `Identifiers.label`.
 
         Raises:
             Forbidden: wrong password, no password, or nobody. (CHECKLIST AUTH-09)
             UserDeactivated: the account has ended.
-            LimitExceeded: too many failures for this account, or too many passwords being checked.
+            LimitExceeded: too many failures with this identifier, or too many passwords being checked.
         """
         account = await self.find(user_id)
-        key = account.user_id if account else (user_id or "")
-        if self._limiter.would_refuse(FAILED, key):
-            self._limiter.hit(FAILED, key)
+        if self._limiter.would_refuse(FAILED, label):
+            self._limiter.hit(FAILED, label)
         stored = account.password_hash if account else None
         if not await self._passwords.verify(password, stored):
             if account and account.deactivated:
                 raise UserDeactivated("This account has been deactivated")
-            self._limiter.hit(FAILED, key)
+            self._limiter.hit(FAILED, label)
             raise Forbidden(WRONG)
         assert account is not None
         assert stored is not None

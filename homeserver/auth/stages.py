@@ -64,11 +64,13 @@ class PasswordStage(BaseStage):
     async def check(self, request: UiaRequest, auth: Mapping[str, Any]) -> str:
         """The user's id. With a token in the request the identifier may be left out, or must mean the same user."""
         user_id = request.who.user_id if request.who else None
+        label = (user_id or "").lower()
         if user_id is None or {"identifier", "user", "medium", "address"} & auth.keys():
             user_id = await self._identifiers.resolve(auth)
+            label = self._identifiers.label(auth)
             if request.who is not None and (user_id or "").lower() != request.who.user_id.lower():
                 raise SomebodyElse
-        account = await self._passwords.check(user_id, _text(auth, "password"))
+        account = await self._passwords.check(user_id, _text(auth, "password"), label)
         if request.who is not None and account.user_nid != request.who.user_nid:
             raise SomebodyElse
         return account.user_id

@@ -188,7 +188,7 @@ class Uia:
         """
         auth = request.body.get("auth")
         if not auth:
-            self._limiter.hit("ui_auth", request.ip)
+            self._limiter.hit_address("ui_auth", request.ip)
             raise await self._ask(request, flows)
         if not isinstance(auth, dict):
             raise BadJson("auth: not an object")
@@ -237,7 +237,7 @@ class Uia:
             raise InvalidParam("There is no such kind of authentication here")
         if stage_type in session.completed:
             return
-        self._limiter.hit("ui_auth", ip)
+        self._limiter.hit_address("ui_auth", ip)
         who = None if session.user_nid is None else Who(session.user_nid, UserId(session.user_id or ""))
         request = UiaRequest(session.operation, {}, who, ip)
         remembered = await stage.check(request, auth)
@@ -300,7 +300,10 @@ class Uia:
         self, stage: Stage, request: UiaRequest, auth: Mapping[str, Any], *, begins: bool
     ) -> str | MatrixError:
         if stage.guessable or begins:
-            self._limiter.hit("ui_auth", request.who.user_id if request.who else request.ip)
+            if request.who is not None:
+                self._limiter.hit("ui_auth", request.who.user_id)
+            else:
+                self._limiter.hit_address("ui_auth", request.ip)
         try:
             return await stage.check(request, auth)
         except (LimitExceeded, Unavailable, SomebodyElse):  # another answer would not help

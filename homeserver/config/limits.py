@@ -34,5 +34,8 @@ class LimitsSection(Section):
     waiting_messages: int = Field(default=200_000, ge=1_000)
     """The most to-device messages (keys, for the most part) that wait for a device that is away."""
 
+    waiting_bytes: Size = Field(default=256 << 20, ge=1 << 20)
+    """The most bytes of them that wait for a device; for all devices of a person together four times as much."""
+
     shutdown: Duration = Field(default=8.0, ge=0.1, le=60)
     """How long requests under way may take when the server is asked to stop."""

@@ -22,7 +22,7 @@ def _rate(per_second: float, burst: int) -> Rate:
 
 
 class RateLimitSection(Section):
-    """How often somebody may do something. null for a class: no limit."""
+    """How often somebody may do something. null for a class: no limit. All of an IPv6 /64 are one address."""
 
     enabled: bool = True
     """False lifts all limits: for tests and closed networks."""
@@ -31,7 +31,7 @@ class RateLimitSection(Section):
     """Attempts to log in, by address and by account."""
 
     login_failed: Rate | None = _rate(0.05, 10)
-    """Failed attempts to log in, by account."""
+    """Failed attempts to log in, by user id or e-mail address, whether or not it is somebody's."""
 
     registration: Rate | None = _rate(0.2, 5)
     """New accounts, by address."""
@@ -65,6 +65,9 @@ class RateLimitSection(Section):
 
     sync: Rate | None = _rate(20, 200)
     """Calls of /sync, by device."""
+
+    to_device: Rate | None = _rate(256, 64 * 1024)
+    """Kilobytes put into the queues of devices, by sender."""
 
     default: Rate | None = _rate(50, 300)
     """Everything else, by person."""

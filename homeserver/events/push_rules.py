@@ -195,7 +195,7 @@ def _event_match(key: object, pattern: object) -> Condition:
     path = _path(key)
     if path is None or not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
         return _never
-    price, in_words = STEP * (pattern.count("*") + pattern.count("?")), path == _BODY
+    price, in_words = 2 * STEP * (pattern.count("*") + pattern.count("?")), path == _BODY
 
     def matches(context: EvaluationContext) -> bool:
         text = context.text(path)

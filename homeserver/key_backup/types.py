@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -40,8 +40,8 @@ class Updated(msgspec.Struct):
 class VersionBody(msgspec.Struct):
     """A new or changed version."""
 
-    algorithm: Literal["m.megolm_backup.v1.curve25519-aes-sha2"]
-    """The only one there is."""
+    algorithm: str
+    """Any: to a server backups are opaque, and new algorithms come."""
     auth_data: dict[str, Any]
     version: str | None = None
 

@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Final
 
 CACHE_SIZE: Final = 4096
+MAX_REMEMBERED: Final = 128
+"""Characters of a pattern that is remembered: with more, stars alone would make a hundred kilobytes of each."""
 STEP: Final = 32
 """What looking at one place of a text costs, in characters of a text that is searched."""
 
@@ -142,9 +144,13 @@ class _Piece:
         return -1
 
 
-@lru_cache(maxsize=CACHE_SIZE)
 def glob(pattern: str) -> Glob:
-    """A pattern that ignores case, taken apart once: for texts that were folded."""
+    """A pattern that ignores case, for texts that were folded; short ones are taken apart once."""
+    return _remembered(pattern) if len(pattern) <= MAX_REMEMBERED else Glob(fold(pattern))
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def _remembered(pattern: str) -> Glob:
     return Glob(fold(pattern))
 
 

@@ -39,10 +39,15 @@ _ROOM_VERSION = re.compile(r"[a-z0-9.-]{1,32}", re.ASCII)
 _SECRET = re.compile(r"[0-9a-zA-Z.=_-]{1,255}", re.ASCII)
 
 
-@functools.lru_cache(maxsize=4096)
 def is_server_name(value: str) -> bool:
     """`host[:port]` with host a DNS name, an IPv4 literal or a bracketed IPv6 literal; case-sensitive."""
-    return len(value) <= MAX_ID_BYTES and _SERVER_NAME.fullmatch(value) is not None
+    # What is too long is not remembered either.
+    return len(value) <= MAX_ID_BYTES and _is_server_name(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_server_name(value: str) -> bool:
+    return _SERVER_NAME.fullmatch(value) is not None
 
 
 def is_user_id(value: str) -> bool:

@@ -202,4 +202,5 @@ def _matches(membership: str | None, wanted: str | None, unwanted: str | None) -
 def _profile(persisted: PersistedEvent) -> dict[str, str | None]:
     content = persisted.event.content
     fields = (("display_name", "displayname"), ("avatar_url", "avatar_url"))
-    return {name: content[key] for name, key in fields if isinstance(content.get(key), str)}
+    # What is not set is null rather than left out: clients that ask for one of the two names find it.
+    return {name: content[key] if isinstance(content.get(key), str) else None for name, key in fields}

@@ -88,7 +88,7 @@ class ValidationService:
             sid, proved = begun
             if proved:
                 return sid
-            self._limiter.hit("mail", ip)
+            self._limiter.hit_address("mail", ip)
             self._limiter.hit("mail", request.address)
             if kind is not None:
                 await self._letters.order(tx, sid, kind)

@@ -13,7 +13,7 @@ from homeserver.to_device.service import ToDeviceService
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, endpoint
 
-MAX_BODY = 8 * 2**20
+MAX_BODY = 4 * 2**20
 
 
 class MessagesBody(msgspec.Struct):

@@ -20,6 +20,7 @@ from homeserver.to_device import store
 from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.to_device.store import Page
 from homeserver.web.auth import Requester
+from homeserver.web.rate_limit import RateLimiter
 
 ALL_DEVICES = "*"
 MAX_POSITION = 2**62
@@ -27,8 +28,10 @@ PAGE = Page(100, 2**20)
 """What a device is given at once."""
 MAX_RECIPIENTS = 10_000
 MAX_MESSAGE = 65_536
-MAX_TOTAL = 16 * 2**20
-"""Bytes that one request puts into all queues together: `*` makes many messages of one."""
+MAX_TOTAL = 4 * 2**20
+"""Bytes that one request puts into all queues together."""
+MAX_COPIES = 2**20
+"""Bytes that one message to `*` becomes in the queues of all devices of a user: it is written once and makes many."""
 PERISHABLE = frozenset({"m.room_key_request", "m.secret.request"})
 """Asked again when it matters; also each has a cancellation. Verifications end after ten minutes."""
 
@@ -39,24 +42,26 @@ Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
 class ToDeviceService:
     """One per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         log: LogWriter,
         transactions: Transactions,
         interning: Interning,
         server_name: ServerName,
+        limiter: RateLimiter,
     ) -> None:
         self._db = db
         self._log = log
         self._transactions = transactions
         self._interning = interning
         self._server_name = server_name
+        self._limiter = limiter
 
     async def send(self, requester: Requester, event_type: str, txn_id: str, messages: Messages) -> None:
         """Send each device its content, once per transaction id; unknown devices are passed over (TD-01).
 
-        Raises `InvalidParam` (a key that is no user ID, too many recipients), `TooLarge`.
+        Raises `InvalidParam` (a key that is no user ID, too many recipients), `TooLarge`, `LimitExceeded`.
         """
         key = TransactionId(
             requester.user_nid, requester.device_id or "", f"sendToDevice/{event_type}", txn_id
@@ -64,6 +69,9 @@ class ToDeviceService:
 
         async def work() -> Position:
             entries = await self.entries(requester.user_id, event_type, messages)
+            if requester.rate_limited:
+                kilobytes = sum(len(entry.message) for entry in entries) / 1024
+                self._limiter.hit("to_device", requester.user_id, guest=requester.is_guest, cost=kilobytes)
             await self._log.add(Append(entries, key))
             return 0
 
@@ -76,6 +84,8 @@ class ToDeviceService:
 
     async def entries(self, sender: UserId, event_type: str, messages: Messages) -> Sequence[ToDeviceEntry]:
         """What is to be written: one entry per local device."""
+        if sum(map(len, messages.values())) > MAX_RECIPIENTS:
+            raise InvalidParam(f"messages: more than {MAX_RECIPIENTS} devices")
         for user_id in messages:
             if not is_user_id(user_id):
                 raise InvalidParam("messages: a key is not a user ID")
@@ -93,11 +103,17 @@ class ToDeviceService:
         for user_id, nid in nids.items():
             encoded = {device_id: head + _encode(content) for device_id, content in messages[user_id].items()}
             everybody = encoded.get(ALL_DEVICES)
+            copies = 0
             for device_id in devices.get(nid, ()):
                 message = encoded.get(device_id, everybody)
                 if message is not None:
                     entries.append(ToDeviceEntry(nid, device_id, message, perishable))
                     total += len(message)
+                    copies += len(message) if message is everybody else 0
+            if copies > MAX_COPIES:
+                raise TooLarge(
+                    f"messages: a message to * of more than {MAX_COPIES} bytes for all devices together"
+                )
             if len(entries) > MAX_RECIPIENTS:
                 raise InvalidParam(f"messages: more than {MAX_RECIPIENTS} devices")
             if total > MAX_TOTAL:

@@ -103,25 +103,49 @@ async def find_devices(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, str]
     )
 
 
-async def find_overfull(tx: Tx, most: int) -> list[tuple[int, str, int]]:
-    """(user_nid, device_id, number) of devices for which more than that many messages wait."""
+async def find_overfull(tx: Tx, messages: int, size: int) -> list[tuple[int, str, int, int]]:
+    """(user_nid, device_id, messages, bytes) of devices for which more of either waits."""
     return await tx.all(
         """
-        SELECT user_nid, device_id, count(*) FROM to_device GROUP BY user_nid, device_id HAVING count(*) > %(most)s
+        SELECT user_nid, device_id, count(*), sum(octet_length(message))::bigint FROM to_device
+        GROUP BY user_nid, device_id
+        HAVING count(*) > %(messages)s OR sum(octet_length(message)) > %(size)s
         """,
-        most=most,
+        messages=messages,
+        size=size,
     )
 
 
-async def drop(tx: Tx, user_nid: int, device_id: str, number: int) -> int:
-    """So many of what waits for a device: the oldest, but perishable ones before all others. Returns how many."""
+async def find_overfull_users(tx: Tx, size: int) -> list[tuple[int, int]]:
+    """(user_nid, bytes) of people for whose devices together more waits."""
+    return await tx.all(
+        """
+        SELECT user_nid, sum(octet_length(message))::bigint FROM to_device
+        GROUP BY user_nid HAVING sum(octet_length(message)) > %(size)s
+        """,
+        size=size,
+    )
+
+
+async def drop(tx: Tx, user_nid: int, device_id: str | None, messages: int, size: int) -> int:
+    """So many of what waits for a device (None: for any of the user), and so many as have that many bytes: the oldest, but
+    perishable ones before all others. Returns how many.
+    """
     return await tx.execute(
         """
-        DELETE FROM to_device WHERE user_nid = %(user)s AND device_id = %(device)s AND position IN (
-            SELECT position FROM to_device WHERE user_nid = %(user)s AND device_id = %(device)s
-            ORDER BY perishable DESC, position LIMIT %(number)s)
+        DELETE FROM to_device d USING (
+            SELECT device_id, position, row_number() OVER queue AS number,
+                   sum(octet_length(message)) OVER queue - octet_length(message) AS before
+            FROM to_device
+            WHERE user_nid = %(user)s AND (%(any)s OR device_id = %(device)s)
+            WINDOW queue AS (ORDER BY perishable DESC, position, device_id)
+        ) waiting
+        WHERE d.user_nid = %(user)s AND d.device_id = waiting.device_id AND d.position = waiting.position
+              AND (waiting.number <= %(messages)s OR waiting.before < %(size)s)
         """,
         user=user_nid,
-        device=device_id,
-        number=number,
+        any=device_id is None,
+        device=device_id or "",
+        messages=messages,
+        size=size,
     )

@@ -5,6 +5,7 @@ spec: client-server-api/#send-to-device-messaging (SYNC-18)
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.to_device.service import PAGE
 
 MAX_DEVICES = 50_000
+MUCH = 256 * 2**20
+"""Bytes that come for all devices together, after which their queues are looked at."""
 
 
 class Waiting:
@@ -43,6 +46,10 @@ class ToDeviceStream:
         self._devices: OrderedDict[tuple[int, str], Waiting] = OrderedDict()
         self._loading: dict[tuple[int, str], Waiting] = {}
         """What has arrived for devices whose messages are being looked up."""
+        self._arrived_bytes = 0
+        """Of all messages for any device since `take_much` was last asked."""
+        self.much_came = asyncio.Event()
+        """Set when these are more than `MUCH`."""
 
     # --- the projection --------------------------------------------------------------------------------------------
 
@@ -54,11 +61,21 @@ class ToDeviceStream:
         self._loading.clear()
 
     def _arrived(self, position: Position, entry: ToDeviceEntry) -> None:
+        self._arrived_bytes += len(entry.message)
+        if self._arrived_bytes > MUCH:
+            self.much_came.set()
         key = (entry.user_nid, entry.device_id)
         for waiting in (self._devices.get(key), self._loading.get(key)):
             if waiting is not None:
                 waiting.first = waiting.first or position
                 waiting.last = position
+
+    def take_much(self) -> bool:
+        """Whether more than `MUCH` bytes have come since this last was so."""
+        much = self._arrived_bytes > MUCH
+        if much:
+            self._arrived_bytes = 0
+        return much
 
     async def _waiting(self, user_nid: int, device_id: str) -> Waiting:
         key = (user_nid, device_id)

@@ -1,4 +1,4 @@
-"""Which addresses an outgoing connection may reach.
+"""Which addresses an outgoing connection may reach, and which addresses are one client's.
 
 Owns the distinction between the public internet and everything else: what another party names (a server name, a
 pusher's URL, a link to preview) must not lead into the company's own network unless the administrator said so.
@@ -60,6 +60,19 @@ class AddressPolicy:
         """Raises `AddressRefused`."""
         if not self.permits(address):
             raise AddressRefused("the address is not public, and not allowed by outbound.allow_private")
+
+
+@functools.lru_cache(4096)
+def client_network(address: str) -> str:
+    """What limits by address count as one client: an IPv4 address, however it is written, or the /64 of an IPv6 address, of
+    which whoever has one has all (RFC 6177). What is no address is returned as it is.
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    real = embedded(ip)
+    return str(real) if real.version == 4 else str(ipaddress.ip_network((int(real), 64), strict=False))
 
 
 @functools.lru_cache(4096)

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from homeserver.matrix.canonical_json import nested_deeper
 from homeserver.matrix.errors import BadJson, InvalidParam, MatrixError, MissingParam, NotJson
 from homeserver.web import limits
 
 Decode = Callable[[bytes], Any]
 
-_OPENING = (b"{", b"[")
 _NULL = b"\\u0000"
 """The one way to write U+0000 in JSON."""
 
@@ -44,8 +44,8 @@ def json_decoder(kind: Any) -> Decode:
             raise NotJson(f"Content not JSON: {_reason(error)}") from None
         if _NULL in raw and has_null(value, shape):
             raise InvalidParam("The body has a text with U+0000 in it")
-        if raw.count(_OPENING[0]) + raw.count(_OPENING[1]) > limits.MAX_DEPTH:
-            check_depth(msgspec.json.decode(raw))
+        if nested_deeper(raw, limits.MAX_DEPTH + 1):  # the body itself is no level
+            raise _too_deep()
         return value
 
     return read
@@ -89,21 +89,6 @@ def accepts_nothing(kind: Any) -> bool:
     except (msgspec.ValidationError, TypeError):
         return False
     return True
-
-
-def check_depth(value: Any) -> None:
-    """Level by level rather than recursively. Raises `BadJson` beyond `limits.MAX_DEPTH`."""
-    level = [value]
-    for _ in range(limits.MAX_DEPTH + 1):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if type(parent) is dict else parent if type(parent) is list else ())
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return
-    raise _too_deep()
 
 
 def explain(message: str) -> MatrixError:

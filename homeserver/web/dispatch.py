@@ -160,7 +160,7 @@ class Dispatcher:
     def _limit(self, name: str, info: RequestInfo) -> None:
         requester = info.requester
         if requester is None:
-            self._parts.limiter.hit(name, info.ip)
+            self._parts.limiter.hit_address(name, info.ip)
         elif requester.rate_limited:
             user, device = requester.user_id, requester.device_id
             key = f"{user} {device}" if name in PER_DEVICE else user

@@ -14,6 +14,7 @@ from typing import Final
 
 from homeserver.matrix.errors import LimitExceeded
 from homeserver.runtime.clock import Clock
+from homeserver.web.addresses import client_network
 
 PER_DEVICE: Final = frozenset({"sync"})
 """Classes that count each device of a person by itself."""
@@ -43,14 +44,18 @@ class RateLimiter:
         # When each bucket will be full again. A bucket that is full needs no entry.
         self._full_at: dict[tuple[str, str], float] = {}
 
-    def hit(self, name: str, key: str, *, guest: bool = False) -> None:
-        """Count one act of `key` (a user id, an address, an account). Raises `LimitExceeded`, then counting nothing."""
+    def hit(self, name: str, key: str, *, guest: bool = False, cost: float = 1.0) -> None:
+        """Count one act of `key` (a user id, an account; addresses: `hit_address`). Raises `LimitExceeded`, then counting nothing.
+
+        `cost`: what it counts as, for classes that count something else than acts. One that costs more than a bucket holds
+        needs a full one.
+        """
         rate = self._rates.get(name)
         if rate is None:
             return
         now = self._clock.monotonic()
         bucket = (name, key)
-        cost = min(self._guest_cost, rate.burst) if guest else 1.0
+        cost = min(cost * (self._guest_cost if guest else 1.0), rate.burst)
         full_at = max(self._full_at.get(bucket, now), now) + cost / rate.per_second
         room = rate.burst / rate.per_second
         if full_at - now > room + 1e-9:
@@ -58,6 +63,11 @@ class RateLimiter:
         if len(self._full_at) >= self._max_keys and bucket not in self._full_at:
             self._forget(now)
         self._full_at[bucket] = full_at
+
+    def hit_address(self, name: str, address: str) -> None:
+        """Count one act of whoever has an address: all of an IPv6 /64 are one. Raises `LimitExceeded`."""
+        if name in self._rates:
+            self.hit(name, client_network(address))
 
     def would_refuse(self, name: str, key: str) -> bool:
         """Whether `hit` would raise; counts nothing. For limits that count failures only: ask first, hit on failure."""

@@ -43,7 +43,7 @@ class Features:
         self.directory = DirectoryFeature(config, core, self.rooms)
         self.ephemeral = EphemeralFeature(core, self.account_data)
         self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
-        self.to_device = ToDeviceFeature(config, core, self.accounts.devices)
+        self.to_device = ToDeviceFeature(config, core, self.accounts.devices, limiter)
         self.push = PushFeature(core, self.account_data.service)
         self.account_data.stream.always("m.push_rules", self.push.rules.account_data)
         self.notifications = NotificationsFeature(

@@ -28,8 +28,10 @@ DEFAULTS: Final[Mapping[str, int]] = {
 
 _DEFAULT_NOTIFICATION: Final = 50
 _CREATOR_WITHOUT_EVENT: Final = 100
-# A base 10 integer with at most one sign. Leading zeros are dropped before Python counts the digits.
-_INTEGER_STRING: Final = re.compile(r"([+-]?)0*([0-9]{1,4000})", re.ASCII)
+# A base 10 integer with at most one sign. Leading zeros are dropped before Python counts the digits; not by the expression,
+# which would try each of them as the first digit.
+_INTEGER_STRING: Final = re.compile(r"([+-]?)([0-9]+)", re.ASCII)
+_MAX_DIGITS: Final = 4000
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -52,7 +54,10 @@ def parse_level(value: object, version: RoomVersion) -> int | None:
     # spec: rooms/v10/#values-in-mroompower_levels-events-must-be-integers
     if isinstance(value, str) and version.string_power_levels:
         found = _INTEGER_STRING.fullmatch(value.strip())
-        return int(found[1] + found[2]) if found else None
+        if found is None:
+            return None
+        digits = found[2].lstrip("0") or "0"
+        return int(found[1] + digits) if len(digits) <= _MAX_DIGITS else None
     # spec: rooms/v1/#mroompower_levels-events-accept-values-as-strings: floats are truncated; NaN and infinities are none
     if isinstance(value, float) and version.float_power_levels and math.isfinite(value):
         return math.trunc(value)

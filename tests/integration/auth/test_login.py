@@ -112,8 +112,9 @@ async def test_what_is_malformed_is_told_so(
 async def test_a_wrong_password_is_forbidden(server: IdentityServer) -> None:
     """AUTH-09."""
     alice = await server.register("alice")
-    for password in ("wrong", "", "x" * 5000, PASSWORD + "\0", "é" * 300):
+    for password in ("wrong", "", "x" * 5000, "é" * 300):
         await server.login(alice.user_id, password, expect=(403, "M_FORBIDDEN"))
+    await server.login(alice.user_id, PASSWORD + "\0", expect=(400, "M_INVALID_PARAM"))
 
 
 async def test_letters_composed_in_another_way_are_the_same_password(server: IdentityServer) -> None:
@@ -223,6 +224,48 @@ async def test_logins_from_one_address_are_limited(start: Any) -> None:
     for _ in range(2):
         await server.login("nobody", "wrong", expect=(403, "M_FORBIDDEN"))
     await server.login("nobody", "wrong", expect=(429, "M_LIMIT_EXCEEDED"))
+
+
+async def test_all_addresses_of_an_ipv6_network_are_limited_together(start_server: Any) -> None:
+    server = await start_server(
+        rate_limits={"enabled": True, "login": {"per_second": 0.01, "burst": 3}, "login_failed": None}
+    )
+    body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "x"}, "password": "wrong"}
+    statuses = []
+    for address in ("2001:db8:7::1", "2001:db8:7::2", "2001:db8:7::a:3", "2001:db8:7::4", "2001:db8:7:1::1"):
+        answer = await server.client.exchange(
+            "POST", "/login", json=body, headers={"X-Forwarded-For": address}, expect=None
+        )
+        statuses.append(answer.status)
+    assert statuses == [403, 403, 403, 429, 403]
+
+
+async def test_failures_do_not_tell_whose_name_it_is(start: Any) -> None:
+    """AUTH-09: those of nobody are counted as those of somebody, each by itself, in whatever spelling."""
+    limits = {"enabled": True, "login": None, "login_failed": {"per_second": 0.01, "burst": 3}}
+    server = await start(rate_limits=limits)
+    alice = await server.register("alice")
+
+    async def statuses(*identifiers: dict[str, str]) -> list[int]:
+        found = []
+        for identifier in identifiers:
+            body = {"type": "m.login.password", "identifier": identifier, "password": "wrong"}
+            answer = await server.client.exchange("POST", "/login", json=body, expect=None)
+            found.append(answer.status)
+        return found
+
+    def mail(address: str) -> dict[str, str]:
+        return {"type": "m.id.thirdparty", "medium": "email", "address": address}
+
+    def name(text: str) -> dict[str, str]:
+        return {"type": "m.id.user", "user": text}
+
+    assert await statuses(*(mail(f"nobody{number}@example.com") for number in range(10))) == [403] * 10
+    spellings = ["a@example.com", "A@example.com", " a@EXAMPLE.com ", "a@example.com"]
+    assert await statuses(*map(mail, spellings)) == [403, 403, 403, 429]
+    for known in (alice.localpart, "nobody"):
+        tried = [known, known.upper(), f"@{known}:localhost", known.title()]
+        assert await statuses(*map(name, tried)) == [403, 403, 403, 429]
 
 
 async def test_a_login_answer_tells_where_the_server_is_if_that_is_configured(start: Any) -> None:

@@ -274,7 +274,7 @@ async def test_each_wrong_signature_is_told_and_the_right_ones_are_kept(server: 
             bob.device_id: keys.user_signing.sign(alice.user_id, bobs),
         },
         "@nobody:nowhere.invalid": {"X": phone_keys},
-        "no user": {"a\0b": {}},
+        "no user": {"ab": {}},
     }
     failures = (await alice.post(SIGNATURES, json=body))["failures"]
     assert set(failures[alice.user_id]) == {phone.device_id, "NONE"}

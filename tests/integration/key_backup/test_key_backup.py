@@ -48,6 +48,18 @@ async def test_a_version_is_made_and_read_as_it_was_given(server: Server) -> Non
     await bob.get("/room_keys/version/{}", version, expect=(404, "M_NOT_FOUND"))
 
 
+async def test_a_backup_of_an_algorithm_that_nobody_knows_yet_is_kept(server: Server) -> None:
+    """E2E-14, E2E-16: what is in a backup is the client's."""
+    alice = await server.register("alice")
+    body = {"algorithm": "org.example.backup.v9", "auth_data": {"salt": [1]}}
+    version = (await alice.post("/room_keys/version", json=body))["version"]
+    await put(alice, version, "s", key(text="y"))
+    assert await get(alice, version, "s") == key(text="y")
+    found = await alice.get("/room_keys/version/{}", version)
+    assert (found["algorithm"], found["auth_data"], found["count"]) == (body["algorithm"], {"salt": [1]}, 1)
+    await alice.put("/room_keys/version/{}", version, json={**body, "auth_data": {}})
+
+
 async def test_keys_are_written_to_the_newest_version_alone(server: Server) -> None:
     """E2E-14."""
     alice = await server.register("alice")

@@ -216,6 +216,7 @@ async def test_joined_members_are_for_members(server: Server) -> None:
     await bob.put("/profile/{}/displayname", bob.user_id, json={"displayname": "Bob"})
     joined = (await alice.get("/rooms/{}/joined_members", room))["joined"]
     assert joined[bob.user_id]["display_name"] == "Bob"
+    assert joined[bob.user_id]["avatar_url"] is None
     assert set(joined) == {alice.user_id, bob.user_id}
     await carol.get("/rooms/{}/joined_members", room, expect=(403, "M_FORBIDDEN"))
 

@@ -9,11 +9,13 @@ import pytest
 from homeserver.log import transaction_ids
 from homeserver.log.forgetting import Forgetting
 from homeserver.runtime.clock import FakeClock
-from homeserver.to_device import service
-from homeserver.to_device.bound import QueueBound
+from homeserver.to_device import service, stream
+from homeserver.to_device.bound import Most, QueueBound
+from tests.conftest import StartServer
 from tests.support.crypto import messages_in
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.waiting import until
 
 _numbers = count(1)
 
@@ -125,10 +127,77 @@ async def test_of_too_much_that_waits_requests_go_first_and_then_the_oldest(serv
     for n in range(6):
         kind = "m.room_key_request" if n in {2, 4} else "m.room.encrypted"
         await send(alice, {bob.user_id: {bob.device_id: {"n": n}}}, kind=kind)
-    assert server.app is not None
     for most, left in ((6, [0, 1, 2, 3, 4, 5]), (5, [0, 1, 3, 4, 5]), (3, [1, 3, 5])):
-        await QueueBound(server.app.core.db, server.app.core.clock, most).sweep()
+        await bound(server, Most(most, 10**9)).sweep()
         assert [message["n"] for message in await contents(bob, since=None)] == left
+
+
+def bound(server: Server, most: Most) -> QueueBound:
+    assert server.app is not None
+    return QueueBound(server.app.core.db, server.app.core.clock, most)
+
+
+async def test_what_waits_is_bounded_in_bytes_for_a_device_and_for_a_person(fresh_server: Server) -> None:
+    """TD-02: few messages may be as large as many."""
+    server = fresh_server
+    alice, bob = await server.register("alice"), await server.register("bob")
+    for n in range(5):
+        kind = "m.room_key_request" if n == 3 else "m.room.encrypted"
+        await send(alice, {bob.user_id: {"*": {"n": n, "x": "x" * 10_000}}}, kind=kind)
+    for size, left in ((60_000, [0, 1, 2, 3, 4]), (45_000, [0, 1, 2, 4]), (25_000, [2, 4])):
+        await bound(server, Most(100, size)).sweep()
+        assert [m["n"] for m in await contents(bob, since=None)] == left, size
+    others = [await bob.new_device() for _ in range(8)]
+    await send(alice, {bob.user_id: {"*": {"n": 5, "x": "x" * 10_000}}})
+    assert await bound(server, Most(100, 25_000)).sweep() == 2, (
+        "of eleven messages as many as four queues hold"
+    )
+    queues = [[m["n"] for m in await contents(device, since=None)] for device in (bob, *others)]
+    assert queues == [[5]] * 9
+
+
+async def test_much_that_comes_is_swept_at_once(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TD-02: the bound is kept between two sweeps, too."""
+    monkeypatch.setattr(stream, "MUCH", 1_200_000)
+    server = await start_server(limits={"waiting_bytes": 2**20})
+    alice, bob = await server.register("alice"), await server.register("bob")
+    for n in range(21):
+        await send(alice, {bob.user_id: {"*": {"n": n, "x": "x" * 60_000}}})
+
+    async def few_are_left() -> bool:
+        assert server.app is not None
+        async with server.app.core.db.read() as tx:
+            return int(await tx.value("SELECT count(*) FROM to_device")) < 20
+
+    await until(few_are_left)
+    assert [m["n"] for m in await contents(bob, since=None)][-1] == 20
+
+
+async def test_who_sends_too_much_to_devices_has_to_wait(start_server: StartServer) -> None:
+    """TD-01: one person cannot push out of a queue what others have put there, not at once at least."""
+    rate = {"enabled": True, "to_device": {"per_second": 1, "burst": 100}}
+    server = await start_server(rate_limits=rate)
+    alice, bob = await server.register("alice"), await server.register("bob")
+    message = {"x": "x" * 60_000}
+    await send(alice, {bob.user_id: {"*": message}})
+    await send(alice, {bob.user_id: {"*": message}}, expect=(429, "M_LIMIT_EXCEEDED"))
+    await send(bob, {alice.user_id: {"*": message}})
+    assert await contents(bob) == [message]
+
+
+async def test_a_message_to_all_devices_is_bounded_as_a_whole(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TD-01: it is sent once and kept many times."""
+    monkeypatch.setattr(service, "MAX_COPIES", 100_000)
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await bob.new_device()
+    large = {"x": "x" * 60_000}
+    await send(alice, {bob.user_id: {"*": large}}, expect=(413, "M_TOO_LARGE"))
+    await send(alice, {bob.user_id: {bob.device_id: large, phone.device_id: large}})
+    assert await contents(bob) == await contents(phone) == [large]
 
 
 async def test_one_request_cannot_fill_many_queues(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +258,7 @@ async def test_a_message_reaches_none_of_a_wrong_request(server: Server) -> None
 async def test_strange_names_are_no_fault_of_the_server(server: Server, name: str) -> None:
     """TD-01: event types, transaction ids, device ids."""
     alice, bob = await server.register("alice"), await server.register("bob")
-    await send(alice, {bob.user_id: {name: {}}})
+    await send(alice, {bob.user_id: {name: {}}}, expect=400 if "\0" in name else 200)
     await send(alice, {bob.user_id: {"*": {}}}, kind=name, expect=None)
     await send(alice, {bob.user_id: {"*": {}}}, txn=name, expect=None)
     await bob.sync()

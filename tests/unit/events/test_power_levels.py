@@ -1,6 +1,7 @@
 """Reading power levels as each version spells them."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -147,3 +148,13 @@ def test_only_what_is_asked_for_has_to_be_right() -> None:
 def test_null_is_absent() -> None:
     levels = read({"users": None, "ban": None, "events": {"x": None}}, "9")
     assert (levels.user_level(ALICE), levels.ban, levels.event_level("x", state=True)) == (0, 50, 50)
+
+
+def test_evt_20_leading_zeros_are_read_once_each() -> None:
+    """EVT-20: a level of 60 000 zeros that ends in no digit took seconds."""
+    began = time.thread_time()
+    assert parse_level("0" * 60_000 + "x", ROOM_VERSIONS["9"]) is None
+    assert parse_level("-" + "0" * 60_000 + "7", ROOM_VERSIONS["9"]) == -7
+    assert parse_level("9" * 5_000, ROOM_VERSIONS["9"]) is None
+    assert parse_level("0" * 60_000, ROOM_VERSIONS["9"]) == 0
+    assert time.thread_time() - began < 0.2

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homeserver.matrix import canonical_json, json
 from homeserver.matrix.errors import BadJson
@@ -130,3 +132,20 @@ def test_keys_that_are_no_text_are_a_value_error() -> None:
         canonical_json.encode_strict({1: 2})
     with pytest.raises(BadJson, match="not text"):
         canonical_json.check_strict({1: 2})
+
+
+anything = st.recursive(
+    st.none() | st.text('ab[]{}\\"', max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text('[]{}\\"', max_size=2), inner, max_size=3)
+    ),
+)
+
+
+@given(anything, st.integers(0, 6))
+def test_depth_is_that_of_the_value(value: Any, limit: int) -> None:
+    def depth(item: Any) -> int:
+        inner = item.values() if isinstance(item, dict) else item if isinstance(item, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    assert canonical_json.nested_deeper(json.dumps(value), limit) is (depth(value) > limit)

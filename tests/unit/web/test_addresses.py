@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from homeserver.web.addresses import AddressPolicy, AddressRefused
+from homeserver.web.addresses import AddressPolicy, AddressRefused, client_network
 from homeserver.web.proxies import TrustedProxies
 
 PUBLIC = [
@@ -87,3 +87,23 @@ def test_nobody_is_believed_unless_told_so() -> None:
 def test_a_network_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         TrustedProxies(["nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::ffff:c000:207", "192.0.2.7"),
+        ("2002:c000:207::1", "192.0.2.7"),
+        ("2001:db8:77:2::1", "2001:db8:77:2::/64"),
+        ("2001:DB8:77:2:ffff:ffff:ffff:ffff", "2001:db8:77:2::/64"),
+        ("2001:db8:77:3::1", "2001:db8:77:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("no address", "no address"),
+    ],
+)
+def test_whoever_has_a_64_is_one_client(address: str, client: str) -> None:
+    """RFC 6177: a site has at least that much, so its addresses are free to change."""
+    assert client_network(address) == client

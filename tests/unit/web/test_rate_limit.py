@@ -93,3 +93,17 @@ async def test_memory_is_bounded_and_the_busiest_are_remembered() -> None:
     for number in range(101):
         limiter.hit("message", f"later{number}")
     assert len(limiter) <= 100
+
+
+def test_addresses_of_one_network_share_a_limit() -> None:
+    limiter = RateLimiter(FakeClock(), {"login": Rate(0.01, 10)})
+    for number in range(10):
+        limiter.hit_address("login", f"2001:db8::{number}")
+    with pytest.raises(LimitExceeded):
+        limiter.hit_address("login", "2001:db8::ffff")
+    limiter.hit_address("login", "2001:db8:0:1::1")
+    for spelling in ("192.0.2.1", "::ffff:192.0.2.1") * 5:
+        limiter.hit_address("login", spelling)
+    with pytest.raises(LimitExceeded):
+        limiter.hit_address("login", "192.0.2.1")
+    limiter.hit_address("unlimited", "192.0.2.1")
