@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from homeserver.storage import migrate
+from homeserver.storage.database import Database
 from tests.support import postgres as support_postgres
 from tests.support import server as support_server
 from tests.support.postgres import Postgres
@@ -21,6 +22,8 @@ from tests.support.server import Server
 from tests.support.watchdog import Watchdog
 
 StartServer = Callable[..., Awaitable[Server]]
+
+Database.strict = True  # a task that takes a second connection fails its test
 
 _resources = ExitStack()
 _started: list[Postgres] = []

@@ -129,7 +129,7 @@ class EventCache:
 
     async def _build(self, tx: Tx, rows: list[tuple[Any, ...]]) -> list[PersistedEvent]:
         """Events of rows, redactions attached, added to the cache."""
-        names = await self._interning.rooms({row[1] for row in rows})
+        names = await self._interning.rooms_in(tx, {row[1] for row in rows})
         redactions: dict[int, PersistedEvent] = {}
         redacting = {row[7] for row in rows if row[7] is not None}
         if redacting:

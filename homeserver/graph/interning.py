@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from homeserver.events.event import StateKey
@@ -13,6 +13,7 @@ from homeserver.storage.tx import Tx
 
 CACHE_SIZE = 200_000
 K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 class _Names(Generic[K]):
@@ -62,42 +63,40 @@ class Interning:
 
     async def user_nids(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
         """Numbers of users; made for those never seen."""
-        missing = [user_id for user_id in set(user_ids) if user_id not in self._users.nids]
-        found: dict[UserId, int] = {}
+        found, missing = _known(self._users.nids, user_ids)
         if missing:
             async with self._db.transaction() as tx:
                 await tx.execute(
                     "SET LOCAL synchronous_commit = off"
                 )  # flushed with whatever first refers to it
-                found = dict(await intern_users(tx, missing))
-            self._users.add(found.items())
-        return {user_id: found.get(user_id) or self._users.nids[user_id] for user_id in user_ids}
+                rows = await intern_users(tx, missing)
+            self._users.add(rows)
+            found.update(rows)
+        return found
 
     async def find_user_nids(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
         """Numbers of those users that have one; nothing is made."""
-        known = {user_id: self._users.nids[user_id] for user_id in user_ids if user_id in self._users.nids}
-        missing = [user_id for user_id in user_ids if user_id not in known]
+        found, missing = _known(self._users.nids, user_ids)
         if missing:
             async with self._db.read() as tx:
                 rows = await tx.all(
-                    "SELECT user_id, user_nid FROM users WHERE user_id = ANY(%(ids)s)", ids=list(missing)
+                    "SELECT user_id, user_nid FROM users WHERE user_id = ANY(%(ids)s)", ids=missing
                 )
             self._users.add(rows)
-            known.update(rows)
-        return known
+            found.update(rows)
+        return found
 
     async def user_ids(self, nids: Collection[int]) -> dict[int, UserId]:
         """Names of users; all must exist."""
-        missing = [nid for nid in nids if nid not in self._users.names]
-        found: dict[int, UserId] = {}
+        found, missing = _known(self._users.names, nids)
         if missing:
             async with self._db.read() as tx:
                 rows = await tx.all(
                     "SELECT user_id, user_nid FROM users WHERE user_nid = ANY(%(nids)s)", nids=missing
                 )
             self._users.add(rows)
-            found = {nid: user_id for user_id, nid in rows}
-        return {nid: found.get(nid) or self._users.names[nid] for nid in nids}
+            found.update((nid, user_id) for user_id, nid in rows)
+        return {nid: found[nid] for nid in nids}
 
     def known_user_nid(self, user_id: UserId) -> int | None:
         """From memory alone."""
@@ -107,25 +106,34 @@ class Interning:
 
     async def key_nids(self, keys: Collection[StateKey]) -> dict[StateKey, int]:
         """Numbers of state keys; made for those never seen."""
-        missing = [key for key in set(keys) if key not in self._keys.nids]
-        found: dict[StateKey, int] = {}
+        found, missing = _known(self._keys.nids, keys)
         if missing:
             async with self._db.transaction() as tx:
                 await tx.execute("SET LOCAL synchronous_commit = off")
-                found = dict(await _intern_keys(tx, missing))
-            self._keys.add(found.items())
-        return {key: found.get(key) or self._keys.nids[key] for key in keys}
+                rows = await _intern_keys(tx, missing)
+            self._keys.add(rows)
+            found.update(rows)
+        return found
 
     async def find_key_nids(self, keys: Collection[StateKey]) -> dict[StateKey, int]:
         """Numbers of those keys that have one; nothing is made."""
-        known = {key: self._keys.nids[key] for key in keys if key in self._keys.nids}
-        missing = [key for key in keys if key not in known]
+        found, missing = _known(self._keys.nids, keys)
         if missing:
             async with self._db.read() as tx:
-                rows = await _select_keys(tx, missing)
-            self._keys.add(rows)
-            known.update(rows)
-        return known
+                found.update(await self._find_keys(tx, missing))
+        return found
+
+    async def find_key_nids_in(self, tx: Tx, keys: Collection[StateKey]) -> dict[StateKey, int]:
+        """The same on a connection at hand."""
+        found, missing = _known(self._keys.nids, keys)
+        if missing:
+            found.update(await self._find_keys(tx, missing))
+        return found
+
+    async def _find_keys(self, tx: Tx, keys: list[StateKey]) -> list[tuple[StateKey, int]]:
+        rows = await _select_keys(tx, keys)
+        self._keys.add(rows)
+        return rows
 
     def known_key_nid(self, key: StateKey) -> int | None:
         """From memory alone."""
@@ -133,17 +141,16 @@ class Interning:
 
     async def keys(self, nids: Collection[int]) -> dict[int, StateKey]:
         """State keys by number; all must exist."""
-        missing = [nid for nid in nids if nid not in self._keys.names]
-        found: dict[int, StateKey] = {}
+        found, missing = _known(self._keys.names, nids)
         if missing:
             async with self._db.read() as tx:
                 rows = await tx.all(
                     "SELECT key_nid, type, state_key FROM event_keys WHERE key_nid = ANY(%(nids)s)",
                     nids=missing,
                 )
-            found = {nid: (kind, key) for nid, kind, key in rows}
-            self._keys.add((key, nid) for nid, key in found.items())
-        return {nid: found.get(nid) or self._keys.names[nid] for nid in nids}
+            self._keys.add([((kind, key), nid) for nid, kind, key in rows])
+            found.update((nid, (kind, key)) for nid, kind, key in rows)
+        return {nid: found[nid] for nid in nids}
 
     # --- rooms ---------------------------------------------------------------------------------------------------
 
@@ -160,16 +167,24 @@ class Interning:
 
     async def rooms(self, nids: Collection[int]) -> dict[int, RoomIdentity]:
         """Rooms by number; those that exist."""
-        missing = [nid for nid in nids if nid not in self._rooms]
+        found, missing = _known(self._rooms, nids)
         if missing:
             async with self._db.read() as tx:
-                rows = await tx.all(
-                    "SELECT room_nid, room_id, version FROM rooms WHERE room_nid = ANY(%(nids)s)",
-                    nids=missing,
-                )
-            for row in rows:
-                self._remember(row)
-        return {nid: self._rooms[nid] for nid in nids if nid in self._rooms}
+                found.update(await self._read_rooms(tx, missing))
+        return found
+
+    async def rooms_in(self, tx: Tx, nids: Collection[int]) -> dict[int, RoomIdentity]:
+        """The same on a connection at hand."""
+        found, missing = _known(self._rooms, nids)
+        if missing:
+            found.update(await self._read_rooms(tx, missing))
+        return found
+
+    async def _read_rooms(self, tx: Tx, nids: list[int]) -> dict[int, RoomIdentity]:
+        rows = await tx.all(
+            "SELECT room_nid, room_id, version FROM rooms WHERE room_nid = ANY(%(nids)s)", nids=nids
+        )
+        return {row[0]: self._remember(row) for row in rows}
 
     async def new_room_nid(self) -> int:
         """A number for a room that is being created."""
@@ -188,6 +203,12 @@ class Interning:
             self._rooms_by_id.clear()
         self.add_room(name)
         return name
+
+
+def _known(names: Mapping[K, V], wanted: Collection[K]) -> tuple[dict[K, V], list[K]]:
+    """What a cache holds of what is wanted, to keep whatever leaves the cache meanwhile; and what it lacks."""
+    found = {key: names[key] for key in wanted if key in names}
+    return found, [key for key in dict.fromkeys(wanted) if key not in found]
 
 
 async def intern_users(tx: Tx, user_ids: list[UserId]) -> list[tuple[UserId, int]]:

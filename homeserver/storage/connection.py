@@ -8,7 +8,6 @@ psycopg's cursors; a single read 70 to 90 µs, and 115 to 135.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,8 +24,7 @@ Command = tuple[Statement, Mapping[str, Any]]
 _OK = pq.ExecStatus.COMMAND_OK
 _TUPLES = pq.ExecStatus.TUPLES_OK
 _SYNC = pq.ExecStatus.PIPELINE_SYNC
-_COPY_IN = pq.ExecStatus.COPY_IN
-_GOOD = frozenset({_OK, _TUPLES, _COPY_IN})
+_GOOD = frozenset({_OK, _TUPLES})
 
 _SESSION: Final = """\
 SET statement_timeout = '{statement}s'; SET lock_timeout = '{lock}s';
@@ -59,10 +57,10 @@ class Connection:
         self._fd: int = self._pg.socket
         self._results: list[PGresult] = []
         self._waiter: asyncio.Future[None] | None = None
-        self._until: Any = _SYNC
         self._looks = 0
         self.broken = False
-        self.in_transaction = False
+        self.unanswered = False
+        """It was lost, or given up, while an answer was under way."""
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
         self._loop.add_reader(self._fd, self._readable)
@@ -120,26 +118,6 @@ class Connection:
         self._check(results)
         return [result for result, name in zip(results, asked, strict=True) if name is None]
 
-    async def copy(self, sql: str, chunks: Sequence[bytes]) -> int:
-        """Send data for `COPY … FROM STDIN`; returns the number of rows. A flight of its own."""
-        pg = self._pg
-        pg.exit_pipeline_mode()
-        try:
-            pg.send_query(sql.encode())
-            results = await self._flight(sync=False, until=_COPY_IN)
-            if results[-1].status == _COPY_IN:
-                for chunk in chunks:
-                    while pg.put_copy_data(chunk) == 0:
-                        await self._flush()
-                pg.put_copy_end(None)
-                results = await self._flight(sync=False, until=None)
-            self._check(results)
-            return results[-1].command_tuples or 0
-        finally:
-            if not self.broken:
-                with contextlib.suppress(psycopg.Error):
-                    pg.enter_pipeline_mode()
-
     def look_again(self, limit: int) -> None:
         """See for oneself whether an answer under way has come, or the connection has gone; after `limit` times in one
         flight it counts as lost.
@@ -155,6 +133,12 @@ class Connection:
             self._lost(psycopg.OperationalError("the database does not answer"))
         else:
             self._readable()
+
+    def probe(self) -> None:
+        """See whether an idle connection has ended, unnoticed by the loop; `broken` tells."""
+        for _ in range(2):  # what was said last, then the end
+            if not self.broken:
+                self._readable()
 
     def close(self) -> None:
         """Let go of the connection; PostgreSQL rolls back what was not committed."""
@@ -176,12 +160,10 @@ class Connection:
             statement.describe(description.param_type(i) for i in range(description.nparams))
         self._prepared.add(statement.name)
 
-    async def _flight(self, *, sync: bool = True, until: Any = _SYNC) -> list[PGresult]:
+    async def _flight(self) -> list[PGresult]:
         if self.broken:
             raise psycopg.OperationalError("the connection to the database is lost")
-        if sync:
-            self._pg.pipeline_sync()
-        self._until = until
+        self._pg.pipeline_sync()
         self._results = []
         self._waiter = self._loop.create_future()
         self._looks = 0
@@ -191,7 +173,7 @@ class Connection:
             await self._waiter
         except BaseException:
             # Cancelled or lost while an answer was under way: what it would say now belongs to nobody.
-            self.broken = True
+            self.broken = self.unanswered = True
             raise
         finally:
             self._waiter = None
@@ -217,22 +199,17 @@ class Connection:
             ended = False
             while not pg.is_busy():
                 result = pg.get_result()
-                if result is None:
-                    # In a flight: the end of one statement. Outside (COPY): the end of everything.
-                    if self._until is not _SYNC:
-                        _set(waiter)
-                        return
+                if result is None:  # the end of one statement
                     if ended:  # twice in a row: what is to come has not arrived
                         return
                     ended = True
                     continue
                 ended = False
                 status = result.status
-                if status != _SYNC:
-                    self._results.append(result)
-                if status == self._until:
+                if status == _SYNC:
                     _set(waiter)
                     return
+                self._results.append(result)
         except psycopg.Error as error:
             self._lost(error)
 

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Generic, LiteralString, TypeVar
 
 from psycopg.pq.abc import PGresult
 
 from homeserver.storage.connection import Command, Connection
-from homeserver.storage.copy import encode_rows
 from homeserver.storage.statement import Statement, Statements
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ class Tx:
     say. A percent sign is written `%%`. Every method may raise `psycopg.Error`; the transaction is over then.
     """
 
-    __slots__ = ("_connection", "_statements", "_read_only", "_begin", "_open", "_over")
+    __slots__ = ("_connection", "_statements", "_read_only", "_begin", "_open", "_over", "in_doubt")
 
     def __init__(
         self, connection: Connection, statements: Statements, *, begin: LiteralString | None, read_only: bool
@@ -39,6 +38,8 @@ class Tx:
         self._begin = None if begin is None else statements.get(begin)
         self._open = False
         self._over = False
+        self.in_doubt = False
+        """A COMMIT was sent and the connection lost before the answer came: only the database knows whether it lasts."""
 
     async def execute(self, sql: LiteralString, /, **values: Any) -> int:
         """Run a statement; the number of rows it touched."""
@@ -85,16 +86,10 @@ class Tx:
         if pipeline.commands or commit:
             pipeline.deliver(await self._run(pipeline.commands, commit=commit))
 
-    async def copy(self, sql: LiteralString, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
-        """`COPY table (columns) FROM STDIN BINARY` with these rows; how many were written.
-
-        `types` names each column's PostgreSQL type ("int8", "text", "bytea", "int8[]", …). For fewer than some hundred
-        rows `INSERT … SELECT FROM unnest(…)` in a pipeline is quicker: COPY takes round trips of its own.
-        """
-        self._permit(write=True)
-        if self._begin is not None and not self._open:
-            await self._run([])
-        return await self._connection.copy(sql, encode_rows(types, rows))
+    @property
+    def lost(self) -> bool:
+        """The connection is gone: nothing more can be done here."""
+        return self._connection.broken
 
     # ------------------------------------------------------------------------------------------ for Database alone
 
@@ -132,7 +127,11 @@ class Tx:
             flight = [*flight, (self._statements.get("COMMIT"), _NO_VALUES)]
         if opening:
             self._open = True
-        results = await self._connection.run(flight)
+        try:
+            results = await self._connection.run(flight)
+        except BaseException:
+            self.in_doubt = commit and self._connection.unanswered
+            raise
         if commit:
             self._over, self._open = True, False
         return results[1 : 1 + len(commands)] if opening else results[: len(commands)]

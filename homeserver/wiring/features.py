@@ -134,6 +134,16 @@ class Features:
             ("atrium_log_appends_waiting", "Appends that are not written yet", lambda: core.log.waiting),
             ("atrium_database_connections_used", "Database connections at work", lambda: core.db.used),
             ("atrium_database_waiting", "Tasks that wait for a database connection", lambda: core.db.waiting),
+            (
+                "atrium_database_nested",
+                "Second connections that were asked for by who held one: a fault of the server",
+                lambda: core.db.nested,
+            ),
+            (
+                "atrium_projections_dropped",
+                "Projections that were dropped because entries were missed or a handler failed",
+                lambda: core.tail.resets,
+            ),
             ("atrium_syncs_waiting", "Long polls under way", lambda: waiting.waiting),
         ]
 

@@ -14,6 +14,7 @@ from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.events.event import Event, StateKey
 from homeserver.events.hashing import content_hash, event_id_of
 from homeserver.events.redaction import redact_event
+from homeserver.events.room_version import RoomVersion
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
@@ -60,6 +61,13 @@ class _Kept(NamedTuple):
     state_nid: int
     height: int
     extremities: list[int]
+
+
+class _Ends(NamedTuple):
+    """The states after a room's extremities."""
+
+    version: RoomVersion
+    states: list[StateMap]
 
 
 class DriftCheck:
@@ -115,6 +123,9 @@ class DriftCheck:
             ):
                 async for sentence, grave in check(tx, kept, state):
                     yield Drift(kept.room_id, sentence, grave)
+            ends = await self._ends(tx, kept)
+        async for sentence, grave in self._resolved(ends, state):
+            yield Drift(kept.room_id, sentence, grave)
 
     async def _choose(self, count: int) -> tuple[list[int], int]:
         """The largest rooms, then others by lot; and how many there are."""
@@ -137,9 +148,9 @@ class DriftCheck:
     # --- the room's head -------------------------------------------------------------------------------------------
 
     async def _forward_extremities(
-        self, tx: Tx, kept: _Kept, state: StateMap
+        self, tx: Tx, kept: _Kept, _: StateMap
     ) -> AsyncIterator[tuple[str, bool]]:
-        """The extremities are the ends of the graph, and the state after them is the room's."""
+        """The extremities are the ends of the graph."""
         loaded = await self._events.load_in(tx, kept.extremities)
         missing = [nid for nid in kept.extremities if nid not in loaded]
         if missing or not loaded:
@@ -154,15 +165,24 @@ class DriftCheck:
         for each in loaded.values():
             if each.event.event_id in cited:
                 yield f"event {each.event.event_id} counts as newest, but another one follows it", True
-        after = [
-            await read_state(tx, nid) for nid in {each.state_after_nid for each in loaded.values()} if nid
-        ]
-        if len(after) > 1:
-            version = next(iter(loaded.values())).event.room_version
-            after = [await self._resolver.resolve(version, after)]
-        if after and after[0] != state:
-            async for told in self._differences(tx, after[0], state, "its state", "its newest events"):
-                yield told
+
+    async def _ends(self, tx: Tx, kept: _Kept) -> _Ends | None:
+        """The states after the extremities; None if not all are here."""
+        loaded = list((await self._events.load_in(tx, kept.extremities)).values())
+        if len(loaded) < len(kept.extremities):
+            return None
+        states = [await read_state(tx, nid) for nid in {each.state_after_nid for each in loaded} if nid]
+        return _Ends(loaded[0].event.room_version, states) if states else None
+
+    async def _resolved(self, ends: _Ends | None, state: StateMap) -> AsyncIterator[tuple[str, bool]]:
+        """What these states become is the room's state. Without a connection: resolution loads what it needs."""
+        if ends is None:
+            return
+        right = await self._resolver.resolve(ends.version, ends.states)
+        if right != state:
+            async with self._db.read() as tx:
+                async for told in self._differences(tx, right, state, "its state", "its newest events"):
+                    yield told
 
     async def _current_state(self, tx: Tx, kept: _Kept, state: StateMap) -> AsyncIterator[tuple[str, bool]]:
         rows = await tx.all(
@@ -231,7 +251,7 @@ class DriftCheck:
                 yield f"state {row.nid} stands for no state event", True
                 continue
             before = await read_state(tx, event.state_before.nid) if event.state_before.nid else {}
-            key = (await self._interning.find_key_nids([event.event.key]))[event.event.key]
+            key = (await self._interning.find_key_nids_in(tx, [event.event.key]))[event.event.key]
             if await read_state(tx, row.nid) != {**before, key: row.nid} and told < MAX_TOLD:
                 yield f"the shortcut of state {row.nid} leads to another state", True
                 told += 1
@@ -273,7 +293,7 @@ class DriftCheck:
                 after = await read_state(tx, prev.state_after_nid) if prev.state_after_nid else {}
                 if after != before:
                     return f"the state before event {event.event_id} is not the state after the one before it"
-        keys = await self._interning.find_key_nids([*auth_keys_of(event), CREATE])
+        keys = await self._interning.find_key_nids_in(tx, [*auth_keys_of(event), CREATE])
         cited = await self._events.load_in(tx, [before[nid] for nid in keys.values() if nid in before])
         relevant = {each.event.key: each.event for each in cited.values() if each.event.key is not None}
         try:

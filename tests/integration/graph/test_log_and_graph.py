@@ -109,7 +109,7 @@ async def test_a_look_at_the_log_that_failed_is_not_the_last_one(
     """Every request to one of several processes begins with such a look: none would be answered any more."""
     async with process(database, tmp_path, alone=False) as here:
 
-        def away() -> None:
+        def away(**_: object) -> None:
             raise psycopg.OperationalError("the database is away")
 
         with monkeypatch.context() as patch:
