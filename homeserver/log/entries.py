@@ -22,6 +22,12 @@ class Entry(msgspec.Struct, frozen=True):
     """Base of everything that takes a position. Subclasses hold what a reader in another process needs to know."""
 
 
+class Unknown(Entry, frozen=True):
+    """Stands at a position whose kind of entry this process does not know: a newer one beside it has written it."""
+
+    kind: str
+
+
 E = TypeVar("E", bound=Entry)
 
 
@@ -48,7 +54,11 @@ class Sink(Protocol[E]):
         ...
 
     async def decode(self, tx: Tx, rows: Sequence[tuple[Position, bytes]]) -> list[Written[E]]:
-        """Entries again from feed rows of this kind, in the same order; at most one query."""
+        """Entries again from feed rows of this kind, in the same order; at most one query.
+
+        One that is left out (its row is gone), or an exception that is not the database's, makes this process drop its
+        projections: what they would have learned is not to be had.
+        """
         ...
 
 

@@ -14,9 +14,27 @@ KEEP_FEED = 100_000
 TRIM_EVERY = 10_000
 
 
-def lock_head(batch: Pipeline) -> Later[tuple[Position] | None]:
-    """Become the only writer until the transaction ends."""
-    return batch.one("SELECT position FROM log_head FOR UPDATE")
+def lock_head(batch: Pipeline) -> Later[tuple[Position, str] | None]:
+    """Become the only writer until the transaction ends. The head, and the transaction's id for `is_committed`."""
+    return batch.one("SELECT position, pg_current_xact_id()::text FROM log_head FOR UPDATE")
+
+
+async def is_committed(tx: Tx, xid: str) -> bool:
+    """Whether a transaction that had locked the head was committed; waits until it has ended.
+
+    Source: PostgreSQL documentation, "Transaction ID and Snapshot Information Functions".
+    """
+    await tx.all("SELECT position FROM log_head FOR UPDATE")
+    # One that lies in the future was lost when a standby took over; one too old to be known cannot be ours.
+    return bool(
+        await tx.value(
+            """
+            SELECT CASE WHEN %(xid)s::text::xid8 < pg_current_xact_id()
+                        THEN pg_xact_status(%(xid)s::text::xid8) = 'committed' END
+            """,
+            xid=xid,
+        )
+    )
 
 
 async def read_head(tx: Tx) -> Position:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
+import psycopg
 import structlog
 
 from homeserver.log import store
-from homeserver.log.entries import Checked, Entry, Position, Sink, Written
+from homeserver.log.entries import Checked, Entry, Position, Sink, Unknown, Written
 from homeserver.log.restore import Break, Breaks
 from homeserver.storage.database import Database
+from homeserver.storage.errors import StorageError
 from homeserver.storage.tx import Tx
 
 log = structlog.get_logger(__name__)
@@ -35,7 +37,7 @@ class Projection(Protocol):
     """In-memory state derived from the log; knows nothing it could not rebuild."""
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        """What to call for each entry of a type; must not block or raise."""
+        """What to call for each entry of a type; must not block. One that raises has its projection reset."""
         ...
 
     def reset(self) -> None:
@@ -43,8 +45,15 @@ class Projection(Protocol):
         ...
 
 
+_Handler = tuple[Projection, Callable[[Position, Any], None]]
+
+
 class Tail:
-    """One per process. `position` is the last entry that every projection has seen."""
+    """One per process. `position` is the last entry that every projection has seen.
+
+    Whoever waits for `_lock` has a connection, or needs none while it holds it: the writer waits for it under the lock of
+    the whole cluster.
+    """
 
     def __init__(self, db: Database, sinks: Sequence[Sink[Any]], *, alone: bool) -> None:
         """`alone`: no other process serves from this database, so what is in memory is always current."""
@@ -53,7 +62,7 @@ class Tail:
         self._by_kind = {sink.kind: sink for sink in sinks}
         self.checked_sinks: list[Checked] = [sink for sink in sinks if isinstance(sink, Checked)]
         self._projections: list[Projection] = []
-        self._handlers: dict[type[Entry], list[Callable[[Position, Any], None]]] = defaultdict(list)
+        self._handlers: dict[type[Entry], list[_Handler]] = {}
         self._after_batch: list[Callable[[Sequence[Written[Any]]], None]] = []
         self._lock = asyncio.Lock()
         self._hint = asyncio.Event()
@@ -63,7 +72,11 @@ class Tail:
         self._refresh: asyncio.Task[None] | None = None
         self._recent: deque[Written[Any]] = deque()
         self._breaks = Breaks()
+        self._unknown: set[str] = set()
+        """Kinds of entries about which the log has a line already."""
         self.position: Position = 0
+        self.resets = 0
+        """How often a projection was dropped since the start."""
 
     # --- wiring --------------------------------------------------------------------------------------------------
 
@@ -74,7 +87,7 @@ class Tail:
         """Feed a projection from now on; handlers run in the order of attachment."""
         self._projections.append(projection)
         for entry_type, handler in projection.handlers().items():
-            self._handlers[entry_type].append(handler)
+            self._handlers.setdefault(entry_type, []).append((projection, handler))
 
     def after_batch(self, call: Callable[[Sequence[Written[Any]]], None]) -> None:
         """Call once per applied batch, after all projections (waking waiters)."""
@@ -109,11 +122,16 @@ class Tail:
             self._refresh = asyncio.ensure_future(self._catch_up())
         await asyncio.shield(self._refresh)
 
-    async def reach(self, position: Position) -> None:
-        """See everything up to a position that is known to be committed."""
+    async def reach(self, tx: Tx, position: Position) -> None:
+        """See everything up to a position that is known to be committed, read on the caller's connection."""
         async with self._lock:
-            if position > self.position:
-                await self._read_upto(position)
+            await self._read_upto(tx, position)
+
+    def holds(self, written: Sequence[Written[Any]]) -> bool:
+        """Whether these, the very same, are in the recent log: then they are committed, whatever the connection says."""
+        if not written or not self.floor < written[-1].position <= self.position:
+            return False
+        return next(self.since(written[-1].position - 1)) is written[-1]
 
     # --- following -----------------------------------------------------------------------------------------------
 
@@ -130,16 +148,32 @@ class Tail:
         self._own = {item.position: item for item in written}
 
     async def publish(self, written: Sequence[Written[Any]]) -> None:
-        """Take a batch this process has just committed; first what others wrote before it."""
+        """Take a batch this process has just committed; first what others wrote before it.
+
+        Never fails: if the others' entries cannot be read, the projections are dropped, and read anew when they are needed.
+        """
         if not written:
             return
-        async with self._lock:
-            if written[0].position > self.position + 1:
-                await self._read_upto(written[0].position - 1)
-            fresh = [item for item in written if item.position > self.position]
-            if fresh:
-                self._apply(fresh)
+        try:
+            async with self._lock:
+                if written[0].position <= self.position + 1:
+                    self._take(written)
+                    return
+            async with self._db.read(first=True) as tx, self._lock:
+                await self._read_upto(tx, written[0].position - 1)
+                self._take(written)
+        except Exception as error:  # noqa: BLE001  # they are committed: whoever waits for them must hear it
+            log.warning("tail.publish_failed", error=repr(error))
+            async with self._lock:
+                if self.position < written[-1].position:
+                    self._reset(written[-1].position, "unread")
+        finally:
             self._own = {}
+
+    def _take(self, written: Sequence[Written[Any]]) -> None:
+        fresh = [item for item in written if item.position > self.position]
+        if fresh:
+            self._apply(fresh)
 
     def hint(self, position: Position | None = None) -> None:
         """Somebody has written, up to `position` if that is known. We hear of our own writes as well; `publish` brings them."""
@@ -158,28 +192,30 @@ class Tail:
                 log.warning("tail.read_failed", error=repr(error))
 
     async def _catch_up(self) -> None:
-        async with self._lock:
-            async with self._db.read() as tx:
-                head = await store.read_head(tx)
+        async with self._db.read(first=True) as tx:
+            head = await store.read_head(tx)
             if head > self.position:
-                await self._read_upto(head)
+                async with self._lock:
+                    await self._read_upto(tx, head)
 
-    async def _read_upto(self, upto: Position) -> None:
+    async def _read_upto(self, tx: Tx, upto: Position) -> None:
         if upto - self.position > MAX_LAG:
-            async with self._db.read() as tx:
-                self._breaks = await _breaks(tx)
+            self._breaks = await _breaks(tx)
             self._reset(upto, "lag")
             return
         while self.position < upto:
-            async with self._db.read() as tx:
-                rows = await store.read_feed(tx, self.position, upto, READ_AT_ONCE)
-                if not rows or rows[0][0] != self.position + 1 or rows[-1][0] - rows[0][0] != len(rows) - 1:
-                    self._reset(upto, "gap")
-                    return
-                written = await self._decode(tx, rows)
-            self._apply(written)
+            rows = await store.read_feed(tx, self.position, upto, READ_AT_ONCE)
+            if not rows or rows[0][0] != self.position + 1 or rows[-1][0] - rows[0][0] != len(rows) - 1:
+                self._reset(upto, "gap")
+                return
+            written = await self._decode(tx, rows)
+            if written is None:
+                self._reset(rows[-1][0], "unreadable")
+            else:
+                self._apply(written)
 
-    async def _decode(self, tx: Any, rows: list[tuple[Position, str, bytes]]) -> list[Written[Any]]:
+    async def _decode(self, tx: Tx, rows: list[tuple[Position, str, bytes]]) -> list[Written[Any]] | None:
+        """What the rows stand for, one entry for each; None if that of one is not to be had."""
         by_kind: dict[str, list[tuple[Position, bytes]]] = defaultdict(list)
         written: list[Written[Any]] = []
         for position, kind, payload in rows:
@@ -188,33 +224,71 @@ class Tail:
             else:
                 by_kind[kind].append((position, payload))
         for kind, items in by_kind.items():
-            written += await self._by_kind[kind].decode(tx, items)
+            decoded = await self._decode_kind(tx, kind, items)
+            if decoded is None:
+                return None
+            written += decoded
         written.sort(key=lambda item: item.position)
         return written
 
+    async def _decode_kind(
+        self, tx: Tx, kind: str, items: list[tuple[Position, bytes]]
+    ) -> Sequence[Written[Any]] | None:
+        sink = self._by_kind.get(kind)
+        if sink is None:
+            if kind not in self._unknown:
+                self._unknown.add(kind)
+                log.warning("tail.unknown_kind", kind=kind)
+            return [Written(position, Unknown(kind)) for position, _ in items]
+        try:
+            decoded = await sink.decode(tx, items)
+        except (psycopg.Error, StorageError, OSError):
+            raise  # the database's: the next attempt may find it well
+        except Exception:
+            log.exception("tail.decode_failed", kind=kind, first=items[0][0], last=items[-1][0])
+            return None
+        if len(decoded) != len(items):
+            log.warning("tail.entries_gone", kind=kind, first=items[0][0], last=items[-1][0])
+            return None
+        return decoded
+
     def _apply(self, written: Sequence[Written[Any]]) -> None:
         for position, entry in written:
-            for handler in self._handlers[type(entry)]:
+            for projection, handler in self._handlers.get(type(entry), ()):
                 try:
                     handler(position, entry)
                 except Exception:
                     log.exception("tail.projection_failed", position=position, entry=type(entry).__name__)
+                    self._drop(projection)
         self._recent.extend(written)
         while len(self._recent) > RECENT_ENTRIES:
             self._recent.popleft()
         self.position = written[-1].position
-        for call in self._after_batch:
-            call(written)
+        self._tell(written)
 
     def _reset(self, position: Position, why: str) -> None:
         """Entries were missed: forget everything derived and go on from `position`."""
         log.warning("tail.reset", why=why, position=position, was=self.position)
         for projection in self._projections:
-            projection.reset()
+            self._drop(projection)
         self._recent.clear()
         self.position = position
+        self._tell(())
+
+    def _drop(self, projection: Projection) -> None:
+        """What it knows may be wrong: it must be built anew."""
+        self.resets += 1
+        try:
+            projection.reset()
+        except Exception:
+            log.exception("tail.reset_failed", projection=type(projection).__name__)
+
+    def _tell(self, written: Sequence[Written[Any]]) -> None:
         for call in self._after_batch:
-            call(())
+            try:
+                call(written)
+            except Exception:
+                log.exception("tail.listener_failed", position=self.position)
 
 
 async def _breaks(tx: Tx) -> Breaks:

@@ -3,6 +3,9 @@
 The row `log_head` is both the lock and the counter: it is locked first, everything that depends on the present is checked
 under that lock, and positions are given out only to what passed. So positions are gapless and become visible in order,
 over all processes, and whoever has seen position P has seen everything up to P.
+
+A batch that one of its appends spoils is halved until that one stands alone. A batch whose COMMIT was not answered is not
+written again before the database has said that it was not carried out.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import structlog
 
-from homeserver.log import store, transaction_ids
+from homeserver.log import faults, store, transaction_ids
 from homeserver.log.entries import (
     Alongside,
     AlreadyDone,
@@ -30,6 +34,7 @@ from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Unavailable
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
+from homeserver.storage.errors import StorageError
 from homeserver.storage.tx import Pipeline, Tx
 
 log = structlog.get_logger(__name__)
@@ -39,7 +44,29 @@ MAX_BATCH = 512
 MAX_WAITING = 20_000
 """Appends that may wait; beyond it callers are told to come back."""
 
+ASK_AGAIN = (0.1, 0.3, 1.0, 2.0, *(5.0,) * 18)
+"""Seconds between questions after a COMMIT that was not answered: longer than a database takes to come back, or to notice
+that we are gone (`Timeouts.idle`)."""
+
 _Waiting = tuple[Append, "asyncio.Future[range]"]
+_Outcome = tuple[Refused, list[Written[Any]]]
+
+
+class _Lost(Exception):  # never leaves this file
+    """The connection was lost, and with it the transaction."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+class _InDoubt(_Lost):
+    """COMMIT was under way; `outcome` is what has become of the batch if it was carried out."""
+
+    def __init__(self, cause: Exception, xid: str, outcome: _Outcome) -> None:
+        super().__init__(cause)
+        self.xid = xid
+        self.outcome = outcome
 
 
 class LogWriter:
@@ -62,8 +89,10 @@ class LogWriter:
     def add(self, append: Append) -> asyncio.Future[range]:
         """Queue an append at once, without waiting: what is added first is written first.
 
-        The future gives the positions of its entries; raises `AlreadyDone`, `Conflict`, or what the database said.
+        The future gives the positions of its entries; raises `AlreadyDone`, `Conflict`, or what the database said. What the
+        database did not say (the connection was lost, and did not come back) may have been written or not.
         """
+        self._db.must_not_hold("an append to the log")
         if self._closed or len(self._waiting) >= MAX_WAITING:
             raise Unavailable("The server is too busy to write now, try again")
         future: asyncio.Future[range] = asyncio.get_running_loop().create_future()
@@ -85,7 +114,12 @@ class LogWriter:
                 await self._wake.wait()
                 continue
             count = min(len(self._waiting), MAX_BATCH)
-            await self._write([self._waiting.popleft() for _ in range(count)])
+            batch = [self._waiting.popleft() for _ in range(count)]
+            try:
+                await self._write(batch)
+            except Exception as error:
+                log.exception("log.batch_failed", appends=count)
+                self._fail(batch, error)
 
     def close(self) -> None:
         """Take no more; `run` returns when the rest is written."""
@@ -93,51 +127,112 @@ class LogWriter:
         self._wake.set()
 
     async def _write(self, batch: list[_Waiting]) -> None:
-        """Write one batch; if it fails as a whole, each append alone, so that one cannot spoil the others."""
-        try:
-            refused, written = await self._transaction([append for append, _ in batch])
-        except asyncio.CancelledError:
-            for _, future in batch:
-                future.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it was, the log goes on
-            self._tail.expect(())
-            for sink in self._tail.checked_sinks:
-                sink.undo([append for append, _ in batch])
-            if len(batch) == 1:
-                _resolve(batch[0][1], error)
-                return
-            log.warning("log.batch_split", appends=len(batch), error=repr(error))
-            for one in batch:
-                await self._write([one])
-            return
-        await self._tail.publish(written)
-        for index, (append, future) in enumerate(batch):
-            _resolve(future, refused.get(index) or append.positions)
+        """Write one batch, in parts where that is the only way to write what is good of it."""
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            try:
+                refused, written = await self._settled([append for append, _ in part])
+            except asyncio.CancelledError:
+                for each in (*parts, part):
+                    for _, future in each:
+                        future.cancel()
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever it was, the log goes on
+                if len(part) > 1 and faults.is_of_one(error):
+                    log.warning("log.batch_split", appends=len(part), error=type(error).__name__)
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+                else:
+                    self._fail(part, error)
+                continue
+            await self._tail.publish(written)
+            for index, (append, future) in enumerate(part):
+                _resolve(future, refused.get(index) or append.positions)
 
-    async def _transaction(self, appends: list[Append]) -> tuple[Refused, list[Written[Any]]]:
+    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+        for _, future in batch:
+            _resolve(future, faults.copy_of(error) if len(batch) > 1 else error)
+
+    async def _settled(self, appends: list[Append]) -> _Outcome:
+        """What became of a batch. Written anew, once, if only the connection or the moment was wrong."""
+        again = True
+        while True:
+            try:
+                return await self._transaction(appends)
+            except _InDoubt as doubt:
+                committed = await self._is_committed(doubt)
+                if committed:
+                    return doubt.outcome
+                error, again = doubt.cause, again and committed is not None
+            except _Lost as lost:
+                error = lost.cause
+            except Exception as raised:  # noqa: BLE001  # raised again below, unless it passes
+                error, again = raised, again and faults.passes_when_repeated(raised)
+            self._take_back(appends)
+            if not again:
+                raise error
+            again = False
+            log.warning("log.batch_repeated", appends=len(appends), error=repr(error))
+
+    def _take_back(self, appends: list[Append]) -> None:
+        """They were not written: nothing built on them fits any more."""
+        self._tail.expect(())
+        for sink in self._tail.checked_sinks:
+            sink.undo(appends)
+
+    async def _is_committed(self, doubt: _InDoubt) -> bool | None:
+        """Asks until the database answers; None if it never does."""
+        for pause in ASK_AGAIN:
+            try:
+                async with self._db.transaction(first=True) as tx:
+                    return await store.is_committed(tx, doubt.xid)
+            except (psycopg.OperationalError, StorageError) as error:
+                log.warning("log.commit_in_doubt", error=repr(error), again_in=pause)
+            await self._clock.sleep(pause)
+        return True if self._tail.holds(doubt.outcome[1]) else None
+
+    async def _transaction(self, appends: list[Append]) -> _Outcome:
+        """Write a batch. Raises what the database says, `_Lost` or `_InDoubt`."""
+        async with self._db.transaction(first=True) as tx:
+            try:
+                return await self._flights(tx, appends)
+            except Exception as error:
+                # At once: as soon as the lock is gone others may be given these positions.
+                self._tail.expect(())
+                if tx.lost and not isinstance(error, _Lost):
+                    raise _Lost(error) from error
+                raise
+
+    async def _flights(self, tx: Tx, appends: list[Append]) -> _Outcome:
         """Two flights: look, under the lock; then write and commit. What met a conflict is built again in between: while
         the lock is held nobody else can be faster, so that no process waits forever for another that is busier.
         """
-        async with self._db.transaction() as tx:
-            head, refusals = await self._check(tx, appends)
-            refused = refusals({})
-            stale = [index for index, why in refused.items() if isinstance(why, Conflict)]
-            if any(appends[index].build_again for index in stale):
-                await self._tail.reach(head)
-                refused = refusals(_built_again(appends, stale))
-            accepted = [append for index, append in enumerate(appends) if index not in refused]
-            written = _number(head, accepted)
-            if accepted:
-                self._tail.expect(written)
+        head, xid, refusals = await self._check(tx, appends)
+        refused = refusals({})
+        stale = [index for index, why in refused.items() if isinstance(why, Conflict)]
+        if any(appends[index].build_again for index in stale):
+            await self._tail.reach(tx, head)
+            refused = refusals(_built_again(appends, stale))
+        accepted = [append for index, append in enumerate(appends) if index not in refused]
+        written = _number(head, accepted)
+        if accepted:
+            self._tail.expect(written)
+            try:
                 async with tx.pipeline(commit=True) as batch:
                     self._write_rows(batch, accepted, written)
+            except Exception as error:
+                if tx.in_doubt:
+                    raise _InDoubt(error, xid, (refused, written)) from error
+                raise
         return refused, written
 
-    async def _check(self, tx: Tx, appends: list[Append]) -> tuple[Position, Callable[[Refused], Refused]]:
+    async def _check(
+        self, tx: Tx, appends: list[Append]
+    ) -> tuple[Position, str, Callable[[Refused], Refused]]:
         """Lock the head; find what was already written or was built on something that has changed.
 
-        Returns the head, and what tells all that is refused, given what cannot be written anyhow.
+        Returns the head, the transaction's id, and what tells all that is refused, given what cannot be written anyhow.
         """
         keys = [transaction_ids.key_of(append.txn) if append.txn else None for append in appends]
         async with tx.pipeline() as batch:
@@ -153,7 +248,7 @@ class LogWriter:
                 refused |= check(refused)
             return refused
 
-        return head.result[0], refusals
+        return *head.result, refusals
 
     def _write_rows(self, batch: Pipeline, accepted: list[Append], written: list[Written[Any]]) -> None:
         by_type: dict[type[Entry], list[Written[Any]]] = defaultdict(list)
