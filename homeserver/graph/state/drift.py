@@ -147,9 +147,7 @@ class DriftCheck:
 
     # --- the room's head -------------------------------------------------------------------------------------------
 
-    async def _forward_extremities(
-        self, tx: Tx, kept: _Kept, _: StateMap
-    ) -> AsyncIterator[tuple[str, bool]]:
+    async def _forward_extremities(self, tx: Tx, kept: _Kept, _: StateMap) -> AsyncIterator[tuple[str, bool]]:
         """The extremities are the ends of the graph."""
         loaded = await self._events.load_in(tx, kept.extremities)
         missing = [nid for nid in kept.extremities if nid not in loaded]
