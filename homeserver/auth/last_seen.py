@@ -5,13 +5,19 @@ Owns what was noted since the last flush. A crash loses at most `FLUSH_SECONDS` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import structlog
 
 from homeserver.devices import store
 from homeserver.matrix.ids import DeviceId
 from homeserver.runtime.clock import Clock
+from homeserver.storage.batches import write_apart
 from homeserver.storage.database import Database
 from homeserver.storage.encoding import storable
+
+_log = structlog.get_logger("atrium.auth")
 
 FLUSH_SECONDS = 60.0
 MAX_NOTED = 50_000
@@ -47,13 +53,16 @@ class LastSeen:
         return self._noted.get((user_nid, device_id))
 
     async def flush(self) -> None:
-        """Write what was noted. Raises what the database says; the notes stay then."""
+        """Write what was noted. Raises what the database says; the notes stay then. A note that it refuses is lost alone."""
         while self._noted:
             batch = list(self._noted.items())[:WRITE_AT_ONCE]
-            async with self._db.transaction() as tx:
-                await store.update_last_seen(
-                    tx, [(nid, device, seen.at_ms, seen.ip, seen.agent) for (nid, device), seen in batch]
-                )
+            for ((user_nid, _), _), error in await write_apart(batch, self._write):
+                _log.warning("last_seen_refused", user_nid=user_nid, error=type(error).__name__)
             for key, seen in batch:
                 if self._noted.get(key) is seen:
                     del self._noted[key]
+
+    async def _write(self, batch: Sequence[tuple[tuple[int, DeviceId], Seen]]) -> None:
+        rows = [(nid, device, seen.at_ms, seen.ip, seen.agent) for (nid, device), seen in batch]
+        async with self._db.transaction() as tx:
+            await store.update_last_seen(tx, rows)

@@ -158,6 +158,20 @@ async def test_a_user_agent_that_is_no_text_keeps_nobodys_sightings_from_being_w
     assert await stored(server, bob) == ("192.0.2.1", "Tester/1.0")
 
 
+async def test_a_sighting_that_cannot_be_written_is_lost_alone(start: Any) -> None:
+    """DEV-03: whatever it is that the database refuses."""
+    server = await start(clock=FakeClock())
+    people = [await server.register(name) for name in ("alice", "bob", "carol")]
+    last_seen = server.parts.last_seen
+    for user, ip in zip(people, ("192.0.2.1", "192.0.2.\0", "192.0.2.3"), strict=True):
+        account = await server.parts.accounts.find(user.user_id)
+        last_seen.note(account.user_nid, user.device_id, Seen(1, ip, "Tester/1.0"))
+    await last_seen.flush()
+    assert await stored(server, people[0]) == ("192.0.2.1", "Tester/1.0")
+    assert await stored(server, people[2]) == ("192.0.2.3", "Tester/1.0")
+    assert last_seen.of(account.user_nid, people[1].device_id) is None
+
+
 async def test_sightings_never_go_back_in_time(server: IdentityServer) -> None:
     """DEV-03: two processes write theirs in any order."""
     from homeserver.devices import store
