@@ -179,7 +179,14 @@ class App:
             # A client that was answered by another process must see here what it did there.
             fresh=None if alone else self.core.tail.fresh,
         )
-        return WebServer(self.registry, parts, self.entropy)
+        bounds = self.config.limits
+        return WebServer(
+            self.registry,
+            parts,
+            self.entropy,
+            max_connections=bounds.connections,
+            max_per_client=bounds.connections_per_client,
+        )
 
 
 async def serve(config: Config, *, reuse_port: bool, worker: int, ready: Callable[[], None]) -> None:

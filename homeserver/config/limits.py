@@ -37,5 +37,12 @@ class LimitsSection(Section):
     waiting_bytes: Size = Field(default=256 << 20, ge=1 << 20)
     """The most bytes of them that wait for a device; for all devices of a person together four times as much."""
 
+    connections: int | None = Field(default=None, ge=10)
+    """The most connections of a process; null: as many as the system lets it open."""
+
+    connections_per_client: int | None = Field(default=5_000, ge=1)
+    """The most connections of one address (one /64 of IPv6) to a process. Those of trusted proxies are not counted, but the
+    requests under way that they pass on are, for the address that they name. null: as many as there may be."""
+
     shutdown: Duration = Field(default=8.0, ge=0.1, le=60)
     """How long requests under way may take when the server is asked to stop."""

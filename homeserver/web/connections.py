@@ -11,16 +11,13 @@ import itertools
 import resource
 from dataclasses import dataclass, field
 
-import structlog
-
 from homeserver.web import limits
+from homeserver.web.clients import Clients
 from homeserver.web.connection import Connection
 from homeserver.web.dispatch import Dispatcher
 from homeserver.web.http_parser import RequestBody, RequestHead
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.request import RequestInfo
-
-_log = structlog.get_logger("atrium.web")
 
 
 @dataclass(slots=True)
@@ -33,6 +30,8 @@ class ServerState:
     """Seconds an idle connection stays."""
     limit: int
     """How many connections there may be."""
+    clients: Clients
+    """How much each client has at once."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at the beginning of a shutdown."""
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,6 +63,7 @@ class Connections:
         self._dispatch = dispatcher.answer
         self._proxies = proxies
         self._open: set[Connection] = set()
+        self._counted: dict[Connection, str] = {}
 
     def __call__(self) -> Connection:
         """What the listening socket calls for a new connection."""
@@ -71,17 +71,26 @@ class Connections:
 
     def opened(self, connection: Connection) -> bool:
         """See `ConnectionOwner.opened`."""
+        state = self._state
         self._open.add(connection)
-        self._state.taken += 1
-        if self._state.taken > self._state.limit:
-            _log.warning("too_many_connections", limit=self._state.limit)
+        state.taken += 1
+        if state.taken > state.limit:
+            state.clients.refused("too_many_connections", asyncio.get_running_loop().time())
             return False
+        if not self._proxies.trusts(connection.peer):
+            client = state.clients.enter(connection.peer)
+            if client is None:
+                state.clients.refused("too_many_connections_of_a_client", asyncio.get_running_loop().time())
+                return False
+            self._counted[connection] = client
         return True
 
     def closed(self, connection: Connection) -> None:
         """See `ConnectionOwner.closed`."""
         self._open.discard(connection)
         self._state.taken -= 1
+        if (client := self._counted.pop(connection, None)) is not None:
+            self._state.clients.leave(client)
 
     async def answer(self, connection: Connection, message: RequestHead, content: RequestBody) -> bool:
         """See `ConnectionOwner.answer`."""
@@ -89,9 +98,15 @@ class Connections:
         number = (state.prefix, next(state.numbers))
         info = RequestInfo(connection, message, content, number, state.closing, self._proxies)
         state.under_way += 1
+        client = None
+        if connection not in self._counted and info.ip != connection.peer:
+            client = state.clients.enter(info.ip)
+            info.too_many = client is None
         try:
             return await self._dispatch(info)
         finally:
+            if client is not None:
+                state.clients.leave(client)
             state.under_way -= 1
             if not state.under_way and state.closing.is_set():
                 state.quiet.set()

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from homeserver.matrix.errors import MatrixError, MissingToken, Unavailable
+from homeserver.matrix.errors import LimitExceeded, MatrixError, MissingToken, Unavailable
 from homeserver.web.admission import access_token, admit
 from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
 from homeserver.web.binding import Bound, Reads
@@ -30,6 +30,9 @@ from homeserver.web.stream import ClientGone, ClientTimeouts, check_declared_len
 
 CLIENT_CLOSED = 499
 """What the log and metrics say of a request whose client went away; nobody is there to receive it."""
+
+TOO_MANY_RETRY_MS = 5_000
+"""When a client may try again that has too many requests under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,8 @@ class Dispatcher:
         bound = route.bound
         endpoint = bound.endpoint
         info.operation, info.template = endpoint.operation_id, route.template
+        if info.too_many:
+            raise LimitExceeded(TOO_MANY_RETRY_MS)
         if self._parts.fresh is not None:
             await self._parts.fresh()
         of_user = endpoint.auth is not Auth.NONE and endpoint.auth is not Auth.SERVER

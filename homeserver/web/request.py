@@ -39,6 +39,7 @@ class RequestInfo:
         "path_values",
         "_number",
         "closing",
+        "too_many",
         "requester",
         "origin",
         "body",
@@ -79,6 +80,8 @@ class RequestInfo:
         self._number = number
         self.closing = closing
         """Set when the server shuts down: a long poll waits for it too and then answers at once."""
+        self.too_many = False
+        """The client behind a proxy has as many requests under way as it may."""
         self.requester: Requester | None = None
         self.origin: Origin | None = None
         self.body: bytes = b""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from homeserver.runtime.clock import Entropy
+from homeserver.web import limits
+from homeserver.web.clients import Clients
 from homeserver.web.connections import Connections, ServerState, connections_possible
 from homeserver.web.dispatch import Dispatcher, Parts
 from homeserver.web.listener import Listener
@@ -46,11 +48,16 @@ class WebServer:
         *,
         keepalive: float = 120.0,
         max_connections: int | None = None,
+        max_per_client: int | None = None,
     ) -> None:
-        """`keepalive`: seconds an idle connection stays. `max_connections`: default from the limit of open files."""
+        """`keepalive`: seconds an idle connection stays. `max_connections`: default from the limit of open files.
+        `max_per_client`: connections, and requests under way that a proxy passes on; default: not bounded, else at most half.
+        """
         self._registry = registry
         self._parts = parts
-        self._state = ServerState(entropy.letters(6), keepalive, max_connections or connections_possible())
+        most = min(max_connections or limits.MAX_CONNECTIONS, connections_possible())
+        per_client = None if max_per_client is None else min(max_per_client, max(1, most // 2))
+        self._state = ServerState(entropy.letters(6), keepalive, most, Clients(per_client))
         self._open: list[_Open] = []
 
     @property

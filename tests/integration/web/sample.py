@@ -312,6 +312,7 @@ async def running(
     bounds: Bounds | None = None,
     keepalive: float = 120,
     max_connections: int | None = None,
+    max_per_client: int | None = None,
 ) -> AsyncIterator[Running]:
     """A server with the sample's endpoints and `extra` ones, until the block ends."""
     clock, api, metrics, lines = SystemClock(), SampleApi(), HttpMetrics(), list[dict[str, Any]]()
@@ -326,7 +327,14 @@ async def running(
         writer=ResponseWriter(clock, timeouts),
         timeouts=timeouts,
     )
-    web = WebServer(registry, parts, Entropy(), keepalive=keepalive, max_connections=max_connections)
+    web = WebServer(
+        registry,
+        parts,
+        Entropy(),
+        keepalive=keepalive,
+        max_connections=max_connections,
+        max_per_client=max_per_client,
+    )
     await web.start(listeners or [Listener(port=0, trusted_proxies=("10.0.0.0/8",))])
     try:
         yield Running(web, api, lines, metrics)

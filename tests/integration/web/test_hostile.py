@@ -9,6 +9,7 @@ import resource
 import pytest
 
 from homeserver.web.connections import connections_possible
+from homeserver.web.listener import Listener
 from homeserver.web.stream import ClientTimeouts
 from tests.integration.web.conftest import Client
 from tests.integration.web.sample import C, Running, running
@@ -221,6 +222,49 @@ async def test_connections_beyond_the_limit_are_dropped_and_the_others_served() 
             writer.write(f"GET {C}/echo HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
             writer.close()
+
+
+async def test_connections_of_one_client_are_bounded_and_come_free_again() -> None:
+    async with running(max_per_client=3) as web, asyncio.timeout(10):
+        kept = [await asyncio.open_connection("127.0.0.1", web.port) for _ in range(3)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        for reader, writer in kept:
+            writer.write(f"GET {C}/echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+            writer.close()
+        async with RawConnection(web.url) as connection:
+            assert (await connection.request("GET", f"{C}/echo")).status == 200
+
+
+async def test_behind_a_proxy_the_requests_of_each_client_are_counted() -> None:
+    listener = Listener(port=0, trusted_proxies=("127.0.0.0/8",))
+    async with (
+        running(listener, max_per_client=2) as web,
+        asyncio.timeout(10),
+        contextlib.AsyncExitStack() as stack,
+    ):
+
+        async def ask(path: str, client: str | None) -> int:
+            connection = await stack.enter_async_context(RawConnection(web.url))
+            forwarded = {} if client is None else {"X-Forwarded-For": client}
+            return (await connection.request("GET", C + path, forwarded)).status
+
+        waiting = [
+            asyncio.create_task(ask("/wait", client))
+            for client in ("2001:db8::1", "2001:db8::2", None, None, None)
+        ]
+        while web.metrics.in_flight < len(waiting):  # noqa: ASYNC110  # a number has nothing to wait for
+            await asyncio.sleep(0.01)
+        assert await ask("/echo", "2001:db8::3") == 429
+        assert await ask("/echo", "2001:db8:0:1::1") == 200
+        assert await ask("/echo", None) == 200, "the proxy itself"
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        await stack.aclose()
+        waiting.clear()
 
 
 def test_the_number_of_connections_fits_the_limit_of_open_files() -> None:
