@@ -203,6 +203,8 @@ class Connection(asyncio.Protocol):
 
     async def _answer_one(self) -> bool:
         message, self._body = self._requests.popleft()
+        if not self._requests:
+            self._read_on()  # its body may not be here yet
         if message is None:
             if self.transport is not None:
                 self.transport.write(_REFUSAL)

@@ -40,6 +40,28 @@ async def test_a_request_that_comes_in_single_bytes_is_answered(web: Running) ->
     writer.close()
 
 
+async def test_a_body_that_comes_after_its_head_is_read_also_behind_another_request(web: Running) -> None:
+    """The head came while nobody waited for it, and reading was paused: the body has to be read all the same."""
+    first = f"POST {C}/write HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
+    head = f"POST {C}/optional HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n".encode()
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(first)
+        await web.api.entered.wait()
+        writer.write(head)
+        await asyncio.sleep(0.05)
+        writer.write(b"{}")
+        await asyncio.sleep(0.05)
+        web.api.proceed.set()
+        for _ in range(2):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            told = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: ([0-9]+)", told, re.IGNORECASE)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+        writer.close()
+
+
 async def test_what_comes_after_a_request_that_is_none_is_not_looked_at(web: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     writer.write((ECHO % 1).encode())
