@@ -81,7 +81,17 @@ class SyncFeature:
         self.peeking = PeekingService(
             core.tail, rooms.access, rooms.reading, rooms.history, self.notifier, data, core.clock
         )
-        self.all_rooms = AllRoomsService(
+        self.all_rooms = self._of_all_rooms(core, rooms, ignores, presence, whole)
+
+    def _of_all_rooms(
+        self,
+        core: Core,
+        rooms: RoomsFeature,
+        ignores: Ignores,
+        presence: PresenceTouch,
+        whole: Mapping[str, Stream],
+    ) -> AllRoomsService:
+        return AllRoomsService(
             core.db,
             core.tail,
             core.rooms,
