@@ -43,6 +43,8 @@ ACTIVE_MS = 60 * 1000
 MAX_STATUS = 1024
 MAX_DEVICES = 100
 """Devices of a user whose word is kept."""
+MAX_TAKEN_OVER = 20_000
+"""Users whose presence a process that begins looks after."""
 TOGETHER = 200
 """Changes that are noticed by the clock and wait to be written at a time."""
 ATTEMPTS = 3
@@ -128,6 +130,7 @@ class PresenceService:
         self._gone_ms = LONG_POLL_MS + round(config.offline_after * 1000)
         self._alone = alone
         self._known: dict[int, Known] = {}
+        self._began = False
 
     async def touch(self, requester: Requester, presence: str) -> None:
         """A sync: the user is about, unless they ask not to be noticed. spec: op:sync `set_presence`
@@ -197,6 +200,8 @@ class PresenceService:
 
     async def tick(self) -> None:
         """Once: end the presence of those who have been silent; what cannot be written is tried again at the next tick."""
+        if not self._began:
+            await self._take_over()
         while True:
             now = self._clock.now_ms()
             known = ((nid, each, self._due(nid, each, now)) for nid, each in list(self._known.items()))
@@ -204,6 +209,18 @@ class PresenceService:
             written = await asyncio.gather(*(self._end(*each) for each in due))
             if len(due) < TOGETHER or not all(written):
                 return
+
+    async def _take_over(self) -> None:
+        """Who was about when this process began may have gone with the one before: they have some time to be heard of."""
+        async with self._db.read() as tx:
+            rows = await store.find_present(tx, MAX_TAKEN_OVER)
+        now = self._clock.now_ms()
+        for row, position in rows:
+            if row.user_nid not in self._known:
+                self._known[row.user_nid] = Known(
+                    UserId(row.user_id), row.presence, row.status_msg, row.last_active_ms, now, position
+                )
+        self._began = True
 
     def _due(self, user_nid: int, known: Known, now: int) -> str | None:
         """What the user has become by the clock; None: nothing else than they are."""

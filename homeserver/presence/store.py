@@ -69,6 +69,19 @@ async def find_position(tx: Tx, user_nid: int) -> Position:
     return int(position or 0)
 
 
+async def find_present(tx: Tx, limit: int) -> list[tuple[Row, Position]]:
+    """Who is not offline, with where that was written; those who came last."""
+    rows = await tx.all(
+        """
+        SELECT p.user_nid, u.user_id, p.presence, p.status_msg, p.last_active_ms, p.position
+        FROM presence p JOIN users u USING (user_nid) WHERE p.presence <> 'offline'
+        ORDER BY p.position DESC LIMIT %(limit)s
+        """,
+        limit=limit,
+    )
+    return [(Row(*row[:5]), row[5]) for row in rows]
+
+
 async def find_sharing(tx: Tx, user_nid: int, since: Position, upto: Position, limit: int) -> list[Row]:
     """Presence that has changed in (since, upto], of users who are in a room with this one, and their own."""
     return await tx.rows(

@@ -134,6 +134,30 @@ async def test_a_process_that_lags_does_not_undo_what_was_said(database: str, tm
             await clock.advance(1)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_nobody_stays_online_for_ever_because_the_server_started_anew(
+    database: str, tmp_path: Path, processes: int
+) -> None:
+    """EPH-09: who comes back in time was never away."""
+    clock, config = FakeClock(), PresenceSection()
+    async with process(database, tmp_path) as one:
+        before, _ = services(one, clock)
+        alice, bob = await one.user("alice"), await one.user("bob")
+        for user in (alice, bob):
+            await before.touch(user, "online")
+        after = [services(one, clock, alone=processes == 1)[0] for _ in range(processes)]
+        changes = Hears(after[0])
+        one.core.tail.attach(changes)
+        for _ in range(8):
+            for service in after:
+                await service.tick()
+            await after[0].touch(bob, "online")
+            await clock.advance(config.offline_after / 2)
+        assert await presence_of(after[0], alice) == ("offline", None)
+        assert await presence_of(after[0], bob) == ("online", None)
+        assert changes.changes == ["offline"]
+
+
 async def test_activity_ends_idleness(database: str, tmp_path: Path) -> None:
     """EPH-09: who was thought idle and does something is online again; who says that they are away is not."""
     clock, config = FakeClock(), PresenceSection()
