@@ -40,6 +40,8 @@ _LOOK_AGAIN: Final = 0.25
 """Seconds between looks whether another process has finished a job."""
 _FORGET_EVERY: Final = 3_600.0
 _COUNT_EVERY: Final = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between attempts to write down what came of a job."""
 _MAX_CAUSE: Final = 300
 
 Handler = Callable[[P], Awaitable[None]]
@@ -199,7 +201,7 @@ class Jobs:
                 outcome = await self._attempt(job)
         except TimeoutError:
             _log.warning("job_lease_lost", kind=job.kind, attempt=job.attempt)
-        except Exception as error:  # noqa: BLE001  # the database is away: the lease runs out, then it is done again
+        except Exception as error:  # noqa: BLE001  # the lease runs out, then it is done again
             _log.warning("job_not_noted", kind=job.kind, cause=cause_of(error))
         finally:
             was_full = self._busy[job.kind] >= self._handled[job.kind].kind.at_once
@@ -223,8 +225,7 @@ class Jobs:
             return await self._failed(job, handled.kind, error)
         except Exception as error:  # noqa: BLE001  # one job must not stop the others
             return await self._failed(job, handled.kind, error)
-        async with self._db.transaction() as tx, tx.pipeline(commit=True) as batch:
-            gone, _ = store.finish(batch, self._owner, job)
+        gone = await self._note(lambda batch: store.finish(batch, self._owner, job)[0])
         self.figures.count(job.kind, "done")
         return "done" if gone.result else "again"
 
@@ -232,8 +233,7 @@ class Jobs:
         expected = isinstance(error, TryLater | GiveUp)
         cause = str(error)[:_MAX_CAUSE] if expected else cause_of(error)
         pause = None if isinstance(error, GiveUp) else kind.retry.pause(job.attempt)
-        async with self._db.transaction() as tx, tx.pipeline(commit=True) as batch:
-            store.put_back(batch, self._owner, job, pause, cause)
+        await self._note(lambda batch: store.put_back(batch, self._owner, job, pause, cause))
         told = _log.bind(kind=job.kind, attempt=job.attempt, cause=cause)
         fault = None if expected or isinstance(error, psycopg.OperationalError) else error
         if pause is None:
@@ -242,6 +242,21 @@ class Jobs:
             told.info("job_delayed", again_in=round(pause, 1), exc_info=fault)
         self.figures.count(job.kind, "given_up" if pause is None else "delayed")
         return "failed"
+
+    async def _note(self, write: Callable[[Pipeline], Later[int]]) -> Later[int]:
+        """Write what came of a job. While the database is away this waits, until the lease is over: what was done shall not
+        be done twice because of a restart of the database.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                async with self._db.transaction() as tx, tx.pipeline(commit=True) as batch:
+                    written = write(batch)
+            except (psycopg.OperationalError, StorageError):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return written
 
     def _tell(self, job: Claimed, *, done: bool) -> None:
         """Those who wait for it: it is done, or has failed."""

@@ -15,6 +15,8 @@ from typing import Any, LiteralString
 import psycopg
 import structlog
 
+from homeserver.runtime.causes import Causes
+
 _BOUND = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _LOOK_AGAIN = 2.0
@@ -27,15 +29,16 @@ async def listen(dsn: str, channel: LiteralString) -> AsyncIterator[str]:
 
     At most the newest thousand wait to be fetched: who falls behind that far should look for itself anyway.
     """
-    pause = _FIRST_PAUSE
+    pause, causes = _FIRST_PAUSE, Causes(_log, "database_listener_lost", channel=channel)
     while True:
         try:
             async with contextlib.aclosing(_listen_once(dsn, channel)) as payloads:
                 async for payload in payloads:
+                    causes.over()
                     pause = _FIRST_PAUSE
                     yield payload
         except psycopg.OperationalError as error:
-            _log.warning("database_listener_lost", channel=channel, error=str(error).strip(), again_in=pause)
+            causes.tell(error, again_in=pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

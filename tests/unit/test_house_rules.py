@@ -86,6 +86,58 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
+# Where a loop may sleep or wait, and why it ends or cannot end the server. Whatever is done again and again is declared with
+# `every`, what must run for ever is started by `SupervisedLoops`, what is deferred is a job.
+WAITING_LOOPS = {
+    "homeserver/graph/state/upkeep.py _resolved": "a round over what there is",
+    "homeserver/graph/state/upkeep.py _rooms": "a round over what there is",
+    "homeserver/graph/state/upkeep.py _shortcuts": "a round over what there is",
+    "homeserver/jobs/service.py _note": "until the lease of the job is over",
+    "homeserver/jobs/service.py done": "as long as its caller says",
+    "homeserver/log/tail.py run": "supervised",
+    "homeserver/log/writer.py run": "supervised",
+    "homeserver/runtime/periodic.py _renewed": "as long as the run it belongs to",
+    "homeserver/runtime/periodic.py renew": "as long as the run it belongs to",
+    "homeserver/runtime/supervised.py _keep": "restarts the permanent loops",
+    "homeserver/runtime/supervisor.py _keep": "the parent of the serving processes",
+    "homeserver/runtime/supervisor.py keep_alive": "the parent of the serving processes",
+    "homeserver/storage/claim.py take": "for 20 seconds",
+    "homeserver/storage/listen.py _listen_once": "supervised",
+    "homeserver/storage/listen.py listen": "supervised",
+    "homeserver/web/stream.py __aiter__": "as long as the body of a request",
+}
+WAITS = {"sleep", "wait", "wait_for", "get"}
+
+
+def waiting_loops(path: Path) -> Iterator[str]:
+    """Asynchronous functions with a loop that sleeps or waits in between."""
+    for function in functions(ast.parse(path.read_text())):
+        if not isinstance(function, ast.AsyncFunctionDef):
+            continue
+        for loop in (node for node in ast.walk(function) if isinstance(node, ast.While)):
+            awaited = (node.value for node in ast.walk(loop) if isinstance(node, ast.Await))
+            names = {getattr(call.func, "attr", "") for call in awaited if isinstance(call, ast.Call)}
+            if names & WAITS:
+                yield f"{path.relative_to(ROOT)} {function.name}"
+
+
+def test_no_feature_has_a_background_loop_of_its_own() -> None:
+    """Such a loop ends the server, or itself, when somebody forgets one exception."""
+    found = {each for path in SOURCES for each in waiting_loops(path)}
+    assert not found - WAITING_LOOPS.keys(), (
+        "declare it with `every`, as a job, or start it by SupervisedLoops"
+    )
+
+
+def test_the_next_loop_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "new.py"
+    source.write_text(
+        "async def run(self):\n    while True:\n        await self._clock.sleep(5)\n        await self.tick()\n"
+    )
+    monkeypatch.setitem(waiting_loops.__globals__, "ROOT", tmp_path)
+    assert list(waiting_loops(source)) == ["new.py run"]
+
+
 def test_a_feature_never_reaches_into_anothers_tables() -> None:
     """What another feature keeps is asked of its service: its `store.py` is its own."""
     reaching = set()
