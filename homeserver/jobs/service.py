@@ -60,6 +60,8 @@ class _Running:
     job: Claimed
     lease: asyncio.Timeout
     task: asyncio.Task[None]
+    noting: bool = False
+    """The handler has ended: that the row is no longer ours may be our own doing."""
 
 
 class Jobs:
@@ -185,8 +187,12 @@ class Jobs:
         async with self._db.transaction() as tx:
             ours = await store.renew(tx, self._owner, list(held), LEASE)
         for nid, running in held.items():
-            if nid in self._running:
-                running.lease.reschedule(asked + _LEASE_HERE if nid in ours else loop.time())
+            if nid not in self._running:
+                continue
+            if nid in ours:
+                running.lease.reschedule(asked + _LEASE_HERE)
+            elif not running.noting:
+                running.lease.reschedule(loop.time())
 
     def _begin(self, job: Claimed, asked: float) -> None:
         lease = asyncio.timeout_at(asked + _LEASE_HERE)
@@ -225,7 +231,7 @@ class Jobs:
             return await self._failed(job, handled.kind, error)
         except Exception as error:  # noqa: BLE001  # one job must not stop the others
             return await self._failed(job, handled.kind, error)
-        gone = await self._note(lambda batch: store.finish(batch, self._owner, job)[0])
+        gone = await self._note(job, lambda batch: store.finish(batch, self._owner, job)[0])
         self.figures.count(job.kind, "done")
         return "done" if gone.result else "again"
 
@@ -233,7 +239,7 @@ class Jobs:
         expected = isinstance(error, TryLater | GiveUp)
         cause = str(error)[:_MAX_CAUSE] if expected else cause_of(error)
         pause = None if isinstance(error, GiveUp) else kind.retry.pause(job.attempt)
-        await self._note(lambda batch: store.put_back(batch, self._owner, job, pause, cause))
+        await self._note(job, lambda batch: store.put_back(batch, self._owner, job, pause, cause))
         told = _log.bind(kind=job.kind, attempt=job.attempt, cause=cause)
         fault = None if expected or isinstance(error, psycopg.OperationalError) else error
         if pause is None:
@@ -243,10 +249,11 @@ class Jobs:
         self.figures.count(job.kind, "given_up" if pause is None else "delayed")
         return "failed"
 
-    async def _note(self, write: Callable[[Pipeline], Later[int]]) -> Later[int]:
+    async def _note(self, job: Claimed, write: Callable[[Pipeline], Later[int]]) -> Later[int]:
         """Write what came of a job. While the database is away this waits, until the lease is over: what was done shall not
         be done twice because of a restart of the database.
         """
+        self._running[job.job_nid].noting = True
         pause = _FIRST_PAUSE
         while True:
             try:

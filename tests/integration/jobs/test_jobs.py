@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
@@ -111,6 +112,34 @@ async def test_a_job_is_done_once_in_a_cluster(start: Start) -> None:
         await processes[number % 3].defer(text)
     await until(nothing_left(processes[0]))
     assert sorted(done) == sorted(wanted)
+
+
+async def test_a_lease_that_is_renewed_while_its_job_ends_is_not_lost(start: Start) -> None:
+    """The row is gone already, the task is not: that is no reason to cut it."""
+    noted, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handler(_: Payload) -> None: ...
+
+    process = await start(handler)
+    note = process.jobs._note
+
+    async def slow(*arguments: Any) -> Any:
+        written = await note(*arguments)
+        noted.set()
+        await may_end.wait()
+        return written
+
+    process.jobs._note = slow  # type: ignore[method-assign]
+    await process.defer("a", key="a")
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(process.jobs.done(KIND, "a", within=5))
+        await noted.wait()
+        with structlog.testing.capture_logs() as lines:
+            await process.jobs.poll()
+            await asyncio.sleep(0.05)
+        may_end.set()
+    assert waiting.result()
+    assert [line["event"] for line in lines] == []
 
 
 async def test_what_fails_is_tried_again_with_pauses_and_given_up_in_the_end(start: Start) -> None:
