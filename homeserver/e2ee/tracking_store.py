@@ -1,53 +1,83 @@
-"""SQL of device tracking for clients that were away for long: what happened to memberships and encryption."""
+"""SQL of device tracking for clients that were away for long: what rooms were, for whom, at two positions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Tx
+from homeserver.storage.tx import Later, Pipeline
 
 
-class MemberRow(NamedTuple):
-    """A membership that is news."""
+class MoveRow(NamedTuple):
+    """A user whose membership in a room has begun after the first position, or was another one then."""
 
     room_nid: int
     user_id: str
-    membership: int
-    before: bytes | None
-    """The membership event it replaced as it is stored, if the reader knew that one already."""
+    was_joined: bool
+    is_joined: bool
 
 
-async def find_member_changes(
-    tx: Tx, reader: int, room_nids: Sequence[int], since: Position, upto: Position
-) -> list[MemberRow]:
-    """Of who changed in (since, upto]: in these rooms, and the reader anywhere."""
-    return await tx.rows(
-        MemberRow,
+def find_joined(batch: Pipeline, user_nid: int, at: Position) -> Later[list[tuple[int, int]]]:
+    """(room_nid, membership) of a user when the log was at `at`."""
+    return batch.all(
         """
-        SELECT c.room_nid, u.user_id, c.membership, p.pdu FROM current_state c JOIN users u USING (user_nid)
-        JOIN events e ON e.event_nid = c.event_nid
-        LEFT JOIN events p ON p.event_nid = e.replaces AND p.event_nid <= %(since)s
-        WHERE c.membership IS NOT NULL AND c.event_nid > %(since)s AND c.event_nid <= %(upto)s
-          AND (c.room_nid = ANY(%(rooms)s::bigint[]) OR c.user_nid = %(reader)s)
+        SELECT DISTINCT ON (room_nid) room_nid, membership FROM memberships
+        WHERE user_nid = %(user)s AND event_nid <= %(at)s ORDER BY room_nid, event_nid DESC
         """,
-        reader=reader,
-        rooms=list(room_nids),
-        since=since,
-        upto=upto,
+        user=user_nid,
+        at=at,
     )
 
 
-async def find_newly_encrypted(
-    tx: Tx, room_nids: Sequence[int], since: Position, upto: Position
-) -> list[int]:
-    """Those of the rooms whose encryption was set in (since, upto]."""
-    return await tx.column(
+def find_encrypted(
+    batch: Pipeline, room_nids: Collection[int], key_nid: int, at: Position
+) -> Later[list[tuple[int]]]:
+    """Those of the rooms that were encrypted when the log was at `at`: by what the first change since has replaced, or as
+    they are.
+    """
+    return batch.all(
         """
-        SELECT c.room_nid FROM current_state c JOIN event_keys k USING (key_nid)
-        WHERE k.type = 'm.room.encryption' AND k.state_key = '' AND c.room_nid = ANY(%(rooms)s::bigint[])
-          AND c.event_nid > %(since)s AND c.event_nid <= %(upto)s
+        WITH news AS (
+            SELECT e.room_nid, e.event_nid AS position, e.replaces IS NOT NULL AS before FROM events e
+            WHERE e.room_nid = ANY(%(rooms)s::bigint[]) AND e.key_nid = %(key)s AND e.event_nid > %(at)s AND e.flags = 0
+              AND NOT EXISTS (SELECT 1 FROM state_resets r WHERE r.room_nid = e.room_nid AND r.key_nid = e.key_nid
+                                                           AND r.position = e.event_nid)
+            UNION ALL
+            SELECT room_nid, position, event_nid = 0 FROM state_resets
+            WHERE room_nid = ANY(%(rooms)s::bigint[]) AND key_nid = %(key)s AND changed AND position > %(at)s
+        ), first AS (
+            SELECT DISTINCT ON (room_nid) room_nid, before FROM news ORDER BY room_nid, position
+        )
+        SELECT row.room_nid FROM unnest(%(rooms)s::bigint[]) AS row (room_nid) LEFT JOIN first USING (room_nid)
+        WHERE coalesce(first.before, EXISTS (SELECT 1 FROM current_state c
+                                             WHERE c.room_nid = row.room_nid AND c.key_nid = %(key)s))
+        """,
+        rooms=list(room_nids),
+        key=key_nid,
+        at=at,
+    )
+
+
+def find_moves(
+    batch: Pipeline, room_nids: Collection[int], since: Position, upto: Position
+) -> Later[list[MoveRow]]:
+    """Of everybody whose membership in these rooms has begun after `since`, what it was then and at `upto`."""
+    return batch.rows(
+        MoveRow,
+        """
+        WITH moved AS (
+            SELECT DISTINCT room_nid, user_nid FROM memberships
+            WHERE room_nid = ANY(%(rooms)s::bigint[]) AND event_nid > %(since)s
+        )
+        SELECT m.room_nid, u.user_id, coalesce(was.membership = 1, false), coalesce(now.membership = 1, false)
+        FROM moved m JOIN users u USING (user_nid)
+        LEFT JOIN LATERAL (SELECT membership FROM memberships x
+                           WHERE x.user_nid = m.user_nid AND x.room_nid = m.room_nid AND x.event_nid <= %(since)s
+                           ORDER BY event_nid DESC LIMIT 1) was ON true
+        LEFT JOIN LATERAL (SELECT membership FROM memberships x
+                           WHERE x.user_nid = m.user_nid AND x.room_nid = m.room_nid AND x.event_nid <= %(upto)s
+                           ORDER BY event_nid DESC LIMIT 1) now ON true
         """,
         rooms=list(room_nids),
         since=since,

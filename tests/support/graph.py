@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from homeserver.config import dev_config
+from homeserver.e2ee.stream import DeviceListStream
+from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.events.filtering import read_filter
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
@@ -115,7 +117,9 @@ async def process(
         account_data = AccountDataFeature(core)
         ephemeral = EphemeralFeature(core, account_data)
         push = PushFeature(core, account_data.service)
-        streams = [account_data.stream, ephemeral.stream, push.stream]
+        tracking = DeviceTracking(core.db, core.rooms, rooms.memberships, core.interning)
+        device_lists = DeviceListStream(tracking, rooms.memberships)
+        streams = [account_data.stream, ephemeral.stream, push.stream, device_lists]
         sync = SyncFeature(
             core,
             rooms,

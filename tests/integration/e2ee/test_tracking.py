@@ -130,11 +130,11 @@ async def test_the_same_is_told_to_a_client_that_was_away_for_long(
     await DeviceCrypto(bob).upload()
     await DeviceCrypto(dave).upload()
     await alice.join(other)
-    await carol.join(other)  # which alice hears of below as of the others in it
+    await carol.join(other)  # whom alice shared an encrypted room with before, so that she is no news
     content = {"membership": "join", "displayname": "Alice"}
     await alice.put_state(room, "m.room.member", content, alice.user_id)
     monkeypatch.setattr(LogSlices, "between", lambda *_: None)
-    await sees(alice, {bob, dave, carol})
+    await sees(alice, {bob, dave})
 
 
 async def rows_of_all_tables(server: Server) -> dict[str, int]:
@@ -180,6 +180,48 @@ async def test_of_old_changes_the_last_of_each_user_is_kept(
     await DeviceCrypto(bob).upload()
     monkeypatch.setattr(LogSlices, "between", lambda *_: None)  # not from memory
     await sees(bob, {alice, bob})
+
+
+@pytest.mark.parametrize("memory", [True, False])
+async def test_who_was_never_in_is_not_gone(
+    server: Server, monkeypatch: pytest.MonkeyPatch, memory: bool
+) -> None:
+    """E2E-11: neither by an invite, nor by turning it down, nor by a ban of who was not there."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    room = await in_encrypted_room(alice)
+    for user in (alice, bob):
+        await user.sync()
+    if not memory:
+        monkeypatch.setattr(LogSlices, "between", lambda *_: None)
+    for act in (alice.invite(room, bob), bob.leave(room), alice.ban(room, bob), alice.unban(room, bob)):
+        await act
+        await sees(alice)
+        await sees(bob)
+    await alice.invite(room, bob)
+    await carol.join(room)
+    await bob.leave(room)
+    await sees(alice, {carol})
+    await sees(bob)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+async def test_who_comes_and_goes_between_two_syncs_is_no_news(
+    server: Server, monkeypatch: pytest.MonkeyPatch, memory: bool
+) -> None:
+    """E2E-11: on both sides; nor who goes and comes back, nor another room with the same people."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    room = await in_encrypted_room(alice, carol)
+    for user in (alice, bob, carol):
+        await user.sync()
+    if not memory:
+        monkeypatch.setattr(LogSlices, "between", lambda *_: None)
+    await bob.join(room)
+    await bob.leave(room)
+    await carol.leave(room)
+    await carol.join(room)
+    await in_encrypted_room(alice, carol)
+    for user in (alice, bob, carol):
+        await sees(user)
 
 
 async def test_a_new_name_in_a_room_is_no_change_of_devices(server: Server) -> None:
