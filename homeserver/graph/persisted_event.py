@@ -55,6 +55,7 @@ class PersistedEvent:
         "room_nid",
         "sender_nid",
         "sent_by",
+        "size",
         "state_before",
     )
 
@@ -82,6 +83,8 @@ class PersistedEvent:
         self.redaction = redaction
         self.sent_by = sent_by
         self.facts = facts
+        self.size = 2 * len(event.pdu) + (len(replaced.content) if replaced is not None else 0) + 1000
+        """Bytes this takes in memory, roughly; the same for as long as it lives, also when a redaction has made it smaller."""
         self._client: bytes | None = None
         self._unsigned: tuple[int | None, bool, bytes] | None = None
 
@@ -108,11 +111,6 @@ class PersistedEvent:
         if self._client is None:
             self._client = client_event_bytes(self.event)[:-1]
         return self._client
-
-    @property
-    def size(self) -> int:
-        """Bytes this takes in memory, roughly."""
-        return 2 * len(self.event.pdu) + 1000
 
     def redact(self, redaction: PersistedEvent) -> None:
         """The redaction takes effect: from now on only the stripped form is served. spec: client-server-api/#redactions"""

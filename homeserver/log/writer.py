@@ -211,7 +211,8 @@ class LogWriter:
         head, xid, refusals = await self._check(tx, appends)
         refused = refusals({})
         stale = [index for index, why in refused.items() if isinstance(why, Conflict)]
-        if any(appends[index].build_again for index in stale):
+        # Alone, nobody else looks: a command may have written.
+        if (stale and self._tail.alone) or any(appends[index].build_again for index in stale):
             await self._tail.reach(tx, head)
             refused = refusals(_built_again(appends, stale))
         accepted = [append for index, append in enumerate(appends) if index not in refused]

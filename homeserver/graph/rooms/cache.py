@@ -63,6 +63,11 @@ class Rooms:
             return room
         return (await self.get_many([room_nid]))[room_nid]
 
+    async def latest(self, room_nid: int) -> Room:
+        """The room with everything that any process has written to it before this call."""
+        await self._tail.fresh()
+        return await self.get(room_nid)
+
     async def get_many(self, room_nids: Collection[int]) -> dict[int, Room]:
         """Rooms as of `tail.position` or later; those not in memory with a bounded number of queries."""
         missing = [nid for nid in room_nids if nid not in self._rooms and nid not in self._loading]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from psycopg import IntegrityError
+
 from homeserver.events import auth_rules
 from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.events.event import Event, StateKey
@@ -108,8 +110,18 @@ class Receiver:
             try:
                 await self._log.add(Append([entry]))
             except Conflict:
+                # Others have written, perhaps this very event; and the room may have left memory meanwhile.
+                known = await self._events.by_id(event.event_id)
+                if known is not None:
+                    return known
+                room = await self._rooms.latest(room.name.nid)
                 before = await self._before(room, prev)  # a state that was found may be gone
                 continue
+            except IntegrityError:  # one that changes nothing of the room meets no conflict
+                known = await self._events.by_id(event.event_id)
+                if known is None:
+                    raise
+                return known
             await self._forward_extremities.merge(room.name.nid)
             return entry.persisted
         raise Unavailable("The room is too busy, try again")

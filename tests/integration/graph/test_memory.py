@@ -1,0 +1,50 @@
+"""What is kept in memory of the graph keeps its bounds, whatever happens to it."""
+
+from pathlib import Path
+
+import pytest
+
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.interning import Interning
+from homeserver.matrix.ids import UserId
+from tests.support.graph import process
+
+
+async def test_redactions_do_not_make_the_event_cache_smaller(database: str, tmp_path: Path) -> None:
+    """What counted as large when it came and as small when it went left its bytes behind: in the end nothing was kept."""
+    async with process(database, tmp_path) as here:
+        alice = await here.user("alice")
+        room_id = await here.room(alice)
+        cache = EventCache(here.core.db, here.core.interning, limit=60_000)
+        for number in range(12):
+            sent = await here.send(alice, room_id, "x" * 10_000)
+            stored = await here.core.events.by_id(sent)  # type: ignore[arg-type]  # an EventId
+            assert stored is not None
+            cache.add(stored)
+            await here.rooms.sending.redact(alice, room_id, sent, f"r{number}", {})  # type: ignore[arg-type]  # likewise
+            assert stored.redaction is not None
+        kept = [nid for nid in range(1, here.core.tail.position + 1) if nid in cache._events]
+        assert len(kept) == 2, "as many as before the redactions"
+
+
+async def test_names_beyond_the_bound_are_found_all_the_same(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was known when the others were looked up has left memory when they are there."""
+    monkeypatch.setattr("homeserver.graph.interning.CACHE_SIZE", 10)
+    async with process(database, tmp_path) as here:
+        interning = Interning(here.core.db)
+        users = [UserId(f"@u{number}:localhost") for number in range(40)]
+        numbers: dict[UserId, int] = {}
+        for end in range(1, 41, 3):
+            numbers |= await interning.user_nids(users[:end])
+        assert await interning.find_user_nids(users[:40:2]) == {user: numbers[user] for user in users[:40:2]}
+        assert await interning.user_ids(numbers.values()) == {nid: user for user, nid in numbers.items()}
+        keys = [("m.room.member", user) for user in users]
+        found = await interning.key_nids(keys)
+        assert len(found) == 40
+        assert await interning.find_key_nids(keys) == found
+        assert await interning.keys(found.values()) == {nid: key for key, nid in found.items()}
+        rooms = [await here.room(await here.user("alice")) for _ in range(13)]
+        named = {(await interning.room(room_id)).nid for room_id in rooms}  # type: ignore[union-attr]  # they exist
+        assert set(await interning.rooms(named)) == named
