@@ -209,8 +209,10 @@ class Connection(asyncio.Protocol):
             if self.transport is not None:
                 self.transport.write(_REFUSAL)
             return False
-        if self._ended_by_client and not self._body.is_eof():
-            return False  # the rest of it will never come
+        if not self._body.is_eof():
+            if self._ended_by_client:
+                return False  # the rest of it will never come
+            self._read_on()
         again = await self._owner.answer(self, message, self._body)
         if not self._body.is_eof():
             again = await self._read_the_rest() and again
@@ -313,7 +315,7 @@ class Connection(asyncio.Protocol):
         self._resume()
 
     def _read_on(self) -> None:
-        """All requests that came were taken."""
+        """All that came was taken, but for what a body waits for."""
         if self._queue_paused:
             self._queue_paused = False
             self._resume()

@@ -95,13 +95,52 @@ async def test_a_body_that_was_not_read_does_not_disturb_the_next_request(web: R
         assert json.loads(answer.body)["values"]["limit"] == 3
 
 
+async def test_a_body_goes_on_that_began_before_the_connection_was_at_work(web: Running) -> None:
+    """What has come before the connection's task has run for the first time is a request that waits, like any other."""
+    body = b"x" * 200_000
+    head = f"POST {C}/echo HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    connections = web.web._open[0].connections
+    made, socket = connections(), Stuck()
+    made.connection_made(socket)
+    made.data_received(head + body[:50_000])
+    assert socket.paused
+    while not socket.written:  # noqa: ASYNC110  # bytes have nothing to wait for
+        await asyncio.sleep(0)
+    assert not socket.paused
+    for at in range(50_000, len(body), 50_000):
+        made.data_received(body[at : at + 50_000])
+        await asyncio.sleep(0)
+    made.data_received((ECHO % 3).encode())
+    async with asyncio.timeout(5):
+        while socket.written.count(b"HTTP/1.1 ") < 2:  # noqa: ASYNC110  # bytes have nothing to wait for
+            await asyncio.sleep(0)
+    made.connection_lost(None)
+
+
 class Stuck(asyncio.Transport):
     """A socket whose other end takes nothing: closing it waits for that."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.closed = False
+        self.closed = self.paused = False
         self.aborted = asyncio.Event()
+        self.written = b""
+
+    @override
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    @override
+    def is_closing(self) -> bool:
+        return self.closed
+
+    @override
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    @override
+    def resume_reading(self) -> None:
+        self.paused = False
 
     @override
     def get_write_buffer_size(self) -> int:
