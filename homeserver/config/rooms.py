@@ -29,7 +29,8 @@ class DirectorySection(Section):
     """Whether other servers may read the list."""
 
     user_search: Literal["nobody", "shared_rooms", "everybody"] = "everybody"
-    """Whom a person finds: nobody, shared_rooms (with whom they share a room, or who is in a public one), everybody."""
+    """Whom a person finds: nobody, shared_rooms (with whom they share a room, or who is in one that anybody may join or
+    read), everybody."""
 
 
 class RoomsSection(Section):

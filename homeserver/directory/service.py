@@ -5,11 +5,13 @@ spec: client-server-api/#published-room-directory (CHECKLIST DIR)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 from homeserver.config.rooms import DirectorySection
 from homeserver.directory import store
+from homeserver.directory.folded_rooms import FoldedRooms
 from homeserver.directory.orders import RoomListOrders
 from homeserver.directory.types import Page, Place, PublishedRoom, Wanted
 from homeserver.events.auth_rules.power import can_send
@@ -19,12 +21,13 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
-from homeserver.matrix.folding import fold
 from homeserver.matrix.ids import RoomId
 from homeserver.rooms.permissions import Permissions
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
+AT_ONCE: Final = 200
+"""Rooms looked at without letting others have their turn."""
 CREATE: Final = ("m.room.create", "")
 LEVELS: Final = ("m.room.power_levels", "")
 _SHOWN: Final[Sequence[StateKey]] = (
@@ -57,6 +60,7 @@ class RoomDirectory:
         self._permissions = permissions
         self._orders = orders
         self._config = config
+        self._folded = FoldedRooms()
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -81,13 +85,29 @@ class RoomDirectory:
         async with self._db.read() as tx:
             nids = await store.list_published(tx, wanted.network)
         rooms = await self._rooms.get_many(nids)
-        found = [shown for shown in await self._shown(list(rooms.values())) if _matches(shown, wanted)]
+        found = await self._matching(list(rooms.values()), wanted)
         found.sort(key=lambda room: (-room.num_joined_members, room.room_id))
         page, kept = found[place.start : place.start + limit], None
         if len(found) > len(page):
             by_id = {room.name.room_id: nid for nid, room in rooms.items()}
             kept = await self._orders.keep([by_id[room.room_id] for room in found])
         return Page(page, Place(place.start, kept), len(found))
+
+    async def _matching(self, rooms: Sequence[Room], wanted: Wanted) -> list[PublishedRoom]:
+        found: list[PublishedRoom] = []
+        for start in range(0, len(rooms), AT_ONCE):
+            shown = await self._shown(rooms[start : start + AT_ONCE])
+            found += [room for room in shown if self._matches(room, wanted)]
+            await asyncio.sleep(0)  # a long list is gone through in pieces
+        return found
+
+    def _matches(self, room: PublishedRoom, wanted: Wanted) -> bool:
+        if wanted.types is not None and room.room_type not in wanted.types:
+            return False
+        if not wanted.words:
+            return True
+        folded = self._folded.of(room)
+        return all(word in folded for word in wanted.words)
 
     async def describe(self, room: Room) -> PublishedRoom:
         """A room as the list would show it, whether or not it is in it."""
@@ -169,12 +189,3 @@ def _size(room: PublishedRoom) -> int:
     return sum(
         4 * len(text) for text in (room.name, room.topic, room.avatar_url, room.canonical_alias) if text
     )
-
-
-def _matches(room: PublishedRoom, wanted: Wanted) -> bool:
-    if wanted.types is not None and room.room_type not in wanted.types:
-        return False
-    if not wanted.words:
-        return True
-    folded = "\n".join(fold(text) for text in (room.name, room.topic, room.canonical_alias) if text)
-    return all(word in folded for word in wanted.words)
