@@ -33,6 +33,7 @@ def init(
     from homeserver.config.sample import render_sample
     from homeserver.runtime.clock import Entropy
     from homeserver.runtime.signing_key import load_or_create
+    from homeserver.storage import data_folder
 
     try:
         check_server_name(server_name)
@@ -42,7 +43,7 @@ def init(
     with in_words():
         parse(text, source="What was given", base=config.absolute().parent, environment={})
     try:
-        config.parent.mkdir(parents=True, exist_ok=True)
+        data_folder.make(config.parent)
         # It may hold passwords one day: for its owner alone from the start.
         descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

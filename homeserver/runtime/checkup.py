@@ -16,7 +16,7 @@ from typing import Any, Literal
 from homeserver.config import Config, Listener
 from homeserver.runtime import ports, signing_key
 from homeserver.runtime.clock import Clock, SystemClock
-from homeserver.storage import migrate, owner
+from homeserver.storage import data_folder, migrate, owner
 from homeserver.storage.embedded import EmbeddedPostgres
 from homeserver.storage.errors import StorageError
 
@@ -78,6 +78,8 @@ def _data_dir(folder: Path) -> Iterator[Finding]:
             "wrong", f"{folder} cannot be written to", f"give it to this user: chown -R $(id -u) {existing}"
         )
         return
+    if existing == folder and data_folder.open_to_others(folder):
+        yield Finding("doubtful", f"Others on this machine may look into {folder}", f"chmod 700 {folder}")
     free = shutil.disk_usage(existing).free
     sentence = f"{folder} has {free / (1 << 30):.1f} GB free"
     if free < _DISK_WRONG:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from homeserver.matrix.signing import SEED_BYTES, SigningKey
 from homeserver.runtime.clock import Entropy
+from homeserver.storage import data_folder
 
 
 class SigningKeyError(Exception):
@@ -45,7 +46,7 @@ def _create(path: Path, key: SigningKey) -> None:
     """Written aside and linked into place: another process at the same moment gets one and the same key."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        data_folder.make(path.parent)
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(key.to_text())

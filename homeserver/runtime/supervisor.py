@@ -21,6 +21,7 @@ from homeserver.config import Config
 from homeserver.runtime import ports, signing_key
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.worker import Order, Serve, run_loop, serve_until_told
+from homeserver.storage import data_folder
 from homeserver.storage.embedded import EmbeddedPostgres
 
 WORKER_COMMAND = (sys.executable, "-m", "homeserver", "worker")
@@ -43,6 +44,7 @@ def run(
         PortTaken, SigningKeyError, StorageError: nothing was started, or everything has been stopped again.
     """
     config = ports.settle(config)
+    data_folder.settle(config.server.data_dir)
     signing_key.load_or_create(config.server.signing_key, Entropy())
     if config.database.url is not None:
         from homeserver.storage import migrate

