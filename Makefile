@@ -8,9 +8,15 @@ DATA ?= data
 PROCESSES ?= 1
 WORKERS ?= auto
 
-VENV := .venv
+# Where everything is installed; elsewhere, if this folder cannot be written to.
+VENV ?= .venv
+
 BIN := $(VENV)/bin
 CONFIG := $(DATA)/config.yaml
+
+ifneq ($(words $(VENV)),1)
+$(error VENV may not have spaces in it: make takes it for several files. This folder and DATA may)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev install-docs run test test-browser lint format bench docs lock clean
@@ -19,8 +25,8 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: install ## install, start a server on http://localhost:8008 with its data under ./data
-	@test -f $(CONFIG) || $(BIN)/atrium init --server-name $(NAME) --config $(CONFIG) --data . --port $(PORT)
-	@exec $(BIN)/atrium serve --guide --config $(CONFIG) --processes $(PROCESSES)
+	@test -f "$(CONFIG)" || $(BIN)/atrium init --server-name "$(NAME)" --config "$(CONFIG)" --data . --port $(PORT)
+	@exec $(BIN)/atrium serve --guide --config "$(CONFIG)" --processes $(PROCESSES)
 
 test: install-dev ## install what the tests need, run them all, print a summary
 	@$(BIN)/python -m pytest -n $(WORKERS) --slow $(TESTS)

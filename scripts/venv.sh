@@ -17,6 +17,16 @@ if ! new_enough "$python"; then
     exit 1
 fi
 
+# Where the folder will stand: the nearest one above that is there.
+above=$venv
+while [ ! -e "$above" ]; do above=$(dirname "$above"); done
+if [ ! -w "$above" ]; then
+    echo "$venv cannot be made: $(cd "$above" && pwd) cannot be written to. Name folders that can:" >&2
+    echo "    make run VENV=/var/tmp/atrium DATA=/where/its/data/goes" >&2
+    exit 1
+fi
+
+umask 022  # the embedded PostgreSQL may run as another user, who has to read its programs
 echo "==> Making a virtual environment in $venv with $("$python" -V)"
 if "$python" -c 'import ensurepip' 2>/dev/null && "$python" -m venv "$venv"; then
     :
