@@ -19,6 +19,7 @@ from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.runtime.figures import Figures
 from homeserver.runtime.periodic import PeriodicRunner, every
 from homeserver.runtime.supervised import SupervisedLoops
+from homeserver.runtime.worker import Siblings
 from homeserver.storage import owner
 from homeserver.storage.claim import LOOK_EVERY, Claim, DatabaseTaken
 from homeserver.storage.connection import Timeouts
@@ -42,14 +43,14 @@ log = structlog.get_logger(__name__)
 class App:
     """One serving process. `start`, then `stop`; everything in between is its own."""
 
-    def __init__(self, config: Config, *, reuse_port: bool = False, worker: int = 0) -> None:
-        """`config.database.url` names the database, migrated. `reuse_port`: other processes listen there too.
+    def __init__(self, config: Config, *, siblings: Siblings | None = None, worker: int = 0) -> None:
+        """`config.database.url` names the database, migrated. `siblings`: other processes, who listen there too.
 
         `worker`: which of them this is.
         """
         self.config = config
         self._worker = worker
-        self._reuse_port = reuse_port
+        self._siblings = siblings
         self.clock = SystemClock()
         self.entropy = Entropy()
         self._stack = AsyncExitStack()
@@ -89,7 +90,7 @@ class App:
         several = self.config.server.processes > 1
         folder = self.config.server.data_dir / "run" / "figures" if several else None
         figures = Figures(self.clock, worker=self._worker, folder=folder)
-        self.features = Features(self.config, self.core, self.limiter, figures)
+        self.features = Features(self.config, self.core, self.limiter, figures, self._siblings)
         await self.core.tail.start()
         await self.features.start()
         self._begin(dsn, figures)
@@ -97,7 +98,7 @@ class App:
         self.registry.add(*self.features.apis(self.loops))
         self.web = self._web_server(alone=alone)
         await self.web.start(
-            [settings.listener(each, reuse_port=self._reuse_port) for each in self.config.listeners]
+            [settings.listener(each, reuse_port=self._siblings is not None) for each in self.config.listeners]
         )
 
     async def stop(self) -> None:
@@ -189,10 +190,10 @@ class App:
         )
 
 
-async def serve(config: Config, *, reuse_port: bool, worker: int, ready: Callable[[], None]) -> None:
+async def serve(config: Config, *, siblings: Siblings | None, worker: int, ready: Callable[[], None]) -> None:
     """Serve until cancelled, then end in good order. See `runtime.worker.Serve`."""
     structlog.contextvars.bind_contextvars(worker=worker)
-    app = App(config, reuse_port=reuse_port, worker=worker)
+    app = App(config, siblings=siblings, worker=worker)
     await app.start()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload)
     try:

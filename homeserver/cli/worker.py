@@ -9,7 +9,10 @@ def worker() -> int:
     from homeserver.runtime.logging import setup_logging
     from homeserver.runtime.worker import Order, run_worker
 
-    order = Order.read()
+    try:
+        order = Order.read()
+    except EOFError:  # whoever started us has ended
+        return 1
     setup_logging(level=order.config.log.level, style=order.config.log.format, worker=order.worker)
     from homeserver import app
 

@@ -1,8 +1,7 @@
 """Everything around serving: the embedded database, the schema, one process or several, and an orderly end.
 
 The process that is started owns the embedded PostgreSQL: it starts it first, revives it should it die, and stops it
-last. With several workers it serves nothing itself; they share the ports (SO_REUSEPORT), and one that crashes is
-started again.
+last. With several workers (`workers.py`) it serves nothing itself.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -21,14 +19,16 @@ from homeserver.config import Config
 from homeserver.runtime import ports, signing_key
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.worker import Order, Serve, run_loop, serve_until_told
+from homeserver.runtime.workers import Starting, Workers
 from homeserver.storage import data_folder
 from homeserver.storage.embedded import EmbeddedPostgres
+from homeserver.storage.errors import StorageError
 
 WORKER_COMMAND = (sys.executable, "-m", "homeserver", "worker")
 
 _DATABASE_CHECK = 0.5  # seconds
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
-_LONG_ENOUGH = 60.0  # a worker that ran so long is started again without a pause
+_LONGEST_PAUSE = 5.0
+_LONG_ENOUGH = 60.0  # a database that ran so long is started again at once
 
 _log = structlog.get_logger(__name__)
 
@@ -64,13 +64,13 @@ def _serve(
     database: EmbeddedPostgres | None,
     announce: Callable[[Config], None],
 ) -> int:
-    if config.server.processes > 1:
-        order = Order(config, worker=-1, parent=os.getpid(), migrates=database is not None)
-        return run_loop(Workers(order, WORKER_COMMAND, database, lambda: announce(config)).run())
     if database is not None:
         from homeserver.storage import migrate
 
         migrate.apply(database.dsn)
+    if config.server.processes > 1:
+        order = Order(config, worker=-1, parent=os.getpid())
+        return run_loop(_several(Starting(order, WORKER_COMMAND), lambda: announce(config), database))
     return run_loop(_alone(config, load_serve(), database, lambda: announce(config)))
 
 
@@ -89,128 +89,41 @@ def _deaf_until_serving() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+async def _several(starting: Starting, ready: Callable[[], None], database: EmbeddedPostgres | None) -> int:
+    keeper = asyncio.ensure_future(keep_alive(database, SystemClock()))
+    try:
+        return await Workers(starting, ready).run()
+    finally:
+        keeper.cancel()
+
+
 async def _alone(
     config: Config, serve: Serve, database: EmbeddedPostgres | None, ready: Callable[[], None]
 ) -> int:
     keeper = asyncio.ensure_future(keep_alive(database, SystemClock()))
     try:
-        return await serve_until_told(config, serve, worker=0, reuse_port=False, ready=ready)
+        return await serve_until_told(config, serve, siblings=None, worker=0, ready=ready)
     finally:
         keeper.cancel()
 
 
 async def keep_alive(database: EmbeddedPostgres | None, clock: Clock) -> None:
-    """Start the embedded database again whenever it has died."""
+    """Start the embedded database again whenever it has died, and until it can be started; never raises.
+
+    What stands in the way (a full disk) may go away by itself: said once, tried again less and less often.
+    """
+    pause, since = 0.0, clock.monotonic()
     while database is not None:
         await clock.sleep(_DATABASE_CHECK)
-        if not database.alive:
-            _log.error("database_died", log=str(database.log))
-            database.revive()
-
-
-class Workers:
-    """Several serving processes, kept running. `order` is what each is told, but for its number."""
-
-    def __init__(
-        self,
-        order: Order,
-        command: Sequence[str],
-        database: EmbeddedPostgres | None,
-        ready: Callable[[], None],
-    ) -> None:
-        self._order = order
-        self._config = config = order.config
-        self._command = command
-        self._database = database
-        self._announce = ready
-        self._clock = SystemClock()
-        self._not_ready = set(range(config.server.processes))
-        self._running: dict[int, asyncio.subprocess.Process] = {}
-        self._stopping = asyncio.Event()
-        self._status = 0
-
-    async def run(self) -> int:
-        """Until told to stop, or a worker cannot even start; the exit status."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(keep_alive(self._database, self._clock))
-            kept = [group.create_task(self._keep(number)) for number in range(self._config.server.processes)]
-            await self._stopping.wait()
-            await self._end(kept)
-            keeper.cancel()
-        return self._status
-
-    async def _keep(self, number: int) -> None:
-        pause = _FIRST_PAUSE
-        while not self._stopping.is_set():
-            since = self._clock.monotonic()
-            status = await self._one(number)
-            if self._stopping.is_set():
-                return
-            _log.error("worker_ended", worker=number, status=status)
-            if number in self._not_ready and status >= 0:
-                # It ended by itself before it served: it would again. (One that was killed gets another chance.)
-                self._status = status or 1
-                self._stopping.set()
-                return
-            pause = (
-                _FIRST_PAUSE
-                if self._clock.monotonic() - since > _LONG_ENOUGH
-                else min(2 * pause, _LONGEST_PAUSE)
-            )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-
-    async def _one(self, number: int) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=False,
-        )
-        self._running[number] = process
-        assert process.stdin is not None
-        assert process.stdout is not None
+        if database.alive:
+            if clock.monotonic() - since > _LONG_ENOUGH:
+                pause = 0.0
+            continue
+        _log.error("database_died", log=str(database.log))
+        await clock.sleep(pause)
+        pause = min(2 * pause + _DATABASE_CHECK, _LONGEST_PAUSE)
+        since = clock.monotonic()
         try:
-            with contextlib.suppress(ConnectionError):
-                process.stdin.write(replace(self._order, worker=number).to_bytes())
-                await process.stdin.drain()
-                process.stdin.close()
-            async for line in process.stdout:
-                if line == b"ready\n":
-                    self._is_ready(number)
-                else:
-                    sys.stdout.buffer.write(line)
-            return await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-            del self._running[number]
-
-    def _reload(self) -> None:
-        """Tell the workers to read their certificates anew."""
-        for process in self._running.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGHUP)
-
-    def _is_ready(self, number: int) -> None:
-        if number in self._not_ready:
-            self._not_ready.discard(number)
-            if not self._not_ready:
-                self._announce()
-
-    async def _end(self, kept: Sequence[asyncio.Task[None]]) -> None:
-        for process in self._running.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        _, slow = await asyncio.wait(kept, timeout=self._config.limits.shutdown + 1.0)
-        if slow:
-            _log.warning("workers_too_slow", workers=sorted(self._running))
-            for process in list(self._running.values()):
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-            await asyncio.wait(slow)
+            database.revive()
+        except (OSError, StorageError) as error:
+            _log.error("database_not_started", error=str(error))  # the sentence says it all

@@ -21,8 +21,18 @@ Check = Callable[[], Awaitable[None]]
 """Returns if this part is well, raises if not."""
 
 
+class Impaired(Exception):
+    """A part is not as it should be, but requests are worth sending here. Its text is told to whoever asks."""
+
+
+class Unwell(Exception):
+    """A part cannot do its work. Its text is told to whoever asks; of other exceptions only the kind is."""
+
+
 class Health(msgspec.Struct):
-    """`status` is `ok`, `unwell` or `stopping`; `checks` says it for each part."""
+    """`status` is `ok`, `impaired` (it answers, but somebody should look), `unwell` or `stopping`; `checks` says it for
+    each part.
+    """
 
     status: str
     checks: dict[str, str]
@@ -40,21 +50,28 @@ class HealthApi:
     async def health(self, info: RequestInfo) -> Response:
         """Whether this process can serve: it is not shutting down, and every part it needs answers."""
         results = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
-        checks = dict(zip(self._checks, results, strict=True))
+        checks = {name: words for name, (_, words) in zip(self._checks, results, strict=True)}
         if info.closing.is_set():
             return Response(503, Health("stopping", checks))
-        well = all(result == "ok" for result in results)
-        return Response(200 if well else 503, Health("ok" if well else "unwell", checks))
+        for status, code in (("unwell", 503), ("impaired", 200)):
+            if any(found == status for found, _ in results):
+                return Response(code, Health(status, checks))
+        return Response(200, Health("ok", checks))
 
-    async def _run(self, check: Check) -> str:
+    async def _run(self, check: Check) -> tuple[str, str]:
+        """What it means for the whole, and the words."""
         try:
             async with asyncio.timeout(self._timeouts):
                 await check()
         except TimeoutError:
-            return "no answer in time"
+            return "unwell", "no answer in time"
+        except Impaired as error:
+            return "impaired", str(error)
+        except Unwell as error:
+            return "unwell", str(error)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with a part, that is the answer
-            return type(error).__name__
-        return "ok"
+            return "unwell", type(error).__name__
+        return "ok", "ok"
 
 
 class MetricsApi:

@@ -9,10 +9,11 @@ from homeserver.log.forgetting import Forgetting
 from homeserver.runtime.figures import WRITE_EVERY, Figures, Gauge, Gauges
 from homeserver.runtime.periodic import Periodic, every
 from homeserver.runtime.supervised import SupervisedLoops
+from homeserver.runtime.worker import Siblings
 from homeserver.sync.types import Stream
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
-from homeserver.web.system_api import HealthApi, MetricsApi
+from homeserver.web.system_api import Check, HealthApi, Impaired, MetricsApi
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
@@ -32,9 +33,17 @@ from homeserver.wiring.to_device import ToDeviceFeature
 class Features:
     """Built once per process."""
 
-    def __init__(self, config: Config, core: Core, limiter: RateLimiter, figures: Figures) -> None:
+    def __init__(
+        self,
+        config: Config,
+        core: Core,
+        limiter: RateLimiter,
+        figures: Figures,
+        siblings: Siblings | None = None,
+    ) -> None:
         self._core = core
         self.forgetting = Forgetting(core.db, core.clock)
+        self._siblings = siblings
         self.http_metrics = HttpMetrics()
         self._figures = figures if config.metrics.enabled else None
         self.accounts = AccountsFeature(config, core, limiter)
@@ -98,7 +107,10 @@ class Features:
 
     def apis(self, loops: SupervisedLoops) -> list[object]:
         """Objects that declare endpoints. `loops`: what must run for this process to be well."""
-        own: list[object] = [HealthApi({"database": self._database_answers, "loops": loops.check})]
+        checks: dict[str, Check] = {"database": self._database_answers, "loops": loops.check}
+        if self._siblings is not None:
+            checks["processes"] = self._siblings_answer
+        own: list[object] = [HealthApi(checks)]
         if self._figures is not None:
             own.append(MetricsApi(self._figures))
         features = (
@@ -118,6 +130,10 @@ class Features:
             self.sync,
         )
         return [*own, *(api for feature in features for api in feature.apis())]
+
+    async def _siblings_answer(self) -> None:
+        if self._siblings is not None and (trouble := self._siblings.trouble()) is not None:
+            raise Impaired(trouble)
 
     async def _database_answers(self) -> None:
         async with self._core.db.read() as tx:

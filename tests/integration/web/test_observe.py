@@ -11,7 +11,7 @@ from typing_extensions import override
 from homeserver.runtime.clock import FakeClock
 from homeserver.runtime.request_context import add_request_id, current
 from homeserver.web.observe import json_line
-from homeserver.web.system_api import HealthApi, MetricsApi
+from homeserver.web.system_api import HealthApi, Impaired, MetricsApi, Unwell
 from tests.integration.web.conftest import Client
 from tests.integration.web.sample import C, Running, running
 from tests.support.raw_http import RawConnection
@@ -116,3 +116,31 @@ async def test_health_tells_which_part_is_unwell() -> None:
         assert answer.status == 503
         checks = {"a": "ok", "database": "ConnectionError", "log": "no answer in time"}
         assert json.loads(answer.body) == {"status": "unwell", "checks": checks}
+
+
+async def test_health_tells_in_words_what_only_somebody_has_to_look_at() -> None:
+    """Requests are worth sending here, so it answers 200."""
+
+    async def well() -> None:
+        return None
+
+    async def impaired() -> None:
+        raise Impaired("1 of 2 processes do not answer")
+
+    async def full() -> None:
+        raise Unwell("no room on the disk")
+
+    async with (
+        running(extra=(HealthApi({"a": well, "b": impaired}),)) as web,
+        RawConnection(web.url) as connection,
+    ):
+        answer = await connection.request("GET", "/health")
+        checks = {"a": "ok", "b": "1 of 2 processes do not answer"}
+        assert (answer.status, json.loads(answer.body)) == (200, {"status": "impaired", "checks": checks})
+    async with (
+        running(extra=(HealthApi({"b": impaired, "c": full}),)) as web,
+        RawConnection(web.url) as connection,
+    ):
+        answer = await connection.request("GET", "/health")
+        assert (answer.status, json.loads(answer.body)["status"]) == (503, "unwell")
+        assert json.loads(answer.body)["checks"]["c"] == "no room on the disk"
