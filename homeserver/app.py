@@ -25,6 +25,7 @@ from homeserver.storage.claim import LOOK_EVERY, Claim, DatabaseTaken
 from homeserver.storage.connection import Timeouts
 from homeserver.storage.database import Database
 from homeserver.storage.listen import listen
+from homeserver.storage.owner import PublicKey
 from homeserver.web import settings
 from homeserver.web.dispatch import Parts
 from homeserver.web.metrics import HttpMetrics
@@ -84,7 +85,7 @@ class App:
         await claim.take()
         self._claim = claim
         self._stack.push_async_callback(claim.release)
-        await owner.settle(db, self.config.server.name)
+        await owner.settle(db, self.config.server.name, PublicKey(key.key_id, key.public_key))
         self.limiter = settings.limiter(self.config.rate_limits, self.clock)
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
         several = self.config.server.processes > 1

@@ -14,6 +14,7 @@ from homeserver.cli.migrate import migrate
 from homeserver.cli.readers import readers_app
 from homeserver.cli.restored import restored
 from homeserver.cli.serve import serve
+from homeserver.cli.signing_key import signing_key_app
 from homeserver.cli.user import user_app
 
 
@@ -51,4 +52,5 @@ app.command()(doctor)
 app.command()(restored)
 app.add_typer(user_app, name="user", help="Accounts.")
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
+app.add_typer(signing_key_app, name="signing-key", help="The key the server signs with.")
 app.add_typer(config_app, name="config", help="The configuration file.")

@@ -180,7 +180,7 @@ def _database(config: Config, clock: Clock, further: Further) -> Iterator[Findin
             yield from _schema(state, embedded=embedded)
             yield from _settings(dsn, config, clock)
             if not state.pending and not state.unknown:
-                yield from _owner(dsn, config.server.name)
+                yield from _owner(dsn, config)
                 yield from further(dsn)
     except StorageError as error:
         yield Finding("wrong", str(error))
@@ -199,13 +199,20 @@ def _schema(state: migrate.SchemaState, *, embedded: bool) -> Iterator[Finding]:
         yield Finding("good", "The database's schema is the one this version needs")
 
 
-def _owner(dsn: str, name: str) -> Iterator[Finding]:
+def _owner(dsn: str, config: Config) -> Iterator[Finding]:
     import psycopg
 
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
-        row = connection.execute("SELECT name FROM server_name").fetchone()
-    if row is not None and row[0] != name:
-        yield Finding("wrong", owner.refusal(row[0], name))
+        row = connection.execute("SELECT name, key_id, public_key FROM server_name").fetchone()
+    if row is None:
+        return
+    noted = owner.Owner.of(*row)
+    if noted.name != config.server.name:
+        yield Finding("wrong", owner.refusal(noted.name, config.server.name))
+    with contextlib.suppress(signing_key.SigningKeyError):  # told already
+        key = signing_key.load(config.server.signing_key)
+        if noted.key is not None and noted.key != (key.key_id, key.public_key):
+            yield Finding("wrong", owner.key_refusal(noted.key.key_id, key.key_id))
 
 
 def _settings(dsn: str, config: Config, clock: Clock) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage import owner
 from homeserver.storage.database import Database
+from homeserver.storage.owner import PublicKey
 from homeserver.to_device.stream import ToDeviceStream
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.accounts import AccountsFeature
@@ -26,7 +27,7 @@ async def core_of(config: Config) -> AsyncIterator[Core]:
     clock, entropy = SystemClock(), Entropy()
     key = signing_key.load_or_create(config.server.signing_key, entropy)
     async with Database(dsn, size=2) as db:
-        await owner.settle(db, config.server.name)
+        await owner.settle(db, config.server.name, PublicKey(key.key_id, key.public_key))
         core = Core(config, db, key, clock, entropy, alone=False)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
