@@ -20,7 +20,11 @@ _Mask = tuple[str, str | None, str | None]
 
 
 class AppserviceSessions:
-    """Remembers whom each application service acts as."""
+    """Remembers whom each application service acts as.
+
+    The rights of an administrator are the person's: whoever acts in their name does not get them. Only an account that the
+    application service made for itself can be an administrator's.
+    """
 
     def __init__(self, db: Database, registry: Appservices) -> None:
         self._db = db
@@ -42,6 +46,12 @@ class AppserviceSessions:
         appservice = self._registry.by_token(token)
         return None if appservice is None else self._masquerades.get(_masquerade_of(appservice, info))
 
+    def is_current(self, requester: Requester) -> bool:
+        """Whether nothing has changed since it was remembered whom the application service acts as."""
+        service, device_id = requester.appservice_id or "", requester.device_id
+        masks = ((service, requester.user_id, device_id), (service, None, device_id))
+        return any(self._masquerades.get(masquerade) is requester for masquerade in masks)
+
     async def authenticate(self, token: str, info: RequestInfo) -> Requester:
         """Raises `Forbidden` for a user it may not be or who is not registered, `UnknownDevice` for a device."""
         appservice = self._registry.by_token(token)
@@ -57,7 +67,7 @@ class AppserviceSessions:
             user_id=account.user_id,
             user_nid=account.user_nid,
             device_id=DeviceId(device_id) if device_id is not None else None,
-            is_admin=account.is_admin,
+            is_admin=account.is_admin and _is_its_own(appservice, account),
             appservice_id=appservice.id,
             suspended=account.suspended,
             locked=account.locked,
@@ -80,6 +90,11 @@ class AppserviceSessions:
             ):
                 raise UnknownDevice("This user has no such device")
         return account
+
+
+def _is_its_own(appservice: Appservice, account: Account) -> bool:
+    """Whether the rights of an administrator were given to the application service, not to somebody it covers."""
+    return account.user_id == appservice.sender and account.appservice_id == appservice.id
 
 
 def _masquerade_of(appservice: Appservice, info: RequestInfo) -> _Mask:

@@ -131,6 +131,9 @@ class LoginService:
         account = await self._passwords.find(user_id)
         if account is None:
             raise Forbidden("This user is not registered")
+        if account.is_admin and account.appservice_id != appservice.id:
+            # The session would have the rights of an administrator, for good.
+            raise Forbidden("An application service cannot log in as an administrator")
         return account
 
 

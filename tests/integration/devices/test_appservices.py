@@ -24,6 +24,14 @@ class Bridge:
         return user_id == self.sender or user_id.startswith("@_irc_")
 
 
+@dataclass(frozen=True)
+class Nobodys(Bridge):
+    """One that watches over everybody, and claims nobody for itself."""
+
+    def covers(self, user_id: str) -> bool:
+        return True
+
+
 @dataclass
 class OneBridge:
     bridge: Bridge = field(default_factory=Bridge)
@@ -32,7 +40,8 @@ class OneBridge:
         return self.bridge if token == TOKEN else None
 
     def claimed_by(self, user_id: str) -> str | None:
-        return self.bridge.id if self.bridge.covers(user_id) else None
+        exclusive = self.bridge.covers(user_id) and not isinstance(self.bridge, Nobodys)
+        return self.bridge.id if exclusive else None
 
 
 @pytest.fixture
@@ -163,3 +172,38 @@ async def test_people_cannot_make_devices_by_naming_them(bridged: IdentityServer
     """DEV-02."""
     alice = await bridged.register("alice")
     await alice.put("/devices/NEW", json={"display_name": "x"}, expect=(404, "M_NOT_FOUND"))
+
+
+async def test_a_bridge_gets_no_rights_of_an_administrator_whom_it_covers(bridged: IdentityServer) -> None:
+    """AUTH-33, AUTH-34, ACC-04: they are the person's, not of who acts in their name. Its own account may be one."""
+    alice = await bridged.register("alice")
+    lock = f"/_matrix/client/v1/admin/lock/{alice.user_id}"
+
+    async def flag(user_id: str, **flags: bool) -> None:
+        account = await bridged.parts.accounts.find(user_id)  # type: ignore[arg-type]
+        assert account is not None
+        await bridged.parts.accounts.set_flags(account.user_nid, **flags)
+
+    boss = await bridged.parts.accounts.find("@_irc_bob:localhost")  # type: ignore[arg-type]
+    assert boss is not None
+    await flag(boss.user_id, is_admin=True)
+    client, as_boss = bridged.client, {"user_id": boss.user_id}
+    for _ in range(2):  # from the database, then from memory
+        await client.get(lock, token=TOKEN, params=as_boss, expect=(403, "M_FORBIDDEN"))
+    await client.get(lock, token=TOKEN, expect=(403, "M_FORBIDDEN"))
+    await flag("@ircbot:localhost", is_admin=True)
+    await client.get(lock, token=TOKEN)
+    await client.get(lock, token=TOKEN, params=as_boss, expect=(403, "M_FORBIDDEN"))
+
+
+async def test_a_bridge_does_not_log_in_as_an_administrator_it_did_not_make(start: Any) -> None:
+    """AUTH-34: a session of theirs would have all their rights."""
+    server = await start(appservices=OneBridge(Nobodys()))
+    boss = await server.register("boss")
+    account = await server.parts.accounts.find(boss.user_id)
+    await server.parts.accounts.set_flags(account.user_nid, is_admin=True)
+    body = {"type": AS_TYPE, "identifier": {"type": "m.id.user", "user": boss.user_id}}
+    await server.client.post("/login", json=body, token=TOKEN, expect=(403, "M_FORBIDDEN"))
+    as_boss = {"user_id": boss.user_id}
+    lock = f"/_matrix/client/v1/admin/lock/{boss.user_id}"
+    await server.client.get(lock, token=TOKEN, params=as_boss, expect=(403, "M_FORBIDDEN"))
