@@ -17,7 +17,7 @@ from homeserver.auth.last_seen import LastSeen, Seen
 from homeserver.auth.tokens import MAX_TOKEN, digest_of
 from homeserver.auth.types import TokenRow
 from homeserver.log.entries import Entry, Position
-from homeserver.matrix.errors import UnknownToken, UserDeactivated
+from homeserver.matrix.errors import UnknownToken, UserDeactivated, UserLocked
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
@@ -64,6 +64,11 @@ class Sessions:
     def on_change(self, tell: Callable[[int | None], None]) -> None:
         """Call with the user_nid of every change; None: of everyone. For what else is remembered of accounts."""
         self._listeners.append(tell)
+
+    def is_current(self, requester: Requester) -> bool:
+        """Whether the token is remembered: nothing has changed for it."""
+        digests = self._by_user.get(requester.user_nid, ())
+        return any(self._by_digest[digest].requester.token_nid == requester.token_nid for digest in digests)
 
     def get(self, digest: bytes) -> Session | None:
         return self._by_digest.get(digest)
@@ -155,6 +160,25 @@ class TokenAuthenticator:
         self._sessions.add(digest, session, version)
         self._note(session, info, now_ms)
         return session.requester
+
+    async def confirm(self, requester: Requester) -> None:
+        """Whether somebody who has waited may still be answered; asks the database only if something has changed.
+
+        Raises:
+            UnknownToken: the session has ended.
+            UserDeactivated, UserLocked: the account has, or is locked (spec: client-server-api/#account-locking).
+        """
+        known = self._appservices if requester.appservice_id is not None else self._sessions
+        if known.is_current(requester):
+            return
+        async with self._db.read() as tx:
+            standing = await store.find_standing(tx, requester.user_nid, requester.token_nid)
+        if standing is None:
+            raise UnknownToken("This session has ended", soft_logout=False)
+        if standing.deactivated:
+            raise UserDeactivated("This account has been deactivated")
+        if standing.locked:
+            raise UserLocked("This account is locked", soft_logout=True)
 
     async def _find(self, digest: bytes) -> TokenRow:
         async with self._db.read() as tx:

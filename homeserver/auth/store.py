@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from homeserver.auth.types import RefreshRow, TokenRow
+from homeserver.auth.types import RefreshRow, Standing, TokenRow
 from homeserver.matrix.ids import DeviceId, UserId
 from homeserver.storage.tx import Pipeline, Tx
 
@@ -37,6 +37,20 @@ async def find_access_token(tx: Tx, digest: bytes) -> TokenRow | None:
         WHERE t.hash = %(hash)s
         """,
         hash=digest,
+    )
+
+
+async def find_standing(tx: Tx, user_nid: int, token_nid: int | None) -> Standing | None:
+    """Of an account by one of its access tokens; None if the token has ended. `token_nid` None: of the account alone."""
+    return await tx.row(
+        Standing,
+        """
+        SELECT locked, deactivated_ms IS NOT NULL FROM accounts
+        WHERE user_nid = %(user_nid)s AND (%(token_nid)s::bigint IS NULL OR EXISTS (
+            SELECT 1 FROM access_tokens t WHERE t.token_nid = %(token_nid)s AND t.user_nid = accounts.user_nid))
+        """,
+        user_nid=user_nid,
+        token_nid=token_nid,
     )
 
 

@@ -25,6 +25,13 @@ class TokenRow(NamedTuple):
     rate_limited: bool
 
 
+class Standing(NamedTuple):
+    """Whether a session's account may be used."""
+
+    locked: bool
+    deactivated: bool
+
+
 class RefreshRow(NamedTuple):
     """A refresh token."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Written
 from homeserver.sync.recipients import RecipientIndex
 from homeserver.sync.types import Recipients
+from homeserver.web.auth import Requester
 
 LINGER_SECONDS = 0.001
 """How long news waits for more. It lets the sender be answered before her own devices hear of the event: clients take an
@@ -24,6 +25,21 @@ MAX_WAITING = 20_000
 MAX_SECONDS = 90.0
 
 
+class Sessions(Protocol):
+    """Whether who has waited may still be answered; fulfilled by `auth`."""
+
+    async def confirm(self, requester: Requester) -> None:
+        """Raises if the session has ended or its account may not be used. No I/O while nothing has changed."""
+        ...
+
+
+class _Endless:
+    """Sessions that do not end."""
+
+    async def confirm(self, requester: Requester) -> None:
+        del requester
+
+
 class Notifier:
     """One per process."""
 
@@ -36,6 +52,7 @@ class Notifier:
         longest: float = MAX_SECONDS,
     ) -> None:
         """At most `most` wait at once, each at most `longest` seconds."""
+        self._sessions: Sessions = _Endless()
         self._most = most
         self._longest = longest
         self._polls = 0
@@ -43,42 +60,65 @@ class Notifier:
         self._recipients = recipients
         self._waiting: _Waiting = {}
         self._watching: _Waiting = {}
+        self._watchers: _Waiting = {}
         self._news: list[Written[Any]] = []
         self._lingering = False
         self._closed = False
+
+    def confirm_with(self, sessions: Sessions) -> None:
+        """Plug in who knows whether a session has ended."""
+        self._sessions = sessions
 
     @property
     def waiting(self) -> int:
         """Long polls under way."""
         return self._polls
 
-    async def wait(self, user_nid: int, seconds: float) -> bool:
+    async def wait(self, requester: Requester, seconds: float) -> bool:
         """Until something concerns the user, or the time is over. False when there is nothing more to wait for, or too
         many wait already.
+
+        Raises what `Sessions.confirm` does if the session ends meanwhile.
         """
-        return await self._wait(self._waiting, user_nid, seconds)
+        return await self._wait([(self._waiting, requester.user_nid)], requester, seconds)
 
-    async def watch(self, room_nid: int, seconds: float) -> bool:
+    async def watch(self, requester: Requester, room_nid: int, seconds: float) -> bool:
         """As `wait`, until something concerns everybody in a room, for somebody who is not in it."""
-        return await self._wait(self._watching, room_nid, seconds)
+        tables = [(self._watching, room_nid), (self._watchers, requester.user_nid)]
+        return await self._wait(tables, requester, seconds)
 
-    async def _wait(self, table: _Waiting, key: int, seconds: float) -> bool:
+    async def _wait(
+        self, tables: Sequence[tuple[_Waiting, int]], requester: Requester, seconds: float
+    ) -> bool:
+        await self._sessions.confirm(requester)
         if self._closed or self._polls >= self._most:
             return False
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
-        waiting = table.setdefault(key, [])
-        waiting.append(future)
+        for table, key in tables:
+            table.setdefault(key, []).append(future)
         deadline = loop.call_later(min(seconds, self._longest), _answer, future, False)  # nothing came
         self._polls += 1
         try:
-            return await future and not self._closed
+            woken = await future
         finally:
             self._polls -= 1
             deadline.cancel()
-            waiting.remove(future)
-            if not waiting and table.get(key) is waiting:
-                del table[key]
+            for table, key in tables:
+                waiting = table[key]
+                waiting.remove(future)
+                if not waiting:
+                    del table[key]
+        await self._sessions.confirm(requester)
+        return woken and not self._closed
+
+    def session_changed(self, user_nid: int | None) -> None:
+        """Sessions of a user may have ended, None: of anybody: those who wait see whether theirs has."""
+        if user_nid is None:
+            self._wake_everybody()
+            return
+        for future in (*self._waiting.get(user_nid, ()), *self._watchers.get(user_nid, ())):
+            _answer(future, True)
 
     def applied(self, written: Sequence[Written[Any]]) -> None:
         """A batch was applied by all projections; an empty one: entries were missed."""

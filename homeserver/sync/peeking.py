@@ -113,5 +113,7 @@ class PeekingService:
             if page.chunk:
                 return News(format_token(since), end, page.chunk)
             left = deadline - self._clock.monotonic()
-            if room.last_event <= upto and not (left > 0 and await self._notifier.watch(room.name.nid, left)):
+            if room.last_event <= upto and not (
+                left > 0 and await self._notifier.watch(requester, room.name.nid, left)
+            ):
                 return News(format_token(since), end, [])

@@ -200,7 +200,7 @@ class SyncService:
             return False
         if self._tail.position > upto:
             return True
-        return await self._notifier.wait(requester.user_nid, seconds)
+        return await self._notifier.wait(requester, seconds)
 
     async def _assemble(self, rooms: RoomsPart, parts: list[Part], request: SyncRequest) -> Iterator[bytes]:
         joined = set(rooms.join)

@@ -63,7 +63,7 @@ class AccountsFeature:
     def _sessions_and_devices(self) -> None:
         core, auth = self._core, self._config.auth
         self.last_seen = LastSeen(core.db, core.clock)
-        cache = Sessions()
+        self.current_sessions = cache = Sessions()
         core.tail.attach(cache)
         masks = AppserviceSessions(core.db, self._appservices)
         cache.on_change(masks.forget)

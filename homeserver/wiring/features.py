@@ -90,6 +90,8 @@ class Features:
     def _connect(self) -> None:
         """What features need of others that are above or beside them."""
         accounts, rooms, data = self.accounts, self.rooms, self.account_data
+        self.sync.notifier.confirm_with(accounts.authenticator)
+        accounts.current_sessions.on_change(self.sync.notifier.session_changed)
         accounts.profiles.propagate_with(rooms.own)
         accounts.registration.join_with(rooms.autojoin)
         accounts.ending.leave_with(rooms.own)
