@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProcessSample:
     """What the kernel says of a process's main thread: seconds it has computed and queued so far, and its state."""
 
     at: float
@@ -21,7 +21,7 @@ class Look:
     """R, S, D (disk), T (stopped), t (held by a debugger), Z. See proc(5)."""
 
     @classmethod
-    def at_process(cls, pid: int, at: float) -> Look | None:
+    def of_process(cls, pid: int, at: float) -> ProcessSample | None:
         """Now, `at` by the caller's clock; None if there is no such process, or the kernel does not tell."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
@@ -33,7 +33,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientTimeouts:
+class HangLimits:
     """Seconds without an answer after which a worker counts as hung, if it did nothing else in them."""
 
     standing: float = 10.0
@@ -41,8 +41,8 @@ class ClientTimeouts:
     waiting: float = 120.0
     """For a processor or a disk, or for the debugger that holds it."""
 
-    def used(self, before: Look, now: Look, longest: float) -> float:
-        """How much of all patience is used up by what it did between two looks; counts `longest` seconds at most."""
+    def used(self, before: ProcessSample, now: ProcessSample, longest: float) -> float:
+        """How much of all limits is used up by what it did between two looks; counts `longest` seconds at most."""
         seconds = max(now.at - before.at, 0.001)
         computed = min(max(now.computed - before.computed, 0.0), seconds)
         queued = min(max(now.queued - before.queued, 0.0), seconds - computed)
@@ -51,12 +51,12 @@ class ClientTimeouts:
         return parts * min(1.0, longest / seconds)
 
 
-AT_WORK = ClientTimeouts()
-AT_START = ClientTimeouts(standing=60.0, computing=300.0, waiting=600.0)
+WHEN_SERVING = HangLimits()
+WHEN_STARTING = HangLimits(standing=60.0, computing=300.0, waiting=600.0)
 """Before its first answer: programs are read from the disk, and caches are cold."""
 
 
-class Silence:
+class UnansweredTime:
     """Follows one worker. Call `look` once a second for as long as a question is unanswered.
 
     What counts is how often it was looked at: if we ourselves stood still, or the whole machine did, that is one look, and
@@ -64,14 +64,14 @@ class Silence:
     """
 
     def __init__(
-        self, work: ClientTimeouts = AT_WORK, start: ClientTimeouts = AT_START, *, every: float = 1.0
+        self, work: HangLimits = WHEN_SERVING, start: HangLimits = WHEN_STARTING, *, every: float = 1.0
     ) -> None:
         """`every`: seconds between looks, the most that one look counts."""
         self._work = work
         self._start = start
         self._every = every
         self._has_answered = False
-        self._before: Look | None = None
+        self._before: ProcessSample | None = None
         self._used = 0.0
 
     @property
@@ -85,12 +85,12 @@ class Silence:
         self._before = None
         self._used = 0.0
 
-    def look(self, now: Look | None) -> bool:
+    def sample(self, now: ProcessSample | None) -> bool:
         """One more look without an answer; true when it hangs."""
         before, self._before = self._before, now
         if now is not None and before is not None:
-            patience = self._work if self._has_answered else self._start
-            self._used += patience.used(before, now, self._every)
+            limits = self._work if self._has_answered else self._start
+            self._used += limits.used(before, now, self._every)
         elif now is None:
             self._used += self._every / self._work.waiting
         return self._used > 1.0

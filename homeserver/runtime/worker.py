@@ -25,7 +25,7 @@ from homeserver.runtime.clock import Clock, SystemClock
 
 READY, ALIVE = b"ready\n", b"alive\n"
 """What a worker says on its standard output: once, and to each question."""
-WHERE_ARE_YOU = signal.SIGUSR2
+DUMP_TRACEBACK = signal.SIGUSR2
 """Lets a worker write on standard error where in the code each of its threads is."""
 
 _PR_SET_PDEATHSIG = 1
@@ -108,7 +108,7 @@ def run_worker(order: Order, serve: Serve) -> int:
     if os.getppid() != order.parent:
         return 1
     # If we hang we are asked where, before we are killed.
-    faulthandler.register(WHERE_ARE_YOU)
+    faulthandler.register(DUMP_TRACEBACK)
     return run_loop(_serve_as_one_of_several(order, serve))
 
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from homeserver.runtime.clock import Clock, SystemClock
-from homeserver.runtime.liveness import Look, Silence
-from homeserver.runtime.worker import ALIVE, READY, WHERE_ARE_YOU, Order, Question
+from homeserver.runtime.liveness import ProcessSample, UnansweredTime
+from homeserver.runtime.worker import ALIVE, DUMP_TRACEBACK, READY, Order, Question
 
 _ASK_EVERY = 1.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _LONG_ENOUGH = 60.0  # a worker that ran so long is started again without a pause
-_LAST_WORDS = 0.5  # seconds in which one that hangs may write where
+_DUMP_SECONDS = 0.5  # seconds in which one that hangs may write where
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +32,7 @@ class _Running:
     """A worker process."""
 
     process: asyncio.subprocess.Process
-    silence: Silence
+    unanswered: UnansweredTime
     ready: bool = False
     asked: bool = False
     """A question is on its way, or lies there unanswered."""
@@ -50,7 +50,7 @@ class _Running:
             self.ready = True
         elif line == ALIVE:
             self.asked = False
-            self.silence.answered()
+            self.unanswered.answered()
         else:
             sys.stdout.buffer.write(line)
 
@@ -61,7 +61,7 @@ class Starting:
 
     order: Order
     command: Sequence[str]
-    silence: Callable[[], Silence] = field(default=Silence)
+    unanswered: Callable[[], UnansweredTime] = field(default=UnansweredTime)
 
 
 class Workers:
@@ -97,12 +97,12 @@ class Workers:
         while True:
             await self._clock.sleep(_ASK_EVERY)
             for number, worker in list(self._running.items()):
-                if worker.asked and worker.silence.look(
-                    Look.at_process(worker.process.pid, self._clock.monotonic())
+                if worker.asked and worker.unanswered.sample(
+                    ProcessSample.of_process(worker.process.pid, self._clock.monotonic())
                 ):
                     await self._replace(number, worker)
             processes = self._config.server.processes
-            answering = sum(w.ready and not w.silence.noticeable for w in self._running.values())
+            answering = sum(w.ready and not w.unanswered.noticeable for w in self._running.values())
             question = Question(processes, 0 if self._not_ready else processes - answering)
             for worker in self._running.values():
                 worker.tell(question)
@@ -112,8 +112,8 @@ class Workers:
         _log.error("worker_hangs", worker=number, pid=worker.process.pid)
         with contextlib.suppress(ProcessLookupError):
             if worker.ready:  # before that the signal would only end it
-                worker.process.send_signal(WHERE_ARE_YOU)
-                await self._clock.sleep(_LAST_WORDS)
+                worker.process.send_signal(DUMP_TRACEBACK)
+                await self._clock.sleep(_DUMP_SECONDS)
             worker.process.kill()
 
     # ------------------------------------------------------------------------------------------ keeping them there
@@ -151,7 +151,7 @@ class Workers:
             stdout=asyncio.subprocess.PIPE,
             start_new_session=False,
         )
-        worker = self._running[number] = _Running(process, self._starting.silence())
+        worker = self._running[number] = _Running(process, self._starting.unanswered())
         assert process.stdin is not None
         try:
             with contextlib.suppress(ConnectionError):

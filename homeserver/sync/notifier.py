@@ -33,7 +33,7 @@ class Sessions(Protocol):
         ...
 
 
-class _Endless:
+class _NoExpiry:
     """Sessions that do not end."""
 
     async def confirm(self, requester: Requester) -> None:
@@ -52,7 +52,7 @@ class Notifier:
         longest: float = MAX_SECONDS,
     ) -> None:
         """At most `most` wait at once, each at most `longest` seconds."""
-        self._sessions: Sessions = _Endless()
+        self._sessions: Sessions = _NoExpiry()
         self._most = most
         self._longest = longest
         self._polls = 0

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from homeserver.config import dev_config
-from homeserver.runtime.liveness import ClientTimeouts, Silence
+from homeserver.runtime.liveness import HangLimits, UnansweredTime
 from homeserver.runtime.worker import Order
 from homeserver.runtime.workers import Starting, Workers
 from tests.support.process import HomeserverProcess
 from tests.support.waiting import until_sync
 
-SHORT = ClientTimeouts(standing=1.0, computing=1.0, waiting=20.0)
+SHORT = HangLimits(standing=1.0, computing=1.0, waiting=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ async def test_one_that_hangs_while_it_starts_is_replaced(tmp_path: Path, hangin
     starting = Starting(
         Order(config, worker=-1, parent=os.getpid()),
         (sys.executable, "-c", code),
-        lambda: Silence(SHORT, SHORT),
+        lambda: UnansweredTime(SHORT, SHORT),
     )
     running = asyncio.ensure_future(Workers(starting, lambda: None).run())
     try:
