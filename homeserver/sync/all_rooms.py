@@ -188,7 +188,7 @@ class AllRoomsService:
             chunk = await self._show(requester, wanted)
             since, left = end, deadline - self._clock.monotonic()
             waits = not chunk and end == upto
-            if chunk or (waits and not (left > 0 and await self._notifier.wait(requester.user_nid, left))):
+            if chunk or (waits and not (left > 0 and await self._notifier.wait(requester, left))):
                 return News(format_token(start), format_token(end), chunk)
 
     async def _after(
