@@ -13,7 +13,7 @@ from homeserver.events.push_facts import Facts, plain
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.persisted_event import PersistedEvent, Replaced, SentBy
 from homeserver.graph.refs import EventRef, StateRef
-from homeserver.matrix.ids import EventId, RoomId
+from homeserver.matrix.ids import EventId, RoomId, is_event_id
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -97,11 +97,13 @@ class EventCache:
         return await self.one(found[event_id]) if event_id in found else None
 
     async def numbers(self, event_ids: Collection[EventId]) -> dict[EventId, int]:
-        """Numbers of the events that are here."""
+        """Numbers of the events that are here. What is no event id (the content of events names anything) is none's."""
+        ids = [event_id for event_id in event_ids if is_event_id(event_id)]
+        if not ids:
+            return {}
         async with self._db.read() as tx:
             rows = await tx.all(
-                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])",
-                ids=list(event_ids),
+                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])", ids=ids
             )
         return dict(rows)
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from homeserver.events.event import StateKey
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
-from homeserver.matrix.ids import RoomId, UserId
+from homeserver.matrix.ids import RoomId, UserId, is_room_id, is_user_id
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -75,9 +75,9 @@ class Interning:
         return found
 
     async def find_user_nids(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
-        """Numbers of those users that have one; nothing is made."""
+        """Numbers of those users that have one; nothing is made. What is no user id (account data names anybody) has none."""
         found, missing = _known(self._users.nids, user_ids)
-        if missing:
+        if missing := [user_id for user_id in missing if is_user_id(user_id)]:
             async with self._db.read() as tx:
                 rows = await tx.all(
                     "SELECT user_id, user_nid FROM users WHERE user_id = ANY(%(ids)s)", ids=missing
@@ -131,7 +131,7 @@ class Interning:
         return found
 
     async def _find_keys(self, tx: Tx, keys: list[StateKey]) -> list[tuple[StateKey, int]]:
-        rows = await _select_keys(tx, keys)
+        rows = await _select_keys(tx, [key for key in keys if "\0" not in key[0] and "\0" not in key[1]])
         self._keys.add(rows)
         return rows
 
@@ -157,7 +157,7 @@ class Interning:
     async def room(self, room_id: RoomId) -> RoomIdentity | None:
         """None for a room this server does not know."""
         known = self._rooms_by_id.get(room_id)
-        if known is None:
+        if known is None and is_room_id(room_id):
             async with self._db.read() as tx:
                 row = await tx.one(
                     "SELECT room_nid, room_id, version FROM rooms WHERE room_id = %(id)s", id=room_id
