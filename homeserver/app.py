@@ -93,7 +93,6 @@ class App:
         figures = Figures(self.clock, worker=self._worker, folder=folder)
         self.features = Features(self.config, self.core, self.limiter, figures, self._siblings)
         await self.core.tail.start()
-        await self.features.start()
         self._begin(dsn, figures)
         self.registry = Registry(settings.bounds(self.config.limits))
         self.registry.add(*self.features.apis(self.loops))
@@ -146,6 +145,7 @@ class App:
         self.loops.start("log.writer", self.core.log.run)
         self.loops.start("log.tail", self.core.tail.run)
         self.loops.start("log.hints", lambda: self._follow_hints(dsn))
+        self.loops.start("log.readers", self.features.readers.run)
         claim = every(LOOK_EVERY, self._hold_claim, name="database.claim", timeout=60.0)
         work = [claim, *self.features.periodic()]
         self.periodic = PeriodicRunner(work, self.core.db, self.clock, self.entropy)

@@ -31,10 +31,12 @@ from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.runtime.periodic import PeriodicRunner
 from homeserver.storage import migrate
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import connect
 from homeserver.wiring.rooms import RoomsFeature
 
 STRETCH = 1_000
@@ -127,16 +129,17 @@ async def world(dsn: str, folder: Path, postmaster: int) -> AsyncIterator[World]
     async with Database(dsn) as db:
         core = Core(config, db, SigningKey(bytes(32), "a_test"), SystemClock(), Entropy(), alone=True)
         rooms = RoomsFeature(config, core, Names(), AnybodyInvites())
+        connect((core.manifest, rooms.manifest), core.tail, core.jobs)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
-        behind = asyncio.create_task(core.compaction.run())
+        work = PeriodicRunner(core.manifest.periodic, db, SystemClock(), Entropy())
+        work.start()
         try:
             yield World(core, rooms, dsn, Watched((), (postmaster,)))
         finally:
             core.log.close()
             await writer
-            behind.cancel()
-            await asyncio.gather(behind, return_exceptions=True)
+            await work.stop()
 
 
 class Report:

@@ -55,7 +55,7 @@ class Tail:
     the whole cluster.
     """
 
-    def __init__(self, db: Database, sinks: Sequence[Sink[Any]], *, alone: bool) -> None:
+    def __init__(self, db: Database, sinks: Sequence[Sink[Any]] = (), *, alone: bool) -> None:
         """`alone`: no other process serves from this database, so what is in memory is always current."""
         self._db = db
         self._sinks = {sink.entry_type: sink for sink in sinks}
@@ -82,6 +82,14 @@ class Tail:
 
     def sink_for(self, entry_type: type[Entry]) -> Sink[Any]:
         return self._sinks[entry_type]
+
+    def register(self, sink: Sink[Any]) -> None:
+        """A kind of entry is stored there; before the first of them is written or read."""
+        assert sink.kind not in self._by_kind, f"two sinks are called {sink.kind}"
+        self._sinks[sink.entry_type] = sink
+        self._by_kind[sink.kind] = sink
+        if isinstance(sink, Checked):
+            self.checked_sinks.append(sink)
 
     def attach(self, projection: Projection) -> None:
         """Feed a projection from now on; handlers run in the order of attachment."""

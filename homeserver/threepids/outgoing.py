@@ -63,7 +63,6 @@ class Letters:
         self._mail = mail
         self._server_name = server_name
         self._base_url = base_url
-        jobs.handle(LETTER, self.send)
 
     @property
     def possible(self) -> bool:

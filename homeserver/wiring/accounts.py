@@ -5,7 +5,7 @@ from __future__ import annotations
 from homeserver.accounts.account_api import AccountApi
 from homeserver.accounts.api import RegistrationApi
 from homeserver.accounts.ending import Deactivation
-from homeserver.accounts.erasure import ErasedUsers
+from homeserver.accounts.erasure import ErasedUsers, UserErasedSink
 from homeserver.accounts.housekeeping import EVERY_SECONDS as CLEAN_EVERY
 from homeserver.accounts.housekeeping import Housekeeping
 from homeserver.accounts.moderation_api import ModerationApi
@@ -18,6 +18,7 @@ from homeserver.accounts.tasks import AccountTasks
 from homeserver.auth.api import AuthApi
 from homeserver.auth.appservices import AppserviceSessions
 from homeserver.auth.authenticator import Sessions, TokenAuthenticator
+from homeserver.auth.entries import SessionsChangedSink
 from homeserver.auth.fallback import FallbackApi
 from homeserver.auth.identifiers import Identifiers
 from homeserver.auth.last_seen import FLUSH_SECONDS, LastSeen
@@ -36,11 +37,13 @@ from homeserver.devices.service import DeviceService
 from homeserver.discovery.api import DiscoveryApi
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.profiles.api import ProfilesApi
+from homeserver.profiles.entries import ProfileChangedSink
 from homeserver.profiles.service import ProfileCache, ProfileService
-from homeserver.runtime.periodic import Periodic, every
+from homeserver.runtime.periodic import every
 from homeserver.web.outbound import Outbound
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.outbound import outbound_of
 from homeserver.wiring.threepids import ThreepidsFeature
 
@@ -64,7 +67,6 @@ class AccountsFeature:
         core, auth = self._core, self._config.auth
         self.last_seen = LastSeen(core.db, core.clock)
         self.current_sessions = cache = Sessions()
-        core.tail.attach(cache)
         masks = AppserviceSessions(core.db, self._appservices)
         cache.on_change(masks.forget)
         self.authenticator = TokenAuthenticator(
@@ -100,10 +102,8 @@ class AccountsFeature:
         )
         self.tasks = AccountTasks(core.db, core.jobs)
         self.erased = ErasedUsers(core.db)
-        core.tail.attach(self.erased)
         self.ending = Deactivation(devices=self.devices, tasks=self.tasks, clock=core.clock)
-        profile_cache = ProfileCache()
-        core.tail.attach(profile_cache)
+        self._profile_cache = profile_cache = ProfileCache()
         self.profiles = ProfileService(
             db=core.db, log=core.log, cache=profile_cache, tasks=self.tasks, server_name=core.server_name
         )
@@ -157,8 +157,26 @@ class AccountsFeature:
         self.registration.note_with(self.threepids.service)
         self.housekeeping = Housekeeping(core.db, core.clock, self.threepids.validation.clean)
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="accounts",
+            apis=self._apis(),
+            sinks=[SessionsChangedSink(), ProfileChangedSink(), UserErasedSink()],
+            projections=[self.current_sessions, self.erased, self._profile_cache],
+            jobs=self.threepids.jobs,
+            periodic=[
+                every(FLUSH_SECONDS, self.last_seen.flush, name="accounts.last_seen"),
+                every(
+                    CLEAN_EVERY, self.housekeeping.clean, name="accounts.housekeeping", once_in_cluster=True
+                ),
+            ],
+            forgets=[self.threepids.service],
+            stop=[self.stop],
+        )
+
+    def _apis(self) -> list[object]:
         base_url, core = self._config.server.public_baseurl, self._core
         return [
             AuthApi(
@@ -200,13 +218,6 @@ class AccountsFeature:
             DevicesApi(self.devices, self.uia),
             ProfilesApi(self.profiles),
             DiscoveryApi(self._config),
-        ]
-
-    def periodic(self) -> list[Periodic]:
-        """Background work."""
-        return [
-            every(FLUSH_SECONDS, self.last_seen.flush, name="accounts.last_seen"),
-            every(CLEAN_EVERY, self.housekeeping.clean, name="accounts.housekeeping", once_in_cluster=True),
         ]
 
     async def stop(self) -> None:

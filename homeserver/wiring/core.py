@@ -7,6 +7,7 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.read.visibility import VisibilityFilter
 from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.state import upkeep
 from homeserver.graph.state.compaction import Compaction
 from homeserver.graph.state.resolver import StateResolver
 from homeserver.graph.state.store import StateStore
@@ -17,14 +18,18 @@ from homeserver.graph.write.receive import Receiver
 from homeserver.graph.write.redactions import Redactions
 from homeserver.graph.write.sink import EventSink
 from homeserver.jobs.service import Jobs
+from homeserver.log.forgetting import EVERY_SECONDS as FORGET_EVERY
+from homeserver.log.forgetting import Forgetting
 from homeserver.log.tail import Tail
 from homeserver.log.transactions import Transactions
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
 from homeserver.matrix.signing import SigningKey
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.runtime.figures import Gauge, Gauges
+from homeserver.runtime.periodic import every
 from homeserver.storage.database import Database
-from homeserver.wiring.sinks import feature_sinks
+from homeserver.wiring.manifest import Manifest
 
 
 class Core:
@@ -41,12 +46,11 @@ class Core:
         self.interning = Interning(db)
         self.events = EventCache(db, self.interning)
         self.states = StateStore(db)
-        self.tail = Tail(db, [EventSink(self.events), *feature_sinks()], alone=alone)
+        self.tail = Tail(db, alone=alone)
         self.log = LogWriter(db, self.tail, clock)
         self.transactions = Transactions(db)
         self.jobs = Jobs(db, clock, entropy)
         self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name)
-        self.tail.attach(self.rooms)
         self.graph = GraphWriter(
             self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock
         )
@@ -62,6 +66,56 @@ class Core:
             self.server_name,
         )
         self.compaction = Compaction(db)
-        self.tail.attach(self.compaction)
         self.upkeep = StateUpkeep(db, clock)
         self.visibility = VisibilityFilter(db, self.interning, self.events, self.states)
+        self.forgetting = Forgetting(db, clock)
+
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="core",
+            sinks=[EventSink(self.events)],
+            projections=[self.rooms, self.compaction],
+            periodic=[
+                *self.jobs.periodic(),
+                every(FORGET_EVERY, self.forgetting.forget, name="log.forgetting", once_in_cluster=True),
+                every(60.0, self.compaction.drain, name="graph.compaction", wake=self.compaction.wake),
+                every(
+                    upkeep.EVERY,
+                    self.upkeep.once,
+                    name="graph.upkeep",
+                    once_in_cluster=True,
+                    first=upkeep.FIRST_AFTER,
+                    timeout=upkeep.LONGEST,
+                ),
+            ],
+            collectors=[Gauges(self._gauges()), self.jobs.figures],
+            checks={"database": self._database_answers},
+        )
+
+    async def _database_answers(self) -> None:
+        async with self.db.read() as tx:
+            await tx.value("SELECT 1")
+
+    def _gauges(self) -> list[Gauge]:
+        return [
+            (
+                "atrium_log_position",
+                "The last entry of the log that this process has seen",
+                lambda: self.tail.position,
+            ),
+            ("atrium_log_appends_waiting", "Appends that are not written yet", lambda: self.log.waiting),
+            ("atrium_database_connections_used", "Database connections at work", lambda: self.db.used),
+            ("atrium_database_waiting", "Tasks that wait for a database connection", lambda: self.db.waiting),
+            (
+                "atrium_database_nested",
+                "Second connections that were asked for by who held one: a fault of the server",
+                lambda: self.db.nested,
+            ),
+            (
+                "atrium_projections_dropped",
+                "Projections that were dropped because entries were missed or a handler failed",
+                lambda: self.tail.resets,
+            ),
+        ]

@@ -7,6 +7,7 @@ from homeserver.dehydrated.service import DehydratedService
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.e2ee import E2eeFeature
+from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.to_device import ToDeviceFeature
 
 
@@ -21,6 +22,7 @@ class DehydratedFeature:
         )
         accounts.sessions.never_open(self.service)
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [DehydratedApi(self.service)]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(name="dehydrated", apis=[DehydratedApi(self.service)])

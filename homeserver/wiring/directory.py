@@ -13,6 +13,7 @@ from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
 from homeserver.profiles.folded_names import FoldedNames
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.rooms import RoomsFeature
 
 
@@ -32,14 +33,18 @@ class DirectoryFeature:
         )
         self._aliases = rooms.aliases
         self.summaries = RoomSummaries(self.rooms, core.rooms, core.events)
-        open_rooms = OpenRooms(core.db, core.events)
-        core.tail.attach(open_rooms)
+        self._open_rooms = open_rooms = OpenRooms(core.db, core.events)
         self.people = PeopleSearch(core.db, config.rooms.directory, FoldedNames(core.db), open_rooms)
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [
-            DirectoryApi(self.rooms, self.summaries, self._aliases, self.people, self._core.server_name),
-            NetworksApi(),
-            CallsApi(self._config.calls.turn, self._core.clock),
-        ]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="directory",
+            apis=[
+                DirectoryApi(self.rooms, self.summaries, self._aliases, self.people, self._core.server_name),
+                NetworksApi(),
+                CallsApi(self._config.calls.turn, self._core.clock),
+            ],
+            projections=[self._open_rooms],
+        )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from homeserver.e2ee.admin_api import CrossSigningAdminApi
 from homeserver.e2ee.api import KeysApi
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.ending import DeviceEnding
+from homeserver.e2ee.entries import DeviceListSink, KeyCountSink, KeysClaimedSink, KeysSpentSink
 from homeserver.e2ee.keys import KeyService
 from homeserver.e2ee.query import KeyQueries
 from homeserver.e2ee.signatures import SignatureService
@@ -13,7 +16,10 @@ from homeserver.e2ee.stream import DeviceListStream, KeyCounts, KeyCountStream
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.rooms import RoomsFeature
+
+KEY_SINKS: Final = (DeviceListSink(), KeyCountSink(), KeysClaimedSink(), KeysSpentSink())
 
 
 class E2eeFeature:
@@ -27,23 +33,27 @@ class E2eeFeature:
         self.signatures = SignatureService(core.db, core.log, core.interning)
         self.tracking = DeviceTracking(core.db, core.rooms, rooms.memberships, core.interning)
         self.queries = KeyQueries(core.db, core.interning, core.server_name)
-        core.tail.attach(self.queries)
-        counts = KeyCounts(core.db)
-        core.tail.attach(counts)
-        self.streams = (KeyCountStream(counts), DeviceListStream(self.tracking, rooms.memberships))
-        accounts.devices.listen(DeviceEnding())
+        self._counts = KeyCounts(core.db)
+        self._streams = (KeyCountStream(self._counts), DeviceListStream(self.tracking, rooms.memberships))
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [
-            KeysApi(
-                self.keys,
-                self.queries,
-                self.tracking,
-                self.cross_signing,
-                self.signatures,
-                self._uia,
-                self._core.tail,
-            ),
-            CrossSigningAdminApi(self.cross_signing, self._core.interning),
-        ]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        keys = KeysApi(
+            self.keys,
+            self.queries,
+            self.tracking,
+            self.cross_signing,
+            self.signatures,
+            self._uia,
+            self._core.tail,
+        )
+        return Manifest(
+            name="e2ee",
+            apis=[keys, CrossSigningAdminApi(self.cross_signing, self._core.interning)],
+            sinks=KEY_SINKS,
+            projections=[self.queries, self._counts],
+            streams=self._streams,
+            device_listeners=[DeviceEnding()],
+            forgets=[self.cross_signing],
+        )

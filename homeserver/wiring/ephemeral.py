@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from homeserver.receipts.api import ReceiptsApi
+from homeserver.receipts.entries import ReceiptSink
 from homeserver.receipts.service import ReceiptService
 from homeserver.receipts.stream import ReceiptSource
-from homeserver.runtime.periodic import Periodic, every
+from homeserver.runtime.periodic import every
 from homeserver.sync.ephemeral import EphemeralStream
 from homeserver.typing.api import TypingApi
+from homeserver.typing.entries import TypingSink
 from homeserver.typing.service import Typing, TypingService
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 
 
 class EphemeralFeature:
@@ -21,14 +24,17 @@ class EphemeralFeature:
             core.db, core.log, core.rooms, core.events, account_data.service, core.clock
         )
         self.typing = Typing(core.clock)
-        core.tail.attach(self.typing)
         self.typing_service = TypingService(core.log, core.rooms, self.typing, core.clock)
         self.stream = EphemeralStream([ReceiptSource(core.db), self.typing])
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [ReceiptsApi(self.receipts), TypingApi(self.typing_service)]
-
-    def periodic(self) -> list[Periodic]:
-        """Background work."""
-        return [every(1.0, self.typing_service.tick, name="typing")]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="ephemeral",
+            apis=[ReceiptsApi(self.receipts), TypingApi(self.typing_service)],
+            sinks=[ReceiptSink(), TypingSink()],
+            projections=[self.typing],
+            streams=[self.stream],
+            periodic=[every(1.0, self.typing_service.tick, name="typing")],
+        )

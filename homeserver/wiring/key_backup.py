@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.key_backup.api import KeyBackupApi
 from homeserver.key_backup.service import KeyBackupService
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 
 
 class KeyBackupFeature:
@@ -13,6 +14,7 @@ class KeyBackupFeature:
     def __init__(self, core: Core) -> None:
         self.service = KeyBackupService(core.db)
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [KeyBackupApi(self.service)]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(name="key_backup", apis=[KeyBackupApi(self.service)], forgets=[self.service])

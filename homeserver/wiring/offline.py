@@ -13,10 +13,13 @@ from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage import owner
 from homeserver.storage.database import Database
 from homeserver.storage.owner import PublicKey
+from homeserver.to_device.entries import ToDeviceSink
 from homeserver.to_device.stream import ToDeviceStream
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
+from homeserver.wiring.e2ee import KEY_SINKS
+from homeserver.wiring.manifest import Manifest, connect
 
 
 @contextlib.asynccontextmanager
@@ -29,6 +32,8 @@ async def core_of(config: Config) -> AsyncIterator[Core]:
     async with Database(dsn, size=2) as db:
         await owner.settle(db, config.server.name, PublicKey(key.key_id, key.public_key))
         core = Core(config, db, key, clock, entropy, alone=False)
+        kept_of_devices = Manifest(name="devices", sinks=[*KEY_SINKS, ToDeviceSink()])
+        connect((core.manifest, kept_of_devices), core.tail, core.jobs)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         try:
@@ -45,8 +50,8 @@ async def accounts_of(config: Config) -> AsyncIterator[AccountsFeature]:
     """
     async with core_of(config) as core:
         feature = AccountsFeature(config, core, RateLimiter(core.clock, {}))
-        feature.devices.listen(DeviceEnding())
-        feature.devices.listen(ToDeviceStream(core.db))
+        ending = Manifest(name="devices", device_listeners=[DeviceEnding(), ToDeviceStream(core.db)])
+        connect((feature.manifest, ending), core.tail, core.jobs, feature.devices)
         try:
             yield feature
         finally:

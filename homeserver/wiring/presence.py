@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from homeserver.config import Config
 from homeserver.presence.api import PresenceApi
+from homeserver.presence.entries import PresenceSink
 from homeserver.presence.service import PresenceService
 from homeserver.presence.stream import Names, PresenceStream
 from homeserver.rooms.memberships import Memberships
-from homeserver.runtime.periodic import Periodic, every
+from homeserver.runtime.periodic import every
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 
 
 class PresenceFeature:
@@ -25,12 +27,15 @@ class PresenceFeature:
             alone=core.tail.alone,
         )
         self.stream = PresenceStream(core.db, self.service, memberships, names)
-        core.tail.attach(self.stream)
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [PresenceApi(self.service, self._core.clock)]
-
-    def periodic(self) -> list[Periodic]:
-        """Background work."""
-        return [every(5.0, self.service.tick, name="presence")]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="presence",
+            apis=[PresenceApi(self.service, self._core.clock)],
+            sinks=[PresenceSink()],
+            projections=[self.stream],
+            streams=[self.stream],
+            periodic=[every(5.0, self.service.tick, name="presence")],
+        )

@@ -15,6 +15,7 @@ from homeserver.push.stream import UnreadStream
 from homeserver.rooms.memberships import Memberships
 from homeserver.sync.types import Ignores
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 
 
 class PushFeature:
@@ -23,17 +24,22 @@ class PushFeature:
     def __init__(self, core: Core, account_data: AccountDataService) -> None:
         self.rules = PushRuleService(core.db, core.log, account_data)
         self.evaluators = Evaluators(core.db)
-        recent = RecentEvents(core.tail)
+        self._recent = recent = RecentEvents(core.tail)
         self.counts = UnreadCounts(
             core.db, core.tail, core.rooms, core.events, core.interning, self.evaluators, recent
         )
         self.stream = UnreadStream(core.db)
-        for projection in (self.evaluators, recent, self.counts):
-            core.tail.attach(projection)
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [PushRulesApi(self.rules), PushersApi()]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="push",
+            apis=[PushRulesApi(self.rules), PushersApi()],
+            projections=[self.evaluators, self._recent, self.counts],
+            streams=[self.stream],
+            forgets=[self.rules],
+        )
 
 
 class NotificationsFeature:
@@ -51,6 +57,7 @@ class NotificationsFeature:
             core.clock,
         )
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [NotificationsApi(self.service)]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(name="push.notifications", apis=[NotificationsApi(self.service)])

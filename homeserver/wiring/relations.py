@@ -6,6 +6,7 @@ from homeserver.relations.api import RelationsApi
 from homeserver.relations.service import RelationsService
 from homeserver.relations.threads import ThreadsService
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.rooms import RoomsFeature
 
 
@@ -17,6 +18,7 @@ class RelationsFeature:
         self.service = RelationsService(*parts)
         self.threads = ThreadsService(*parts)
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [RelationsApi(self.service, self.threads)]
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(name="relations", apis=[RelationsApi(self.service, self.threads)])

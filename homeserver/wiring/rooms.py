@@ -14,6 +14,7 @@ from homeserver.rooms.by_timestamp import EventsByTimestamp
 from homeserver.rooms.by_timestamp_api import ByTimestampApi
 from homeserver.rooms.canonical_alias import AliasCheck
 from homeserver.rooms.creation import CreationService
+from homeserver.rooms.entries import ForgetSink
 from homeserver.rooms.guests import LOOK_EVERY, GuestAccess
 from homeserver.rooms.history import HistoryService
 from homeserver.rooms.membership import MembershipService
@@ -29,8 +30,9 @@ from homeserver.rooms.sending_api import SendingApi
 from homeserver.rooms.successors import Successors
 from homeserver.rooms.upgrade import UpgradeService
 from homeserver.rooms.upgrade_api import UpgradeApi
-from homeserver.runtime.periodic import Periodic, every
+from homeserver.runtime.periodic import every
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 
 
 class RoomsFeature:
@@ -38,7 +40,6 @@ class RoomsFeature:
 
     def __init__(self, config: Config, core: Core, profiles: Profiles, invites: InvitePolicy) -> None:
         self.memberships = Memberships(core.db, core.tail)
-        core.tail.attach(self.memberships)
         self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
         self.permissions = Permissions(config.rooms)
         self.aliases = AliasService(
@@ -72,7 +73,6 @@ class RoomsFeature:
             forget_on_leave=config.rooms.forget_on_leave,
         )
         self.guests = GuestAccess(core.db, core.rooms, core.events, self.membership)
-        core.tail.attach(self.guests)
         self.upgrades = UpgradeService(
             core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name
         )
@@ -96,8 +96,7 @@ class RoomsFeature:
         )
 
     def _reading(self, config: Config, core: Core) -> None:
-        related = Related(core.db)
-        core.tail.attach(related)
+        self._related = related = Related(core.db)
         self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, related, core.clock)
         self.reading = ReadingService(
             core.db,
@@ -110,8 +109,7 @@ class RoomsFeature:
             core.clock,
         )
         self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility)
-        pages = Pages(core.db, core.tail)
-        core.tail.attach(pages)
+        self._pages = pages = Pages(core.db, core.tail)
         self.history = HistoryService(
             pages,
             self.access,
@@ -124,18 +122,21 @@ class RoomsFeature:
             config.limits.page,
         )
 
-    def periodic(self) -> list[Periodic]:
-        """Background work."""
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
         guests = self.guests
-        return [every(LOOK_EVERY, guests.once, name="rooms.guests", wake=guests.wake, first=0.0)]
-
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [
-            MembershipApi(self.creation, self.membership, self.aliases, self.reading),
-            UpgradeApi(self.upgrades),
-            SendingApi(self.sending),
-            ReadingApi(self.reading, self.history),
-            AliasesApi(self.aliases, self.access),
-            ByTimestampApi(self.by_timestamp),
-        ]
+        return Manifest(
+            name="rooms",
+            apis=[
+                MembershipApi(self.creation, self.membership, self.aliases, self.reading),
+                UpgradeApi(self.upgrades),
+                SendingApi(self.sending),
+                ReadingApi(self.reading, self.history),
+                AliasesApi(self.aliases, self.access),
+                ByTimestampApi(self.by_timestamp),
+            ],
+            sinks=[ForgetSink()],
+            projections=[self.memberships, guests, self._related, self._pages],
+            periodic=[every(LOOK_EVERY, guests.once, name="rooms.guests", wake=guests.wake, first=0.0)],
+        )

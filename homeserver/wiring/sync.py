@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from homeserver.config.limits import LimitsSection
+from homeserver.runtime.figures import Gauges
 from homeserver.sync.all_rooms import AllRoomsService
 from homeserver.sync.all_rooms_api import AllRoomsApi
 from homeserver.sync.api import PeekingApi, SyncApi
@@ -23,6 +24,7 @@ from homeserver.sync.rooms.timeline import Timelines
 from homeserver.sync.service import SyncService
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, Stream
 from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.rooms import RoomsFeature
 
 
@@ -46,7 +48,6 @@ class SyncFeature:
         self.notifier = Notifier(
             core.rooms, recipients, most=limits.waiting_syncs, longest=limits.sync_timeout
         )
-        core.tail.after_batch(self.notifier.applied)
         self.filters = FilterService(core.db)
         stream = RoomsStream(
             core.rooms,
@@ -60,9 +61,8 @@ class SyncFeature:
             StrippedRooms(core.events, core.states, core.interning),
             rooms.bundles,
         )
-        core.tail.attach(stream)
         log_slices = LogSlices(core.tail, recipients)
-        core.tail.attach(log_slices)
+        self._projections = (stream, log_slices)
         self.service = SyncService(
             core.tail,
             rooms.memberships,
@@ -109,14 +109,21 @@ class SyncFeature:
             whole,
         )
 
-    def apis(self) -> list[object]:
-        """Endpoints."""
-        return [
-            SyncApi(self.service, self.filters),
-            PeekingApi(self.peeking, self.all_rooms),
-            AllRoomsApi(self.all_rooms),
-        ]
-
-    def closing(self) -> None:
-        """Answer long polls."""
-        self.notifier.close()
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="sync",
+            apis=[
+                SyncApi(self.service, self.filters),
+                PeekingApi(self.peeking, self.all_rooms),
+                AllRoomsApi(self.all_rooms),
+            ],
+            projections=self._projections,
+            after_batch=[self.notifier.applied],
+            forgets=[self.filters],
+            closing=[self.notifier.close],
+            collectors=[
+                Gauges([("atrium_syncs_waiting", "Long polls under way", lambda: self.notifier.waiting)])
+            ],
+        )

@@ -6,7 +6,7 @@ from homeserver.auth.uia import Stage, Uia
 from homeserver.config import Config
 from homeserver.mail.service import MailService
 from homeserver.threepids.api import ThreepidsApi
-from homeserver.threepids.outgoing import Letters
+from homeserver.threepids.outgoing import LETTER, Letters
 from homeserver.threepids.page_api import ConfirmationPage
 from homeserver.threepids.service import ThreepidService
 from homeserver.threepids.stage import EmailStage
@@ -26,21 +26,23 @@ class ThreepidsFeature:
             tls = trusting(config.outbound.extra_ca_files)
             host = core.server_name.partition(":")[0]
             self.mail = MailService(config.mail, core.clock, core.entropy, tls, host)
+        letters = Letters(
+            db=core.db,
+            clock=core.clock,
+            entropy=core.entropy,
+            jobs=core.jobs,
+            mail=self.mail,
+            server_name=core.server_name,
+            base_url=config.server.public_baseurl or "",
+        )
+        self.jobs = {LETTER: letters.send}
         self.validation = ValidationService(
             db=core.db,
             clock=core.clock,
             entropy=core.entropy,
             limiter=limiter,
             threepids=self.service,
-            letters=Letters(
-                db=core.db,
-                clock=core.clock,
-                entropy=core.entropy,
-                jobs=core.jobs,
-                mail=self.mail,
-                server_name=core.server_name,
-                base_url=config.server.public_baseurl or "",
-            ),
+            letters=letters,
             rules=_rules(config),
         )
 

@@ -24,6 +24,7 @@ from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.ephemeral import EphemeralFeature
+from homeserver.wiring.manifest import connect
 from homeserver.wiring.push import PushFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
@@ -130,6 +131,8 @@ async def process(
             account_data.service,
             config.limits,
         )
+        features = (core, rooms, account_data, ephemeral, push, sync)
+        connect((each.manifest for each in features), core.tail, core.jobs)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         tail = asyncio.create_task(core.tail.run())

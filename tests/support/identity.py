@@ -23,6 +23,7 @@ from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.periodic import PeriodicRunner
 from homeserver.storage.database import Database
+from homeserver.to_device.entries import ToDeviceSink
 from homeserver.web.dispatch import Parts
 from homeserver.web.listener import Listener
 from homeserver.web.metrics import HttpMetrics
@@ -33,7 +34,8 @@ from homeserver.web.response_writer import ResponseWriter
 from homeserver.web.server import WebServer
 from homeserver.web.stream import ClientTimeouts
 from homeserver.wiring.accounts import AccountsFeature
-from homeserver.wiring.sinks import feature_sinks
+from homeserver.wiring.e2ee import KEY_SINKS
+from homeserver.wiring.manifest import connect
 from tests.support.server import Server
 
 _CHEAP = {"password_hash": {"memory": "8K", "passes": 1}, "login_tokens": True}
@@ -104,7 +106,7 @@ async def run(
     config = config_of(**sections)
     clock = clock or SystemClock()
     async with Database(dsn, size=6) as db:
-        tail = Tail(db, [*feature_sinks(), *sinks], alone=alone)
+        tail = Tail(db, [*KEY_SINKS, ToDeviceSink(), *sinks], alone=alone)
         log = LogWriter(db, tail, clock)
         limiter = RateLimiter(clock, _rates(config))
         core = SimpleNamespace(
@@ -118,10 +120,11 @@ async def run(
         )
         identity = AccountsFeature(config, core, limiter, appservices)
         identity.ending.forget_with(identity.threepids.service)
+        connect((identity.manifest,), tail, core.jobs)
         await tail.start()
         web = _web(identity, limiter)
         running = [asyncio.create_task(log.run()), asyncio.create_task(tail.run())]
-        runner = PeriodicRunner([*core.jobs.periodic(), *identity.periodic()], db, clock, Entropy())
+        runner = PeriodicRunner([*core.jobs.periodic(), *identity.manifest.periodic], db, clock, Entropy())
         runner.start()
         await web.start([Listener(port=0)])
         _, host, port = web.addresses[0]
@@ -152,7 +155,7 @@ def _rates(config: Config) -> dict[str, Rate]:
 
 def _web(identity: AccountsFeature, limiter: RateLimiter) -> WebServer:
     registry = Registry()
-    registry.add(*identity.apis())
+    registry.add(*identity.manifest.apis)
     clock = SystemClock()
     timeouts = ClientTimeouts()
     parts = Parts(

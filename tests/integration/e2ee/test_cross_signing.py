@@ -87,7 +87,7 @@ async def test_an_application_service_needs_no_proof(fresh_server: Server) -> No
     other = Identity(alice)
     assert fresh_server.app is not None
     core, features = fresh_server.app.core, fresh_server.app.features
-    api = next(api for api in features.e2ee.apis() if isinstance(api, KeysApi))
+    api = next(api for api in features.e2ee.manifest.apis if isinstance(api, KeysApi))
     nid = await core.interning.user_nid(UserId(alice.user_id))
     bridge = Requester(user_id=UserId(alice.user_id), user_nid=nid, appservice_id="bridge")
     no_request: Any = None  # it is looked at for a proof alone
