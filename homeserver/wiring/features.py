@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, TypeVar
+
 from homeserver.config import Config
 from homeserver.log.readers.figures import ReaderFigures
 from homeserver.log.readers.figures import check as check_readers
@@ -21,13 +23,23 @@ from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
-from homeserver.wiring.manifest import connect
+from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
 from homeserver.wiring.to_device import ToDeviceFeature
+
+
+class Feature(Protocol):
+    """What is put together in a file of its own beside this one."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+
+F = TypeVar("F", bound=Feature)
 
 
 class Features:
@@ -45,55 +57,45 @@ class Features:
         self._siblings = siblings
         self._figures = figures if config.metrics.enabled else None
         self.http_metrics = HttpMetrics()
-        self.accounts = AccountsFeature(config, core, limiter)
-        self.account_data = AccountDataFeature(core)
-        self.rooms = RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites)
-        self.directory = DirectoryFeature(config, core, self.rooms)
-        self.ephemeral = EphemeralFeature(core, self.account_data)
-        self.presence = PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
-        self.to_device = ToDeviceFeature(config, core, limiter)
-        self.push = PushFeature(core, self.account_data.service)
-        self.notifications = NotificationsFeature(
-            core, self.push, self.rooms.memberships, self.account_data.ignores
+        self.manifests: list[Manifest] = [core.manifest]
+        self.accounts = self._add(AccountsFeature(config, core, limiter))
+        self.account_data = self._add(AccountDataFeature(core))
+        self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites))
+        self.directory = self._add(DirectoryFeature(config, core, self.rooms))
+        self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
+        self.presence = self._add(
+            PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         )
-        self.relations = RelationsFeature(core, self.rooms)
-        self.key_backup = KeyBackupFeature(core)
-        self.e2ee = E2eeFeature(core, self.accounts, self.rooms)
-        self.dehydrated = DehydratedFeature(core, self.accounts, self.e2ee, self.to_device)
-        self.manifests = tuple(
-            part.manifest
-            for part in (
+        self.to_device = self._add(ToDeviceFeature(config, core, limiter))
+        self.push = self._add(PushFeature(core, self.account_data.service))
+        self.notifications = self._add(
+            NotificationsFeature(core, self.push, self.rooms.memberships, self.account_data.ignores)
+        )
+        self.relations = self._add(RelationsFeature(core, self.rooms))
+        self.key_backup = self._add(KeyBackupFeature(core))
+        self.e2ee = self._add(E2eeFeature(core, self.accounts, self.rooms))
+        self.dehydrated = self._add(DehydratedFeature(core, self.accounts, self.e2ee, self.to_device))
+        # The last one: it wakes those who wait when all others have heard.
+        self.sync = self._add(
+            SyncFeature(
                 core,
-                self.accounts,
-                self.account_data,
                 self.rooms,
-                self.directory,
-                self.ephemeral,
-                self.presence,
-                self.to_device,
-                self.push,
-                self.notifications,
-                self.relations,
-                self.key_backup,
-                self.e2ee,
-                self.dehydrated,
+                [stream for each in self.manifests for stream in each.streams],
+                self.account_data.ignores,
+                self.presence.service,
+                self.push.counts,
+                self.account_data.service,
+                config.limits,
+                {"presence": self.presence.stream, "account_data": self.account_data.stream},
             )
         )
-        self.sync = SyncFeature(
-            core,
-            self.rooms,
-            [stream for each in self.manifests for stream in each.streams],
-            self.account_data.ignores,
-            self.presence.service,
-            self.push.counts,
-            self.account_data.service,
-            config.limits,
-            {"presence": self.presence.stream, "account_data": self.account_data.stream},
-        )
-        # The last one: it wakes those who wait when all others have heard.
-        self.manifests += (self.sync.manifest,)
         self._connect(figures)
         self.authenticator = self.accounts.authenticator
+
+    def _add(self, feature: F) -> F:
+        """The next feature; its projections hear of an entry after those of the features before it."""
+        self.manifests.append(feature.manifest)
+        return feature
 
     def _connect(self, figures: Figures) -> None:
         """What features need of others that are above or beside them."""

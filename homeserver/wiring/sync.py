@@ -49,18 +49,7 @@ class SyncFeature:
             core.rooms, recipients, most=limits.waiting_syncs, longest=limits.sync_timeout
         )
         self.filters = FilterService(core.db)
-        stream = RoomsStream(
-            core.rooms,
-            core.events,
-            core.interning,
-            core.visibility,
-            Classifier(core.db, core.interning),
-            Timelines(core.db, core.events, limits.sync_timeline),
-            StateReader(core.db, core.states, core.interning),
-            ResolutionChangeReader(core.db, core.interning),
-            StrippedRooms(core.events, core.states, core.interning),
-            rooms.bundles,
-        )
+        stream = _rooms_stream(core, rooms, limits)
         log_slices = LogSlices(core.tail, recipients)
         self._projections = (stream, log_slices)
         self.service = SyncService(
@@ -127,3 +116,18 @@ class SyncFeature:
                 Gauges([("atrium_syncs_waiting", "Long polls under way", lambda: self.notifier.waiting)])
             ],
         )
+
+
+def _rooms_stream(core: Core, rooms: RoomsFeature, limits: LimitsSection) -> RoomsStream:
+    return RoomsStream(
+        core.rooms,
+        core.events,
+        core.interning,
+        core.visibility,
+        Classifier(core.db, core.interning),
+        Timelines(core.db, core.events, limits.sync_timeline),
+        StateReader(core.db, core.states, core.interning),
+        ResolutionChangeReader(core.db, core.interning),
+        StrippedRooms(core.events, core.states, core.interning),
+        rooms.bundles,
+    )
