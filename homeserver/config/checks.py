@@ -11,24 +11,46 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from re._parser import SubPattern  # type: ignore[import-not-found]  # Python's own, which has no stubs
+from re._parser import parse as _parse
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from homeserver.matrix.ids import is_room_alias, is_user_id
 
 _DNS_NAME = re.compile(r"(?!-)[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63})*")
 _KEY_ID = re.compile(r"ed25519:[0-9A-Za-z_]+")
+_MANY = 32
+"""Repetitions from which a number of them counts as any number."""
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 _ById = TypeVar("_ById")
 
 
 def regular_expression(pattern: str) -> str:
+    """One that strangers' names are tried on: it may not take for ever, whatever the name."""
     try:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from None
+    if _repeats_repeats(_parse(pattern)):
+        raise ValueError(
+            "a repetition inside a repetition, such as (a+)+: some names would take for ever to be compared with it"
+        )
     return pattern
+
+
+def _repeats_repeats(tree: Any, *, inside: bool = False) -> bool:
+    """Whether what may come any number of times holds something that may: the number of ways to read a text then grows with
+    its powers.
+    """
+    if isinstance(tree, SubPattern):
+        tree = tree.data
+    if isinstance(tree, tuple) and len(tree) == 3 and isinstance(tree[2], SubPattern):
+        _, at_most, of_what = tree
+        many = int(at_most) > _MANY
+        return (inside and many) or _repeats_repeats(of_what, inside=inside or many)
+    return isinstance(tree, tuple | list) and any(_repeats_repeats(each, inside=inside) for each in tree)
 
 
 def room_alias(alias: str) -> str:

@@ -141,6 +141,8 @@ def test_a_variable_that_leads_nowhere_is_a_mistake() -> None:
             "server.old_signing_keys.ed25519:a.key",
         ),
         ("registration: {reserved_names: [fine, 'a(b']}", "registration.reserved_names.1"),
+        ("registration: {reserved_names: ['(a+)+b']}", "registration.reserved_names.0"),
+        ("registration: {reserved_names: ['x([a-z]+_|y)*']}", "registration.reserved_names.0"),
         ("registration: {autojoin_rooms: [lobby]}", "registration.autojoin_rooms.0"),
         ("registration: {email_domains: ['@a.b']}", "registration.email_domains.0"),
         ("outbound: {proxy: 'proxy:3128'}", "outbound.proxy"),
@@ -166,7 +168,10 @@ def test_values_of_the_right_form_are_taken() -> None:
           federation_address: "[::1]:443"
           admin_contact: "@admin:a.b"
           old_signing_keys: {{"ed25519:a_1": {{key: {"A" * 43}, expired_ts: 1}}}}
-        registration: {{reserved_names: ["a.*"], autojoin_rooms: ["#lobby:a.b"], email_domains: [a.b, example.com]}}
+        registration:
+          reserved_names: ["a.*", "(irc|slack)_.*", "(ab{{1,3}})+"]
+          autojoin_rooms: ["#lobby:a.b"]
+          email_domains: [a.b, example.com]
         outbound: {{proxy: "http://user:password@proxy.a.b:3128"}}
         federation: {{key_servers: [{{server_name: "a.b:8448", verify_keys: {{"ed25519:a": {"A" * 43}}}}}]}}
         """
