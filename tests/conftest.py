@@ -131,6 +131,12 @@ async def server(
         yield running
 
 
+@pytest.fixture(scope="session")
+def watchdog() -> Watchdog:
+    """Over the event loop of the servers in this process."""
+    return _watchdog
+
+
 @pytest.fixture
 async def start_server(
     postgres: Postgres, worker: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory

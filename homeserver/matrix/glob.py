@@ -14,7 +14,7 @@ from typing import Final
 CACHE_SIZE: Final = 4096
 MAX_REMEMBERED: Final = 128
 """Characters of a pattern that is remembered: with more, stars alone would make a hundred kilobytes of each."""
-STEP: Final = 32
+STEP: Final = 64
 """What looking at one place of a text costs, in characters of a text that is searched."""
 
 # spec: client-server-api/#conditions: a word ends at what is none of A-Z, a-z, 0-9, _

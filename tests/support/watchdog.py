@@ -57,6 +57,8 @@ class Watchdog:
         self._stack: str | None = None
         """Of the turn under way, once it is over the limit."""
         self._seen: list[Standstill] = []
+        self.longest = 0.0
+        """CPU of the longest turn of the server's tasks; whoever looks for it sets it to 0."""
         self._ending = threading.Event()
 
     def take(self) -> list[Standstill]:
@@ -96,6 +98,8 @@ class Watchdog:
         began, self._began = self._began, None
         assert began is not None
         spent = time.thread_time() - began - self._garbage
+        if spent > self.longest and _name(handle) is not None:
+            self.longest = spent
         if spent > self.limit:
             where = self._stack if self._stack is not None else _name(handle)
             if where is not None:
