@@ -186,8 +186,25 @@ def _never(context: EvaluationContext) -> bool:
     return False
 
 
-def _path(key: object) -> tuple[str, ...] | None:
-    return tuple(split_path(key)) if isinstance(key, str) and len(key) <= MAX_PATTERN else None
+class _Path:
+    """The path to a property, taken apart when it is first asked for: most rules are read more often than asked."""
+
+    __slots__ = ("_keys", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._keys: tuple[str, ...] | None = None
+
+    def keys(self, work: WorkBudget) -> tuple[str, ...]:
+        """Raises `OutOfWork`."""
+        if self._keys is None:
+            work.spend(STEP * (1 + self._text.count(".")))
+            self._keys = tuple(split_path(self._text))
+        return self._keys
+
+
+def _path(key: object) -> _Path | None:
+    return _Path(key) if isinstance(key, str) and len(key) <= MAX_PATTERN else None
 
 
 def _event_match(key: object, pattern: object) -> Condition:
@@ -195,13 +212,13 @@ def _event_match(key: object, pattern: object) -> Condition:
     path = _path(key)
     if path is None or not isinstance(pattern, str) or len(pattern) > MAX_PATTERN:
         return _never
-    price, in_words = 2 * STEP * (pattern.count("*") + pattern.count("?")), path == _BODY
+    in_words = key == ".".join(_BODY)
 
     def matches(context: EvaluationContext) -> bool:
-        text = context.text(path)
+        text = context.text(path.keys(context.work))
         if text is None:
             return False
-        context.work.spend(price)
+        context.work.spend(2 * STEP * (pattern.count("*") + pattern.count("?")))
         compiled = glob(pattern)
         return compiled.matches_word(text, context.work) if in_words else compiled.matches(text, context.work)
 
@@ -212,7 +229,7 @@ def _property_is(key: object, wanted: object) -> Condition:
     path = _path(key)
     if path is None or not _is_scalar(wanted):
         return _never
-    return lambda context: _same(context.value(path), wanted)
+    return lambda context: _same(context.value(path.keys(context.work)), wanted)
 
 
 def _property_contains(key: object, wanted: object) -> Condition:
@@ -221,7 +238,7 @@ def _property_contains(key: object, wanted: object) -> Condition:
         return _never
 
     def contains(context: EvaluationContext) -> bool:
-        values = context.value(path)
+        values = context.value(path.keys(context.work))
         if not isinstance(values, list):
             return False
         context.work.spend(STEP * len(values))

@@ -19,6 +19,8 @@ def split_path(path: str) -> list[str]:
 
     A backslash before anything but a dot or a backslash stands for itself.
     """
+    if "\\" not in path:
+        return path.split(".")
     keys: list[str] = []
     position = 0
     while True:

@@ -5,6 +5,8 @@ spec: client-server-api/#push-rules
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +27,10 @@ from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
 CACHE_USERS = 20_000
+CACHE_PAST = 2_000
+"""Rules of before, of all users."""
+MAX_REMEMBERED = 32 * 1024
+"""Bytes of rules of before that are remembered."""
 DEFAULT_EVALUATOR: Final = make_evaluator(default_rules(UserId("@anybody:any.example")))
 """What depends on the user in the default rules is in the facts of events."""
 
@@ -43,6 +49,7 @@ class Evaluators:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._users: Remembered[int, UserEvaluator] = Remembered(CACHE_USERS)
+        self._past: OrderedDict[tuple[int, Position], Evaluator] = OrderedDict()
 
     async def of(self, user_nid: int, user_id: UserId) -> UserEvaluator:
         """The plan of a user; the same object until the rules change."""
@@ -66,11 +73,18 @@ class Evaluators:
         return self._users.get(user_nid) is user
 
     async def past(self, tx: Tx, user_nid: int, after: Position) -> Past:
-        """Rules of before, for events that came after a position."""
+        """Rules of before, for events that came after a position. They never change: what is small is remembered."""
         found: list[tuple[Position, Evaluator]] = []
         for upto, content in await past_contents(tx, user_nid, PUSH_RULES, after):
-            rules = json.loads(content).get("global") if content else None
-            found.append((upto, make_evaluator(rules) if isinstance(rules, dict) else DEFAULT_EVALUATOR))
+            evaluator = self._past.get((user_nid, upto))
+            if evaluator is None:
+                evaluator = _of_content(content)
+                if len(content or b"") <= MAX_REMEMBERED:
+                    self._past[user_nid, upto] = evaluator
+                    if len(self._past) > CACHE_PAST:
+                        self._past.popitem(last=False)
+                await asyncio.sleep(0)  # each may be large
+            found.append((upto, evaluator))
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
@@ -78,7 +92,14 @@ class Evaluators:
 
     def reset(self) -> None:
         self._users.reset()
+        self._past.clear()
 
     def _changed(self, _: Position, entry: AccountDataEntry) -> None:
         if entry.type == PUSH_RULES and entry.room_nid == GLOBAL:
             self._users.changed(entry.user_nid)
+
+
+def _of_content(content: bytes | None) -> Evaluator:
+    """Of what `m.push_rules` was; the default rules if there was none."""
+    rules = json.loads(content).get("global") if content else None
+    return make_evaluator(rules) if isinstance(rules, dict) else DEFAULT_EVALUATOR
