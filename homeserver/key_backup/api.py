@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from homeserver.key_backup.service import KeyBackupService, session_data
+from homeserver.key_backup.service import KeyBackupService, check_number, session_data
 from homeserver.key_backup.store import VersionRow
 from homeserver.key_backup.types import AllKeys, KeyData, RoomKeys, Row, Updated, VersionBody, VersionInfo
 from homeserver.matrix import json
@@ -25,7 +25,7 @@ VERSION = [f"{base}/version/{{version}}" for base in BASE]
 ALL = [f"{base}/keys" for base in BASE]
 ROOM = [f"{base}/keys/{{roomId}}" for base in BASE]
 SESSION = [f"{base}/keys/{{roomId}}/{{sessionId}}" for base in BASE]
-MAX_BODY = 16 * 2**20
+MAX_BODY = 8 * 2**20
 MAX_NAME = 255
 
 
@@ -70,6 +70,7 @@ class KeyBackupApi:
 
     @endpoint("putRoomKeys", "PUT", ALL, auth=Auth.USER, when_suspended=True, max_body=MAX_BODY)
     async def put_all(self, requester: Requester, version: Query[str], body: Body[AllKeys]) -> Updated:
+        check_number(sum(len(keys.sessions) for keys in body.rooms.values()))
         rows = [row for room, keys in body.rooms.items() for row in _rows(room, keys)]
         return await self._backups.put(requester.user_nid, version, rows)
 
@@ -137,6 +138,7 @@ class KeyBackupApi:
 
 def _rows(room_id: str, keys: RoomKeys) -> list[Row]:
     """Raises `InvalidParam`, `TooLarge`."""
+    check_number(len(keys.sessions))
     _check_names(room_id)
     rows: list[Row] = []
     for session_id, key in keys.sessions.items():

@@ -17,8 +17,8 @@ from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
-MAX_KEYS = 20_000
-"""Sessions of one upload."""
+MAX_KEYS = 5_000
+"""Sessions of one upload; clients send some hundred at once."""
 MAX_SESSION_BYTES = 64 * 1024
 MAX_ALGORITHM = 255
 MAX_AUTH_DATA = 64 * 1024
@@ -76,9 +76,7 @@ class KeyBackupService:
     # --- keys ----------------------------------------------------------------------------------------------------
 
     async def put(self, user_nid: int, version: str, rows: Sequence[Row]) -> Updated:
-        """Keep keys. Raises `NotFound`, `WrongRoomKeysVersion` (E2E-14), `InvalidParam`, `TooLarge`."""
-        if len(rows) > MAX_KEYS:
-            raise InvalidParam(f"More than {MAX_KEYS} keys")
+        """Keep keys. Raises `NotFound`, `WrongRoomKeysVersion` (E2E-14)."""
         number = _number(version)
         async with self._db.transaction() as tx:
             await self._lock(tx, user_nid, number)
@@ -118,6 +116,12 @@ class KeyBackupService:
         row = await store.find_version(tx, user_nid, number)
         assert row is not None
         return Updated(str(row.etag), row.keys)
+
+
+def check_number(keys: int) -> None:
+    """Raises `InvalidParam` for more keys than one upload may have: before anything is done with them."""
+    if keys > MAX_KEYS:
+        raise InvalidParam(f"More than {MAX_KEYS} keys")
 
 
 def session_data(data: Mapping[str, Any], where: str) -> bytes:

@@ -233,3 +233,8 @@ async def test_what_is_too_large_is_refused(server: Server) -> None:
     await put(alice, version, "s", key(text="x" * 70_000), expect=(413, "M_TOO_LARGE"))
     body = {"algorithm": ALGORITHM, "auth_data": {"x": "x" * 70_000}}
     await alice.post("/room_keys/version", json=body, expect=(413, "M_TOO_LARGE"))
+    many = {"rooms": {ROOM: {"sessions": {f"s{n}": key() for n in range(5_001)}}}}
+    params = {"version": version}
+    await alice.put("/room_keys/keys", params=params, json=many, expect=(400, "M_INVALID_PARAM"))
+    del many["rooms"][ROOM]["sessions"]["s0"]
+    assert (await alice.put("/room_keys/keys", params=params, json=many))["count"] == 5_000
