@@ -8,6 +8,8 @@ from typing import NamedTuple
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Tx
 
+MAX_CANDIDATES = 5_000
+"""People whose names match, of whom it is looked up whether they may be found."""
 MAX_PUBLISHED = 20_000
 """Rooms the list is made of."""
 
@@ -111,23 +113,30 @@ class Seeker(NamedTuple):
 async def find_users(
     tx: Tx, sought: Sought, seeker: Seeker, *, limit: int
 ) -> list[tuple[UserId, bytes | None]]:
-    """(user id, profile as JSON) of local people, best match first: the local part, then the beginning of the name."""
+    """(user id, profile as JSON) of local people, best match first: the local part, then the beginning of the name.
+
+    Whom the seeker may find is looked up for the `MAX_CANDIDATES` best alone.
+    """
     return await tx.all(
         """
         SELECT user_id, fields FROM (
-            SELECT user_nid, lower(user_id COLLATE "C") AS folded_id FROM accounts JOIN users USING (user_nid)
-            WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked) a
-          JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
-        WHERE (folded_id = %(whole)s OR (
-                 (coalesce(folded_name, '') || chr(10) || split_part(folded_id, ':', 1)) LIKE ALL (%(patterns)s::text[])
-             AND (%(everybody)s OR user_nid = %(asker)s OR EXISTS (
-                   SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
-                     AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
-                       OR theirs.room_nid IN (SELECT room_nid FROM published_rooms)
-                       OR theirs.room_nid IN (SELECT room_nid FROM current_state mine
-                                              WHERE mine.user_nid = %(asker)s AND mine.membership = 1))))))
-        ORDER BY split_part(folded_id, ':', 1) IN (%(whole)s, '@' || %(whole)s) DESC,
-                 coalesce(folded_name, '') LIKE %(begins)s DESC, length(user_id), user_id COLLATE "C"
+            SELECT user_nid, user_id, lower(user_id COLLATE "C") = %(whole)s AS owner,
+                   split_part(lower(user_id COLLATE "C"), ':', 1) IN (%(whole)s, '@' || %(whole)s) AS named,
+                   coalesce(folded_name, '') LIKE %(begins)s AS begins
+            FROM accounts JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
+            WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
+              AND (lower(user_id COLLATE "C") = %(whole)s OR
+                   (coalesce(folded_name, '') || chr(10) || split_part(lower(user_id COLLATE "C"), ':', 1))
+                   LIKE ALL (%(patterns)s::text[]))
+            ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
+            LIMIT %(candidates)s) a LEFT JOIN profiles USING (user_nid)
+        WHERE owner OR %(everybody)s OR user_nid = %(asker)s OR EXISTS (
+            SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
+              AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
+                OR theirs.room_nid IN (SELECT room_nid FROM published_rooms)
+                OR theirs.room_nid IN (SELECT room_nid FROM current_state mine
+                                       WHERE mine.user_nid = %(asker)s AND mine.membership = 1)))
+        ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
         LIMIT %(limit)s
         """,
         patterns=["%" + _literally(word) + "%" for word in sought.words],
@@ -136,6 +145,7 @@ async def find_users(
         everybody=seeker.everybody,
         asker=seeker.user_nid,
         rooms=list(seeker.rooms),
+        candidates=limit if seeker.everybody else MAX_CANDIDATES,
         limit=limit,
     )
 
