@@ -14,7 +14,7 @@ from typing import Final
 
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.read.pages import NEWEST
+from homeserver.graph.read.pages import NEWEST, OLDEST
 from homeserver.graph.read.visibility import Viewer, VisibilityFilter
 from homeserver.graph.refs import JOIN
 from homeserver.matrix.errors import NotFound
@@ -58,12 +58,11 @@ class EventsByTimestamp:
         search = TimeSearch(access.room.name.nid, backwards, upto)
         position = Moment(ts, NEWEST if backwards else -NEWEST)
         for size in PAGES:
-            async with self._db.read() as tx:
-                page = await store.find_by_time(tx, search, position, size)
+            page, whole = await self._page(search, position, size)
             found = await self._first_visible(requester, access, page)
             if found is not None:
                 return found
-            if len(page) < size:
+            if whole:
                 break
             position = page[-1]
         else:
@@ -73,6 +72,27 @@ class EventsByTimestamp:
         raise NotFound(
             f"Unable to find event from {ts} in {'backward' if backwards else 'forward'} direction"
         )
+
+    async def _page(self, search: TimeSearch, position: Moment, size: int) -> tuple[list[Moment], bool]:
+        """The next events in the order of time, and whether these are all there are.
+
+        State is looked for in the log between the message before the page and its last one.
+        """
+        async with self._db.read() as tx:
+            messages = await store.find_messages(tx, search, position, size)
+            back = search._replace(backwards=not search.backwards)
+            before = await store.find_messages(tx, back, _beside(position, search), 1)
+            whole = len(messages) < size
+            nids = [moment.event_nid for moment in (*before, *messages)]
+            lowest, highest = min(nids, default=OLDEST), max(nids, default=NEWEST)
+            if not before or whole:  # the page reaches to an end of the room
+                start_open, end_open = (whole, not before) if search.backwards else (not before, whole)
+                lowest, highest = OLDEST if start_open else lowest, NEWEST if end_open else highest
+            state = await store.find_state(tx, search, Stay(lowest, highest))
+        last = None if whole else messages[-1]
+        between = [moment for moment in state if _is_between(position, moment, last, search)]
+        page = sorted([*messages, *between], reverse=search.backwards)
+        return page[: 2 * size], whole and len(page) <= 2 * size
 
     async def _first_visible(
         self, requester: Requester, access: Access, page: Sequence[Moment]
@@ -89,8 +109,24 @@ class EventsByTimestamp:
         async with self._db.read() as tx:
             rows = await store.list_memberships(tx, requester.user_nid, search.room_nid)
             stays = _stays(rows)[-MAX_STAYS:]
-            page = await store.find_by_time_within(tx, search, position, stays, PAGES[0]) if stays else []
-        return await self._first_visible(requester, access, page)
+            if not stays:
+                return None
+            own = await store.find_moments(tx, [nid for stay in stays for nid in stay])
+            page = await store.find_messages_within(tx, search, position, stays, PAGES[0])
+        ends = [moment for moment in own if _is_between(position, moment, None, search)]
+        return await self._first_visible(requester, access, sorted([*page, *ends], reverse=search.backwards))
+
+
+def _beside(position: Moment, search: TimeSearch) -> Moment:
+    """Where the search in the other direction begins: with what stands at the place itself, if there is something."""
+    return position._replace(event_nid=position.event_nid + (-1 if search.backwards else 1))
+
+
+def _is_between(start: Moment, moment: Moment, last: Moment | None, search: TimeSearch) -> bool:
+    """Whether a search that goes on from `start` meets the moment, and no later than `last`."""
+    if search.backwards:
+        return moment < start and (last is None or moment >= last)
+    return moment > start and (last is None or moment <= last)
 
 
 def _stays(memberships: Sequence[tuple[int, int]]) -> list[Stay]:

@@ -187,9 +187,12 @@ class AllRoomsService:
             wanted = [event for event in found if _is_wanted(event, requester, unwanted)]
             chunk = await self._show(requester, wanted)
             since, left = end, deadline - self._clock.monotonic()
-            waits = not chunk and end == upto
-            if chunk or (waits and not (left > 0 and await self._notifier.wait(requester, left))):
+            if chunk or (end == upto and not await self._news(requester, left)):
                 return News(format_token(start), format_token(end), chunk)
+
+    async def _news(self, requester: Requester, seconds: float) -> bool:
+        """Wait until something concerns the user; False when the time is over."""
+        return seconds > 0 and await self._notifier.wait(requester, seconds)
 
     async def _after(
         self, rooms: Mapping[int, Membership], since: Position, upto: Position

@@ -101,3 +101,36 @@ async def test_anybody_finds_events_of_rooms_that_anybody_may_read(server: Serve
     room = await alice.create_room(initial_state=[readable])
     sent = await alice.send(room, "hello")
     assert (await find(bob, room, FAR, "b"))[0] == sent
+
+
+async def test_state_is_found_beside_messages(server: Server) -> None:
+    """ROOM-24: whatever the moment, it is what a look at all events finds."""
+    alice = await server.register("alice")
+    room = await alice.create_room()
+    for number in range(60):
+        if number % 3:
+            await alice.put_state(room, "org.example", {"n": number}, str(number % 7))
+        else:
+            await alice.send(room, str(number))
+    page = await alice.get("/rooms/{}/messages", room, params={"dir": "f", "limit": 100})
+    order = [(event["origin_server_ts"], event["event_id"]) for event in page["chunk"]]
+    base = order[0][0]
+    spread = {event_id: base + 10 * (number // 2) for number, (_, event_id) in enumerate(order)}
+    sent_at(server, spread)  # two at each time
+    times = sorted(set(spread.values()))
+    for ts in (*times, *(ts + 1 for ts in times), base - 1):
+        later = [event_id for event_id, at in spread.items() if at >= ts]
+        earlier = [event_id for event_id, at in spread.items() if at <= ts]
+        if later:
+            assert (await find(alice, room, ts, "f"))[0] == later[0]
+        if earlier:
+            assert (await find(alice, room, ts, "b"))[0] == earlier[-1]
+
+
+async def test_a_room_without_messages_has_events_too(server: Server) -> None:
+    """ROOM-24."""
+    alice = await server.register("alice")
+    room = await alice.create_room(name="quiet")
+    state = sorted(event["origin_server_ts"] for event in await alice.state(room))
+    assert (await find(alice, room, 0, "f"))[1] == state[0]
+    assert (await find(alice, room, FAR, "b"))[1] == state[-1]
