@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from typing import ClassVar, LiteralString, Self
@@ -78,6 +78,8 @@ class Database:
         """Whose turn has come is given a connection, or None: the right to open one."""
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
+        self.when_full: Callable[[], None] = lambda: None
+        """Called when a transaction failed because the database has no room on its disk."""
         self.nested = 0
         """How often a second connection was asked for by who held one; see `NestedConnection`."""
 
@@ -165,7 +167,9 @@ class Database:
             try:
                 yield tx
                 await tx.commit()
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, psycopg.errors.DiskFull):
+                    self.when_full()
                 # What went wrong is what the caller must hear, not that the rollback failed with the connection.
                 with contextlib.suppress(psycopg.Error):
                     await tx.rollback()

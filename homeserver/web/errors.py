@@ -46,7 +46,11 @@ def _unforeseen(error: BaseException, request_id: str, operation: str) -> Matrix
             _log.warning("database_away", request_id=request_id, operation=operation, error=why)
         else:
             _log.error("database_unavailable", request_id=request_id, operation=operation, exc_info=error)
-        refusal = Unavailable(f"The database does not answer for the moment (request {request_id})")
+        full = isinstance(error, psycopg.errors.DiskFull)
+        what = (
+            "The server has no room left to write" if full else "The database does not answer for the moment"
+        )
+        refusal = Unavailable(f"{what} (request {request_id})")
         refusal.headers["Retry-After"] = "2"
         return refusal
     _log.error("request_failed", request_id=request_id, operation=operation, exc_info=error)
@@ -54,9 +58,8 @@ def _unforeseen(error: BaseException, request_id: str, operation: str) -> Matrix
 
 
 def _is_away(error: psycopg.OperationalError | DatabaseOverloaded) -> bool:
-    """Whether the database is stopped, starting or busy: then every request fails, and none has a tale to tell."""
+    """Whether the database is stopped, starting, busy or out of room: then every request fails, and where is of no matter."""
     if isinstance(error, DatabaseOverloaded) or error.sqlstate is None:  # not connected, or no longer
         return True
-    return error.sqlstate.startswith(
-        ("08", "57P")
-    )  # connection exceptions; told by PostgreSQL that it stops or starts
+    # Connection exceptions; no memory, disk or connections left; PostgreSQL stops or starts; the disk itself fails.
+    return error.sqlstate.startswith(("08", "53", "57P", "58"))

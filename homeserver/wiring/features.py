@@ -8,13 +8,14 @@ from homeserver.config import Config
 from homeserver.log.readers.figures import ReaderFigures
 from homeserver.log.readers.figures import check as check_readers
 from homeserver.log.readers.service import ReaderService
+from homeserver.runtime.disk import DiskSpace
 from homeserver.runtime.figures import WRITE_EVERY, Figures
 from homeserver.runtime.periodic import Periodic, every
 from homeserver.runtime.supervised import SupervisedLoops
 from homeserver.runtime.worker import Siblings
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
-from homeserver.web.system_api import Check, HealthApi, Impaired, MetricsApi
+from homeserver.web.system_api import Check, HealthApi, Impaired, MetricsApi, Unwell
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
@@ -55,6 +56,9 @@ class Features:
     ) -> None:
         self._core = core
         self._siblings = siblings
+        embedded = (config.server.data_dir / "postgres" / "postmaster.pid").exists()
+        self._disk = DiskSpace(config.server.data_dir if embedded else None, core.clock)
+        core.db.when_full = self._disk.refused
         self._figures = figures if config.metrics.enabled else None
         self.http_metrics = HttpMetrics()
         self.manifests: list[Manifest] = [core.manifest]
@@ -125,7 +129,11 @@ class Features:
 
     def apis(self, loops: SupervisedLoops) -> list[object]:
         """Objects that declare endpoints. `loops`: what must run for this process to be well."""
-        checks: dict[str, Check] = {"loops": loops.check, "readers": self._readers_run}
+        checks: dict[str, Check] = {
+            "disk": self._room_on_disk,
+            "loops": loops.check,
+            "readers": self._readers_run,
+        }
         if self._siblings is not None:
             checks["processes"] = self._siblings_answer
         for manifest in self.manifests:
@@ -138,6 +146,10 @@ class Features:
     async def _siblings_answer(self) -> None:
         if self._siblings is not None and (trouble := self._siblings.trouble()) is not None:
             raise Impaired(trouble)
+
+    async def _room_on_disk(self) -> None:
+        if (trouble := self._disk.trouble()) is not None:
+            raise Unwell(trouble)
 
     async def _readers_run(self) -> None:
         await check_readers(self.readers, self._core.db)
