@@ -9,12 +9,14 @@ spec: client-server-api/#guest-access "the server MUST set those users' m.room.m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 from homeserver.events.event import Event, StateKey
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
@@ -89,11 +91,12 @@ class GuestAccess:
                 self._everywhere = True
                 raise
         while self._waiting:
-            room_nid = self._waiting.pop()
+            some = list(islice(self._waiting, ROOMS_AT_ONCE))
+            self._waiting.difference_update(some)
             try:
-                await self._look(await self._rooms.get(room_nid))
+                await self._look(some)
             except BaseException:
-                self._look_at(room_nid)
+                self._waiting.update(some)
                 raise
 
     async def _find_all(self) -> None:
@@ -104,21 +107,29 @@ class GuestAccess:
             if not found:
                 return
             events = await self._events.load([each.guest_access for each in found if each.guest_access])
-            for room_nid, nid in found:
-                persisted = events.get(nid or 0)
-                if not lets_guests_in(persisted.event if persisted else None):
-                    await self._look(await self._rooms.get(room_nid))
+            closed = [
+                each.room_nid for each in found if not lets_guests_in(_event(events, each.guest_access))
+            ]
+            await self._look(closed)
             above = found[-1].room_nid
 
-    async def _look(self, room: Room) -> None:
-        nid = room.state.get(GUEST_ACCESS)
-        persisted = await self._events.one(nid) if nid else None
-        if lets_guests_in(persisted.event if persisted else None):
-            return
+    async def _look(self, room_nids: Collection[int]) -> None:
+        rooms = (await self._rooms.get_many(room_nids)).values()
+        events = await self._events.load([nid for room in rooms if (nid := room.state.get(GUEST_ACCESS))])
+        for room in rooms:
+            if not lets_guests_in(_event(events, room.state.get(GUEST_ACCESS))):
+                await self._empty(room)
+
+    async def _empty(self, room: Room) -> None:
         async with self._db.read() as tx:
             guests = await store.find_guests(tx, room.local_joined)
         for first in range(0, len(guests), GUESTS_AT_ONCE):
             await self._removal.end_guests(room, guests[first : first + GUESTS_AT_ONCE])
+
+
+def _event(events: Mapping[int, PersistedEvent], nid: int | None) -> Event | None:
+    persisted = events.get(nid) if nid else None
+    return persisted.event if persisted else None
 
 
 def lets_guests_in(event: Event | None) -> bool:
