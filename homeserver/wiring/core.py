@@ -76,7 +76,7 @@ class Core:
         return Manifest(
             name="core",
             sinks=[EventSink(self.events)],
-            projections=[self.rooms, self.compaction],
+            projections=[self.rooms, self.compaction, self.visibility],
             periodic=[
                 *self.jobs.periodic(),
                 every(FORGET_EVERY, self.forgetting.forget, name="log.forgetting", once_in_cluster=True),

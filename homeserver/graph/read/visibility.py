@@ -5,9 +5,9 @@ spec: client-server-api/#room-history-visibility (HV-01 to HV-04); the table its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from homeserver.events.event import StateKey
 from homeserver.events.redaction import redact_event
@@ -19,13 +19,14 @@ from homeserver.events.visibility import (
     is_visible,
     stages,
 )
+from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import HIDDEN, JOIN, MEMBERSHIPS
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.store import StateStore
-from homeserver.log.entries import Position
+from homeserver.log.entries import Entry, Position
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 
@@ -34,6 +35,8 @@ NEVER: Position = 2**62
 OPEN = (WORLD_READABLE, SHARED)
 CACHED_ROOMS = 20_000
 CACHED_STAGES = 20_000
+MANY_CHANGES = 200
+"""Of a room whose visibility was set as often as that, each event is looked at."""
 
 
 class Viewer(NamedTuple):
@@ -72,8 +75,23 @@ class VisibilityFilter:
         self._erasures: Erasures | None = None
         self._stages: dict[tuple[int, int], Stage] = {}
         """(user_nid, state_nid) -> the moment."""
-        self._open: dict[int, tuple[int, bool]] = {}
-        """room_nid -> the visibility it has now (event_nid), and whether it and all before were open."""
+        self._open: dict[int, bool] = {}
+        """room_nid -> whether every visibility it has ever had was open, on whatever branch."""
+        self._version = 0
+        """Counts what may have changed that: what was read before is not remembered."""
+
+    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+        return {EventEntry: self._applied}
+
+    def reset(self) -> None:
+        self._version += 1
+        self._open.clear()
+
+    def _applied(self, _: Position, entry: EventEntry) -> None:
+        # Also one that does not become current state: on its branch it held.
+        if entry.persisted.event.key == HISTORY_VISIBILITY:
+            self._version += 1
+            self._open.pop(entry.persisted.room_nid, None)
 
     def erase_with(self, erasures: Erasures) -> None:
         """Plug in who knows the erased users."""
@@ -132,15 +150,19 @@ class VisibilityFilter:
         """
         if room.membership(viewer.user_id) != JOIN:
             return False
-        now = room.state.get(HISTORY_VISIBILITY, 0)
         known = self._open.get(room.name.nid)
-        if known is None or known[0] != now:
-            events = (await self._events.load(await self._changes_of_visibility(room))).values()
-            known = (now, all(history_visibility_of(persisted.event) in OPEN for persisted in events))
-            if len(self._open) > CACHED_ROOMS:
-                self._open.clear()
-            self._open[room.name.nid] = known
-        return known[1]
+        if known is None:
+            version = self._version
+            nids = await self._changes_of_visibility(room)
+            events = (await self._events.load(nids)).values() if len(nids) < MANY_CHANGES else ()
+            known = len(nids) < MANY_CHANGES and all(
+                history_visibility_of(persisted.event) in OPEN for persisted in events
+            )
+            if version == self._version:
+                if len(self._open) > CACHED_ROOMS:
+                    self._open.clear()
+                self._open[room.name.nid] = known
+        return known
 
     async def _changes_of_visibility(self, room: Room) -> list[int]:
         numbers = await self._interning.find_key_nids([HISTORY_VISIBILITY])
@@ -148,9 +170,11 @@ class VisibilityFilter:
             return await tx.column(
                 """
                 SELECT event_nid FROM events WHERE room_nid = %(room)s AND key_nid = ANY(%(keys)s::int[])
+                LIMIT %(limit)s
                 """,
                 room=room.name.nid,
                 keys=list(numbers.values()),
+                limit=MANY_CHANGES,
             )
 
     async def _moments(self, viewer: Viewer, state_nids: set[int]) -> dict[int, Stage]:
