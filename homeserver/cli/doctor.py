@@ -56,11 +56,25 @@ def doctor(
         )
         raise SystemExit(1) from None
     tell(Finding("good", f"{config} is in order; the server is {loaded.server.name}"))
-    for finding in examine(loaded, further=lambda dsn: _rooms(loaded, dsn, rooms, seconds)):
+
+    def further(dsn: str) -> Iterator[Finding]:
+        yield from asyncio.run(_background(dsn))
+        yield from _rooms(loaded, dsn, rooms, seconds)
+
+    for finding in examine(loaded, further=further):
         wrong += finding.verdict == "wrong"
         tell(finding)
     sys.stdout.write(f"{wrong} things are wrong.\n" if wrong else "Nothing is wrong.\n")
     raise SystemExit(1 if wrong else 0)
+
+
+async def _background(dsn: str) -> list[Finding]:
+    """Of jobs and periodic work."""
+    from homeserver.jobs.checkup import examine
+    from homeserver.storage.database import Database
+
+    async with Database(dsn, size=1) as db:
+        return await examine(db)
 
 
 def _rooms(config: Config, dsn: str, rooms: int, seconds: float) -> Iterator[Finding]:
