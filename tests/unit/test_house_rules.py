@@ -86,8 +86,8 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-# Where (function, file, package) a loop may sleep or wait, and why it ends or cannot end the server. Whatever is done again and again is declared with
-# `every`, what must run for ever is started by `SupervisedLoops`, what is deferred is a job.
+# Where (function, file, package) a loop may sleep or wait, and why it ends or cannot end the server. Whatever is done again
+# and again is declared with `every`, what must run for ever is started by `SupervisedLoops`, what is deferred is a job.
 WAITING_LOOPS = {
     "homeserver/graph/state/upkeep.py _resolved": "a round over what there is",
     "homeserver/graph/state/upkeep.py _rooms": "a round over what there is",
