@@ -69,12 +69,18 @@ def doctor(
 
 
 async def _background(dsn: str) -> list[Finding]:
-    """Of jobs and periodic work."""
+    """Of jobs, periodic work, and readers of the log."""
     from homeserver.jobs.checkup import examine
+    from homeserver.log.readers import figures
+    from homeserver.runtime.checkup import Finding
     from homeserver.storage.database import Database
 
     async with Database(dsn, size=1) as db:
-        return await examine(db)
+        readers = [
+            Finding("good" if good else "doubtful", sentence, advice)
+            for good, sentence, advice in await figures.findings(db)
+        ]
+        return [*await examine(db), *readers]
 
 
 def _rooms(config: Config, dsn: str, rooms: int, seconds: float) -> Iterator[Finding]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from homeserver.log import store as log_store
 from homeserver.log.entries import Position
 from homeserver.log.readers import store
 from homeserver.log.readers.service import ReaderService
@@ -17,6 +18,9 @@ from homeserver.storage.database import Database
 
 UNHELD = 15.0
 """Seconds after which a reader that no process runs is a fault."""
+
+
+_RETRY = "atrium readers list NAME says which; atrium readers retry NAME tries them again at once"
 
 
 class ReaderDown(Exception):
@@ -77,18 +81,18 @@ def _is_down(status: Status) -> bool:
     return status.lease_ended > UNHELD
 
 
-def findings(statuses: Sequence[Status], head: Position) -> Iterator[tuple[bool, str, str]]:
-    """For `atrium doctor`: whether it is good, a sentence, and what to do. `head`: the newest position of the log."""
-    for status in statuses:
-        sentence = f"Reader {status.name}: {head - status.position} entries behind"
-        if status.behind:
-            sentence += f", {status.behind} of its cursors have something to deliver"
-        if status.failing:
-            sentence += f", {status.failing} fail"
-        yield (
-            not status.failing,
-            sentence,
-            "atrium readers list NAME says which; atrium readers retry NAME tries them again at once"
-            if status.failing
-            else "",
-        )
+async def findings(db: Database) -> list[tuple[bool, str, str]]:
+    """For `atrium doctor`, of each reader: whether it is good, a sentence, and what to do."""
+    async with db.read() as tx:
+        head = await log_store.read_head(tx)
+        statuses = await store.list_readers(tx)
+    return [(not each.failing, _sentence(each, head), _RETRY if each.failing else "") for each in statuses]
+
+
+def _sentence(status: Status, head: Position) -> str:
+    sentence = f"Reader {status.name}: {head - status.position} entries behind"
+    if status.behind:
+        sentence += f", {status.behind} of its cursors have something to deliver"
+    if status.failing:
+        sentence += f", {status.failing} fail"
+    return sentence
