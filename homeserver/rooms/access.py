@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from homeserver.events.event import StateKey
 from homeserver.events.visibility import WORLD_READABLE, history_visibility_of
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.visibility import HISTORY_VISIBILITY
 from homeserver.graph.refs import BAN, JOIN, LEAVE
 from homeserver.graph.rooms.cache import Rooms
@@ -64,16 +66,19 @@ class RoomAccess:
         """key_nid -> event_nid of a state."""
         return await self._states.load(state_nid)
 
-    async def own_since(self, requester: Requester, access: Access, upto: Position) -> list[int]:
+    async def own_since(self, requester: Requester, access: Access, upto: Position) -> list[PersistedEvent]:
         """Membership events of who has left, after they left and up to `upto`, oldest first: a ban, its end. One query
-        where there are any.
+        where there are any. What resolution made of their membership has no event there, and is left out.
         """
         if access.left_at is None or access.own <= access.left_at:
             return []
         async with self._db.read() as tx:
-            return await store.find_memberships_between(
+            nids = await store.find_memberships_between(
                 tx, requester.user_nid, access.room.name.nid, access.left_at, upto
             )
+        loaded = await self._events.load(nids)
+        own: StateKey = ("m.room.member", requester.user_id)
+        return [loaded[nid] for nid in nids if nid in loaded and loaded[nid].event.key == own]
 
     async def world_readable(self, room: Room) -> bool:
         """Whether anybody may read the room as it is."""

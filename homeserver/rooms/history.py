@@ -209,8 +209,11 @@ class HistoryService:
         """
         assert access.left_at is not None
         later = await self._access.own_since(requester, access, asked.origin)
-        loaded = await self._events.load([nid for nid in later if nid > (asked.stop or OLDEST)])
-        page = [loaded[nid] for nid in reversed(later) if nid in loaded and wanted.matches(loaded[nid].event)]
+        page = [
+            each
+            for each in reversed(later)
+            if each.nid > (asked.stop or OLDEST) and wanted.matches(each.event)
+        ]
         viewer = Viewer(requester.user_id, requester.user_nid)
         own = (await self._visibility.many(viewer, {access.room: page}))[access.room][: asked.limit]
         if own and len(own) == asked.limit:

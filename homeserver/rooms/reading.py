@@ -99,7 +99,7 @@ class ReadingService:
         access = await self._access.of(requester, room_id, peek=False)
         if at is not None:
             own = await self._access.own_since(requester, access, at)
-            access = Access(access.room, await self._state_at(access, at), own[-1] if own else 0)
+            access = Access(access.room, await self._state_at(access, at), own[-1].nid if own else 0)
         state = await self._state_nids(requester, access, None)
         nids = [nid for (kind, _), nid in state.items() if kind == MEMBER]
         loaded = await self._events.load(nids)
