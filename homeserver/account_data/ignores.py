@@ -23,7 +23,7 @@ CACHE_USERS = 20_000
 
 
 class Ignores:
-    """One per process: what those who sync here do not want to hear of."""
+    """A projection of account data: of users who sync at this process, whom they ignore and whether they take invites. Bounded cache."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

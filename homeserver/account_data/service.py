@@ -37,7 +37,7 @@ class ServerManaged(BadJson):
 
 
 class AccountDataService:
-    """One per process."""
+    """Writes account data and tags. Owns the locks by which changes of one user's tags take turns in this process."""
 
     def __init__(self, db: Database, log: LogWriter, interning: Interning) -> None:
         self._db = db

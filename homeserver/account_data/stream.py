@@ -22,7 +22,7 @@ Make = Callable[[int, UserId], Awaitable[bytes]]
 
 
 class AccountDataStream:
-    """One per process."""
+    """The account data stream of `/sync`. Owns the list of types that every user has without having stored them."""
 
     always_asked = False
 

@@ -30,7 +30,7 @@ class UserErasedSink(StructSink[UserErased]):
 
 
 class ErasedUsers:
-    """One per process: a number for each user who was erased, ever."""
+    """A projection: the numbers of all users who were ever erased, loaded when first asked for."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -45,7 +45,7 @@ class NewDehydrated(NamedTuple):
 
 
 class DehydratedService:
-    """One per process."""
+    """Stores, shows and deletes dehydrated devices, with the services of devices, keys and to-device messages. Keeps nothing in memory."""
 
     def __init__(
         self,

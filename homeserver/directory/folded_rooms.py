@@ -15,7 +15,8 @@ _Texts = tuple[str, str, str]
 
 
 class FoldedRooms:
-    """One per process. What a room says now is compared with what was folded: nothing of what was redacted is found."""
+    """A bounded cache of rooms' folded names, topics and aliases. What a room says now is compared with what was folded, so that
+    nothing of what was redacted is found."""
 
     def __init__(self, limit: int = MAX_CHARACTERS) -> None:
         self._limit = limit

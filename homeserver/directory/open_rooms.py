@@ -26,7 +26,7 @@ AT_ONCE: Final = 500
 
 
 class OpenRooms:
-    """One per process."""
+    """A projection: the rooms that anybody may join or read."""
 
     def __init__(self, db: Database, events: EventCache) -> None:
         self._db = db

@@ -29,7 +29,7 @@ MAX_REMEMBERED: Final = 20
 
 
 class RoomListOrders:
-    """One per process."""
+    """The stored orders by which pages of the room directory are cut; a bounded cache of those that were used lately."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db

@@ -24,7 +24,7 @@ DEFAULT_LIMIT: Final = 10
 
 
 class PeopleSearch:
-    """One per process."""
+    """Searches the user directory. Keeps nothing in memory."""
 
     def __init__(
         self, db: Database, config: DirectorySection, names: FoldedNames, open_rooms: OpenRooms

@@ -43,7 +43,7 @@ _SHOWN: Final[Sequence[StateKey]] = (
 
 
 class RoomDirectory:
-    """One per process."""
+    """Reads and changes the room directory. Keeps nothing in memory."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

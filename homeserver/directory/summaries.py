@@ -25,7 +25,7 @@ _ENCRYPTION: Final = ("m.room.encryption", "")
 
 
 class RoomSummaries:
-    """One per process."""
+    """Makes room summaries from rooms in memory. Keeps nothing itself."""
 
     def __init__(self, directory: RoomDirectory, rooms: Rooms, events: EventCache) -> None:
         self._directory = directory

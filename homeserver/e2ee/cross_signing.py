@@ -51,7 +51,7 @@ class KeyUploadCheck(NamedTuple):
 
 
 class CrossSigningService:
-    """One per process; also fulfils `auth.ports.CrossSigningKeys`."""
+    """Stores, checks and removes cross-signing keys. Fulfils `auth.ports.CrossSigningKeys`. Keeps nothing in memory."""
 
     def __init__(self, db: Database, log: LogWriter, clock: Clock) -> None:
         self._db = db

@@ -33,7 +33,7 @@ CLAIMED_AT_ONCE = 500
 
 
 class KeyService:
-    """One per process."""
+    """Stores and hands out device, one-time and fallback keys. Owns the locks by which uploads of one device take turns."""
 
     def __init__(self, db: Database, log: LogWriter, interning: Interning, server_name: ServerName) -> None:
         self._db = db

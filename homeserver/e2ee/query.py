@@ -33,7 +33,7 @@ Signatures = Mapping[int, Sequence[SignatureRow]]
 
 
 class KeyQueries:
-    """One per process; also the projection that forgets what has changed."""
+    """Answers `/keys/query` from a cache of users' keys with a bound in bytes. A projection: what changes is forgotten."""
 
     def __init__(self, db: Database, interning: Interning, server_name: ServerName) -> None:
         self._db = db

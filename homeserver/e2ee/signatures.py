@@ -43,7 +43,7 @@ class _Known:
 
 
 class SignatureService:
-    """One per process."""
+    """Checks and stores signatures of keys. Keeps nothing in memory."""
 
     def __init__(self, db: Database, log: LogWriter, interning: Interning) -> None:
         self._db = db

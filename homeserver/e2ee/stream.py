@@ -94,7 +94,7 @@ class KeyCountStream:
 
 
 class DeviceListStream:
-    """Whose device lists have changed, come into sight or gone out of it. One per process."""
+    """The device list stream of `/sync`: whose device lists have changed, or are shared no longer."""
 
     always_asked = False
 

@@ -50,7 +50,7 @@ class _Seen(NamedTuple):
 
 
 class DeviceTracking:
-    """One per process."""
+    """Works out whose device lists changed and left between two positions. Keeps nothing in memory."""
 
     def __init__(self, db: Database, rooms: Rooms, memberships: Memberships, interning: Interning) -> None:
         self._db = db

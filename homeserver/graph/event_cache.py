@@ -35,7 +35,7 @@ SELECT: LiteralString = """
 
 
 class EventCache:
-    """One per process: events by number. What is redacted later is told to it by the room projection."""
+    """Loads events by number and keeps them in a cache with a bound in bytes. The room projection tells it of redactions."""
 
     def __init__(self, db: Database, interning: Interning, *, limit: int = CACHE_BYTES) -> None:
         self._db = db

@@ -45,7 +45,7 @@ class RoomIdentity:
 
 
 class Interning:
-    """One per process."""
+    """Gives out and remembers the numbers of users, rooms and state keys; bounded caches of what never changes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

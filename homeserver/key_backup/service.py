@@ -25,7 +25,7 @@ MAX_AUTH_DATA = 64 * 1024
 
 
 class KeyBackupService:
-    """One per process."""
+    """Stores key backups and their versions. Keeps nothing in memory."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

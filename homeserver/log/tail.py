@@ -49,7 +49,7 @@ _Handler = tuple[Projection, Callable[[Position, Any], None]]
 
 
 class Tail:
-    """One per process. `position` is the last entry that every projection has seen.
+    """Owns the projections of this process and its recent log. `position` is the last entry that every projection has seen.
 
     Whoever waits for `_lock` has a connection, or needs none while it holds it: the writer waits for it under the lock of
     the whole cluster.

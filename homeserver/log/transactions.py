@@ -19,7 +19,7 @@ REMEMBERED = 10_000
 
 
 class Transactions:
-    """One per process."""
+    """Carries out requests with transaction ids once. Owns those under way here, and a bounded memory of those that are done."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

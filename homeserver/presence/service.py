@@ -109,7 +109,7 @@ class Known:
 
 
 class PresenceService:
-    """One per process; also a projection of the log."""
+    """A projection: the presence of users who are about, and what is still to be written of it. Its `tick` writes it."""
 
     def __init__(
         self,

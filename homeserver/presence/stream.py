@@ -36,7 +36,7 @@ class Names(Protocol):
 
 
 class PresenceStream:
-    """One per process; also the projection that tells the service of other processes."""
+    """The presence stream of `/sync`; also the projection by which the service hears of other processes."""
 
     always_asked = False
 

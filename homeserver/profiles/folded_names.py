@@ -20,7 +20,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class FoldedNames:
-    """One per process. Several may be at it at once: each writes the same."""
+    """Folds names that were folded by older rules. Several processes may do so at once: each writes the same."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

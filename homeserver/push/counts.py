@@ -52,7 +52,7 @@ Section = dict[str, bytes]
 
 
 class UnreadCounts:
-    """One per process: a projection, and what it lacks is counted."""
+    """A projection: unread counts of readers by room, moved on by the room's events; a bounded cache. What it lacks is counted."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

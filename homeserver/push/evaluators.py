@@ -44,7 +44,7 @@ class UserEvaluator(NamedTuple):
 
 
 class Evaluators:
-    """One per process."""
+    """A projection: the compiled push rules of users, as they are and as they were; a bounded cache."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -55,7 +55,7 @@ class _Where(NamedTuple):
 
 
 class Notifications:
-    """One per process."""
+    """Answers `/notifications`. Keeps nothing in memory."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

@@ -16,7 +16,7 @@ MAX_ROOMS = 200_000
 
 
 class RecentEvents:
-    """One per process."""
+    """A projection: the newest events by room, for as long as the tail has them."""
 
     def __init__(self, tail: Tail) -> None:
         self._tail = tail

@@ -27,7 +27,7 @@ from homeserver.web.auth import Requester
 
 
 class PushRuleService:
-    """One per process."""
+    """Changes push rules, which are account data. Keeps nothing in memory."""
 
     def __init__(self, db: Database, log: LogWriter, account_data: AccountDataService) -> None:
         self._db = db

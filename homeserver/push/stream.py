@@ -19,7 +19,7 @@ from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRe
 
 
 class UnreadStream:
-    """One per process."""
+    """The stream of `/sync` for rooms whose counts changed by what their reader did elsewhere."""
 
     always_asked = False
 

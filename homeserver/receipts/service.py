@@ -39,7 +39,7 @@ class RoomMarkers(Protocol):
 
 
 class ReceiptService:
-    """One per process."""
+    """Takes receipts and read markers. Keeps nothing in memory."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

@@ -23,7 +23,7 @@ RECEIPT = "m.receipt"
 
 
 class ReceiptSource(EphemeralSource):
-    """One per process."""
+    """Receipts for the ephemeral stream of `/sync`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -45,7 +45,7 @@ class Page(NamedTuple):
 
 
 class RelationsService:
-    """One per process."""
+    """Answers `/relations` page by page. Keeps nothing in memory."""
 
     def __init__(  # what it is made of; built in one place
         self,

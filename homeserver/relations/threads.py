@@ -24,7 +24,7 @@ MAX_PAGES = 10
 
 
 class ThreadsService:
-    """One per process."""
+    """Answers `/threads` page by page. Keeps nothing in memory."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class Access(NamedTuple):
 
 
 class RoomAccess:
-    """One per process."""
+    """Tells which state of a room a requester may read. Keeps nothing in memory."""
 
     def __init__(
         self, db: Database, rooms: Rooms, events: EventCache, states: StateStore, memberships: Memberships

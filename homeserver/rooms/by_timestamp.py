@@ -33,7 +33,7 @@ MAX_TIME: Final = 2**62
 
 
 class EventsByTimestamp:
-    """One per process."""
+    """Answers `timestamp_to_event`. Keeps nothing in memory."""
 
     def __init__(
         self, db: Database, access: RoomAccess, events: EventCache, visibility: VisibilityFilter

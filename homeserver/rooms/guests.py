@@ -44,7 +44,7 @@ class Removal(Protocol):
 
 
 class GuestAccess:
-    """One per process; `once` is to be called when `wake` is set, and again if it fails."""
+    """A projection: rooms from which guests must be removed. Its `once` does so; call it when `wake` is set, and again if it fails."""
 
     def __init__(self, db: Database, rooms: Rooms, events: EventCache, removal: Removal) -> None:
         self._db = db

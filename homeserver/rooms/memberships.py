@@ -55,7 +55,7 @@ class UserRooms:
 
 
 class Memberships:
-    """One per process."""
+    """A projection: of users who are about, in which rooms they are, were or are invited; a bounded cache."""
 
     def __init__(self, db: Database, tail: Tail) -> None:
         self._db = db

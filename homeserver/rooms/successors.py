@@ -21,7 +21,7 @@ _log = structlog.get_logger("atrium.rooms")
 
 
 class Successors:
-    """One per process. What cannot be copied is noted, and stands in nobody's way."""
+    """Copies members' settings into the room that replaces another. What cannot be copied is noted, and stands in nobody's way."""
 
     def __init__(self, memberships: Memberships, events: EventCache, interning: Interning) -> None:
         self._memberships = memberships

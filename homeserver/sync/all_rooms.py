@@ -48,7 +48,7 @@ class _Events(msgspec.Struct):
 
 
 class AllRoomsService:
-    """One per process."""
+    """Answers `/initialSync` and `/events` of all rooms. Keeps nothing in memory."""
 
     def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,

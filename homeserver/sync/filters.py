@@ -23,7 +23,7 @@ MAX_CACHED = 4_096
 
 
 class FilterService:
-    """One per process. A stored filter never changes."""
+    """Stores filters, which never change, and keeps the last ones parsed in a bounded cache."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -20,7 +20,7 @@ MAX_LOOKED_THROUGH = 500
 
 
 class LogSlices:
-    """One per process; a projection, so that nothing is kept that is no longer so."""
+    """A projection: slices of the recent log, and whom they concern, kept while they are asked for; bounded caches."""
 
     def __init__(self, tail: Tail, recipients: RecipientIndex) -> None:
         self._tail = tail

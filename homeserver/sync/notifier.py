@@ -41,7 +41,7 @@ class _NoExpiry:
 
 
 class Notifier:
-    """One per process."""
+    """Owns the long polls that wait at this process, and wakes those whom a batch of entries concerns. Bounded in number."""
 
     def __init__(
         self,

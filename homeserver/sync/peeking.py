@@ -41,7 +41,7 @@ class News(NamedTuple):
 
 
 class PeekingService:
-    """One per process."""
+    """Answers `initialSync` and `/events` of one room. Keeps nothing in memory."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

@@ -29,7 +29,7 @@ NOBODY = RecipientSet(frozenset(), frozenset(), everybody=False)
 
 
 class RecipientIndex:
-    """One per process: what all streams have declared."""
+    """What all streams have declared of whom entries concern."""
 
     def __init__(self) -> None:
         self._by_type: dict[type[Entry], list[Callable[[Any], Recipients]]] = {}

@@ -50,7 +50,7 @@ class SyncParameters(NamedTuple):
 
 
 class SyncService:
-    """One per process."""
+    """Answers `/sync`. Owns the list of streams, and which entries each of them reads."""
 
     def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,

@@ -31,7 +31,7 @@ MAX_ADDRESSES: Final = 20
 
 
 class ThreepidService:
-    """One per process. Fulfils `auth.ports.ThreepidLookup` and `accounts.ports.ForgetUser`."""
+    """Stores addresses of accounts. Fulfils `auth.ports.ThreepidLookup` and `accounts.ports.ForgetUser`. Keeps nothing in memory."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db

@@ -44,7 +44,7 @@ class Rules(NamedTuple):
 
 
 class ValidationService:
-    """One per process."""
+    """Runs validation sessions for addresses. Keeps nothing in memory."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class ToDeviceService:
-    """One per process."""
+    """Sends to-device messages. Keeps nothing in memory."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

@@ -36,7 +36,7 @@ class Waiting:
 
 
 class ToDeviceStream:
-    """One per process; also the projection that knows for which devices something waits."""
+    """The to-device stream of `/sync`; also the projection of which devices have something waiting, a bounded cache."""
 
     always_asked = True
     """A token that comes back says that messages have arrived, whether there are new ones or not."""

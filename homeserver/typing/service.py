@@ -51,7 +51,7 @@ class Typist(NamedTuple):
 
 
 class Typing(EphemeralSource):
-    """One per process: a projection of the log, and the source of `m.typing` for `/sync`."""
+    """A projection: who is typing where, and since when; the source of `m.typing` for `/sync`."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

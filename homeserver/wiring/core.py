@@ -33,7 +33,7 @@ from homeserver.wiring.manifest import Manifest
 
 
 class Core:
-    """Built once per process, in this order."""
+    """What all features stand on, put together in this order."""
 
     def __init__(
         self, config: Config, db: Database, key: SigningKey, clock: Clock, entropy: Entropy, *, alone: bool

@@ -154,3 +154,8 @@ def test_a_feature_never_reaches_into_anothers_tables() -> None:
                 reaching.add((str(path.relative_to(ROOT)), ".".join(module.split(".")[:3])))
     assert not reaching - REACHING, "ask the other feature's service instead"
     assert not REACHING - reaching, "put right: take it off the list"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_class_says_what_it_owns_not_how_many_there_are(path: Path) -> None:
+    assert "one per process" not in path.read_text().lower()

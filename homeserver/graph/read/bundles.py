@@ -55,7 +55,7 @@ class _BundleContext(NamedTuple):
 
 
 class Bundles:
-    """One per process."""
+    """Puts bundled aggregations together for a page of events. Keeps nothing in memory but who may be ignored."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

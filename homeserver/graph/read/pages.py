@@ -90,7 +90,7 @@ class CachedRange:
 
 
 class Pages:
-    """One per process; a projection of the log."""
+    """A projection: of rooms that are being read, the numbers of their visible events; a bounded cache."""
 
     def __init__(self, db: Database, tail: Tail) -> None:
         self._db = db

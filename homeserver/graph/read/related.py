@@ -20,7 +20,7 @@ CACHED_EVENTS = 100_000
 
 
 class Related:
-    """One per process; a projection of the log."""
+    """A projection: which events are known to have, or not to have, relations that are bundled; a bounded cache."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

@@ -65,7 +65,7 @@ class Erasures(Protocol):
 
 
 class VisibilityFilter:
-    """One per process."""
+    """Tells which of some events a viewer may see, in few queries. Owns the memory of what never changes about a state."""
 
     def __init__(self, db: Database, interning: Interning, events: EventCache, states: StateStore) -> None:
         self._db = db

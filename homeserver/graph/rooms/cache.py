@@ -24,7 +24,7 @@ CACHE_ENTRIES = 1_000_000
 
 
 class Rooms:
-    """One per process; a projection of the log."""
+    """A projection of the log: all rooms in memory. Loads a room once for all who ask for it, and drops those not used lately."""
 
     def __init__(
         self, db: Database, tail: Tail, interning: Interning, events: EventCache, server_name: ServerName

@@ -32,7 +32,7 @@ AT_ONCE = 500
 
 
 class AuthCover:
-    """One per process."""
+    """Answers auth differences from the chain cover in the database, and gives places to events that have none yet."""
 
     def __init__(self, db: Database, events: EventCache) -> None:
         self._db = db

@@ -36,7 +36,7 @@ class UnwrittenEvent(NamedTuple):
 
 
 class StateResolver:
-    """One per process."""
+    """Resolves states of rooms in the database: loads what the pure part asks for, and runs large resolutions in a thread."""
 
     def __init__(self, db: Database, events: EventCache, states: StateStore, interning: Interning) -> None:
         self._db = db

@@ -26,7 +26,7 @@ class Difference(NamedTuple):
 
 
 class StateStore:
-    """One per process."""
+    """Reads states and keeps the last ones in a bounded cache."""
 
     def __init__(self, db: Database, *, limit: int = CACHE_ENTRIES) -> None:
         self._db = db

@@ -74,7 +74,7 @@ class Replacement(NamedTuple):
 
 
 class GraphWriter:
-    """The only way for local events into rooms. One per process."""
+    """The only way for local events into rooms. Builds on the heads of rooms, which it moves on before events are written."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,

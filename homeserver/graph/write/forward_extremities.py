@@ -35,7 +35,7 @@ MAX_TOLD = 10_000
 
 
 class ForwardExtremities:
-    """One per process."""
+    """Keeps the forward extremities of rooms few. Remembers about which rooms it has written a line to the log."""
 
     def __init__(self, graph: GraphWriter, rooms: Rooms, events: EventCache) -> None:
         self._graph = graph

@@ -67,7 +67,7 @@ class _After(NamedTuple):
 
 
 class Receiver:
-    """One per process."""
+    """Takes events made elsewhere into rooms: state before, auth rules, resolution, append. Keeps nothing in memory."""
 
     def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,

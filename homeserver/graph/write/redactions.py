@@ -36,7 +36,7 @@ class Effect(NamedTuple):
 
 
 class Redactions:
-    """One per process."""
+    """Works out what redactions from elsewhere do, and when. Keeps nothing in memory."""
 
     def __init__(self, db: Database, events: EventCache, states: StateStore, interning: Interning) -> None:
         self._db = db

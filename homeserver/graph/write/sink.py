@@ -33,7 +33,7 @@ class _Feed(msgspec.Struct, array_like=True):
 
 
 class EventSink:
-    """One per process."""
+    """The sink of events. While a batch is written it owns the chain cover places of that batch."""
 
     kind = "event"
     entry_type = EventEntry

@@ -31,7 +31,7 @@ class Classified(NamedTuple):
 
 
 class Classifier:
-    """One per process."""
+    """Tells what each room is to the user in one answer. Keeps nothing in memory."""
 
     def __init__(self, db: Database, interning: Interning) -> None:
         self._db = db

@@ -25,7 +25,7 @@ class _Device:
 
 
 class GivenMembers:
-    """One per process; a cache: what it does not know is sent again."""
+    """Which member events each device has been given; a bounded cache: what it does not know is sent again."""
 
     def __init__(self) -> None:
         self._devices: OrderedDict[tuple[int, str], _Device] = OrderedDict()

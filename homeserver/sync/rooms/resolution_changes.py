@@ -33,7 +33,7 @@ ResolutionChanges = Mapping[int, Sequence[ResolutionChange]]
 
 
 class ResolutionChangeReader:
-    """One per process."""
+    """Reads what resolution changed in rooms between two positions. Keeps nothing in memory."""
 
     def __init__(self, db: Database, interning: Interning) -> None:
         self._db = db

@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
 
 class SharedSections:
-    """One per process."""
+    """Sections of rooms as bytes, for readers to whom they read alike; a bounded cache."""
 
     def __init__(self) -> None:
         self._sections: OrderedDict[Key, bytes] = OrderedDict()

@@ -27,7 +27,7 @@ StateNids = dict[StateKey, int]
 
 
 class StateReader:
-    """One per process."""
+    """Reads the state that an answer tells. Keeps nothing in memory."""
 
     def __init__(self, db: Database, states: StateStore, interning: Interning) -> None:
         self._db = db

@@ -68,7 +68,7 @@ class _Work:
 
 
 class RoomsStream:
-    """One per process."""
+    """The stream of rooms of `/sync`; a projection only for the caches of what it has told."""
 
     def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,

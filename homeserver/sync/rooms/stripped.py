@@ -27,7 +27,7 @@ MAX_ROOMS = 500
 
 
 class StrippedRooms:
-    """One per process."""
+    """Makes the stripped state of invites and knocks. Keeps nothing in memory."""
 
     def __init__(self, events: EventCache, states: StateStore, interning: Interning) -> None:
         self._events = events

@@ -76,7 +76,7 @@ class Timeline:
 
 
 class Timelines:
-    """One per process."""
+    """Cuts the timelines of an answer. Keeps nothing in memory."""
 
     def __init__(self, db: Database, events: EventCache, most: int = MAX_LIMIT) -> None:
         """`most`: events of a room in one answer, whatever the filter says."""
