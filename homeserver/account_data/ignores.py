@@ -23,7 +23,7 @@ CACHE_USERS = 20_000
 
 
 class Ignores:
-    """A projection of account data: of users who sync at this process, whom they ignore and whether they take invites. Bounded cache."""
+    """A projection of account data: of users who sync at this process, whom they ignore, whether they take invites."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

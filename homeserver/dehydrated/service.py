@@ -45,7 +45,7 @@ class NewDehydrated(NamedTuple):
 
 
 class DehydratedService:
-    """Stores, shows and deletes dehydrated devices, with the services of devices, keys and to-device messages. Keeps nothing in memory."""
+    """Stores, shows and deletes dehydrated devices. Keeps nothing in memory."""
 
     def __init__(
         self,

@@ -15,8 +15,9 @@ _Texts = tuple[str, str, str]
 
 
 class FoldedRooms:
-    """A bounded cache of rooms' folded names, topics and aliases. What a room says now is compared with what was folded, so that
-    nothing of what was redacted is found."""
+    """A bounded cache of rooms' folded names, topics and aliases. Nothing of what was redacted is found: what a room says now
+    is compared with what was folded.
+    """
 
     def __init__(self, limit: int = MAX_CHARACTERS) -> None:
         self._limit = limit

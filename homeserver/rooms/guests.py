@@ -44,7 +44,7 @@ class Removal(Protocol):
 
 
 class GuestAccess:
-    """A projection: rooms from which guests must be removed. Its `once` does so; call it when `wake` is set, and again if it fails."""
+    """A projection: rooms from which guests must be removed. Call `once` when `wake` is set, and again if it fails."""
 
     def __init__(self, db: Database, rooms: Rooms, events: EventCache, removal: Removal) -> None:
         self._db = db

@@ -31,7 +31,7 @@ MAX_ADDRESSES: Final = 20
 
 
 class ThreepidService:
-    """Stores addresses of accounts. Fulfils `auth.ports.ThreepidLookup` and `accounts.ports.ForgetUser`. Keeps nothing in memory."""
+    """Stores addresses of accounts. Fulfils `auth.ports.ThreepidLookup`, `accounts.ports.ForgetUser`. Keeps nothing in memory."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
