@@ -131,15 +131,15 @@ def line_of(name: str) -> Line | None:
 
 
 async def serve_atrium(line: str) -> tuple[WebServer, int]:
-    clock, patience, registry = SystemClock(), ClientTimeouts(), Registry()
+    clock, timeouts, registry = SystemClock(), ClientTimeouts(), Registry()
     registry.add(Api())
     parts = Parts(
         authenticator=Tokens(),
         server_authenticator=None,
         limiter=RateLimiter(clock, {"message": Rate(1e6, 1_000_000)}),
         observer=Observer(clock, HttpMetrics(), line_of(line)),
-        wire=ResponseWriter(clock, patience),
-        patience=patience,
+        writer=ResponseWriter(clock, timeouts),
+        timeouts=timeouts,
     )
     server = WebServer(registry, parts, Entropy())
     await server.start([Listener(port=0)])
