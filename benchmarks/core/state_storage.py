@@ -30,6 +30,7 @@ from homeserver.graph.state.store import StateStore
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.rooms.creation import CreateRoom
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.runtime.periodic import PeriodicRunner
 from homeserver.storage import migrate
@@ -220,7 +221,7 @@ async def loading(here: World, room_id: RoomId, report: Report) -> None:
 
     async def load() -> None:
         nonlocal count
-        count = len(await StateStore(here.core.db).load(room.room_state.nid))
+        count = len(await StateStore(here.core.db, MemoryBudget(1 << 30)).load(room.room_state.nid))
 
     name = f"loading the full state of {len(room.state):,} entries".replace(",", " ")
     report.add(name, await best_wall(load), "ms", "(wall; at most 5)")
@@ -257,7 +258,7 @@ async def resolving(here: World, room_id: RoomId, report: Report) -> None:
     version = (await here.core.rooms.known(room_id)).name.version
 
     async def resolve(core: Core) -> None:
-        fresh = StateStore(core.db)
+        fresh = StateStore(core.db, MemoryBudget(1 << 30))
         maps = [await fresh.load(left), await fresh.load(right)]
         await StateResolver(core.db, core.events, fresh, core.interning).resolve(version, maps)
 

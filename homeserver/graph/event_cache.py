@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Any, LiteralString
 from weakref import WeakValueDictionary
@@ -14,10 +13,11 @@ from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.persisted_event import PersistedEvent, Replaced, SentBy
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.matrix.ids import EventId, RoomId, is_event_id
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
-CACHE_BYTES = 64 * 2**20
+SHARE = 4.0
 AT_ONCE = 5_000
 """Events loaded with one query."""
 
@@ -37,12 +37,10 @@ SELECT: LiteralString = """
 class EventCache:
     """Loads events by number and keeps them in a cache with a bound in bytes. The room projection tells it of redactions."""
 
-    def __init__(self, db: Database, interning: Interning, *, limit: int = CACHE_BYTES) -> None:
+    def __init__(self, db: Database, interning: Interning, memory: MemoryBudget) -> None:
         self._db = db
         self._interning = interning
-        self._limit = limit
-        self._size = 0
-        self._events: OrderedDict[int, PersistedEvent] = OrderedDict()
+        self._events: Cache[int, PersistedEvent] = memory.cache("events", SHARE)
         # Whatever anyone still holds (the recent log above all) is found again, so an event is one object per process
         # and becomes redacted everywhere at once.
         self._held: WeakValueDictionary[int, PersistedEvent] = WeakValueDictionary()
@@ -51,7 +49,6 @@ class EventCache:
         """From memory alone."""
         persisted = self._events.get(nid)
         if persisted is not None:
-            self._events.move_to_end(nid)
             return persisted
         return self._held.get(nid)
 
@@ -59,12 +56,8 @@ class EventCache:
         """An event that was just written or read; the least recently used ones make room."""
         if persisted.nid in self._events:
             return
-        self._events[persisted.nid] = persisted
         self._held[persisted.nid] = persisted
-        self._size += persisted.size
-        while self._size > self._limit:
-            _, oldest = self._events.popitem(last=False)
-            self._size -= oldest.size
+        self._events.put(persisted.nid, persisted, persisted.size)
 
     def redacted(self, target: PersistedEvent) -> None:
         """An event was redacted: so is what later state events, those in memory, tell of it."""
@@ -110,12 +103,10 @@ class EventCache:
     def _split(self, nids: Collection[int]) -> tuple[dict[int, PersistedEvent], list[int]]:
         found: dict[int, PersistedEvent] = {}
         missing: list[int] = []
-        recent, keep = self._events.get, self._events.move_to_end
+        recent = self._events.get
         for nid in nids:
             persisted = recent(nid)
-            if persisted is not None:
-                keep(nid)
-            elif (persisted := self._held.get(nid)) is None:
+            if persisted is None and (persisted := self._held.get(nid)) is None:
                 missing.append(nid)
                 continue
             found[nid] = persisted
@@ -172,7 +163,6 @@ class EventCache:
         """Redactions may have been missed: read everything anew."""
         self._events.clear()
         self._held.clear()
-        self._size = 0
 
 
 def _persisted(

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Generic, TypeVar
 
 from homeserver.events.event import StateKey
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
 from homeserver.matrix.ids import RoomId, UserId, is_room_id, is_user_id
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
-CACHE_SIZE = 200_000
+SHARE = 2.0
+NAME_BYTES = 500
+"""What a name, its number and their places in memory take."""
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 class _Names(Generic[K]):
-    """Both directions of a bounded cache; the oldest half goes when it is full."""
+    """Both directions of a cache."""
 
-    def __init__(self, limit: int) -> None:
-        self.nids: dict[K, int] = {}
-        self.names: dict[int, K] = {}
-        self._limit = limit
+    def __init__(self, memory: MemoryBudget, name: str) -> None:
+        self.nids: Cache[K, int] = memory.cache(name, SHARE, gone=self._gone)
+        self._names: dict[int, K] = {}
 
     def add(self, pairs: Iterable[tuple[K, int]]) -> None:
         for name, nid in pairs:
-            self.nids[name] = nid
-            self.names[nid] = name
-        if len(self.nids) > self._limit:
-            for name in list(self.nids)[: self._limit // 2]:
-                del self.names[self.nids.pop(name)]
+            self._names[nid] = name
+            self.nids.put(name, nid, NAME_BYTES)
+
+    def name(self, nid: int) -> K | None:
+        """What is called by this number; counts as used."""
+        name = self._names.get(nid)
+        if name is not None:
+            self.nids.get(name)
+        return name
+
+    def _gone(self, _: K, nid: int) -> None:
+        self._names.pop(nid, None)
 
 
 class RoomIdentity:
@@ -47,11 +56,11 @@ class RoomIdentity:
 class Interning:
     """Gives out and remembers the numbers of users, rooms and state keys; bounded caches of what never changes."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, memory: MemoryBudget) -> None:
         self._db = db
-        self._users: _Names[UserId] = _Names(CACHE_SIZE)
-        self._keys: _Names[StateKey] = _Names(CACHE_SIZE)
-        self._rooms: dict[int, RoomIdentity] = {}
+        self._users: _Names[UserId] = _Names(memory, "users")
+        self._keys: _Names[StateKey] = _Names(memory, "state_keys")
+        self._rooms: Cache[int, RoomIdentity] = memory.cache("room_ids", SHARE, gone=self._room_gone)
         self._rooms_by_id: dict[str, RoomIdentity] = {}
 
     # --- users ---------------------------------------------------------------------------------------------------
@@ -63,7 +72,7 @@ class Interning:
 
     async def user_nids(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
         """Numbers of users; made for those never seen."""
-        found, missing = _known(self._users.nids, user_ids)
+        found, missing = _known(self._users.nids.get, user_ids)
         if missing:
             async with self._db.transaction() as tx:
                 await tx.execute(
@@ -76,7 +85,7 @@ class Interning:
 
     async def find_user_nids(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
         """Numbers of those users that have one; nothing is made. What is no user id (account data names anybody) has none."""
-        found, missing = _known(self._users.nids, user_ids)
+        found, missing = _known(self._users.nids.get, user_ids)
         if missing := [user_id for user_id in missing if is_user_id(user_id)]:
             async with self._db.read() as tx:
                 rows = await tx.all(
@@ -88,7 +97,7 @@ class Interning:
 
     async def user_ids(self, nids: Collection[int]) -> dict[int, UserId]:
         """Names of users; all must exist."""
-        found, missing = _known(self._users.names, nids)
+        found, missing = _known(self._users.name, nids)
         if missing:
             async with self._db.read() as tx:
                 rows = await tx.all(
@@ -106,7 +115,7 @@ class Interning:
 
     async def key_nids(self, keys: Collection[StateKey]) -> dict[StateKey, int]:
         """Numbers of state keys; made for those never seen."""
-        found, missing = _known(self._keys.nids, keys)
+        found, missing = _known(self._keys.nids.get, keys)
         if missing:
             async with self._db.transaction() as tx:
                 await tx.execute("SET LOCAL synchronous_commit = off")
@@ -117,7 +126,7 @@ class Interning:
 
     async def find_key_nids(self, keys: Collection[StateKey]) -> dict[StateKey, int]:
         """Numbers of those keys that have one; nothing is made."""
-        found, missing = _known(self._keys.nids, keys)
+        found, missing = _known(self._keys.nids.get, keys)
         if missing:
             async with self._db.read() as tx:
                 found.update(await self._find_keys(tx, missing))
@@ -125,7 +134,7 @@ class Interning:
 
     async def find_key_nids_in(self, tx: Tx, keys: Collection[StateKey]) -> dict[StateKey, int]:
         """The same on a connection at hand."""
-        found, missing = _known(self._keys.nids, keys)
+        found, missing = _known(self._keys.nids.get, keys)
         if missing:
             found.update(await self._find_keys(tx, missing))
         return found
@@ -141,7 +150,7 @@ class Interning:
 
     async def keys(self, nids: Collection[int]) -> dict[int, StateKey]:
         """State keys by number; all must exist."""
-        found, missing = _known(self._keys.names, nids)
+        found, missing = _known(self._keys.name, nids)
         if missing:
             async with self._db.read() as tx:
                 rows = await tx.all(
@@ -157,7 +166,9 @@ class Interning:
     async def room(self, room_id: RoomId) -> RoomIdentity | None:
         """None for a room this server does not know."""
         known = self._rooms_by_id.get(room_id)
-        if known is None and is_room_id(room_id):
+        if known is not None:
+            self._rooms.get(known.nid)  # it is in use
+        elif is_room_id(room_id):
             async with self._db.read() as tx:
                 row = await tx.one(
                     "SELECT room_nid, room_id, version FROM rooms WHERE room_id = %(id)s", id=room_id
@@ -167,7 +178,7 @@ class Interning:
 
     async def rooms(self, nids: Collection[int]) -> dict[int, RoomIdentity]:
         """Rooms by number; those that exist."""
-        found, missing = _known(self._rooms, nids)
+        found, missing = _known(self._rooms.get, nids)
         if missing:
             async with self._db.read() as tx:
                 found.update(await self._read_rooms(tx, missing))
@@ -175,7 +186,7 @@ class Interning:
 
     async def rooms_in(self, tx: Tx, nids: Collection[int]) -> dict[int, RoomIdentity]:
         """The same on a connection at hand."""
-        found, missing = _known(self._rooms, nids)
+        found, missing = _known(self._rooms.get, nids)
         if missing:
             found.update(await self._read_rooms(tx, missing))
         return found
@@ -193,21 +204,21 @@ class Interning:
 
     def add_room(self, name: RoomIdentity) -> None:
         """A room that was just written."""
-        self._rooms[name.nid] = name
         self._rooms_by_id[name.room_id] = name
+        self._rooms.put(name.nid, name, NAME_BYTES)
+
+    def _room_gone(self, _: int, name: RoomIdentity) -> None:
+        self._rooms_by_id.pop(name.room_id, None)
 
     def _remember(self, row: tuple[int, RoomId, str]) -> RoomIdentity:
         name = RoomIdentity(row[0], row[1], ROOM_VERSIONS[row[2]])
-        if len(self._rooms) > CACHE_SIZE:
-            self._rooms.clear()
-            self._rooms_by_id.clear()
         self.add_room(name)
         return name
 
 
-def _known(names: Mapping[K, V], wanted: Collection[K]) -> tuple[dict[K, V], list[K]]:
+def _known(look: Callable[[K], V | None], wanted: Collection[K]) -> tuple[dict[K, V], list[K]]:
     """What a cache holds of what is wanted, to keep whatever leaves the cache meanwhile; and what it lacks."""
-    found = {key: names[key] for key in wanted if key in names}
+    found = {key: value for key in wanted if (value := look(key)) is not None}
     return found, [key for key in dict.fromkeys(wanted) if key not in found]
 
 

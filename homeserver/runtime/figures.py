@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock
 
 WRITE_EVERY = 5.0
@@ -56,6 +57,29 @@ class Gauges(Collector):
         """See `Collector.collect`."""
         for name, documentation, read in self._gauges:
             yield GaugeMetricFamily(name, documentation, value=read())
+
+
+class CacheFigures(Collector):
+    """What the caches of a budget hold."""
+
+    def __init__(self, memory: MemoryBudget) -> None:
+        self._memory = memory
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector.collect`."""
+        size = GaugeMetricFamily("atrium_cache_bytes", "What a cache holds, roughly", labels=["cache"])
+        count = GaugeMetricFamily("atrium_cache_values", "Values in a cache", labels=["cache"])
+        for cache in self._memory.caches:
+            size.add_metric([cache.name], cache.size)
+            count.add_metric([cache.name], len(cache))
+        yield from (size, count)
+        yield GaugeMetricFamily(
+            "atrium_cache_bytes_limit", "What all caches may hold", value=self._memory.limit
+        )
+        yield GaugeMetricFamily(
+            "atrium_cache_evicted", "Values that had to go since the start", value=self._memory.evicted
+        )
 
 
 class Figures(Collector):

@@ -25,8 +25,9 @@ from homeserver.log.transactions import Transactions
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
 from homeserver.matrix.signing import SigningKey
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock, Entropy
-from homeserver.runtime.figures import Gauge, Gauges
+from homeserver.runtime.figures import CacheFigures, Gauge, Gauges
 from homeserver.runtime.periodic import every
 from homeserver.storage.database import Database
 from homeserver.wiring.manifest import Manifest
@@ -43,14 +44,15 @@ class Core:
         self.clock = clock
         self.entropy = entropy
         self.identity = Identity(self.server_name, key)
-        self.interning = Interning(db)
-        self.events = EventCache(db, self.interning)
-        self.states = StateStore(db)
+        self.memory = MemoryBudget(config.limits.caches)
+        self.interning = Interning(db, self.memory)
+        self.events = EventCache(db, self.interning, self.memory)
+        self.states = StateStore(db, self.memory)
         self.tail = Tail(db, alone=alone)
         self.log = LogWriter(db, self.tail, clock)
         self.transactions = Transactions(db)
         self.jobs = Jobs(db, clock, entropy)
-        self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name)
+        self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name, self.memory)
         self.graph = GraphWriter(
             self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock
         )
@@ -67,7 +69,7 @@ class Core:
         )
         self.compaction = Compaction(db)
         self.upkeep = StateUpkeep(db, clock)
-        self.visibility = VisibilityFilter(db, self.interning, self.events, self.states)
+        self.visibility = VisibilityFilter(db, self.interning, self.events, self.states, self.memory)
         self.forgetting = Forgetting(db, clock)
 
     @property
@@ -90,7 +92,7 @@ class Core:
                     timeout=upkeep.LONGEST,
                 ),
             ],
-            collectors=[Gauges(self._gauges()), self.jobs.figures],
+            collectors=[Gauges(self._gauges()), CacheFigures(self.memory), self.jobs.figures],
             checks={"database": self._database_answers},
         )
 

@@ -28,15 +28,17 @@ from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.store import StateStore
 from homeserver.log.entries import Entry, Position
 from homeserver.matrix.ids import UserId
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 
 HISTORY_VISIBILITY: StateKey = ("m.room.history_visibility", "")
 NEVER: Position = 2**62
 OPEN = (WORLD_READABLE, SHARED)
-CACHED_ROOMS = 20_000
-CACHED_STAGES = 20_000
 MANY_CHANGES = 200
 """Of a room whose visibility was set as often as that, each event is looked at."""
+SHARE = 0.5
+ENTRY_BYTES = 300
+"""What is remembered of one room, or of one moment, takes."""
 
 
 class Viewer(NamedTuple):
@@ -67,15 +69,22 @@ class Erasures(Protocol):
 class VisibilityFilter:
     """Tells which of some events a viewer may see, in few queries. Owns the memory of what never changes about a state."""
 
-    def __init__(self, db: Database, interning: Interning, events: EventCache, states: StateStore) -> None:
+    def __init__(
+        self,
+        db: Database,
+        interning: Interning,
+        events: EventCache,
+        states: StateStore,
+        memory: MemoryBudget,
+    ) -> None:
         self._db = db
         self._interning = interning
         self._events = events
         self._states = states
         self._erasures: Erasures | None = None
-        self._stages: dict[tuple[int, int], Stage] = {}
+        self._stages: Cache[tuple[int, int], Stage] = memory.cache("visibility", SHARE)
         """(user_nid, state_nid) -> the moment."""
-        self._open: dict[int, bool] = {}
+        self._open: Cache[int, bool] = memory.cache("open_rooms", SHARE)
         """room_nid -> whether every visibility it has ever had was open, on whatever branch."""
         self._version = 0
         """Counts what may have changed that: what was read before is not remembered."""
@@ -91,7 +100,7 @@ class VisibilityFilter:
         # Also one that does not become current state: on its branch it held.
         if entry.persisted.event.key == HISTORY_VISIBILITY:
             self._version += 1
-            self._open.pop(entry.persisted.room_nid, None)
+            self._open.pop(entry.persisted.room_nid)
 
     def erase_with(self, erasures: Erasures) -> None:
         """Plug in who knows the erased users."""
@@ -159,9 +168,7 @@ class VisibilityFilter:
                 history_visibility_of(persisted.event) in OPEN for persisted in events
             )
             if version == self._version:
-                if len(self._open) > CACHED_ROOMS:
-                    self._open.clear()
-                self._open[room.name.nid] = known
+                self._open.put(room.name.nid, known, ENTRY_BYTES)
         return known
 
     async def _changes_of_visibility(self, room: Room) -> list[int]:
@@ -187,14 +194,13 @@ class VisibilityFilter:
         keys = await self._interning.find_key_nids([HISTORY_VISIBILITY, member_key])
         values = await self._states.values(missing, list(keys.values()))
         events = await self._events.load({nid for state in values.values() for nid in state.values()})
-        if len(self._stages) + len(values) > CACHED_STAGES:
-            self._stages.clear()
         for state_nid, state in values.items():
             visibility = events.get(state.get(keys.get(HISTORY_VISIBILITY, 0), 0))
             member = events.get(state.get(keys.get(member_key, 0), 0))
             name = (member.event.membership if member else None) or "leave"
             stage = Stage(history_visibility_of(visibility.event if visibility else None), name)
-            found[state_nid] = self._stages[viewer.user_nid, state_nid] = stage
+            found[state_nid] = stage
+            self._stages.put((viewer.user_nid, state_nid), stage, ENTRY_BYTES)
         return found
 
     async def _last_joins(

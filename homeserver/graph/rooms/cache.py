@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -17,24 +16,34 @@ from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId, ServerName
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 
-CACHE_ENTRIES = 1_000_000
-"""State entries over all rooms in memory; about 300 bytes each."""
+SHARE = 8.0
+ROOM_BYTES, ENTRY_BYTES = 2_000, 300
+"""What a room in memory takes, and each entry of its state."""
 
 
 class Rooms:
     """A projection of the log: all rooms in memory. Loads a room once for all who ask for it, and drops those not used lately."""
 
-    def __init__(
-        self, db: Database, tail: Tail, interning: Interning, events: EventCache, server_name: ServerName
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        db: Database,
+        tail: Tail,
+        interning: Interning,
+        events: EventCache,
+        server_name: ServerName,
+        memory: MemoryBudget,
     ) -> None:
         self._db = db
         self._tail = tail
         self._interning = interning
         self._events = events
         self._server_name = server_name
-        self._rooms: OrderedDict[int, Room] = OrderedDict()
+        # What flies on a room must come down on it.
+        self._rooms: Cache[int, Room] = memory.cache("rooms", SHARE, may_go=lambda room: room.idle)
+        self._resets = 0
         self._loading: dict[int, asyncio.Future[Room]] = {}
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -59,7 +68,6 @@ class Rooms:
         """The room as of `tail.position` or later."""
         room = self._rooms.get(room_nid)
         if room is not None:
-            self._rooms.move_to_end(room_nid)
             return room
         return (await self.get_many([room_nid]))[room_nid]
 
@@ -70,16 +78,17 @@ class Rooms:
 
     async def get_many(self, room_nids: Collection[int]) -> dict[int, Room]:
         """Rooms as of `tail.position` or later; those not in memory with a bounded number of queries."""
-        missing = [nid for nid in room_nids if nid not in self._rooms and nid not in self._loading]
-        if missing:
-            await self._load(missing)
-        for nid in room_nids:
-            if nid in self._loading:
-                await asyncio.shield(self._loading[nid])
-        found = {nid: self._rooms[nid] for nid in room_nids if nid in self._rooms}
-        if len(found) < len(set(room_nids)):  # a reset came between
-            return await self.get_many(room_nids)
-        return found
+        while True:
+            resets = self._resets
+            found = {nid: room for nid in room_nids if (room := self._rooms.get(nid)) is not None}
+            missing = [nid for nid in dict.fromkeys(room_nids) if nid not in found]
+            loading = {nid: self._loading[nid] for nid in missing if nid in self._loading}
+            if len(loading) < len(missing):
+                found |= await self._load([nid for nid in missing if nid not in loading])
+            for nid, future in loading.items():
+                found[nid] = await asyncio.shield(future)
+            if resets == self._resets:  # else entries were missed
+                return found
 
     # --- the projection ------------------------------------------------------------------------------------------
 
@@ -87,6 +96,7 @@ class Rooms:
         return {EventEntry: self._apply}
 
     def reset(self) -> None:
+        self._resets += 1
         self._rooms.clear()
         self._events.clear()
 
@@ -105,28 +115,29 @@ class Rooms:
         room = self._rooms.get(persisted.room_nid)
         if room is not None:
             room.apply(position, entry)
+            if entry.changes:
+                self._rooms.resize(room.name.nid, _size_of(room))
 
     def add(self, room: Room) -> None:
         """A room that is being created in this process."""
-        self._rooms[room.name.nid] = room
-        self._make_space()
+        self._rooms.put(room.name.nid, room, _size_of(room))
 
     def forget(self, room_nid: int) -> None:
         """A creation that failed."""
-        self._rooms.pop(room_nid, None)
+        self._rooms.pop(room_nid)
 
     # --- loading -------------------------------------------------------------------------------------------------
 
-    async def _load(self, room_nids: list[int]) -> None:
+    async def _load(self, room_nids: list[int]) -> dict[int, Room]:
         loop = asyncio.get_running_loop()
         futures: dict[int, asyncio.Future[Room]] = {nid: loop.create_future() for nid in room_nids}
         self._loading.update(futures)
         try:
             names = await self._interning.rooms(room_nids)
-            for nid, room in (await self._read([names[nid] for nid in room_nids])).items():
-                self._rooms[nid] = room
+            rooms = await self._read([names[nid] for nid in room_nids])
+            for nid, room in rooms.items():
+                self._rooms.put(nid, room, _size_of(room))
                 futures[nid].set_result(room)
-            self._make_space()
         except BaseException as error:
             for future in futures.values():
                 if not future.done():
@@ -136,6 +147,7 @@ class Rooms:
         finally:
             for nid in room_nids:
                 del self._loading[nid]
+        return rooms
 
     async def _read(self, names: list[RoomIdentity]) -> dict[int, Room]:
         """Rooms as of one position of the log, then brought up to where the tail has come meanwhile."""
@@ -149,12 +161,6 @@ class Rooms:
                     rooms[written.entry.persisted.room_nid].apply(written.position, written.entry)
             return rooms
 
-    def _make_space(self) -> None:
-        total = sum(len(room.state) for room in self._rooms.values()) if len(self._rooms) % 64 == 0 else 0
-        while total > CACHE_ENTRIES and len(self._rooms) > 1:
-            nid, room = next(iter(self._rooms.items()))
-            if not room.idle:
-                self._rooms.move_to_end(nid)
-                break
-            total -= len(room.state)
-            del self._rooms[nid]
+
+def _size_of(room: Room) -> int:
+    return ROOM_BYTES + ENTRY_BYTES * len(room.state)

@@ -23,6 +23,7 @@ from homeserver.graph.state.resolver import StateResolver
 from homeserver.graph.state.rows import BrokenState, StateMap, max_hops, read_chain, read_heights, read_state
 from homeserver.graph.state.store import StateStore, difference
 from homeserver.matrix.ids import RoomId, ServerName
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -33,6 +34,7 @@ EVENTS, MEMBERS, SHORTCUTS = 20, 500, 10
 """Of each room."""
 MAX_TOLD = 5
 """Things of one kind told of one room."""
+CACHED_BYTES = 128 << 20
 CREATE: StateKey = ("m.room.create", "")
 
 
@@ -78,9 +80,10 @@ class DriftCheck:
         self._server_name = server_name
         self._clock = clock
         self._entropy = entropy
-        self._interning = Interning(db)
-        self._events = EventCache(db, self._interning)
-        self._resolver = StateResolver(db, self._events, StateStore(db), self._interning)
+        memory = MemoryBudget(CACHED_BYTES)
+        self._interning = Interning(db, memory)
+        self._events = EventCache(db, self._interning, memory)
+        self._resolver = StateResolver(db, self._events, StateStore(db, memory), self._interning)
 
     async def examine(self, rooms: int = ROOMS, seconds: float = SECONDS) -> Examined:
         """Look at a sample of rooms, the largest among them, for as long as there is time; one room at least."""

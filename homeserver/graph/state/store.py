@@ -5,17 +5,18 @@ A state never changes once written, so what is read may be cached.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from homeserver.graph.state.rows import StateMap, read_heights, read_state, read_values
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 
 __all__ = ["Difference", "StateMap", "StateStore", "difference"]
 
-CACHE_ENTRIES = 500_000
-"""Key -> event pairs kept in memory over all states."""
+SHARE = 3.0
+STATE_BYTES, ENTRY_BYTES = 300, 100
+"""What a state in memory takes, and each key -> event pair in it."""
 
 
 class Difference(NamedTuple):
@@ -28,11 +29,9 @@ class Difference(NamedTuple):
 class StateStore:
     """Reads states and keeps the last ones in a bounded cache."""
 
-    def __init__(self, db: Database, *, limit: int = CACHE_ENTRIES) -> None:
+    def __init__(self, db: Database, memory: MemoryBudget) -> None:
         self._db = db
-        self._limit = limit
-        self._size = 0
-        self._states: OrderedDict[int, StateMap] = OrderedDict()
+        self._states: Cache[int, StateMap] = memory.cache("states", SHARE)
 
     async def load(self, state_nid: int) -> StateMap:
         """The whole state; read-only for the caller. Raises `BrokenState`."""
@@ -40,11 +39,10 @@ class StateStore:
             return {}
         cached = self._states.get(state_nid)
         if cached is not None:
-            self._states.move_to_end(state_nid)
             return cached
         async with self._db.read() as tx:
             state = await read_state(tx, state_nid)
-        self._remember(state_nid, state)
+        self._states.put(state_nid, state, STATE_BYTES + ENTRY_BYTES * len(state))
         return state
 
     async def heights(self, state_nids: Collection[int]) -> dict[int, int]:
@@ -54,7 +52,9 @@ class StateStore:
 
     async def values(self, state_nids: Collection[int], key_nids: Collection[int]) -> dict[int, StateMap]:
         """For each state, the events of just these keys (absent: not set). One query for all states."""
-        result = {nid: _pick(self._states[nid], key_nids) for nid in state_nids if nid in self._states}
+        result = {
+            nid: _pick(state, key_nids) for nid in state_nids if (state := self._states.get(nid)) is not None
+        }
         missing = [nid for nid in set(state_nids) if nid not in result and nid != 0]
         if missing:
             async with self._db.read() as tx:
@@ -64,15 +64,6 @@ class StateStore:
     async def difference(self, before: int, after: int) -> dict[int, Difference]:
         """Key -> what it is in either state, of the keys that differ. Raises `BrokenState`."""
         return difference(await self.load(before), await self.load(after))
-
-    def _remember(self, state_nid: int, state: StateMap) -> None:
-        if state_nid in self._states:  # two have loaded it at once
-            return
-        self._states[state_nid] = state
-        self._size += len(state)
-        while self._size > self._limit and len(self._states) > 1:
-            _, oldest = self._states.popitem(last=False)
-            self._size -= len(oldest)
 
 
 def difference(before: Mapping[int, int], after: Mapping[int, int]) -> dict[int, Difference]:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from homeserver.graph.event_cache import EventCache
-from homeserver.graph.interning import Interning
+from homeserver.graph.interning import NAME_BYTES, Interning
 from homeserver.matrix.ids import UserId
+from homeserver.runtime.cache import MemoryBudget
 from tests.support.graph import process
 
 
@@ -15,7 +14,7 @@ async def test_redactions_do_not_make_the_event_cache_smaller(database: str, tmp
     async with process(database, tmp_path) as here:
         alice = await here.user("alice")
         room_id = await here.room(alice)
-        cache = EventCache(here.core.db, here.core.interning, limit=60_000)
+        cache = EventCache(here.core.db, here.core.interning, MemoryBudget(60_000))
         for number in range(12):
             sent = await here.send(alice, room_id, "x" * 10_000)
             stored = await here.core.events.by_id(sent)  # type: ignore[arg-type]  # an EventId
@@ -27,13 +26,10 @@ async def test_redactions_do_not_make_the_event_cache_smaller(database: str, tmp
         assert len(kept) == 2, "as many as before the redactions"
 
 
-async def test_names_beyond_the_bound_are_found_all_the_same(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_names_beyond_the_bound_are_found_all_the_same(database: str, tmp_path: Path) -> None:
     """Whoever was known when the others were looked up has left memory when they are there."""
-    monkeypatch.setattr("homeserver.graph.interning.CACHE_SIZE", 10)
     async with process(database, tmp_path) as here:
-        interning = Interning(here.core.db)
+        interning = Interning(here.core.db, MemoryBudget(10 * NAME_BYTES))
         users = [UserId(f"@u{number}:localhost") for number in range(40)]
         numbers: dict[UserId, int] = {}
         for end in range(1, 41, 3):
@@ -48,3 +44,23 @@ async def test_names_beyond_the_bound_are_found_all_the_same(
         rooms = [await here.room(await here.user("alice")) for _ in range(13)]
         named = {(await interning.room(room_id)).nid for room_id in rooms}  # type: ignore[union-attr]  # they exist
         assert set(await interning.rooms(named)) == named
+
+
+async def test_rooms_beyond_the_bound_are_given_all_the_same(database: str, tmp_path: Path) -> None:
+    """Whoever is in more rooms than memory holds still gets all of them; none grows beyond what was counted."""
+    async with process(database, tmp_path) as here:
+        alice = await here.user("alice")
+        nids = [(await here.core.rooms.known(await here.room(alice))).name.nid for _ in range(8)]
+        rooms, memory = here.core.rooms, here.core.memory
+        rooms.reset()
+        memory.limit = 60_000
+        found = await rooms.get_many(nids)
+        assert sorted(found) == sorted(nids)
+        assert memory.used <= memory.limit
+        kept = next(nid for nid in nids if rooms.cached(nid) is not None)
+        before, entries = memory.used, len(found[kept].state)
+        for number in range(5):
+            key = (f"x.{number}", "")
+            await here.rooms.sending.put_state(alice, found[kept].name.room_id, key, {})
+        assert memory.used <= max(memory.limit, before)
+        assert len((await rooms.get(kept)).state) == entries + 5

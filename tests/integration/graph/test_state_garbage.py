@@ -11,6 +11,7 @@ from homeserver.graph.state.rows import FIRST_RESOLVED, StateMap, max_hops, read
 from homeserver.graph.state.store import StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.matrix.ids import RoomId
+from homeserver.runtime.cache import MemoryBudget
 from tests.support.branches import Branch, branches
 from tests.support.graph import Process, process
 
@@ -91,7 +92,7 @@ async def test_what_is_still_reached_is_the_same_after_the_upkeep(
         assert (await StateUpkeep(here.core.db, here.core.clock).once()).deleted == 0, (
             "all of it went at once"
         )
-        heights = await StateStore(here.core.db).heights(list(before))
+        heights = await StateStore(here.core.db, MemoryBudget(1 << 30)).heights(list(before))
         async with here.core.db.read() as tx:
             for nid in before:
                 assert len(await read_chain(tx, nid, heights[nid])) <= max_hops(heights[nid]) + 1

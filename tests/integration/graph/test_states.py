@@ -12,6 +12,7 @@ from homeserver.graph.state.store import Difference, StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId
+from homeserver.runtime.cache import MemoryBudget
 from tests.support.graph import Process, process
 
 TOPIC = ("m.room.topic", "")
@@ -19,7 +20,7 @@ TOPIC = ("m.room.topic", "")
 
 async def _hops(here: Process, state_nid: int) -> tuple[int, int]:
     """How many links the chain of a state has, and its height."""
-    height = (await StateStore(here.core.db).heights([state_nid]))[state_nid]
+    height = (await StateStore(here.core.db, MemoryBudget(1 << 30)).heights([state_nid]))[state_nid]
     async with here.core.db.read() as tx:
         return len(await read_chain(tx, state_nid, height)), height
 
@@ -54,7 +55,7 @@ async def test_every_state_stays_what_it_was_and_is_read_in_few_hops(database: s
         expected |= await _notes(here, room_id, 300, seed=4)
         here.core.compaction._due.clear()  # as if the process had ended
         await StateUpkeep(here.core.db, here.core.clock).once()
-        fresh = StateStore(here.core.db)
+        fresh = StateStore(here.core.db, MemoryBudget(1 << 30))
         for state_nid, state in expected.items():
             assert await fresh.load(state_nid) == state
             hops, height = await _hops(here, state_nid)
@@ -68,7 +69,7 @@ async def test_a_state_event_needs_no_row_of_its_own(database: str, tmp_path: Pa
         expected = await _notes(here, room_id, 100, seed=5)
         await here.core.compaction.drain()
         assert await _count(database) < len(expected) / 10
-        heights = await StateStore(here.core.db).heights(list(expected))
+        heights = await StateStore(here.core.db, MemoryBudget(1 << 30)).heights(list(expected))
         assert sorted(heights.values()) == list(range(min(heights.values()), min(heights.values()) + 100))
 
 
@@ -105,7 +106,7 @@ async def test_single_values_are_found_wherever_in_the_chain_they_were_set(
             await here.rooms.sending.put_state(alice, room_id, TOPIC, {"topic": str(number)})
             nids[room.room_state.nid] = room.state[TOPIC]
         keys = await here.core.interning.find_key_nids([TOPIC, ("m.room.name", "")])
-        values = await StateStore(here.core.db).values(list(nids), list(keys.values()))
+        values = await StateStore(here.core.db, MemoryBudget(1 << 30)).values(list(nids), list(keys.values()))
         for state_nid, topic in nids.items():
             assert values[state_nid][keys[TOPIC]] == topic
             assert values[state_nid][keys["m.room.name", ""]] == room.state["m.room.name", ""]
