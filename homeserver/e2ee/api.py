@@ -29,7 +29,8 @@ from homeserver.web.response import RawJson
 
 KEYS = "/_matrix/client/{v}/keys"
 UNSTABLE = "/_matrix/client/unstable/keys"
-MAX_BODY = 8 * 2**20
+MAX_BODY = 2**20
+"""Bytes of an upload of keys: a thousand keys of a kilobyte; clients send fifty to a hundred of a quarter of that."""
 MAX_TRIES = 3
 
 
