@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from homeserver.config import dev_config
+from homeserver.e2ee.entries import DeviceListSink
 from homeserver.e2ee.stream import DeviceListStream
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.events.filtering import read_filter
@@ -24,7 +25,7 @@ from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.ephemeral import EphemeralFeature
-from homeserver.wiring.manifest import connect
+from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.push import PushFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
@@ -132,7 +133,8 @@ async def process(
             config.limits,
         )
         features = (core, rooms, account_data, ephemeral, push, sync)
-        connect((each.manifest for each in features), core.tail, core.jobs)
+        manifests = [*(each.manifest for each in features), Manifest(name="e2ee", sinks=[DeviceListSink()])]
+        connect(manifests, core.tail, core.jobs)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         tail = asyncio.create_task(core.tail.run())
