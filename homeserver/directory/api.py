@@ -157,10 +157,9 @@ class DirectoryApi:
         limit = min(body.limit if body.limit is not None and body.limit > 0 else DEFAULT_PAGE, MAX_LIMIT)
         page = await self._rooms.page(_wanted(body), _place(body.since), limit)
         start, order = page.place
-        end = start + limit
         return RoomList(
             chunk=page.rooms,
-            next_batch=_token(end, order) if end < page.total else None,
+            next_batch=_token(page.end, order) if page.end < page.total else None,
             prev_batch=_token(max(0, start - limit), order) if start else None,
             total_room_count_estimate=page.total,
         )

@@ -18,6 +18,7 @@ from homeserver.events.auth_rules.power import can_send
 from homeserver.events.event import Event, StateKey
 from homeserver.events.visibility import WORLD_READABLE
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.read.page_size import PAGE_BYTES, fitting
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
@@ -80,18 +81,26 @@ class RoomDirectory:
             async with self._db.read() as tx:
                 published = await store.still_published(tx, cut, wanted.network)
             there = await self._rooms.get_many(published)
-            shown_again = await self._shown([there[nid] for nid in cut if nid in there])
-            return Page(shown_again, place, len(order))
+            shown = await self._shown([there[nid] for nid in cut if nid in there])
+            fits = shown[: fitting(map(_size, shown), PAGE_BYTES)]
+            if len(fits) == len(shown):
+                return Page(fits, place, len(order), place.start + len(cut))
+            left = {room.room_id for room in shown[len(fits) :]}
+            first_left = next(
+                n for n, nid in enumerate(cut) if nid in there and there[nid].name.room_id in left
+            )
+            return Page(fits, place, len(order), place.start + first_left)
         async with self._db.read() as tx:
             nids = await store.list_published(tx, wanted.network)
         rooms = await self._rooms.get_many(nids)
         found = await self._matching(list(rooms.values()), wanted)
         found.sort(key=lambda room: (-room.num_joined_members, room.room_id))
-        page, kept = found[place.start : place.start + limit], None
+        wished, kept = found[place.start : place.start + limit], None
+        page = wished[: fitting(map(_size, wished), PAGE_BYTES)]
         if len(found) > len(page):
             by_id = {room.name.room_id: nid for nid, room in rooms.items()}
             kept = await self._orders.keep([by_id[room.room_id] for room in found])
-        return Page(page, Place(place.start, kept), len(found))
+        return Page(page, Place(place.start, kept), len(found), place.start + len(page))
 
     async def _matching(self, rooms: Sequence[Room], wanted: Wanted) -> list[PublishedRoom]:
         found: list[PublishedRoom] = []

@@ -60,6 +60,8 @@ class Page(NamedTuple):
     rooms: list[PublishedRoom]
     place: Place
     total: int
+    end: int
+    """How many of the order come up to the end of it."""
 
 
 class FoundUser(msgspec.Struct, omit_defaults=True):
