@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
-from homeserver.config.base import Section
+from homeserver.config.base import Duration, Section
 
 RoomVersionId = Annotated[
     Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"],
@@ -47,6 +47,10 @@ class RoomsSection(Section):
 
     directory: DirectorySection = DirectorySection()
     """Who sees and fills the list of public rooms, and finds people."""
+
+    redacted_originals: Duration = Field(default=604800.0, ge=0)
+    """How long what a redaction took away is kept, where nobody can read it, before it is destroyed. 0: it is destroyed at
+    once."""
 
     forget_on_leave: bool = False
     """Whether leaving a room also forgets it, as if the person had asked for both."""

@@ -48,6 +48,8 @@ class EventEntry(Entry, frozen=True):
     """The event that this redaction takes effect on, if it may and is here."""
     waits_for: EventId | None = None
     """The event that this redaction will take effect on when it comes."""
+    original: bytes | None = None
+    """Of an event that is redacted as it comes: its JSON before that."""
     superseded: StateChange | None = None
     """Of a state event that does not become current state, because branches met: what stands at its key."""
 

@@ -14,6 +14,7 @@ from homeserver.graph.state.store import StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.graph.write.append import GraphWriter, Identity
 from homeserver.graph.write.forward_extremities import ForwardExtremities
+from homeserver.graph.write.originals import RedactedOriginals
 from homeserver.graph.write.receive import Receiver
 from homeserver.graph.write.redactions import Redactions
 from homeserver.graph.write.sink import EventSink
@@ -67,6 +68,8 @@ class Core:
             Redactions(db, self.events, self.states, self.interning),
             self.server_name,
         )
+        self.originals = RedactedOriginals(db, self.tail, config.rooms.redacted_originals)
+        self._keep_originals = config.rooms.redacted_originals > 0
         self.compaction = Compaction(db)
         self.upkeep = StateUpkeep(db, clock)
         self.visibility = VisibilityFilter(db, self.interning, self.events, self.states, self.memory)
@@ -77,7 +80,7 @@ class Core:
         """See `Manifest`."""
         return Manifest(
             name="core",
-            sinks=[EventSink(self.events)],
+            sinks=[EventSink(self.events, keep_originals=self._keep_originals)],
             projections=[self.rooms, self.compaction, self.visibility],
             periodic=[
                 *self.jobs.periodic(),
@@ -91,7 +94,9 @@ class Core:
                     first=upkeep.FIRST_AFTER,
                     timeout=upkeep.LONGEST,
                 ),
+                self.originals.periodic(),
             ],
+            forgets=[self.originals],
             collectors=[Gauges(self._gauges()), CacheFigures(self.memory), self.jobs.figures],
             checks={"database": self._database_answers},
         )

@@ -113,6 +113,7 @@ class Features:
         accounts.ending.leave_with(rooms.own)
         accounts.ending.forget_with(*(each for manifest in self.manifests for each in manifest.forgets))
         self._core.visibility.erase_with(accounts.erased)
+        self._core.originals.erase_with(accounts.erased)
         rooms.bundles.ignore_with(data.ignores)
         rooms.successors.copy_with(data.service, self.push.rules)
         self.readers = ReaderService(

@@ -29,6 +29,7 @@ from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.push import PushFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sync import SyncFeature
+from tests.support.server import changed
 
 
 class NoProfiles:
@@ -108,10 +109,10 @@ class NobodyIsTold:
 
 @contextlib.asynccontextmanager
 async def process(
-    dsn: str, folder: Path, *, alone: bool = True, key: SigningKey | None = None
+    dsn: str, folder: Path, *, alone: bool = True, key: SigningKey | None = None, **sections: Any
 ) -> AsyncIterator[Process]:
-    """Everything running on the database, until the block ends."""
-    config = dev_config(port=0, data=folder).with_database(dsn)
+    """Everything running on the database, until the block ends. `sections`: as in `tests.support.server.run`."""
+    config = changed(dev_config(port=0, data=folder).with_database(dsn), **sections)
     async with Database(dsn) as db:
         key = key or SigningKey(bytes(32), "a_test")
         core = Core(config, db, key, SystemClock(), Entropy(), alone=alone)

@@ -159,3 +159,17 @@ def test_a_feature_never_reaches_into_anothers_tables() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_class_says_what_it_owns_not_how_many_there_are(path: Path) -> None:
     assert "one per process" not in path.read_text().lower()
+
+
+def test_redacted_originals_are_written_and_destroyed_in_one_file() -> None:
+    """docs/decisions/0005-redaction-in-place.md: nothing reads what they say."""
+    naming = [place(path) for path in SOURCES if "redacted_originals" in path.read_text()]
+    allowed = {
+        "graph/write/originals_store.py",
+        "graph/write/originals.py",
+        "config/rooms.py",
+        "wiring/core.py",
+    }
+    assert {name.partition(":")[0].removeprefix("homeserver/") for name in naming} == allowed
+    sql = (ROOT / "homeserver/graph/write/originals_store.py").read_text()
+    assert "pdu FROM redacted_originals" not in sql

@@ -211,8 +211,9 @@ class Receiver:
         nid = room.name.nid
         effect = Effect() if refused else await self._redactions.effect(nid, event, before.state)
         redaction = await self._redactions.waiting_for(nid, event)
+        original = None
         if redaction is not None:
-            event = redact_event(event)
+            original, event = event.pdu, redact_event(event)
         nids = await self._interning.user_nids(_users_of(event))
         key_nid = (await self._interning.key_nids([event.key]))[event.key] if event.key is not None else None
         ref = EventRef(event.event_id, 0, event.depth)
@@ -249,6 +250,7 @@ class Receiver:
             superseded=after.superseded,
             redacts=effect.target,
             waits_for=effect.waits_for,
+            original=original,
         )
 
     async def _after(  # noqa: PLR0917  # one value each, called in one place

@@ -38,8 +38,10 @@ class EventSink:
     kind = "event"
     entry_type = EventEntry
 
-    def __init__(self, events: EventCache) -> None:
+    def __init__(self, events: EventCache, *, keep_originals: bool) -> None:
+        """`keep_originals`: what is redacted is kept apart for a while (`originals`)."""
         self._events = events
+        self._keep_originals = keep_originals
         self._placer = Placer([])
         """What is known, under the lock, of the auth events of the batch that is being written."""
 
@@ -78,10 +80,10 @@ class EventSink:
         insert_relations(batch, written)
         redactions = [item for item in written if item.entry.redacts is not None]
         if redactions:
-            store.apply_redactions(batch, redactions)
+            store.apply_redactions(batch, redactions, keep=self._keep_originals)
             delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
 
-        store.write_waiting(batch, written)
+        store.write_waiting(batch, written, keep=self._keep_originals)
 
     def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
         """State events get a place in the chain cover: messages are in no auth chain."""

@@ -13,6 +13,8 @@ from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.refs import JOIN, LEAVE
 from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.state.chains import Row
+from homeserver.graph.write import originals_store
+from homeserver.graph.write.originals_store import Original
 from homeserver.log.entries import Written
 from homeserver.storage.tx import Later, Pipeline
 
@@ -301,23 +303,23 @@ def _keep_past_memberships(batch: Pipeline, changes: Sequence[_Change]) -> None:
     )
 
 
-def apply_redactions(batch: Pipeline, written: Batch) -> None:
-    """Replace what was redacted by its stripped form. Irreversible. spec: client-server-api/#redactions"""
+def apply_redactions(batch: Pipeline, written: Batch, *, keep: bool) -> None:
+    """Replace what was redacted by its stripped form. Irreversible. spec: client-server-api/#redactions
+
+    `keep`: what stood there is kept apart for a while.
+    """
     last = {entry.redacts: position for position, entry in written if entry.redacts is not None}
-    batch.execute(
-        """
-        UPDATE events SET pdu = row.pdu, redacted_by = row.redaction
-        FROM unnest(%(targets)s::bigint[], %(pdus)s::bytea[], %(redactions)s::bigint[]) AS row (target, pdu, redaction)
-        WHERE event_nid = row.target AND redacted_by IS NULL
-        """,
-        targets=[target.nid for target in last],
-        pdus=[redact_event(target.event).pdu for target in last],
-        redactions=list(last.values()),
+    originals_store.redact(
+        batch,
+        [target.nid for target in last],
+        [redact_event(target.event).pdu for target in last],
+        list(last.values()),
+        keep=keep,
     )
 
 
-def write_waiting(batch: Pipeline, written: Batch) -> None:
-    """Redactions whose target is not here yet, and what is redacted as it comes (RED-02)."""
+def write_waiting(batch: Pipeline, written: Batch, *, keep: bool) -> None:
+    """Redactions whose target is not here yet, and what is redacted as it comes (RED-02). `keep`: as above."""
     waiting = [(position, entry) for position, entry in written if entry.waits_for is not None]
     if waiting:
         batch.execute(
@@ -348,6 +350,13 @@ def write_waiting(batch: Pipeline, written: Batch) -> None:
             "UPDATE events SET flags = flags & ~8::smallint WHERE event_nid = ANY(%(nids)s::bigint[])",
             nids=values["redactions"],
         )
+        originals = [
+            Original(at, e.persisted.room_nid, e.persisted.sender_nid, e.persisted.redaction.nid, e.original)
+            for at, e in written
+            if e.original is not None and e.persisted.redaction is not None
+        ]
+        if originals and keep:
+            originals_store.keep_originals(batch, originals)
         batch.execute(
             "DELETE FROM waiting_redactions WHERE event_nid = ANY(%(nids)s::bigint[])",
             nids=values["redactions"],
