@@ -11,13 +11,13 @@ import msgspec
 
 from homeserver.accounts.ending import Deactivation
 from homeserver.accounts.openid import LIFETIME_SECONDS, OpenIdTokens
+from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.ports import PasswordReset
 from homeserver.accounts.service import AccountService
-from homeserver.auth.passwords import Passwords
-from homeserver.auth.stages import PASSWORD
-from homeserver.auth.uia import NOTHING_PROVED, Uia, uia_request
 from homeserver.matrix.errors import Forbidden, MissingToken
 from homeserver.matrix.ids import DeviceId, ServerName, UserId
+from homeserver.uia.service import NOTHING_PROVED, Uia, uia_request
+from homeserver.uia.stages import PASSWORD
 from homeserver.web.auth import Requester
 from homeserver.web.endpoint import Auth, Body, EmptyObject, Path, endpoint
 from homeserver.web.request import RequestInfo

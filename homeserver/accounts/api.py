@@ -14,12 +14,6 @@ from homeserver.accounts.names import Names
 from homeserver.accounts.registration import RegistrationService
 from homeserver.accounts.service import AccountService
 from homeserver.accounts.types import Account, NewAccount
-from homeserver.auth.api import LoggedIn, logged_in
-from homeserver.auth.authenticator import TokenAuthenticator
-from homeserver.auth.login import APPSERVICE
-from homeserver.auth.ports import Appservices
-from homeserver.auth.types import SessionRequest
-from homeserver.auth.uia import Uia, UiaRequest
 from homeserver.matrix.errors import (
     BadJson,
     Exclusive,
@@ -30,6 +24,12 @@ from homeserver.matrix.errors import (
     UnknownToken,
 )
 from homeserver.matrix.ids import DeviceId, UserId, localpart_of
+from homeserver.sessions.appservices import LOGIN_TYPE
+from homeserver.sessions.authenticator import TokenAuthenticator
+from homeserver.sessions.logged_in import LoggedIn, logged_in
+from homeserver.sessions.ports import Appservices
+from homeserver.sessions.types import SessionRequest
+from homeserver.uia.service import Uia, UiaRequest
 from homeserver.web.admission import access_token
 from homeserver.web.endpoint import Auth, Body, Query, endpoint
 from homeserver.web.rate_limit import RateLimiter
@@ -89,7 +89,7 @@ class RegistrationApi:
             return await self._register_guest(body, info)
         whole = await self._uia.resumed(body)
         fields = _fields(whole)
-        if fields.type == APPSERVICE:
+        if fields.type == LOGIN_TYPE:
             return await self._register_by_appservice(fields, info)
         return await self._register_user(fields, UiaRequest("register", whole, None, info.ip), info)
 

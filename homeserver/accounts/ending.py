@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 from homeserver.accounts import store
 from homeserver.accounts.erasure import UserErased
-from homeserver.accounts.ports import ForgetUser, LeaveAllRooms
+from homeserver.accounts.ports import AccountProfiles, ForgetUser, LeaveAllRooms
 from homeserver.accounts.tasks import AccountTasks, UserTask, user_task
 from homeserver.devices.service import DeviceService
 from homeserver.jobs.types import JobKind
 from homeserver.matrix.ids import UserId
-from homeserver.profiles import store as profile_store
-from homeserver.profiles.service import removal_of
 from homeserver.runtime.clock import Clock
+from homeserver.sessions.login_tokens import end_login_tokens
 from homeserver.storage.tx import Pipeline
 
 LEAVE = user_task("leave_rooms")
@@ -28,8 +27,11 @@ _WAIT_SECONDS = 5.0
 class Deactivation:
     """Ends accounts. What rooms and other features have to do for it is plugged in with `leave` and `forget`."""
 
-    def __init__(self, *, devices: DeviceService, tasks: AccountTasks, clock: Clock) -> None:
+    def __init__(
+        self, *, devices: DeviceService, profiles: AccountProfiles, tasks: AccountTasks, clock: Clock
+    ) -> None:
         self._devices = devices
+        self._profiles = profiles
         self._tasks = tasks
         self._clock = clock
         self._forgetters: list[ForgetUser] = []
@@ -59,12 +61,16 @@ class Deactivation:
 
         def write(batch: Pipeline) -> None:
             store.deactivate(batch, user_nid, erase=erase, now_ms=now_ms)
-            store.delete_grants(batch, user_nid)
-            profile_store.delete_profile(batch, user_nid)
+            store.delete_openid_tokens(batch, user_nid)
+            end_login_tokens(batch, user_nid)
+            self._profiles.delete_profile(batch, user_nid)
             for kind in kinds:
                 self._tasks.order(batch, kind, user_nid)
 
-        entries = [*removal_of(user_nid, user_id), *((UserErased(user_nid),) if erase else ())]
+        entries = [
+            *self._profiles.removal_entries(user_nid, user_id),
+            *((UserErased(user_nid),) if erase else ()),
+        ]
         await self._devices.delete_all(user_nid, user_id, also=write, entries=entries)
         for kind in kinds:
             await self._tasks.carry_out(kind, user_nid, within=_WAIT_SECONDS)

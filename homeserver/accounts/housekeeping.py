@@ -1,11 +1,10 @@
-"""Throwing away what has expired: login and OpenID tokens, nonces, authentications nobody finished."""
+"""Throwing away what has expired: OpenID tokens and nonces, and what else is plugged in (login tokens, …)."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from homeserver.accounts import store
-from homeserver.auth import store as auth_store
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 
@@ -26,6 +25,5 @@ class Housekeeping:
         now_ms = self._clock.now_ms()
         async with self._db.transaction() as tx:
             await store.delete_expired(tx, now_ms)
-            await auth_store.delete_expired(tx, now_ms)
         for clean in self._others:
             await clean()

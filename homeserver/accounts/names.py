@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from homeserver.auth.ports import Appservices
 from homeserver.matrix.errors import Exclusive, InvalidUsername
 from homeserver.matrix.ids import MAX_ID_BYTES, ServerName, UserId, is_new_localpart
 from homeserver.runtime.clock import Entropy
+from homeserver.sessions.ports import Appservices
 
 
 class Names:

@@ -6,9 +6,9 @@ spec: client-server-api/#openid (CHECKLIST OID-01)
 from __future__ import annotations
 
 from homeserver.accounts import store
-from homeserver.auth.tokens import MAX_TOKEN, OPENID, digest_of, new_token
 from homeserver.matrix.ids import UserId
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.sessions.tokens import MAX_TOKEN, OPENID, digest_of, new_token
 from homeserver.storage.database import Database
 
 LIFETIME_SECONDS = 3600

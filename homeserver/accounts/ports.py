@@ -1,12 +1,14 @@
-"""What accounts need from features above them; each is plugged in by `app.py`."""
+"""What accounts need from features above them; each is plugged in by `wiring`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from homeserver.auth.uia import Verified
+from homeserver.log.entries import Entry
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Pipeline, Tx
+from homeserver.uia.service import Verified
 
 
 class LeaveAllRooms(Protocol):
@@ -25,11 +27,19 @@ class JoinFirstRooms(Protocol):
         ...
 
 
-class NamesNewcomers(Protocol):
+class AccountProfiles(Protocol):
     """Fulfilled by profiles."""
 
     def name_newcomer(self, batch: Pipeline, user_nid: int, displayname: str) -> None:
         """The name of an account that is being made. Nobody knows of it yet, so nobody has to be told."""
+        ...
+
+    def delete_profile(self, batch: Pipeline, user_nid: int) -> None:
+        """In the transaction that ends an account."""
+        ...
+
+    def removal_entries(self, user_nid: int, user_id: UserId) -> Sequence[Entry]:
+        """What is logged when a whole profile goes, with its account."""
         ...
 
 

@@ -13,23 +13,23 @@ import msgspec
 
 from homeserver.accounts import store
 from homeserver.accounts.names import Names
-from homeserver.accounts.ports import JoinFirstRooms, NamesNewcomers, NotesRegistration
+from homeserver.accounts.passwords import Passwords
+from homeserver.accounts.ports import AccountProfiles, JoinFirstRooms, NotesRegistration
 from homeserver.accounts.tasks import AccountTasks, user_task
 from homeserver.accounts.types import Account, NewAccount
-from homeserver.auth.entries import SessionsChanged
-from homeserver.auth.passwords import Passwords
-from homeserver.auth.sessions import SessionService
-from homeserver.auth.stages import REGISTRATION_TOKEN, TERMS
-from homeserver.auth.types import SessionRequest, Tokens
-from homeserver.auth.uia import Uia, Verified
 from homeserver.config import ConfigError
 from homeserver.config.registration import RegistrationSection
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, Unauthorized, UserInUse
 from homeserver.matrix.ids import UserId, localpart_of
 from homeserver.runtime.clock import Clock
+from homeserver.sessions.entries import SessionsChanged
+from homeserver.sessions.service import SessionService
+from homeserver.sessions.types import SessionRequest, Tokens
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
+from homeserver.uia.service import Uia, Verified
+from homeserver.uia.stages import REGISTRATION_TOKEN, TERMS
 
 STAGES: Mapping[str, str] = {
     "dummy": "m.login.dummy",
@@ -68,7 +68,7 @@ class RegistrationService:
         passwords: Passwords,
         sessions: SessionService,
         tasks: AccountTasks,
-        newcomers: NamesNewcomers,
+        profiles: AccountProfiles,
     ) -> None:
         self._db = db
         self._log = log
@@ -78,7 +78,7 @@ class RegistrationService:
         self._passwords = passwords
         self._sessions = sessions
         self._tasks = tasks
-        self._newcomers = newcomers
+        self._profiles = profiles
         self._noters: list[NotesRegistration] = []
 
     @property
@@ -157,7 +157,7 @@ class RegistrationService:
             async with tx.pipeline() as batch:
                 if not new.is_guest:
                     name = new.displayname or localpart_of(new.user_id)
-                    self._newcomers.name_newcomer(batch, user_nid, name)
+                    self._profiles.name_newcomer(batch, user_nid, name)
                 if joins:
                     self._tasks.order(batch, JOIN, user_nid)
             tokens = None
@@ -181,7 +181,7 @@ class RegistrationService:
                 raise Forbidden("This account is no guest")
             await self._note(tx, proof, guest.user_nid)
         await self._log.append(SessionsChanged(guest.user_nid))
-        tokens = None if session is None else await self._sessions.open(guest, session)
+        tokens = None if session is None else await self._sessions.open(guest.user_nid, session)
         return Registered(guest.user_nid, guest.user_id, tokens)
 
     async def token_is_valid(self, token: str) -> bool:

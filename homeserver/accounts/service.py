@@ -6,13 +6,14 @@ spec: client-server-api/#account-management, #account-locking, #account-suspensi
 from __future__ import annotations
 
 from homeserver.accounts import store
+from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.types import Account
-from homeserver.auth.entries import SessionsChanged
-from homeserver.auth.passwords import Passwords
 from homeserver.devices.service import DeviceService
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
 from homeserver.matrix.ids import DeviceId, ServerName, UserId, domain_of
+from homeserver.sessions.entries import SessionsChanged
+from homeserver.sessions.login_tokens import end_login_tokens
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 from homeserver.web.auth import AdminRequester
@@ -76,7 +77,8 @@ class AccountService:
         def write(batch: Pipeline) -> None:
             store.set_password(batch, user_nid, hashed)
             if logout_devices:
-                store.delete_grants(batch, user_nid)
+                store.delete_openid_tokens(batch, user_nid)
+                end_login_tokens(batch, user_nid)
 
         if logout_devices:
             await self._devices.delete_all(user_nid, user_id, but=keep, also=write)

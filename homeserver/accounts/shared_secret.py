@@ -14,11 +14,11 @@ import msgspec
 from homeserver.accounts.names import Names
 from homeserver.accounts.registration import RegistrationService
 from homeserver.accounts.types import NewAccount
-from homeserver.auth.api import LoggedIn, logged_in
-from homeserver.auth.types import SessionRequest
 from homeserver.config.registration import RegistrationSection
 from homeserver.matrix.errors import Forbidden, InvalidParam, Unknown
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.sessions.logged_in import LoggedIn, logged_in
+from homeserver.sessions.types import SessionRequest
 from homeserver.web.endpoint import Auth, Body, endpoint
 
 _PATH: Final = "/_synapse/admin/v1/register"

@@ -138,12 +138,6 @@ async def find_erased(tx: Tx) -> list[int]:
     return await tx.column("SELECT user_nid FROM accounts WHERE erased")
 
 
-def delete_grants(batch: Pipeline, user_nid: int) -> None:
-    """Forget what could still prove this user to somebody: OpenID tokens, unused login tokens."""
-    batch.execute("DELETE FROM openid_tokens WHERE user_nid = %(user_nid)s", user_nid=user_nid)
-    batch.execute("DELETE FROM login_tokens WHERE user_nid = %(user_nid)s", user_nid=user_nid)
-
-
 # --- registration ------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +164,15 @@ async def lock_registration_token(tx: Tx, token: str) -> bool:
     """Until the end of the transaction nobody else uses one of its uses. False if there is no such token."""
     row = await tx.one("SELECT 1 FROM registration_tokens WHERE token = %(token)s FOR UPDATE", token=token)
     return row is not None
+
+
+async def hold_registration_token(tx: Tx, session: bytes, token: str) -> None:
+    """Reserve one use of the token for the authentication with this hash, until it ends or expires."""
+    await tx.execute(
+        "UPDATE uia_sessions SET registration_token = %(token)s WHERE hash = %(hash)s",
+        hash=session,
+        token=token,
+    )
 
 
 async def count_use(tx: Tx, token: str) -> None:
@@ -242,6 +245,10 @@ async def find_openid_user(tx: Tx, digest: bytes, now_ms: int) -> UserId | None:
         now=now_ms,
     )
     return found
+
+
+def delete_openid_tokens(batch: Pipeline, user_nid: int) -> None:
+    batch.execute("DELETE FROM openid_tokens WHERE user_nid = %(user_nid)s", user_nid=user_nid)
 
 
 async def delete_expired(tx: Tx, now_ms: int) -> None:

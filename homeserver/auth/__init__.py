@@ -1,1 +1,1 @@
-"""Proving who one is: passwords, login, access and refresh tokens, user-interactive authentication."""
+"""Logging in: the ways in, and who an identifier means."""

@@ -9,14 +9,16 @@ from typing import Any
 
 import msgspec
 
-from homeserver.auth.login import APPSERVICE, LoginService
-from homeserver.auth.sessions import SessionService
-from homeserver.auth.stages import PASSWORD
-from homeserver.auth.types import SessionRequest, Tokens
-from homeserver.auth.uia import Uia, UiaBody, uia_request
+from homeserver.auth.login import LoginService
 from homeserver.devices.service import DeviceService
 from homeserver.matrix.errors import Forbidden, Unknown
-from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.matrix.ids import DeviceId
+from homeserver.sessions.appservices import LOGIN_TYPE
+from homeserver.sessions.logged_in import LoggedIn, logged_in
+from homeserver.sessions.service import SessionService
+from homeserver.sessions.types import SessionRequest
+from homeserver.uia.service import Uia, UiaBody, uia_request
+from homeserver.uia.stages import PASSWORD
 from homeserver.web.admission import access_token
 from homeserver.web.auth import Requester
 from homeserver.web.endpoint import Auth, Body, EmptyObject, endpoint
@@ -46,18 +48,6 @@ class Refreshed(msgspec.Struct, omit_defaults=True):
     access_token: str
     refresh_token: str | None = None
     expires_in_ms: int | None = None
-
-
-class LoggedIn(msgspec.Struct, omit_defaults=True):
-    """spec: op:login, op:register."""
-
-    user_id: UserId
-    home_server: str
-    access_token: str | None = None
-    device_id: DeviceId | None = None
-    refresh_token: str | None = None
-    expires_in_ms: int | None = None
-    well_known: dict[str, Any] | None = None
 
 
 class LoginToken(msgspec.Struct):
@@ -98,7 +88,7 @@ class AuthApi:
             display_name=body.initial_device_display_name,
             refreshable=body.refresh_token,
         )
-        token = access_token(info) if body.type == APPSERVICE else None
+        token = access_token(info) if body.type == LOGIN_TYPE else None
         account, tokens = await self._login.log_in(fields, request, token=token, ip=info.ip)
         return logged_in(account.user_id, tokens, self._well_known)
 
@@ -153,19 +143,3 @@ class AuthApi:
         """Ends all devices of the user."""
         await self._devices.delete_all(requester.user_nid, requester.user_id)
         return EmptyObject()
-
-
-def logged_in(user_id: UserId, tokens: Tokens | None, well_known: dict[str, Any] | None = None) -> LoggedIn:
-    """The answer of login and registration."""
-    home_server = user_id.partition(":")[2]
-    if tokens is None:
-        return LoggedIn(user_id=user_id, home_server=home_server)
-    return LoggedIn(
-        user_id=user_id,
-        home_server=home_server,
-        access_token=tokens.access_token,
-        device_id=tokens.device_id,
-        refresh_token=tokens.refresh_token,
-        expires_in_ms=tokens.expires_in_ms,
-        well_known=well_known,
-    )

@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from homeserver.accounts.password_check import PasswordCheck
+from homeserver.accounts.service import AccountService
 from homeserver.accounts.types import Account
 from homeserver.auth.identifiers import Identifiers
-from homeserver.auth.login_tokens import LoginTokens
-from homeserver.auth.password_check import PasswordCheck
-from homeserver.auth.ports import Appservices, DeviceRoom
-from homeserver.auth.sessions import SessionService, in_ms
-from homeserver.auth.types import SessionRequest, Tokens
-from homeserver.auth.uia import Verified
 from homeserver.config.auth import AuthSection
+from homeserver.devices.service import DeviceService
 from homeserver.matrix.errors import (
     Exclusive,
     Forbidden,
@@ -27,17 +24,22 @@ from homeserver.matrix.errors import (
     UserDeactivated,
     UserLocked,
 )
+from homeserver.sessions.appservices import LOGIN_TYPE
+from homeserver.sessions.login_tokens import LoginTokens
+from homeserver.sessions.ports import Appservices
+from homeserver.sessions.service import SessionService, in_ms
+from homeserver.sessions.types import SessionRequest, Tokens
+from homeserver.uia.service import Verified
 from homeserver.web.rate_limit import RateLimiter
 
 PASSWORD = "m.login.password"  # noqa: S105  # the name of a login type
 TOKEN = "m.login.token"  # noqa: S105  # likewise
-APPSERVICE = "m.login.application_service"
 
 
 class LoginService:
     """Lets people in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it is made of; built in one place
         self,
         *,
         config: AuthSection,
@@ -46,8 +48,9 @@ class LoginService:
         identifiers: Identifiers,
         appservices: Appservices,
         tokens: LoginTokens,
+        accounts: AccountService,
         limiter: RateLimiter,
-        devices: DeviceRoom,
+        devices: DeviceService,
     ) -> None:
         self._devices = devices
         self._config = config
@@ -56,6 +59,7 @@ class LoginService:
         self._identifiers = identifiers
         self._appservices = appservices
         self._tokens = tokens
+        self._accounts = accounts
         self._limiter = limiter
 
     def flows(self) -> list[dict[str, Any]]:
@@ -65,7 +69,7 @@ class LoginService:
             flows.append({"type": PASSWORD})
         if self._config.login_tokens:
             flows.append({"type": TOKEN, "get_login_token": True})
-        flows.append({"type": APPSERVICE})
+        flows.append({"type": LOGIN_TYPE})
         return flows
 
     async def log_in(
@@ -83,7 +87,7 @@ class LoginService:
             account = await self._by_password(fields)
         elif kind == TOKEN and self._config.login_tokens:
             account = await self._by_token(fields)
-        elif kind == APPSERVICE:
+        elif kind == LOGIN_TYPE:
             account = await self._by_appservice(fields, token)
         else:
             raise Unknown("Bad login type")
@@ -91,7 +95,7 @@ class LoginService:
             raise UserDeactivated("This account has been deactivated")
         if account.locked:
             raise UserLocked("This account is locked", soft_logout=True)
-        tokens = await self._sessions.open(account, request)
+        tokens = await self._sessions.open(account.user_nid, request)
         await self._devices.make_room(account.user_nid, account.user_id, tokens.device_id)
         return account, tokens
 
@@ -113,10 +117,10 @@ class LoginService:
         return account
 
     async def _by_token(self, fields: Mapping[str, Any]) -> Account:
-        account = await self._tokens.take(_text(fields, "token"))
-        if account is None:
+        user_nid = await self._tokens.take(_text(fields, "token"))
+        if user_nid is None:
             raise Forbidden("Invalid login token")
-        return account
+        return await self._accounts.get(user_nid)
 
     async def _by_appservice(self, fields: Mapping[str, Any], token: str | None) -> Account:
         """spec: CHECKLIST AUTH-34."""

@@ -1,53 +1,10 @@
-"""What authentication needs from features above or beside it; each is plugged in by `app.py`."""
+"""What logging in needs from other features; each is plugged in by `wiring`."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from homeserver.matrix.ids import DeviceId, UserId
-
-
-class Appservice(Protocol):
-    """A registered application service, as far as signing in is concerned."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def sender(self) -> UserId:
-        """The user it acts as when it names nobody."""
-        ...
-
-    @property
-    def rate_limited(self) -> bool: ...
-
-    def covers(self, user_id: UserId) -> bool:
-        """Whether the user is its sender or in one of its namespaces."""
-        ...
-
-
-class Appservices(Protocol):
-    """The registry, in memory; fulfilled by `appservices`."""
-
-    def by_token(self, token: str) -> Appservice | None:
-        """Whose `as_token` this is."""
-        ...
-
-    def claimed_by(self, user_id: UserId) -> str | None:
-        """The id of the application service that has this user in an exclusive namespace."""
-        ...
-
-
-class NoAppservices:
-    """None is registered."""
-
-    def by_token(self, token: str) -> Appservice | None:
-        del token
-        return None
-
-    def claimed_by(self, user_id: UserId) -> str | None:
-        del user_id
-        return None
+from homeserver.matrix.ids import UserId
 
 
 class ThreepidLookup(Protocol):
@@ -57,40 +14,4 @@ class ThreepidLookup(Protocol):
 
     async def canonical_number(self, country: str, number: str) -> str | None:
         """The address form (`441134960000`) of a number dialled in a country; None if it is no number."""
-        ...
-
-
-class CrossSigningKeys(Protocol):
-    """A device may not be called like a cross-signing key of its user; fulfilled by `e2ee`."""
-
-    async def is_key(self, user_nid: int, device_id: DeviceId) -> bool: ...
-
-
-class NoCrossSigningKeys:
-    """Nobody has keys."""
-
-    async def is_key(self, user_nid: int, device_id: DeviceId) -> bool:
-        del user_nid, device_id
-        return False
-
-
-class DehydratedDevices(Protocol):
-    """Nobody logs in as a device that the server keeps; fulfilled by `dehydrated`."""
-
-    async def is_dehydrated(self, user_nid: int, device_id: DeviceId) -> bool: ...
-
-
-class NoDehydratedDevices:
-    """None is kept."""
-
-    async def is_dehydrated(self, user_nid: int, device_id: DeviceId) -> bool:
-        del user_nid, device_id
-        return False
-
-
-class DeviceRoom(Protocol):
-    """A person's devices are bounded; fulfilled by `devices`."""
-
-    async def make_room(self, user_nid: int, user_id: UserId, newest: DeviceId) -> None:
-        """End the devices unused longest, if there are too many with the newest."""
         ...

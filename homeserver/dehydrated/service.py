@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from psycopg.errors import NotNullViolation, UniqueViolation
 
-from homeserver.auth.sessions import check_device_id
 from homeserver.dehydrated import store
 from homeserver.dehydrated.store import DehydratedRow
 from homeserver.devices.service import DeviceService
@@ -23,6 +22,7 @@ from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge, Unavailable
 from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.sessions.service import check_device_id
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 from homeserver.to_device.service import ToDeviceService

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from homeserver.auth.stages import PASSWORD
-from homeserver.auth.uia import NOTHING_PROVED, Uia, UiaBody, uia_request
 from homeserver.devices.service import DeviceService
 from homeserver.devices.types import Device
 from homeserver.matrix.ids import DeviceId
+from homeserver.uia.service import NOTHING_PROVED, Uia, UiaBody, uia_request
+from homeserver.uia.stages import PASSWORD
 from homeserver.web.auth import Requester
 from homeserver.web.endpoint import Auth, Body, EmptyObject, Path, endpoint
 from homeserver.web.request import RequestInfo

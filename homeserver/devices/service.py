@@ -8,10 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from homeserver.auth.entries import SessionsChanged
-from homeserver.auth.last_seen import LastSeen
-from homeserver.auth.ports import CrossSigningKeys, NoCrossSigningKeys
-from homeserver.auth.sessions import MAX_DISPLAY_NAME, check_device_id
 from homeserver.devices import store
 from homeserver.devices.types import Device, DeviceChange, DeviceListener, DeviceRow, NewDevice
 from homeserver.log.entries import Entry, Written
@@ -19,6 +15,10 @@ from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, NotFound
 from homeserver.matrix.ids import DeviceId, UserId
 from homeserver.runtime.clock import Clock
+from homeserver.sessions.entries import SessionsChanged
+from homeserver.sessions.last_seen import LastSeen
+from homeserver.sessions.ports import CrossSigningKeys, NoCrossSigningKeys
+from homeserver.sessions.service import MAX_DISPLAY_NAME, check_device_id
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 
@@ -91,13 +91,9 @@ class DeviceService:
         check_device_id(device_id)
         if await self._cross_signing.is_key(user_nid, device_id):
             raise Forbidden("This device ID is the ID of a cross-signing key")
+        shown = name[:MAX_DISPLAY_NAME] if name else None
         async with self._db.transaction() as tx:
-            if await store.find_device(tx, user_nid, device_id) is not None:
-                return False
-            async with tx.pipeline(commit=True) as batch:
-                shown = name[:MAX_DISPLAY_NAME] if name else None
-                store.insert_device(batch, user_nid, device_id, shown, self._clock.now_ms())
-        return True
+            return await store.insert_if_new(tx, user_nid, device_id, shown, self._clock.now_ms())
 
     async def exchange(
         self,

@@ -9,22 +9,6 @@ from homeserver.matrix.ids import DeviceId
 from homeserver.storage.tx import Pipeline, Tx
 
 
-def insert_device(
-    batch: Pipeline, user_nid: int, device_id: DeviceId, display_name: str | None, now_ms: int
-) -> None:
-    """Nothing happens if it exists: then its name stays (CHECKLIST AUTH-11)."""
-    batch.execute(
-        """
-        INSERT INTO devices (user_nid, device_id, display_name, created_ms)
-        VALUES (%(user_nid)s, %(device_id)s, %(display_name)s, %(now)s) ON CONFLICT DO NOTHING
-        """,
-        user_nid=user_nid,
-        device_id=device_id,
-        display_name=display_name,
-        now=now_ms,
-    )
-
-
 async def list_devices(tx: Tx, user_nid: int) -> list[DeviceRow]:
     """All devices of a user, the oldest first."""
     return await tx.rows(
@@ -79,6 +63,23 @@ def rename(batch: Pipeline, user_nid: int, device_id: DeviceId, display_name: st
     )
 
 
+async def insert_if_new(
+    tx: Tx, user_nid: int, device_id: DeviceId, display_name: str | None, now_ms: int
+) -> bool:
+    """False, and nothing happens, if it exists."""
+    count = await tx.execute(
+        """
+        INSERT INTO devices (user_nid, device_id, display_name, created_ms)
+        VALUES (%(user_nid)s, %(device_id)s, %(display_name)s, %(now)s) ON CONFLICT DO NOTHING
+        """,
+        user_nid=user_nid,
+        device_id=device_id,
+        display_name=display_name,
+        now=now_ms,
+    )
+    return count == 1
+
+
 def insert_new_device(
     batch: Pipeline, user_nid: int, device_id: DeviceId, display_name: str | None, now_ms: int
 ) -> None:
@@ -101,31 +102,4 @@ def delete_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[DeviceId
         "DELETE FROM devices WHERE user_nid = %(user_nid)s AND device_id = ANY(%(ids)s::text[])",
         user_nid=user_nid,
         ids=list(device_ids),
-    )
-
-
-async def update_last_seen(tx: Tx, rows: Sequence[tuple[int, DeviceId, int, str, str]]) -> None:
-    """(user_nid, device_id, Unix milliseconds, address, user agent) of each; never back in time.
-
-    Locked in order, so that two processes that flush at once do not wait for each other.
-    """
-    await tx.execute(
-        """
-        WITH seen AS (
-            SELECT * FROM unnest(%(users)s::bigint[], %(ids)s::text[], %(at)s::bigint[], %(ips)s::text[], %(agents)s::text[])
-                AS s (user_nid, device_id, at_ms, ip, agent)
-        ), locked AS (
-            SELECT user_nid, device_id FROM devices JOIN seen USING (user_nid, device_id)
-            WHERE last_seen_ms IS NULL OR last_seen_ms < at_ms
-            ORDER BY user_nid, device_id FOR NO KEY UPDATE OF devices
-        )
-        UPDATE devices d SET last_seen_ms = s.at_ms, last_seen_ip = nullif(s.ip, ''), last_seen_agent = nullif(s.agent, '')
-        FROM seen s JOIN locked USING (user_nid, device_id)
-        WHERE d.user_nid = s.user_nid AND d.device_id = s.device_id
-        """,
-        users=[row[0] for row in rows],
-        ids=[row[1] for row in rows],
-        at=[row[2] for row in rows],
-        ips=[row[3] for row in rows],
-        agents=[row[4] for row in rows],
     )

@@ -10,8 +10,6 @@ from typing import Any
 
 import msgspec
 
-from homeserver.auth.stages import PASSWORD
-from homeserver.auth.uia import NOTHING_PROVED, Uia, uia_request
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.keys import KeyService
 from homeserver.e2ee.query import KeyQueries
@@ -22,6 +20,8 @@ from homeserver.log.entries import Conflict
 from homeserver.log.tail import Tail
 from homeserver.matrix.errors import InvalidParam, Unavailable
 from homeserver.matrix.tokens import parse_token
+from homeserver.uia.service import NOTHING_PROVED, Uia, uia_request
+from homeserver.uia.stages import PASSWORD
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, Query, endpoint
 from homeserver.web.request import RequestInfo

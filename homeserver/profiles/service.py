@@ -96,8 +96,16 @@ class ProfileService:
         self._remote = remote
 
     def name_newcomer(self, batch: Pipeline, user_nid: int, displayname: str) -> None:
-        """See `accounts.ports.NamesNewcomers`."""
+        """See `accounts.ports.AccountProfiles`."""
         store.insert_fields(batch, user_nid, rules.stored({DISPLAYNAME: displayname}))
+
+    def delete_profile(self, batch: Pipeline, user_nid: int) -> None:
+        """See `accounts.ports.AccountProfiles`."""
+        store.delete_profile(batch, user_nid)
+
+    def removal_entries(self, user_nid: int, user_id: UserId) -> Sequence[Entry]:
+        """See `accounts.ports.AccountProfiles`."""
+        return [ProfileChanged(user_nid, user_id, None, None)]
 
     async def get(self, user_id: UserId) -> Profile:
         """A local user's profile; empty if nothing was ever set. Raises `NotFound`."""
@@ -215,8 +223,3 @@ class ProfileService:
         async with self._db.read() as tx:
             row = await store.find_fields(tx, user_id)
         return None if row is None else _decode(row[1] or b"{}")
-
-
-def removal_of(user_nid: int, user_id: UserId) -> Sequence[Entry]:
-    """What is logged when a whole profile goes, with its account."""
-    return [ProfileChanged(user_nid, user_id, None, None)]

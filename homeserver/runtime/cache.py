@@ -19,7 +19,7 @@ TRIES = 16
 
 
 class MemoryBudget:
-    """One per process. `limit` bytes for all caches made from it."""
+    """`limit`: bytes for all caches made from it."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -9,13 +9,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from homeserver.auth.stages import PASSWORD
-from homeserver.auth.uia import NOTHING_PROVED, Uia, uia_request
 from homeserver.matrix.errors import ServerNotTrusted, ThreepidAuthFailed, ThreepidMediumNotSupported
 from homeserver.threepids.addresses import canonical_email
 from homeserver.threepids.service import ThreepidService
 from homeserver.threepids.types import Purpose, ValidationRequest
 from homeserver.threepids.validation import ValidationService
+from homeserver.uia.service import NOTHING_PROVED, Uia, uia_request
+from homeserver.uia.stages import PASSWORD
 from homeserver.web.auth import Requester
 from homeserver.web.endpoint import Auth, Body, EmptyObject, endpoint
 from homeserver.web.request import RequestInfo

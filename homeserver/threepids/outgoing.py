@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from homeserver.auth.tokens import digest_of, new_token
 from homeserver.jobs.service import Jobs
 from homeserver.jobs.types import GiveUp, JobKind, Retry
 from homeserver.mail.service import MailService
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.sessions.tokens import digest_of, new_token
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 from homeserver.threepids import store

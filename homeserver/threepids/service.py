@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from homeserver.auth.uia import Verified
 from homeserver.matrix.errors import (
     InvalidParam,
     MatrixError,
@@ -24,6 +23,7 @@ from homeserver.storage.tx import Tx
 from homeserver.threepids import store
 from homeserver.threepids.addresses import canonical_email
 from homeserver.threepids.types import EMAIL, Owner, Proof, Threepid
+from homeserver.uia.service import Verified
 
 STAGE: Final = "m.login.email.identity"
 MAX_ADDRESSES: Final = 20

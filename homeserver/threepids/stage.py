@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from homeserver.auth.stages import BaseStage
-from homeserver.auth.uia import UiaRequest
 from homeserver.matrix.errors import BadJson, MissingParam, Unauthorized
 from homeserver.threepids.service import STAGE, remember
 from homeserver.threepids.types import Purpose
 from homeserver.threepids.validation import ValidationService
+from homeserver.uia.service import UiaRequest
+from homeserver.uia.stages import BaseStage
 
 _PURPOSES: Mapping[str, Purpose] = {"register": "register", "changePassword": "reset"}
 """Operation -> what the address must have been proved for."""

@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from homeserver.auth.tokens import MAX_TOKEN, digest_of
 from homeserver.matrix.errors import (
     InvalidParam,
     ThreepidDenied,
@@ -21,6 +20,7 @@ from homeserver.matrix.errors import (
     ThreepidNotFound,
 )
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.sessions.tokens import MAX_TOKEN, digest_of
 from homeserver.storage.database import Database
 from homeserver.threepids import store
 from homeserver.threepids.letters import Kind

@@ -1,6 +1,6 @@
 """Who is asking: the kinds of authentication an endpoint can declare, and the proofs its handler receives.
 
-Owns the vocabulary. Looking a token up belongs to `homeserver.auth`, checking a server's signature to `federation`;
+Owns the vocabulary. Looking a token up belongs to `homeserver.sessions`, checking a server's signature to `federation`;
 both fulfil the protocols below. Whom an endpoint lets in is decided in `admission.py`.
 
 spec: client-server-api/#client-authentication, server-server-api/#request-authentication
@@ -35,7 +35,7 @@ class Auth(enum.Enum):
 
 
 class Authenticator(Protocol):
-    """Turns access tokens into requesters; fulfilled by `homeserver.auth`."""
+    """Turns access tokens into requesters; fulfilled by `homeserver.sessions`."""
 
     def cached(self, token: str, info: RequestInfo) -> Requester | None:
         """The requester if memory knows the token to be valid now; None means "ask `authenticate`".

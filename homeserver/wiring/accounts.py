@@ -11,26 +11,17 @@ from homeserver.accounts.housekeeping import Housekeeping
 from homeserver.accounts.moderation_api import ModerationApi
 from homeserver.accounts.names import Names
 from homeserver.accounts.openid import OpenIdTokens
+from homeserver.accounts.password_check import PasswordCheck
+from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.registration import RegistrationService
 from homeserver.accounts.service import AccountService
 from homeserver.accounts.shared_secret import SharedSecretApi
+from homeserver.accounts.stages import RegistrationTokenStage, TermsStage
 from homeserver.accounts.tasks import AccountTasks
 from homeserver.auth.api import AuthApi
-from homeserver.auth.appservices import AppserviceSessions
-from homeserver.auth.authenticator import Sessions, TokenAuthenticator
-from homeserver.auth.entries import SessionsChangedSink
-from homeserver.auth.fallback import FallbackApi
 from homeserver.auth.identifiers import Identifiers
-from homeserver.auth.last_seen import FLUSH_SECONDS, LastSeen
 from homeserver.auth.login import LoginService
-from homeserver.auth.login_tokens import LoginTokens
-from homeserver.auth.password_check import PasswordCheck
-from homeserver.auth.passwords import Passwords
-from homeserver.auth.ports import Appservices, NoAppservices
-from homeserver.auth.recaptcha import RecaptchaStage
-from homeserver.auth.sessions import SessionService, in_ms
-from homeserver.auth.stages import DummyStage, PasswordStage, RegistrationTokenStage, TermsStage
-from homeserver.auth.uia import Uia
+from homeserver.auth.password_stage import PasswordStage
 from homeserver.config import Config
 from homeserver.devices.api import DevicesApi
 from homeserver.devices.service import DeviceService
@@ -40,6 +31,17 @@ from homeserver.profiles.api import ProfilesApi
 from homeserver.profiles.entries import ProfileChangedSink
 from homeserver.profiles.service import ProfileCache, ProfileService
 from homeserver.runtime.periodic import every
+from homeserver.sessions.appservices import AppserviceSessions
+from homeserver.sessions.authenticator import Sessions, TokenAuthenticator
+from homeserver.sessions.entries import SessionsChangedSink
+from homeserver.sessions.last_seen import FLUSH_SECONDS, LastSeen
+from homeserver.sessions.login_tokens import LoginTokens
+from homeserver.sessions.ports import Appservices, NoAppservices
+from homeserver.sessions.service import SessionService, in_ms
+from homeserver.uia.fallback_api import FallbackApi
+from homeserver.uia.recaptcha import RecaptchaStage
+from homeserver.uia.service import Uia
+from homeserver.uia.stages import DummyStage
 from homeserver.web.outbound import Outbound
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
@@ -102,10 +104,12 @@ class AccountsFeature:
         )
         self.tasks = AccountTasks(core.db, core.jobs)
         self.erased = ErasedUsers(core.db)
-        self.ending = Deactivation(devices=self.devices, tasks=self.tasks, clock=core.clock)
         self._profile_cache = profile_cache = ProfileCache()
         self.profiles = ProfileService(
             db=core.db, log=core.log, cache=profile_cache, tasks=self.tasks, server_name=core.server_name
+        )
+        self.ending = Deactivation(
+            devices=self.devices, profiles=self.profiles, tasks=self.tasks, clock=core.clock
         )
         self.openid = OpenIdTokens(core.db, core.clock, core.entropy)
 
@@ -131,13 +135,15 @@ class AccountsFeature:
         if registration.recaptcha is not None:
             self._outbound = outbound_of(self._config.outbound)
             self.uia.add(RecaptchaStage(registration.recaptcha, self._outbound))
+        login_tokens = LoginTokens(core.db, core.clock, core.entropy)
         self.login = LoginService(
             config=auth,
             sessions=self.sessions,
             passwords=check,
             identifiers=identifiers,
             appservices=self._appservices,
-            tokens=LoginTokens(core.db, core.clock, core.entropy),
+            tokens=login_tokens,
+            accounts=self.accounts,
             limiter=self._limiter,
             devices=self.devices,
         )
@@ -151,11 +157,13 @@ class AccountsFeature:
             passwords=self.passwords,
             sessions=self.sessions,
             tasks=self.tasks,
-            newcomers=self.profiles,
+            profiles=self.profiles,
         )
         self.registration.check_possible(self.uia)
         self.registration.note_with(self.threepids.service)
-        self.housekeeping = Housekeeping(core.db, core.clock, self.threepids.validation.clean)
+        self.housekeeping = Housekeeping(
+            core.db, core.clock, login_tokens.clean, self.uia.clean, self.threepids.validation.clean
+        )
 
     @property
     def manifest(self) -> Manifest:

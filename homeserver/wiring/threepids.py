@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from homeserver.auth.uia import Stage, Uia
 from homeserver.config import Config
 from homeserver.mail.service import MailService
 from homeserver.threepids.api import ThreepidsApi
@@ -11,6 +10,7 @@ from homeserver.threepids.page_api import ConfirmationPage
 from homeserver.threepids.service import ThreepidService
 from homeserver.threepids.stage import EmailStage
 from homeserver.threepids.validation import Rules, ValidationService
+from homeserver.uia.service import Stage, Uia
 from homeserver.web.outbound import trusting
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from homeserver.auth.ports import Appservices
 from homeserver.config import Config
 from homeserver.config.load import build
 from homeserver.jobs.service import Jobs
@@ -22,6 +21,7 @@ from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.periodic import PeriodicRunner
+from homeserver.sessions.ports import Appservices
 from homeserver.storage.database import Database
 from homeserver.to_device.entries import ToDeviceSink
 from homeserver.web.dispatch import Parts

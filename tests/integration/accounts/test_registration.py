@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from homeserver.auth.uia import Uia
 from homeserver.config import ConfigError
 from homeserver.runtime.clock import FakeClock, FakeEntropy
+from homeserver.uia.service import Uia
 from homeserver.web.rate_limit import RateLimiter
 from tests.support.identity import IdentityServer
 from tests.support.server import PASSWORD

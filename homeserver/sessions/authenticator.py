@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from homeserver.auth import store
-from homeserver.auth.appservices import AppserviceSessions
-from homeserver.auth.entries import SessionsChanged
-from homeserver.auth.last_seen import LastSeen, Seen
-from homeserver.auth.tokens import MAX_TOKEN, digest_of
-from homeserver.auth.types import TokenRow
 from homeserver.log.entries import Entry, Position
 from homeserver.matrix.errors import UnknownToken, UserDeactivated, UserLocked
 from homeserver.runtime.clock import Clock
+from homeserver.sessions import store
+from homeserver.sessions.appservices import AppserviceSessions
+from homeserver.sessions.entries import SessionsChanged
+from homeserver.sessions.last_seen import LastSeen, Seen
+from homeserver.sessions.tokens import MAX_TOKEN, digest_of
+from homeserver.sessions.types import TokenRow
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 from homeserver.web.request import RequestInfo

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import Final
 
-from homeserver.auth import stages
-from homeserver.auth.uia import Uia
 from homeserver.config.registration import Policy
 from homeserver.matrix.errors import InvalidParam, LimitExceeded, MatrixError, MissingParam, Unavailable
+from homeserver.uia import stages
+from homeserver.uia.service import Uia
 from homeserver.web.endpoint import Auth, Body, Form, Path, Query, endpoint
 from homeserver.web.page import page
 from homeserver.web.request import RequestInfo

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.auth.test_uia import DUMMY, POLICIES, ask, by_password, page
+from tests.integration.uia.test_uia import DUMMY, POLICIES, ask, by_password, page
 from tests.support.identity import IdentityServer
 from tests.support.server import PASSWORD
 from tests.support.user import User

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from homeserver.accounts import store
+from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.types import Account
-from homeserver.auth.passwords import Passwords
 from homeserver.matrix.errors import Forbidden, LimitExceeded, UserDeactivated
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database

@@ -8,8 +8,8 @@ from typing import Any
 import bcrypt
 import pytest
 
-from homeserver.auth import passwords as module
-from homeserver.auth.passwords import Passwords
+from homeserver.accounts import passwords as module
+from homeserver.accounts.passwords import Passwords
 from homeserver.config.auth import PasswordHash, PasswordPolicy
 from homeserver.matrix.errors import LimitExceeded
 

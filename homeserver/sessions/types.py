@@ -25,6 +25,20 @@ class TokenRow(NamedTuple):
     rate_limited: bool
 
 
+class MasqueradeRow(NamedTuple):
+    """A user an application service acts as."""
+
+    user_nid: int
+    user_id: UserId
+    is_admin: bool
+    suspended: bool
+    locked: bool
+    appservice_id: str | None
+    """The application service that made the account."""
+    has_device: bool
+    """Of the device that was asked for; True if none was."""
+
+
 class Standing(NamedTuple):
     """Whether a session's account may be used."""
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from homeserver.auth.authenticator import Session, Sessions
-from homeserver.auth.entries import SessionsChanged
-from homeserver.auth.last_seen import Seen
 from homeserver.runtime.clock import FakeClock
+from homeserver.sessions.authenticator import Session, Sessions
+from homeserver.sessions.entries import SessionsChanged
+from homeserver.sessions.last_seen import Seen
 from homeserver.web.auth import Requester
 from tests.support.identity import IdentityServer
 from tests.support.server import PASSWORD
@@ -174,7 +174,8 @@ async def test_a_sighting_that_cannot_be_written_is_lost_alone(start: Any) -> No
 
 async def test_sightings_never_go_back_in_time(server: IdentityServer) -> None:
     """DEV-03: two processes write theirs in any order."""
-    from homeserver.devices import store
+    from homeserver.devices.store import find_device
+    from homeserver.sessions.store import update_last_seen
 
     alice = await server.register("alice")
     account = await server.parts.accounts.find(alice.user_id)
@@ -182,9 +183,9 @@ async def test_sightings_never_go_back_in_time(server: IdentityServer) -> None:
     assert server.db is not None
     for at_ms, ip in ((2_000, "192.0.2.2"), (1_000, "192.0.2.1")):
         async with server.db.transaction() as tx:
-            await store.update_last_seen(tx, [(account.user_nid, alice.device_id, at_ms, ip, "")])
+            await update_last_seen(tx, [(account.user_nid, alice.device_id, at_ms, ip, "")])
     async with server.db.read() as tx:
-        row = await store.find_device(tx, account.user_nid, alice.device_id)
+        row = await find_device(tx, account.user_nid, alice.device_id)
     assert row is not None
     assert (row.last_seen_ms, row.last_seen_ip) == (2_000, "192.0.2.2")
 

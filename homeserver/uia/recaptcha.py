@@ -13,10 +13,10 @@ import msgspec
 import structlog
 from typing_extensions import override
 
-from homeserver.auth.stages import BaseStage
-from homeserver.auth.uia import UiaRequest
 from homeserver.config.registration import Recaptcha
 from homeserver.matrix.errors import BadJson, CaptchaInvalid, CaptchaNeeded, Unavailable
+from homeserver.uia.service import UiaRequest
+from homeserver.uia.stages import BaseStage
 from homeserver.web.outbound import HttpRequest, Outbound, OutboundError, Purpose
 
 _log = structlog.get_logger("atrium.auth")

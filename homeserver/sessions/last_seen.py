@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import structlog
 
-from homeserver.devices import store
 from homeserver.matrix.ids import DeviceId
 from homeserver.runtime.clock import Clock
+from homeserver.sessions import store
 from homeserver.storage.batches import write_apart
 from homeserver.storage.database import Database
 from homeserver.storage.encoding import storable

@@ -1,12 +1,12 @@
-"""SQL of access, refresh and login tokens, and of user-interactive authentication under way."""
+"""SQL of access, refresh and login tokens, and of what sessions write of their devices: that they are there, and were seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from homeserver.auth.types import RefreshRow, Standing, TokenRow
 from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.sessions.types import MasqueradeRow, RefreshRow, Standing, TokenRow
 from homeserver.storage.tx import Pipeline, Tx
 
 
@@ -51,6 +51,21 @@ async def find_standing(tx: Tx, user_nid: int, token_nid: int | None) -> Standin
         """,
         user_nid=user_nid,
         token_nid=token_nid,
+    )
+
+
+async def find_masquerade(tx: Tx, user_id: UserId, device_id: DeviceId | None) -> MasqueradeRow | None:
+    """Of a local account that has not ended, what an application service that acts as it must know."""
+    return await tx.row(
+        MasqueradeRow,
+        """
+        SELECT user_nid, user_id, is_admin, suspended, locked, appservice_id,
+               %(device_id)s::text IS NULL OR EXISTS (
+                   SELECT FROM devices d WHERE d.user_nid = a.user_nid AND d.device_id = %(device_id)s)
+        FROM accounts a JOIN users USING (user_nid) WHERE user_id = %(user_id)s AND deactivated_ms IS NULL
+        """,
+        user_id=user_id,
+        device_id=device_id,
     )
 
 
@@ -207,98 +222,56 @@ async def take_login_token(tx: Tx, digest: bytes, now_ms: int) -> int | None:
     return row[0] if row and row[1] else None
 
 
-# --- user-interactive authentication -----------------------------------------------------------------------------
+async def delete_expired_login_tokens(tx: Tx, now_ms: int) -> None:
+    await tx.execute("DELETE FROM login_tokens WHERE expires_ms <= %(now)s", now=now_ms)
 
 
-class UiaRow(NamedTuple):
-    """An authentication under way."""
-
-    operation: str
-    body_mac: bytes
-    user_nid: int | None
-    completed: list[str]
-    remembered: list[str]
-    sealed_body: bytes | None = None
-    """The request, if it was kept: see `sealing.py`."""
-    user_id: UserId | None = None
-    """Of `user_nid`; not stored."""
-
-    def advanced(self, stage: str, remembered: str) -> UiaRow:
-        """With one more stage."""
-        return self._replace(completed=[*self.completed, stage], remembered=[*self.remembered, remembered])
+def delete_login_tokens(batch: Pipeline, user_nid: int) -> None:
+    """All that a user has not used yet."""
+    batch.execute("DELETE FROM login_tokens WHERE user_nid = %(user_nid)s", user_nid=user_nid)
 
 
-async def insert_uia_session(tx: Tx, digest: bytes, row: UiaRow, expires_ms: int) -> None:
-    await tx.execute(
+# --- devices -----------------------------------------------------------------------------------------------------
+
+
+def insert_device(
+    batch: Pipeline, user_nid: int, device_id: DeviceId, display_name: str | None, now_ms: int
+) -> None:
+    """Nothing happens if it exists: then its name stays (CHECKLIST AUTH-11)."""
+    batch.execute(
         """
-        INSERT INTO uia_sessions
-            (hash, operation, body_mac, user_nid, completed, remembered, sealed_body, expires_ms)
-        VALUES (%(hash)s, %(operation)s, %(body_mac)s, %(user_nid)s, %(completed)s, %(remembered)s, %(sealed_body)s,
-                %(expires)s)
+        INSERT INTO devices (user_nid, device_id, display_name, created_ms)
+        VALUES (%(user_nid)s, %(device_id)s, %(display_name)s, %(now)s) ON CONFLICT DO NOTHING
         """,
-        hash=digest,
-        operation=row.operation,
-        body_mac=row.body_mac,
-        user_nid=row.user_nid,
-        completed=row.completed,
-        remembered=row.remembered,
-        sealed_body=row.sealed_body,
-        expires=expires_ms,
-    )
-
-
-async def find_uia_session(tx: Tx, digest: bytes, now_ms: int) -> UiaRow | None:
-    return await tx.row(
-        UiaRow,
-        """
-        SELECT operation, body_mac, user_nid, completed, remembered, sealed_body, user_id
-        FROM uia_sessions LEFT JOIN users USING (user_nid)
-        WHERE hash = %(hash)s AND expires_ms > %(now)s
-        """,
-        hash=digest,
+        user_nid=user_nid,
+        device_id=device_id,
+        display_name=display_name,
         now=now_ms,
     )
 
 
-async def complete_stage(tx: Tx, digest: bytes, session: UiaRow, done: tuple[str, str]) -> bool:
-    """Note a stage (type, what to remember) as the next of a session, and bind the session to the body of `session`.
+async def update_last_seen(tx: Tx, rows: Sequence[tuple[int, DeviceId, int, str, str]]) -> None:
+    """(user_nid, device_id, Unix milliseconds, address, user agent) of each; never back in time.
 
-    False, and nothing happens, if another request has completed a stage meanwhile.
+    Locked in order, so that two processes that flush at once do not wait for each other.
     """
-    changed = await tx.execute(
-        """
-        UPDATE uia_sessions
-        SET completed = completed || %(stage)s::text, remembered = remembered || %(remembered)s::text,
-            body_mac = %(body_mac)s, sealed_body = %(sealed_body)s
-        WHERE hash = %(hash)s AND completed = %(before)s
-        """,
-        hash=digest,
-        body_mac=session.body_mac,
-        sealed_body=session.sealed_body,
-        before=session.completed,
-        stage=done[0],
-        remembered=done[1],
-    )
-    return changed == 1
-
-
-async def hold_registration_token(tx: Tx, digest: bytes, token: str) -> None:
-    """Reserve one use of the token for this authentication, until it ends or expires."""
     await tx.execute(
-        "UPDATE uia_sessions SET registration_token = %(token)s WHERE hash = %(hash)s",
-        hash=digest,
-        token=token,
+        """
+        WITH seen AS (
+            SELECT * FROM unnest(%(users)s::bigint[], %(ids)s::text[], %(at)s::bigint[], %(ips)s::text[], %(agents)s::text[])
+                AS s (user_nid, device_id, at_ms, ip, agent)
+        ), locked AS (
+            SELECT user_nid, device_id FROM devices JOIN seen USING (user_nid, device_id)
+            WHERE last_seen_ms IS NULL OR last_seen_ms < at_ms
+            ORDER BY user_nid, device_id FOR NO KEY UPDATE OF devices
+        )
+        UPDATE devices d SET last_seen_ms = s.at_ms, last_seen_ip = nullif(s.ip, ''), last_seen_agent = nullif(s.agent, '')
+        FROM seen s JOIN locked USING (user_nid, device_id)
+        WHERE d.user_nid = s.user_nid AND d.device_id = s.device_id
+        """,
+        users=[row[0] for row in rows],
+        ids=[row[1] for row in rows],
+        at=[row[2] for row in rows],
+        ips=[row[3] for row in rows],
+        agents=[row[4] for row in rows],
     )
-
-
-async def delete_uia_session(tx: Tx, digest: bytes) -> bool:
-    """False if it is gone already: then somebody else made use of it."""
-    return await tx.execute("DELETE FROM uia_sessions WHERE hash = %(hash)s", hash=digest) == 1
-
-
-async def delete_expired(tx: Tx, now_ms: int) -> Sequence[int]:
-    """Housekeeping: what can be used no more."""
-    async with tx.pipeline() as batch:
-        sessions = batch.execute("DELETE FROM uia_sessions WHERE expires_ms <= %(now)s", now=now_ms)
-        logins = batch.execute("DELETE FROM login_tokens WHERE expires_ms <= %(now)s", now=now_ms)
-    return sessions.result, logins.result

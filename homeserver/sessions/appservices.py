@@ -5,16 +5,19 @@ spec: application-service-api/#identity-assertion
 
 from __future__ import annotations
 
-from homeserver.accounts import store as account_store
-from homeserver.accounts.types import Account
-from homeserver.auth.ports import Appservice, Appservices
-from homeserver.devices import store as device_store
+from typing import Final
+
 from homeserver.matrix.errors import Forbidden, UnknownDevice, UnknownToken
 from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.sessions import store
+from homeserver.sessions.ports import Appservice, Appservices
+from homeserver.sessions.types import MasqueradeRow
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 from homeserver.web.request import RequestInfo
 
+LOGIN_TYPE: Final = "m.login.application_service"
+"""What an application service says where a person would prove who they are. spec: #server-admin-style-permissions"""
 MAX_REMEMBERED = 20_000
 _Mask = tuple[str, str | None, str | None]
 
@@ -79,20 +82,19 @@ class AppserviceSessions:
             self._masquerades[masquerade] = requester
         return requester
 
-    async def _account(self, user_id: UserId, device_id: str | None) -> Account:
+    async def _account(self, user_id: UserId, device_id: str | None) -> MasqueradeRow:
         async with self._db.read() as tx:
-            account = await account_store.find_account(tx, user_id)
-            if account is None or account.deactivated:
-                raise Forbidden("Application service has not registered this user")
-            if (
-                device_id is not None
-                and await device_store.find_device(tx, account.user_nid, DeviceId(device_id)) is None
-            ):
-                raise UnknownDevice("This user has no such device")
+            account = await store.find_masquerade(
+                tx, user_id, DeviceId(device_id) if device_id is not None else None
+            )
+        if account is None:
+            raise Forbidden("Application service has not registered this user")
+        if not account.has_device:
+            raise UnknownDevice("This user has no such device")
         return account
 
 
-def _is_its_own(appservice: Appservice, account: Account) -> bool:
+def _is_its_own(appservice: Appservice, account: MasqueradeRow) -> bool:
     """Whether the rights of an administrator were given to the application service, not to somebody it covers."""
     return account.user_id == appservice.sender and account.appservice_id == appservice.id
 

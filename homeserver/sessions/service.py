@@ -8,23 +8,21 @@ spec: client-server-api/#refreshing-access-tokens, #soft-logout,
 
 from __future__ import annotations
 
-from homeserver.accounts.types import Account
-from homeserver.auth import store
-from homeserver.auth.entries import SessionsChanged
-from homeserver.auth.ports import (
+from homeserver.config.auth import AuthSection
+from homeserver.log.writer import LogWriter
+from homeserver.matrix.errors import Forbidden, InvalidParam, UnknownToken, UserLocked
+from homeserver.matrix.ids import DeviceId
+from homeserver.runtime.clock import Clock, Entropy
+from homeserver.sessions import store
+from homeserver.sessions.entries import SessionsChanged
+from homeserver.sessions.ports import (
     CrossSigningKeys,
     DehydratedDevices,
     NoCrossSigningKeys,
     NoDehydratedDevices,
 )
-from homeserver.auth.tokens import ACCESS, MAX_TOKEN, REFRESH, digest_of, new_token
-from homeserver.auth.types import RefreshRow, SessionRequest, Tokens
-from homeserver.config.auth import AuthSection
-from homeserver.devices import store as device_store
-from homeserver.log.writer import LogWriter
-from homeserver.matrix.errors import Forbidden, InvalidParam, UnknownToken, UserLocked
-from homeserver.matrix.ids import DeviceId
-from homeserver.runtime.clock import Clock, Entropy
+from homeserver.sessions.tokens import ACCESS, MAX_TOKEN, REFRESH, digest_of, new_token
+from homeserver.sessions.types import RefreshRow, SessionRequest, Tokens
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline, Tx
 
@@ -70,7 +68,7 @@ class SessionService:
         """Plug in the feature that knows devices nobody holds."""
         self._dehydrated = dehydrated
 
-    async def open(self, account: Account, request: SessionRequest) -> Tokens:
+    async def open(self, user_nid: int, request: SessionRequest) -> Tokens:
         """Log a device of an existing account in. The device is made if it is new; else its older tokens end.
 
         Raises:
@@ -79,21 +77,21 @@ class SessionService:
         """
         if request.device_id is None:
             async with self._db.transaction() as tx:
-                return await self.open_new(tx, account.user_nid, request)
+                return await self.open_new(tx, user_nid, request)
         device_id = check_device_id(request.device_id)
-        if await self._cross_signing.is_key(account.user_nid, device_id):
+        if await self._cross_signing.is_key(user_nid, device_id):
             raise Forbidden("This device ID is the ID of a cross-signing key")
-        if await self._dehydrated.is_dehydrated(account.user_nid, device_id):
+        if await self._dehydrated.is_dehydrated(user_nid, device_id):
             raise Forbidden("This device ID is the ID of the dehydrated device")
-        made = self._make(account.user_nid, device_id, refreshable=request.refreshable)
+        made = self._make(user_nid, device_id, refreshable=request.refreshable)
         now_ms = self._clock.now_ms()
 
         def write(batch: Pipeline, _written: object) -> None:
-            device_store.insert_device(batch, account.user_nid, device_id, name_of(request), now_ms)
-            store.delete_device_tokens(batch, account.user_nid, device_id)
+            store.insert_device(batch, user_nid, device_id, name_of(request), now_ms)
+            store.delete_device_tokens(batch, user_nid, device_id)
             store.insert_tokens(batch, made.row, now_ms)
 
-        await self._log.append(SessionsChanged(account.user_nid, device_id), alongside=write)
+        await self._log.append(SessionsChanged(user_nid, device_id), alongside=write)
         return made.tokens
 
     async def open_new(self, tx: Tx, user_nid: int, request: SessionRequest) -> Tokens:
@@ -104,7 +102,7 @@ class SessionService:
         made = self._make(user_nid, device_id, refreshable=request.refreshable)
         now_ms = self._clock.now_ms()
         async with tx.pipeline(commit=True) as batch:
-            device_store.insert_device(batch, user_nid, device_id, name_of(request), now_ms)
+            store.insert_device(batch, user_nid, device_id, name_of(request), now_ms)
             store.insert_tokens(batch, made.row, now_ms)
         return made.tokens
 

@@ -16,9 +16,6 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from typing_extensions import override
 
-from homeserver.auth import store
-from homeserver.auth.sealing import adds_to, body_mac, kept, kept_body
-from homeserver.auth.tokens import MAX_TOKEN, UIA, digest_of, new_token
 from homeserver.matrix.errors import (
     BadJson,
     Forbidden,
@@ -30,8 +27,11 @@ from homeserver.matrix.errors import (
 )
 from homeserver.matrix.ids import UserId
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.sessions.tokens import MAX_TOKEN, UIA, digest_of, new_token
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
+from homeserver.uia import store
+from homeserver.uia.sealing import adds_to, body_mac, kept, kept_body
 from homeserver.web.auth import Requester
 from homeserver.web.body import json_decoder
 from homeserver.web.rate_limit import RateLimiter
@@ -220,6 +220,11 @@ class Uia:
         if proof.session is not None:
             async with self._db.transaction() as tx:
                 await store.delete_uia_session(tx, proof.session)
+
+    async def clean(self) -> None:
+        """Delete the sessions that nobody finished in time."""
+        async with self._db.transaction() as tx:
+            await store.delete_expired(tx, self._clock.now_ms())
 
     async def find(self, name: str) -> store.UiaRow:
         """A session by its name. Raises `Unknown`."""

@@ -1,0 +1,1 @@
+from tests.support.identity_fixtures import server, start  # noqa: F401  # fixtures
