@@ -30,11 +30,9 @@ from homeserver.matrix.tokens import format_token
 from homeserver.rooms.memberships import Membership, Memberships
 from homeserver.rooms.reading import ReadingService
 from homeserver.runtime.clock import Clock
-from homeserver.storage.database import Database
-from homeserver.sync import store
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.peeking import News, PeekingService
-from homeserver.sync.store import Span
+from homeserver.sync.selection.forward import ForwardSelector
 from homeserver.sync.types import Ignores, JoinedRooms, PresenceTouch, Stream, SyncRequest, Unwanted
 from homeserver.web.auth import Requester
 
@@ -52,7 +50,7 @@ class AllRoomsService:
 
     def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
-        db: Database,
+        forward: ForwardSelector,
         tail: Tail,
         rooms: Rooms,
         events: EventCache,
@@ -69,7 +67,7 @@ class AllRoomsService:
         streams: Mapping[str, Stream],
     ) -> None:
         """`streams`: of `/sync`, by the member of the answer that each gives."""
-        self._db = db
+        self._forward = forward
         self._tail = tail
         self._rooms = rooms
         self._events = events
@@ -183,7 +181,7 @@ class AllRoomsService:
             unwanted = await self._ignores.of(requester.user_nid)
             user = await self._memberships.of(requester.user_nid)
             upto = self._tail.position
-            found, end = await self._after(user.rooms, since, upto)
+            found, end = await self._forward.after(user.rooms, since, upto, MAX_EVENTS)
             wanted = [event for event in found if _is_wanted(event, requester, unwanted)]
             chunk = await self._show(requester, wanted)
             since, left = end, deadline - self._clock.monotonic()
@@ -193,31 +191,6 @@ class AllRoomsService:
     async def _news(self, requester: Requester, seconds: float) -> bool:
         """Wait until something concerns the user; False when the time is over."""
         return seconds > 0 and await self._notifier.wait(requester, seconds)
-
-    async def _after(
-        self, rooms: Mapping[int, Membership], since: Position, upto: Position
-    ) -> tuple[list[PersistedEvent], Position]:
-        """Events in the order of the log, and up to where these are all."""
-        spans: list[Span] = []
-        invites: list[Position] = []
-        for room_nid, own in rooms.items():
-            if own.membership == JOIN:
-                room = self._rooms.cached(room_nid)
-                if room is None or room.last_event > since:
-                    spans.append(Span(room_nid, upto))
-            elif own.membership in (LEAVE, BAN):
-                if own.position > since and not own.forgotten:
-                    spans.append(Span(room_nid, own.position))
-            elif own.event_nid > since:
-                invites.append(own.event_nid)
-        nids: list[Position] = []
-        if spans:
-            async with self._db.read() as tx:
-                nids = [nid for nid, _ in await store.find_events_after(tx, spans, since, MAX_EVENTS)]
-        nids = sorted({*nids, *invites})[:MAX_EVENTS]
-        loaded = await self._events.load(nids)
-        end = nids[-1] if len(nids) == MAX_EVENTS else upto
-        return [loaded[nid] for nid in nids if nid in loaded], end
 
     async def _show(self, requester: Requester, events: Sequence[PersistedEvent]) -> list[bytes]:
         """Those that the user may see, as JSON, order kept."""

@@ -1,4 +1,4 @@
-"""Endpoints from before `/sync`: all rooms together. `/events` of one room is in `api.py`.
+"""Endpoints from before `/sync`: all rooms together. `/events` is in `peeking_api.py`.
 
 spec: op:initialSync, op:getOneEvent
 """

@@ -9,20 +9,23 @@ from homeserver.config.limits import LimitsSection
 from homeserver.runtime.figures import Gauges
 from homeserver.sync.all_rooms import AllRoomsService
 from homeserver.sync.all_rooms_api import AllRoomsApi
-from homeserver.sync.api import PeekingApi, SyncApi
-from homeserver.sync.filters import FilterService
 from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.peeking import PeekingService, RoomData
+from homeserver.sync.peeking_api import PeekingApi
 from homeserver.sync.recipients import RecipientIndex
-from homeserver.sync.rooms.classify import Classifier
-from homeserver.sync.rooms.resolution_changes import ResolutionChangeReader
-from homeserver.sync.rooms.state import StateReader
-from homeserver.sync.rooms.stream import RoomsStream
-from homeserver.sync.rooms.stripped import StrippedRooms
-from homeserver.sync.rooms.timeline import Timelines
-from homeserver.sync.service import SyncService
+from homeserver.sync.selection.classify import Classifier
+from homeserver.sync.selection.forward import ForwardSelector
+from homeserver.sync.selection.resolution_changes import ResolutionChangeReader
+from homeserver.sync.selection.selector import RoomSelector
+from homeserver.sync.selection.state import StateReader
+from homeserver.sync.selection.stripped import StrippedRooms
+from homeserver.sync.selection.timeline import Timelines
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, Stream
+from homeserver.sync.v3.api import SyncApi
+from homeserver.sync.v3.filters import FilterService
+from homeserver.sync.v3.rooms import RoomsStream
+from homeserver.sync.v3.service import SyncService
 from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.rooms import RoomsFeature
@@ -81,7 +84,7 @@ class SyncFeature:
         whole: Mapping[str, Stream],
     ) -> AllRoomsService:
         return AllRoomsService(
-            core.db,
+            ForwardSelector(core.db, core.rooms, core.events),
             core.tail,
             core.rooms,
             core.events,
@@ -119,15 +122,14 @@ class SyncFeature:
 
 
 def _rooms_stream(core: Core, rooms: RoomsFeature, limits: LimitsSection) -> RoomsStream:
-    return RoomsStream(
+    selector = RoomSelector(
         core.rooms,
         core.events,
-        core.interning,
         core.visibility,
         Classifier(core.db, core.interning),
         Timelines(core.db, core.events, limits.sync_timeline),
         StateReader(core.db, core.states, core.interning),
         ResolutionChangeReader(core.db, core.interning),
-        StrippedRooms(core.events, core.states, core.interning),
         rooms.bundles,
     )
+    return RoomsStream(selector, StrippedRooms(core.events, core.states, core.interning))

@@ -20,7 +20,7 @@ from homeserver.matrix.tokens import parse_sync_token
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
-from homeserver.sync.service import SyncParameters
+from homeserver.sync.v3.service import SyncParameters
 from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core

@@ -8,7 +8,7 @@ from homeserver.directory import service as directory
 from homeserver.graph.read.page_size import PAGE_BYTES
 from homeserver.relations import service as relations
 from homeserver.relations import threads
-from homeserver.sync.rooms import timeline
+from homeserver.sync.selection import timeline
 from tests.support.server import Server
 from tests.support.user import User
 

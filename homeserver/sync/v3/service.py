@@ -15,12 +15,10 @@ from homeserver.log.tail import Tail
 from homeserver.matrix.errors import InvalidParam
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
-from homeserver.sync.assemble import assemble, has_news
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.recipients import RecipientIndex
-from homeserver.sync.rooms.stream import RoomsPart, RoomsStream
 from homeserver.sync.types import (
     NO_NEWS,
     Counts,
@@ -31,6 +29,8 @@ from homeserver.sync.types import (
     Stream,
     SyncRequest,
 )
+from homeserver.sync.v3.assemble import assemble, has_news
+from homeserver.sync.v3.rooms import RoomsPart, RoomsStream
 from homeserver.web.auth import Requester
 
 Presence = Literal["online", "offline", "unavailable"]

@@ -1,11 +1,11 @@
-"""A room's summary: heroes and counts.
+"""A room's summary: its heroes, and when it is news.
 
 spec: op:sync `RoomSummary` (SYNC-09)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from homeserver.events.event import StateKey
 from homeserver.graph.persisted_event import PersistedEvent
@@ -48,9 +48,3 @@ def heroes_of(room: Room, reader: UserId, naming: Mapping[int, PersistedEvent]) 
 def changes_summary(persisted: PersistedEvent) -> bool:
     """Whether an event can change a room's summary."""
     return persisted.event.type in ("m.room.member", "m.room.name", "m.room.canonical_alias")
-
-
-def summary_of(room: Room, heroes: list[UserId], dumps: Callable[[object], bytes]) -> bytes:
-    """JSON of the summary."""
-    members = {"m.joined_member_count": room.joined_count, "m.invited_member_count": room.invited_count}
-    return dumps({"m.heroes": heroes, **members} if heroes else members)

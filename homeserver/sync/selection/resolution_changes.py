@@ -14,8 +14,8 @@ from homeserver.graph.interning import Interning
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
-from homeserver.sync.rooms import store
-from homeserver.sync.rooms.classify import Classified
+from homeserver.sync.selection import store
+from homeserver.sync.selection.classify import Classified
 from homeserver.sync.types import SyncRequest
 
 

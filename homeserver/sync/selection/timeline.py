@@ -19,9 +19,9 @@ from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
-from homeserver.sync.rooms import store
-from homeserver.sync.rooms.classify import Classified
-from homeserver.sync.rooms.summary import changes_summary
+from homeserver.sync.selection import store
+from homeserver.sync.selection.classify import Classified
+from homeserver.sync.selection.summary import changes_summary
 from homeserver.sync.types import SyncRequest
 
 StateNumbers = dict[StateKey, int]

@@ -18,9 +18,9 @@ from homeserver.graph.state.store import StateStore
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
-from homeserver.sync.rooms import store
-from homeserver.sync.rooms.resolution_changes import ResolutionChange, ResolutionChanges
-from homeserver.sync.rooms.timeline import Timeline, newest_shown
+from homeserver.sync.selection import store
+from homeserver.sync.selection.resolution_changes import ResolutionChange, ResolutionChanges
+from homeserver.sync.selection.timeline import Timeline, newest_shown
 from homeserver.sync.types import SyncRequest
 
 StateNids = dict[StateKey, int]

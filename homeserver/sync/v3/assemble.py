@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from homeserver.graph.interning import RoomIdentity
 from homeserver.matrix import json
 from homeserver.matrix.tokens import SyncToken, format_sync_token
-from homeserver.sync.rooms.stream import RoomsPart, Section
 from homeserver.sync.types import Part, SyncRequest
+from homeserver.sync.v3.rooms import RoomsPart, Section
 
 NO_EVENTS = b'{"events":[]}'
 PIECE = 256 * 1024

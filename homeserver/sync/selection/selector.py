@@ -1,51 +1,43 @@
-"""The stream of rooms: everything about rooms in an answer but what other streams add to them.
+"""Selects what rooms tell a viewer between two positions: timelines, state, summaries.
 
 spec: client-server-api/#syncing (SYNC-01 to SYNC-10, SYNC-13 to SYNC-16)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
-from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
-from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.bundles import Bundles
 from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, as_state
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
-from homeserver.log.entries import Entry
-from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
-from homeserver.matrix.tokens import format_token
-from homeserver.rooms.entries import ForgetEntry
-from homeserver.sync.rooms.classify import Classified, Classifier, ends_stay
-from homeserver.sync.rooms.lazy import Given, GivenMembers
-from homeserver.sync.rooms.render import Renderer
-from homeserver.sync.rooms.resolution_changes import ResolutionChangeReader, ResolutionChanges
-from homeserver.sync.rooms.shared import Key, SharedSections, has_plain_wishes, key_of
-from homeserver.sync.rooms.state import StateNids, StateReader, unseen_state
-from homeserver.sync.rooms.stripped import StrippedRooms
-from homeserver.sync.rooms.summary import changes_summary, heroes_of, naming_events, summary_of
-from homeserver.sync.rooms.timeline import Timeline, Timelines, begun_later, limited_if_new
-from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
+from homeserver.sync.selection.classify import Classified, Classifier, ends_stay
+from homeserver.sync.selection.resolution_changes import ResolutionChangeReader, ResolutionChanges
+from homeserver.sync.selection.state import StateNids, StateReader, unseen_state
+from homeserver.sync.selection.summary import changes_summary, heroes_of, naming_events
+from homeserver.sync.selection.timeline import Timeline, Timelines, begun_later, limited_if_new
+from homeserver.sync.selection.update import RoomUpdate
+from homeserver.sync.types import SyncRequest
 
 MEMBER = "m.room.member"
-Section = bytes
-"""What is told of a room: members of a JSON object, without its braces."""
+Given = AbstractSet[tuple[int, int]]
+"""(room_nid, event_nid of a member event) that a client which loads members lazily has been given."""
 
 
-@dataclass(slots=True)
-class RoomsPart:
-    """Sections of rooms, by room id."""
+class Candidates(NamedTuple):
+    """Rooms that may have news, before anybody has looked at what of it is for the viewer."""
 
-    join: dict[int, Section] = field(default_factory=dict)
-    leave: dict[int, Section] = field(default_factory=dict)
-    invite: dict[int, Section] = field(default_factory=dict)
-    knock: dict[int, Section] = field(default_factory=dict)
+    kinds: Classified
+    timelines: Mapping[int, Timeline]
+    resets: ResolutionChanges
+    rooms: Mapping[int, Room]
+    """All that are in `kinds.new`, `kinds.left`, `timelines` or `resets`; with `full_state` all that are joined."""
 
 
 @dataclass(slots=True)
@@ -56,124 +48,73 @@ class _Work:
     kinds: Classified
     timelines: dict[int, Timeline]
     rooms: Mapping[int, Room]
+    given: Given
+    resets: ResolutionChanges
     visible: dict[Room, Sequence[Visible]] = field(default_factory=dict)
     state: dict[int, list[int]] = field(default_factory=dict)
-    """room_nid -> state events of its section."""
-    resets: ResolutionChanges = field(default_factory=dict)
+    """room_nid -> state events to be told."""
     heroes: dict[int, list[UserId]] = field(default_factory=dict)
-    """Rooms whose summary is in the answer."""
+    """Rooms whose summary is told."""
     bundles: Mapping[int, bytes] = field(default_factory=dict)
+    members: dict[int, frozenset[int]] = field(default_factory=dict)
+    """room_nid -> member events that are told to who loads members lazily."""
     doubtful: set[int] = field(default_factory=set)
     """Rooms the user did not leave as a member: an invite turned down, a ban on top."""
 
 
-class RoomsStream:
-    """The stream of rooms of `/sync`; a projection only for the caches of what it has told."""
+class RoomSelector:
+    """Selects what rooms tell a viewer. Keeps nothing in memory."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         rooms: Rooms,
         events: EventCache,
-        interning: Interning,
         visibility: VisibilityFilter,
         classifier: Classifier,
         timelines: Timelines,
         state: StateReader,
         resets: ResolutionChangeReader,
-        stripped: StrippedRooms,
         bundles: Bundles,
     ) -> None:
         self._rooms = rooms
         self._events = events
-        self._interning = interning
         self._visibility = visibility
         self._classifier = classifier
         self._timelines = timelines
         self._state = state
         self._resets = resets
-        self._stripped = stripped
         self._bundles = bundles
-        self._given = GivenMembers()
-        self._shared = SharedSections()
 
-    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
-        """Events concern everybody in the room, and whose membership they change."""
-
-        def of_event(entry: EventEntry) -> Recipients:
-            users = [
-                change.user_nid for change in entry.changes if change.local and change.user_nid is not None
-            ]
-            return Recipients(users, entry.persisted.room_nid)
-
-        return {EventEntry: of_event, ForgetEntry: lambda entry: Recipients((entry.user_nid,))}
-
-    def handlers(self) -> dict[type[Entry], Callable[[int, Any], None]]:
-        return {EventEntry: self._applied}
-
-    def reset(self) -> None:
-        self._shared.clear()
-
-    def _applied(self, _: int, entry: EventEntry) -> None:
-        if entry.redacts is not None:  # what is stripped may stand in a section
-            self._shared.clear()
-
-    async def changes(self, request: SyncRequest) -> tuple[RoomsPart, JoinedRooms]:
-        """Sections of all rooms with news."""
+    async def candidates(self, request: SyncRequest) -> Candidates:
+        """Rooms that may have news in (request.since, request.upto]."""
         kinds = await self._classifier.classify(request)
         timelines = await self._timelines.of(request, kinds)
         resets = await self._resets.of(request, kinds)
         shown = {*kinds.new, *kinds.left, *timelines, *resets}
         if request.full_state:
             shown |= kinds.joined
-        rooms = await self._rooms.get_many(shown) if shown else {}
-        part = RoomsPart()
-        sharing = timelines if not resets else {nid: t for nid, t in timelines.items() if nid not in resets}
-        own, keys = self._share(request, kinds, sharing, rooms, part)
-        work = _Work(
-            request, kinds, {nid: timelines[nid] for nid in own if nid in timelines}, own, resets=resets
-        )
-        if own:
-            await self._doubt(work)
-            await self._look(work)
-            await self._choose_state(work)
-            await self._render(work, part)
-            for nid, key in keys.items():
-                if nid in part.join:
-                    self._shared.put(key, part.join[nid])
-        if kinds.invited or kinds.knocked:
-            part.invite, part.knock = await self._stripped.sections(request, kinds)
-        return part, JoinedRooms(rooms, kinds.joined, kinds.new)
+        return Candidates(kinds, timelines, resets, await self._rooms.get_many(shown) if shown else {})
 
-    def _share(
+    async def updates(
         self,
         request: SyncRequest,
-        kinds: Classified,
-        timelines: Mapping[int, Timeline],
-        rooms: Mapping[int, Room],
-        part: RoomsPart,
-    ) -> tuple[Mapping[int, Room], dict[int, Key]]:
-        """Take sections that were made for somebody else already. Returns the other rooms, and the keys of those that can
-        be shared.
+        candidates: Candidates,
+        among: Mapping[int, Room],
+        given: Given = frozenset(),
+    ) -> dict[int, RoomUpdate]:
+        """room_nid -> what it tells, of those `among` the candidates. `given`: member events that need not be told again to
+        a client that loads members lazily.
         """
-        if not has_plain_wishes(request):
-            return rooms, {}
-        lazy = request.filter.room.state.lazy_load_members
-        given = self._given_already(request) if lazy else None
-        own: dict[int, Room] = {}
-        keys: dict[int, Key] = {}
-        for nid, room in rooms.items():
-            plain = nid in kinds.joined and nid not in kinds.new and nid in timelines
-            key = key_of(request, room, timelines[nid], given) if plain else None
-            section = self._shared.get(key) if key else None
-            if key is not None and section is not None:
-                part.join[nid] = section
-                if key.members:
-                    self._remember_given(request, {(nid, at) for at in key.members})
-                continue
-            own[nid] = room
-            if key is not None:
-                keys[nid] = key
-        return own, keys
+        if not among:
+            return {}
+        timelines = {nid: candidates.timelines[nid] for nid in among if nid in candidates.timelines}
+        work = _Work(request, candidates.kinds, timelines, among, given, candidates.resets)
+        await self._doubt(work)
+        await self._look(work)
+        await self._choose_state(work)
+        loaded = await self._events.load({nid for nids in work.state.values() for nid in nids})
+        work.bundles = await self._bundled(work)
+        return {nid: self._update(work, nid, room, loaded) for nid, room in among.items()}
 
     async def _look(self, work: _Work) -> None:
         """What of the timelines the user may see, and wants to."""
@@ -229,11 +170,7 @@ class RoomsStream:
             if known and request.since is not None
             else {}
         )
-        wanted = request.filter.room.state
-        lazy = wanted.lazy_load_members
-        # A client without a filter gets every member at once; what it was given before is of no concern.
-        given = self._given_already(request) if lazy else set()
-        sent: Given = set()
+        lazy = request.filter.room.state.lazy_load_members
         for nid, room in work.rooms.items():
             visible = work.visible.get(room, [])
             joined = nid in work.kinds.joined
@@ -242,27 +179,24 @@ class RoomsStream:
                 unseen = self._own_membership(work, nid, visible)
             elif not request.state_after:
                 unseen = unseen_state(work.timelines.get(nid), visible, room.state if joined else None)
+            people = self._people(work, nid, visible) if lazy else None
             if self._is_whole(work, nid):
                 state = (
                     await self._state.whole(room, work.timelines.get(nid), request, joined=joined) | unseen
                 )
-                people = self._people(work, nid, visible) if lazy else None
                 if people is not None:
                     state = {key: at for key, at in state.items() if key[0] != MEMBER or key[1] in people}
-                chosen = list(state.values())
-                sent.update((nid, at) for key, at in state.items() if key[0] == MEMBER and lazy)
+                    work.members[nid] = frozenset(at for key, at in state.items() if key[0] == MEMBER)
+                work.state[nid] = list(state.values())
             else:
                 delta = changed.get(nid, {}) | unseen
-                if lazy:
-                    members = self._member_events(room, self._people(work, nid, visible), visible)
-                    fresh = {key: at for key, at in members.items() if (nid, at) not in given}
-                    sent.update((nid, at) for at in fresh.values())
+                if people is not None:
+                    members = self._member_events(room, people, visible)
+                    fresh = {key: at for key, at in members.items() if (nid, at) not in work.given}
+                    work.members[nid] = frozenset(fresh.values())
                     delta = delta | fresh
-                chosen = sorted(delta.values())
-            work.state[nid] = chosen
+                work.state[nid] = sorted(delta.values())
         await self._withhold(work)
-        if lazy:
-            self._remember_given(request, sent)
 
     async def _doubt(self, work: _Work) -> None:
         if work.kinds.left:
@@ -301,17 +235,6 @@ class RoomsStream:
             return {}
         return {(MEMBER, work.request.requester.user_id): own}
 
-    def _given_already(self, request: SyncRequest) -> Given:
-        """Member events that a client which loads members lazily need not be given again."""
-        if request.filter.room.state.include_redundant_members:
-            return set()
-        return self._given.acknowledged(
-            request.requester.user_nid, request.requester.device_id or "", request.since
-        )
-
-    def _remember_given(self, request: SyncRequest, members: Given) -> None:
-        self._given.sent(request.requester.user_nid, request.requester.device_id or "", request.upto, members)
-
     def _people(self, work: _Work, nid: int, visible: Iterable[Visible]) -> set[str]:
         """Whose member events a lazy client needs: senders, heroes, and on a whole state its own (FILT-05, SYNC-10)."""
         people: set[str] = {v.persisted.event.sender for v in visible}
@@ -325,18 +248,6 @@ class RoomsStream:
         keys = [(MEMBER, user) for user in people if (MEMBER, user) not in shown]
         return {key: room.state[key] for key in keys if key in room.state}
 
-    async def _render(self, work: _Work, part: RoomsPart) -> None:
-        request = work.request
-        loaded = await self._events.load({nid for nids in work.state.values() for nid in nids})
-        renderer = Renderer(request)
-        work.bundles = await self._bundled(work)
-        for nid, room in work.rooms.items():
-            section = self._section(work, nid, room, loaded, renderer)
-            if nid in work.kinds.left:
-                part.leave[nid] = section
-            elif nid in work.kinds.joined and section:
-                part.join[nid] = section
-
     async def _bundled(self, work: _Work) -> dict[int, bytes]:
         """Bundles of the events in limited timelines: where nothing is left out, clients see for themselves (SYNC-23)."""
         pages = {
@@ -349,43 +260,27 @@ class RoomsStream:
         reader = work.request.requester
         return await self._bundles.of(Viewer(reader.user_id, reader.user_nid), reader.device_id, pages)
 
-    def _section(
-        self, work: _Work, nid: int, room: Room, loaded: Mapping[int, PersistedEvent], renderer: Renderer
-    ) -> Section:
-        request, timeline = work.request, work.timelines.get(nid)
+    def _update(self, work: _Work, nid: int, room: Room, loaded: Mapping[int, PersistedEvent]) -> RoomUpdate:
+        request = work.request
         visible = work.visible.get(room, [])
         wanted = request.filter.room.state
         in_timeline = {v.persisted.nid for v in visible} if not request.state_after else set()
+        viewer = Viewer(request.requester.user_id, request.requester.user_nid)
         state = [
-            loaded[at]
+            as_state(room, viewer, loaded[at])
             for at in work.state.get(nid, ())
             if at in loaded
             and at not in in_timeline
             and (not wanted.selective or wanted.matches(loaded[at].event))
         ]
-        if not (
-            visible
-            or state
-            or nid in work.heroes
-            or nid in work.kinds.left
-            or (timeline and timeline.limited)
-        ):
-            return b""
-        limited = timeline is not None and timeline.limited
-        prev = format_token(timeline.start if timeline else request.since or request.upto)
-        section = b'"timeline":{"events":[%b],"limited":%b,"prev_batch":%b}' % (
-            b",".join(renderer.event(v, work.bundles.get(v.persisted.nid, b"")) for v in visible),
-            b"true" if limited else b"false",
-            json.dumps(prev),
+        return RoomUpdate(
+            room=room,
+            joined=nid in work.kinds.joined and nid not in work.kinds.left,
+            whole=self._is_whole(work, nid),
+            timeline=work.timelines.get(nid),
+            events=visible,
+            state=state,
+            heroes=work.heroes.get(nid),
+            bundles=work.bundles,
+            members=work.members.get(nid, frozenset()),
         )
-        viewer = Viewer(request.requester.user_id, request.requester.user_nid)
-        events = b'{"events":[%b]}' % b",".join(
-            renderer.event(as_state(room, viewer, persisted)) for persisted in state
-        )
-        section += b',"%b":%b' % ((request.state_after or "state").encode(), events)
-        if nid in work.heroes and nid in work.kinds.joined:
-            section += b',"summary":%b' % summary_of(room, work.heroes[nid], json.dumps)
-        return section
-
-
-__all__ = ["RoomsPart", "RoomsStream", "Section"]

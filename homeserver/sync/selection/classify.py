@@ -12,7 +12,7 @@ from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.storage.database import Database
-from homeserver.sync.rooms import store
+from homeserver.sync.selection import store
 from homeserver.sync.types import SyncRequest
 
 
