@@ -58,14 +58,6 @@ class Names:
         return {"displayname": f"Person {number}", "avatar_url": f"mxc://{NAME}/{number:0>24}"}
 
 
-class AnybodyInvites:
-    """Nobody blocks invites."""
-
-    async def blocks(self, invitee: UserId, inviter: UserId) -> bool:
-        del invitee, inviter
-        return False
-
-
 class World:
     """The core, its people, and its database seen from outside."""
 
@@ -129,8 +121,8 @@ async def world(dsn: str, folder: Path, postmaster: int) -> AsyncIterator[World]
     config = dev_config(port=0, data=folder).with_database(dsn)
     async with Database(dsn) as db:
         core = Core(config, db, SigningKey(bytes(32), "a_test"), SystemClock(), Entropy(), alone=True)
-        rooms = RoomsFeature(config, core, Names(), AnybodyInvites())
-        connect((core.manifest, rooms.manifest), core.tail, core.jobs)
+        rooms = RoomsFeature(config, core, Names())
+        connect((core.manifest, rooms.manifest), core.tail, core.jobs, gate=core.gate)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         work = PeriodicRunner(core.manifest.periodic, db, SystemClock(), Entropy())

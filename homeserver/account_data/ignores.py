@@ -14,7 +14,8 @@ from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
 from homeserver.matrix import json
-from homeserver.matrix.ids import UserId
+from homeserver.matrix.errors import InviteBlocked
+from homeserver.policy.types import ALLOW, Act, Check, Kind, Refuse, Verdict
 from homeserver.storage.database import Database
 from homeserver.sync.types import Unwanted
 
@@ -60,17 +61,30 @@ class Ignores:
 
 
 class InvitePermissions:
-    """Who may invite whom, by what users say of themselves."""
+    """Nobody is invited who wants no invites, however the invite is written, and from wherever it comes."""
 
     def __init__(self, ignores: Ignores, interning: Interning) -> None:
         self._ignores = ignores
         self._interning = interning
 
-    async def blocks(self, invitee: UserId, inviter: UserId) -> bool:
-        """Whether the invitee wants no invites. spec: `default_action: block`"""
-        del inviter
-        nid = (await self._interning.find_user_nids([invitee])).get(invitee)
-        return nid is not None and (await self._ignores.of(nid)).all_invites
+    @property
+    def check(self) -> Check:
+        """See `Manifest.policy`."""
+        return Check(
+            name="account_data.invites",
+            kinds={Kind.INVITE},
+            decide=self._decide,
+            when_failing="refuse",
+            elsewhere=True,
+        )
+
+    async def _decide(self, act: Act) -> Verdict:
+        """spec: client-server-api/#invite-permission: `default_action: block`"""
+        assert act.target is not None
+        nid = (await self._interning.find_user_nids([act.target])).get(act.target)
+        if nid is not None and (await self._ignores.of(nid)).all_invites:
+            return Refuse(InviteBlocked(f"{act.target} does not want to be invited"))
+        return ALLOW
 
 
 def ignored_in(content: bytes) -> frozenset[str]:

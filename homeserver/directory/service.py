@@ -23,7 +23,8 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
 from homeserver.matrix.ids import RoomId
-from homeserver.rooms.permissions import Permissions
+from homeserver.policy.gate import Gate
+from homeserver.policy.types import publish_act
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -51,14 +52,14 @@ class RoomDirectory:
         db: Database,
         rooms: Rooms,
         events: EventCache,
-        permissions: Permissions,
+        gate: Gate,
         orders: RoomListOrders,
         config: DirectorySection,
     ) -> None:
         self._db = db
         self._rooms = rooms
         self._events = events
-        self._permissions = permissions
+        self._gate = gate
         self._orders = orders
         self._config = config
         self._folded = FoldedRooms()
@@ -150,7 +151,7 @@ class RoomDirectory:
         """Put a room into the list, or take it out. Raises `NotFound`, `Forbidden`."""
         room = await self._known(room_id)
         if published:
-            self._permissions.require_publish(requester)
+            await self._gate.admit(requester, publish_act(requester, room_id))
         if not requester.is_admin and not await self._may_manage(requester, room):
             raise Forbidden("Only who may name the room's addresses may do this")
         async with self._db.transaction() as tx:

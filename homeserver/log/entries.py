@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkabl
 
 import msgspec
 
+from homeserver.runtime.request_context import RequestContext
 from homeserver.storage.tx import Pipeline, Tx
 
 Position = int
@@ -115,6 +116,21 @@ Alongside = Callable[[Pipeline, Sequence[Written[Any]]], None]
 """Adds further statements to the same transaction, given the append's entries with their positions."""
 
 
+class Cause(msgspec.Struct, frozen=True, gc=False):
+    """Who acted, and why. Not part of any entry and not in the feed: what is not plain from the entries themselves is written
+    to `log_causes` and `log_labels` in the same transaction, where a reader finds it by position (`causes`).
+    """
+
+    actor_nid: int | None = None
+    """The local user who acted; None: the server itself, or another one."""
+    reason: str | None = None
+    """Why the server acted by itself, or otherwise than asked; None: somebody did what the entries say."""
+    request: RequestContext | None = None
+    """The request that this is part of; None: background work."""
+    labels: tuple[str, ...] = ()
+    """What policy checks have to say about it."""
+
+
 @dataclass(slots=True, eq=False)
 class Append:
     """What one caller wants written, all or nothing."""
@@ -122,6 +138,7 @@ class Append:
     entries: Sequence[Entry]
     txn: TransactionId | None = None
     alongside: Alongside | None = None
+    cause: Cause | None = None
     build_again: Callable[[], Sequence[Entry]] | None = None
     """Builds the entries anew where they meet a conflict, on what this process has seen by then: everything, and nobody
     else writes. Must not wait; raises `Conflict` if it cannot, or whatever speaks against the append by now."""

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from homeserver.log import faults, store, transaction_ids
+from homeserver.log import causes, faults, store, transaction_ids
 from homeserver.log.entries import (
     Alongside,
     AlreadyDone,
@@ -260,6 +260,7 @@ class LogWriter:
         txn = [(a.txn, a.positions[-1] if a.positions else 0) for a in accepted if a.txn]
         if txn:
             transaction_ids.insert_keys(batch, txn, self._clock.now_ms())
+        causes.write(batch, accepted, self._clock.now_ms())
         for append in accepted:
             if append.alongside:
                 append.alongside(

@@ -46,7 +46,7 @@ class ProfilesApi:
         """Sets one field of one's own profile."""
         _may_change(requester, user_id, key_name)
         value = value_in(body, key_name)
-        await self._profiles.set_field(requester.user_nid, requester.user_id, key_name, value)
+        await self._profiles.set_field(requester, key_name, value)
         return EmptyObject()
 
     @endpoint("deleteProfileField", "DELETE", _FIELD, auth=Auth.GUEST_ALLOWED, limit="profile")
@@ -55,7 +55,7 @@ class ProfilesApi:
     ) -> EmptyObject:
         """Removes one field of one's own profile."""
         _may_change(requester, user_id, key_name)
-        await self._profiles.set_field(requester.user_nid, requester.user_id, key_name, REMOVED)
+        await self._profiles.set_field(requester, key_name, REMOVED)
         return EmptyObject()
 
 

@@ -16,6 +16,8 @@ from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import ServerName, UserId, domain_of
+from homeserver.policy.gate import Gate
+from homeserver.policy.types import profile_act
 from homeserver.profiles import fields as rules
 from homeserver.profiles import store
 from homeserver.profiles.entries import ProfileChanged
@@ -24,6 +26,7 @@ from homeserver.profiles.store import Stored
 from homeserver.profiles.types import AVATAR_URL, DISPLAYNAME, Profile, ProfilePropagation, RemoteProfiles
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
+from homeserver.web.auth import Requester
 
 PROPAGATE = user_task("propagate_profile")
 _WAIT_SECONDS = 10.0
@@ -73,12 +76,14 @@ class ProfileService:
         log: LogWriter,
         cache: ProfileCache,
         tasks: AccountTasks,
+        gate: Gate,
         server_name: ServerName,
     ) -> None:
         self._db = db
         self._log = log
         self._cache = cache
         self._tasks = tasks
+        self._gate = gate
         self._server_name = server_name
         self._remote: RemoteProfiles | None = None
         self._turns = KeyedLocks()
@@ -164,7 +169,7 @@ class ProfileService:
             raise NotFound("There is no such profile field")
         return {field: profile[field]}
 
-    async def set_field(self, user_nid: int, user_id: UserId, key: str, value: Any) -> None:
+    async def set_field(self, requester: Requester, key: str, value: Any) -> None:
         """Set a field, or remove it (`REMOVED`), and tell the rooms if it is the name or picture.
 
         Returns when the rooms have been told; after `_WAIT_SECONDS` anyway, then that goes on by itself.
@@ -172,11 +177,14 @@ class ProfileService:
         Raises:
             ProfileTooLarge: with this value the profile would be too large.
             NotFound: the account has ended.
+            MatrixError: what a policy check says.
         """
-        if not await self._write(user_nid, user_id, key, value):
+        content = {} if value is REMOVED else {key: value}
+        await self._gate.admit(requester, profile_act(requester, content))
+        if not await self._write(requester.user_nid, requester.user_id, key, value):
             return
         if key in (DISPLAYNAME, AVATAR_URL):
-            await self._tasks.carry_out(PROPAGATE, user_nid, within=_WAIT_SECONDS)
+            await self._tasks.carry_out(PROPAGATE, requester.user_nid, within=_WAIT_SECONDS)
 
     async def _write(self, user_nid: int, user_id: UserId, key: str, value: Any) -> bool:
         """False if the field has this value already."""

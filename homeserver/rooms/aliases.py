@@ -19,9 +19,11 @@ from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.append import GraphWriter, Send
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unknown
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, domain_of, is_room_alias, is_room_id
+from homeserver.policy.gate import Gate
+from homeserver.policy.passages import system_passage
+from homeserver.policy.types import alias_act
 from homeserver.rooms import store
 from homeserver.rooms.canonical_alias import CANONICAL_ALIAS, without
-from homeserver.rooms.permissions import Permissions
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -43,7 +45,7 @@ class AliasService:
         events: EventCache,
         interning: Interning,
         *,
-        permissions: Permissions,
+        gate: Gate,
         server_name: ServerName,
     ) -> None:
         self._db = db
@@ -51,7 +53,7 @@ class AliasService:
         self._rooms = rooms
         self._events = events
         self._interning = interning
-        self._permissions = permissions
+        self._gate = gate
         self.server_name = server_name
 
     async def resolve(self, room_id_or_alias: str) -> RoomId:
@@ -77,7 +79,7 @@ class AliasService:
         self._check(alias)
         if domain_of(alias) != self.server_name:
             raise InvalidParam("roomAlias: not an alias of this server")
-        self._permissions.require_alias(requester)
+        await self._gate.admit(requester, alias_act(requester, alias, room_id))
         room = await self._rooms.by_id(room_id)
         if not self._may_name(requester, room):
             raise Forbidden("You are not in this room")
@@ -117,7 +119,9 @@ class AliasService:
 
         # spec: op:deleteRoomAlias: the alias goes even if its user may not change the event
         with contextlib.suppress(Forbidden):
-            await self._graph.append(room_nid, plan)
+            await self._graph.append(
+                room_nid, plan, system_passage("an alias was removed", requester.user_nid)
+            )
 
     async def aliases_of(self, room: Room) -> list[RoomAlias]:
         """Aliases of this server that point to the room."""

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import BadAlias, BadJson, InvalidParam
 from homeserver.matrix.ids import RoomAlias, is_room_alias
+from homeserver.policy.types import ALLOW, Act, Check, Kind, Refuse, Verdict
 from homeserver.rooms import store
 from homeserver.storage.database import Database
 
@@ -20,14 +22,37 @@ MAX_ALIASES = 100
 
 
 class AliasCheck:
-    """Checks what a client wants to set."""
+    """A check of the policy gate on what a client wants to set in a room."""
 
-    def __init__(self, db: Database, events: EventCache) -> None:
+    def __init__(self, db: Database, rooms: Rooms, events: EventCache) -> None:
         self._db = db
+        self._rooms = rooms
         self._events = events
 
-    async def check(self, room: Room, content: Mapping[str, Any]) -> None:
-        """Raises `InvalidParam` (grammar), `BadAlias` (unknown, or of another room) for aliases that are new."""
+    @property
+    def check(self) -> Check:
+        """See `Manifest.policy`."""
+        return Check(
+            name="rooms.canonical_alias",
+            kinds={Kind.STATE},
+            types={CANONICAL_ALIAS[0]},
+            decide=self._decide,
+            when_failing="refuse",
+        )
+
+    async def _decide(self, act: Act) -> Verdict:
+        """`InvalidParam` (grammar), `BadAlias` (unknown, or of another room) for aliases that are new, `BadJson`."""
+        # A room that is not there yet has the alias that is made with it.
+        room = await self._rooms.by_id(act.room_id) if act.room_id is not None else None
+        if room is None or act.state_key != "":
+            return ALLOW
+        try:
+            await self._require_ours(room, act.content)
+        except (InvalidParam, BadAlias, BadJson) as no:
+            return Refuse(no)
+        return ALLOW
+
+    async def _require_ours(self, room: Room, content: Mapping[str, Any]) -> None:
         wanted = aliases_of(content)
         current = room.state.get(CANONICAL_ALIAS)
         before = await self._events.one(current) if current else None

@@ -27,11 +27,11 @@ from homeserver.matrix.errors import (
     UnsupportedRoomVersion,
 )
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId, is_room_alias, is_user_id
+from homeserver.policy.gate import Gate
+from homeserver.policy.types import Act, alias_act, create_act, event_act, publish_act
 from homeserver.rooms import store
-from homeserver.rooms.permissions import Permissions
-from homeserver.rooms.ports import InvitePolicy, Profiles
+from homeserver.rooms.ports import Profiles
 from homeserver.rooms.presets import PRESETS, Preset, power_levels
-from homeserver.rooms.unwanted import check_invite_as_state, check_invitee
 from homeserver.runtime.clock import Entropy
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
@@ -74,31 +74,31 @@ class CreationService:
         graph: GraphWriter,
         db: Database,
         profiles: Profiles,
-        invites: InvitePolicy,
+        gate: Gate,
         entropy: Entropy,
         *,
-        permissions: Permissions,
         server_name: ServerName,
         default_version: RoomVersion,
     ) -> None:
         self._graph = graph
         self._db = db
         self._profiles = profiles
-        self._invites = invites
+        self._gate = gate
         self._entropy = entropy
-        self._permissions = permissions
         self._server_name = server_name
         self._default_version = default_version
 
     async def create(self, requester: Requester, wish: CreateRoom) -> RoomId:
         """Make a room; all its events are committed together. Returns its id.
 
-        Raises `UnsupportedRoomVersion`, `RoomInUse`, `InvalidRoomState`, `InvalidParam`, `BadJson`, `InviteBlocked`,
-        `Forbidden`.
+        Raises `UnsupportedRoomVersion`, `RoomInUse`, `InvalidRoomState`, `InvalidParam`, `BadJson`, `Forbidden`,
+        what policy checks say.
         """
         version = self._version(wish)
         alias = self._alias(wish)
-        await self._check(requester, wish, alias)
+        _require_bounded(wish)
+        passage = await self._gate.admit(requester, *_acts(requester, wish, alias))
+        await self._require_free(alias)
         people = (requester.user_id, *(UserId(user_id) for user_id in wish.invite))
         profiles = {user_id: await self._profiles.membership_fields(user_id) for user_id in people}
         events = RoomEvents(requester.user_id, wish, version, alias, profiles)
@@ -119,7 +119,9 @@ class CreationService:
         if not version.room_id_is_create_hash:
             room_id = RoomId(f"!{self._entropy.letters(18)}:{self._server_name}")
         try:
-            name, _ = await self._graph.create(version, room_id, events.create(), plan, alongside=alongside)
+            name, _ = await self._graph.create(
+                version, room_id, events.create(), plan, passage, alongside=alongside
+            )
         except UniqueViolation as clash:
             if clash.diag.constraint_name != store.ONE_ROOM_PER_ALIAS:
                 raise
@@ -145,28 +147,40 @@ class CreationService:
             raise InvalidParam("room_alias_name: not the local part of an alias")
         return RoomAlias(alias)
 
-    async def _check(self, requester: Requester, wish: CreateRoom, alias: RoomAlias | None) -> None:
-        """Everything that can be known before the first event is built."""
-        self._permissions.require_create(requester)
-        if alias is not None:
-            self._permissions.require_alias(requester)
-        if wish.visibility == "public":
-            self._permissions.require_publish(requester)
-        if wish.invite_3pid:
-            raise Forbidden("invite_3pid: this server has no identity server to invite by")
-        if len(wish.invite) > MAX_INVITES or len(wish.initial_state) > MAX_INITIAL_STATE:
-            raise InvalidParam(f"At most {MAX_INVITES} invites and {MAX_INITIAL_STATE} initial state events")
-        for index, user_id in enumerate(wish.invite):
-            if not is_user_id(user_id):
-                raise InvalidParam(f"invite[{index}]: not a user ID")
-            await check_invitee(self._invites, requester.user_id, UserId(user_id))
-        for event in wish.initial_state:
-            key = (event.type, event.state_key)
-            await check_invite_as_state(self._invites, requester.user_id, key, event.content)
+    async def _require_free(self, alias: RoomAlias | None) -> None:
         if alias is not None:
             async with self._db.read() as tx:
                 if await store.find_alias(tx, alias) is not None:
                     raise RoomInUse("The alias is taken")
+
+
+def _require_bounded(wish: CreateRoom) -> None:
+    if wish.invite_3pid:
+        raise Forbidden("invite_3pid: this server has no identity server to invite by")
+    if len(wish.invite) > MAX_INVITES or len(wish.initial_state) > MAX_INITIAL_STATE:
+        raise InvalidParam(f"At most {MAX_INVITES} invites and {MAX_INITIAL_STATE} initial state events")
+    for index, user_id in enumerate(wish.invite):
+        if not is_user_id(user_id):
+            raise InvalidParam(f"invite[{index}]: not a user ID")
+
+
+def _acts(requester: Requester, wish: CreateRoom, alias: RoomAlias | None) -> list[Act]:
+    """Everything that a client wants with a new room."""
+    acts = [create_act(requester, wish.creation_content)]
+    if alias is not None:
+        acts.append(alias_act(requester, alias, None))
+    if wish.visibility == "public":
+        acts.append(publish_act(requester, None))
+    for kind, text in (("name", wish.name), ("topic", wish.topic)):
+        if text is not None:
+            acts.append(event_act(requester, None, (f"m.room.{kind}", ""), {kind: text}))
+    acts += [
+        event_act(requester, None, (each.type, each.state_key), each.content) for each in wish.initial_state
+    ]
+    for user_id in dict.fromkeys(wish.invite):
+        content = {"membership": "invite", **({"is_direct": True} if wish.is_direct else {})}
+        acts.append(event_act(requester, None, ("m.room.member", user_id), content))
+    return acts
 
 
 class RoomEvents:

@@ -21,13 +21,15 @@ from homeserver.graph.write.append import EventPlan, GraphWriter, Send
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import BadState, Forbidden, NotFound, Unknown
 from homeserver.matrix.ids import RoomId, UserId
+from homeserver.policy.gate import Gate
+from homeserver.policy.passages import Passage, system_passage
+from homeserver.policy.types import event_act
 from homeserver.rooms.entries import ForgetEntry
 from homeserver.rooms.guests import GUEST_ACCESS, lets_guests_in
-from homeserver.rooms.ports import InvitePolicy, Profiles
+from homeserver.rooms.ports import Profiles
 from homeserver.rooms.restricted import RestrictedJoins
 from homeserver.rooms.sending import require_guest_access, require_joined
 from homeserver.rooms.successors import Successors
-from homeserver.rooms.unwanted import check_invitee
 from homeserver.web.auth import Requester
 
 MEMBER = "m.room.member"
@@ -39,7 +41,7 @@ _NOT_OURS_TO_SAY = frozenset({"membership", "third_party_signed", "via", "join_a
 
 
 class MembershipService:
-    """Policy of membership; transitions themselves are the auth rules' business."""
+    """Acts of membership; transitions themselves are the auth rules' business. All raise what policy checks say."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
@@ -48,7 +50,7 @@ class MembershipService:
         rooms: Rooms,
         events: EventCache,
         profiles: Profiles,
-        invites: InvitePolicy,
+        gate: Gate,
         successors: Successors,
         *,
         forget_on_leave: bool = False,
@@ -58,7 +60,7 @@ class MembershipService:
         self._log = log
         self._rooms = rooms
         self._profiles = profiles
-        self._invites = invites
+        self._gate = gate
         self._successors = successors
         self._forget_on_leave = forget_on_leave
         self._restricted = RestrictedJoins(rooms, events)
@@ -66,12 +68,9 @@ class MembershipService:
     async def invite(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
     ) -> None:
-        """Invite a user; inviting an invited user again succeeds without an event (ROOM-14).
-
-        Raises `Forbidden`, `InviteBlocked`.
-        """
+        """Invite a user; inviting an invited user again succeeds without an event (ROOM-14). Raises `Forbidden`."""
         room = await self._rooms.known(room_id)
-        await check_invitee(self._invites, requester.user_id, target)
+        passage = await self._pass(requester, room, target, "invite", reason)
         profile = await self._profiles.membership_fields(target)
 
         def plan(head: Head) -> Sequence[Send]:
@@ -80,7 +79,7 @@ class MembershipService:
                 return []
             return [_member(requester.user_id, target, "invite", reason, profile)]
 
-        await self._graph.append(room.name.nid, plan)
+        await self._graph.append(room.name.nid, plan, passage)
 
     async def join(
         self, requester: Requester, room_id: RoomId, content: Mapping[str, Any] | None = None
@@ -108,7 +107,8 @@ class MembershipService:
                 fields["join_authorised_via_users_server"] = authoriser
             return [_member(user_id, user_id, "join", fields=fields)]
 
-        if await self._graph.append(room.name.nid, plan):
+        passage = await self._pass(requester, room, user_id, "join", fields=extra)
+        if await self._graph.append(room.name.nid, plan, passage):
             await self._successors.joined(requester, room)
         return room_id
 
@@ -121,6 +121,7 @@ class MembershipService:
         await self._graph.append(
             room.name.nid,
             lambda _: [_member(requester.user_id, requester.user_id, "knock", reason, profile)],
+            await self._pass(requester, room, requester.user_id, "knock", reason),
         )
         return room_id
 
@@ -138,7 +139,8 @@ class MembershipService:
                 raise Forbidden("You are not in this room")
             return [_member(requester.user_id, requester.user_id, "leave", reason)]
 
-        await self._end_stay(room, plan)
+        passage = await self._pass(requester, room, requester.user_id, "leave", reason)
+        await self._end_stay(room, plan, passage)
 
     async def kick(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
@@ -152,7 +154,7 @@ class MembershipService:
                 raise Forbidden("The user is not in this room")
             return [_member(requester.user_id, target, "leave", reason)]
 
-        await self._end_stay(room, plan)
+        await self._end_stay(room, plan, await self._pass(requester, room, target, "leave", reason))
 
     async def ban(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
@@ -166,7 +168,7 @@ class MembershipService:
                 return []
             return [_member(requester.user_id, target, "ban", reason)]
 
-        await self._end_stay(room, plan)
+        await self._end_stay(room, plan, await self._pass(requester, room, target, "ban", reason))
 
     async def unban(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
@@ -183,7 +185,8 @@ class MembershipService:
                 raise BadState("The user is not banned")
             return [_member(requester.user_id, target, "leave", reason)]
 
-        await self._graph.append(room.name.nid, plan)
+        passage = await self._pass(requester, room, target, "leave", reason)
+        await self._graph.append(room.name.nid, plan, passage)
 
     async def forget(self, requester: Requester, room_id: RoomId) -> None:
         """Hear no more of a room one has left. Raises `Unknown` (400) while still in it (ROOM-17)."""
@@ -207,10 +210,23 @@ class MembershipService:
                 _member(guest, guest, "leave", "Guests may not be in this room any more") for guest in inside
             ]
 
-        await self._end_stay(room, plan)
+        await self._end_stay(room, plan, system_passage("the room lets guests in no more"))
 
-    async def _end_stay(self, room: Room, plan: EventPlan) -> None:
-        written = await self._graph.append(room.name.nid, plan)
+    async def _pass(  # noqa: PLR0917  # what a membership event says, in its order
+        self,
+        requester: Requester,
+        room: Room,
+        target: UserId,
+        membership: str,
+        reason: str | None = None,
+        fields: Mapping[str, Any] = EMPTY,
+    ) -> Passage:
+        draft = _member(requester.user_id, target, membership, reason, fields).draft
+        act = event_act(requester, room.name.room_id, (MEMBER, target), draft.content)
+        return await self._gate.admit(requester, act)
+
+    async def _end_stay(self, room: Room, plan: EventPlan, passage: Passage) -> None:
+        written = await self._graph.append(room.name.nid, plan, passage)
         if not self._forget_on_leave:
             return
         members = [room.members.get(UserId(persisted.event.state_key or "")) for persisted in written]

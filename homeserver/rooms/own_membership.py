@@ -22,6 +22,7 @@ from homeserver.graph.write.append import EventPlan, GraphWriter, Send
 from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import UserId
+from homeserver.policy.passages import system_passage
 from homeserver.rooms.memberships import Memberships
 
 _log = structlog.get_logger("atrium.rooms")
@@ -57,7 +58,7 @@ class OwnMembership:
             # Nothing else is copied, above all not who authorised the join: that was about the join then.
             return [Send(EventDraft(MEMBER, user_id, user_id, {**wanted, "membership": "join"}))]
 
-        await self._everywhere(user_id, (JOIN,), plan)
+        await self._everywhere(user_id, (JOIN,), plan, "the profile has changed")
 
     async def leave_all_rooms(self, user_id: UserId) -> None:
         """Leave joined rooms, turn down invites, take back knocks."""
@@ -67,19 +68,22 @@ class OwnMembership:
                 return []
             return [Send(EventDraft(MEMBER, user_id, user_id, {"membership": "leave"}))]
 
-        await self._everywhere(user_id, (JOIN, INVITE, KNOCK), plan)
+        await self._everywhere(user_id, (JOIN, INVITE, KNOCK), plan, "the account has ended")
 
-    async def _everywhere(self, user_id: UserId, memberships: Collection[int], plan: EventPlan) -> None:
+    async def _everywhere(
+        self, user_id: UserId, memberships: Collection[int], plan: EventPlan, reason: str
+    ) -> None:
         """Rooms that refuse are noted and passed over: the others must not wait for what will never be allowed."""
         await self._tail.fresh()
         user_nid = await self._interning.user_nid(user_id)
         rooms = (await self._memberships.of(user_nid)).with_membership(*memberships)
         turn = asyncio.Semaphore(AT_ONCE)
+        passage = system_passage(reason, user_nid)
 
         async def write(room_nid: int) -> None:
             async with turn:
                 try:
-                    await self._graph.append(room_nid, plan)
+                    await self._graph.append(room_nid, plan, passage)
                 except Forbidden as refusal:
                     _log.warning("own_membership_refused", room_nid=room_nid, why=refusal.error)
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from homeserver.config.rooms import RoomsSection
 from homeserver.matrix.errors import Forbidden
-from homeserver.web.auth import Requester
+from homeserver.policy.types import ALLOW, Act, Check, Kind, Refuse, Verdict
 
 _Allowed = Literal["nobody", "admins", "members"]
 
 
 class Permissions:
-    """Each question raises `Forbidden` for whom the answer is no. Application services are asked as members."""
+    """A check of the policy gate. Application services are asked as members. A room that replaces another one is made, too."""
 
     def __init__(self, config: RoomsSection) -> None:
-        self._config = config
+        self._rules: Mapping[Kind, tuple[_Allowed, str]] = {
+            Kind.CREATE: (config.create, "make rooms on this server"),
+            Kind.ALIAS: (config.alias_create, "give rooms an address on this server"),
+            Kind.PUBLISH: (config.directory.publish, "put rooms into the list of this server"),
+        }
 
-    def require_create(self, requester: Requester) -> None:
-        _require(self._config.create, requester, "make rooms on this server")
+    @property
+    def check(self) -> Check:
+        """See `Manifest.policy`."""
+        return Check(
+            name="rooms.permissions", kinds=set(self._rules), decide=self._decide, when_failing="refuse"
+        )
 
-    def require_alias(self, requester: Requester) -> None:
-        _require(self._config.alias_create, requester, "give rooms an address on this server")
-
-    def require_publish(self, requester: Requester) -> None:
-        _require(self._config.directory.publish, requester, "put rooms into the list of this server")
-
-
-def _require(allowed: _Allowed, requester: Requester, what: str) -> None:
-    if allowed == "nobody" or (allowed == "admins" and not requester.is_admin):
-        raise Forbidden(f"You may not {what}")
+    async def _decide(self, act: Act) -> Verdict:
+        allowed, what = self._rules[act.kind]
+        is_admin = act.requester is not None and act.requester.is_admin
+        if allowed == "nobody" or (allowed == "admins" and not is_admin):
+            return Refuse(Forbidden(f"You may not {what}"))
+        return ALLOW

@@ -34,9 +34,3 @@ class RoomSettings(Protocol):
     async def copy_room_settings(self, requester: Requester, old: RoomIdentity, new: RoomIdentity) -> None:
         """For the room that replaces it. May be called again; what was set for the new room already stays."""
         ...
-
-
-class InvitePolicy(Protocol):
-    """Whether a user lets others invite them. spec: client-server-api/#invite-permission"""
-
-    async def blocks(self, invitee: UserId, inviter: UserId) -> bool: ...

@@ -31,13 +31,11 @@ from homeserver.matrix.errors import (
     NotFound,
     ServerFault,
     Unknown,
-    UserSuspended,
 )
 from homeserver.matrix.ids import EventId, RoomId, UserId
-from homeserver.rooms.canonical_alias import AliasCheck
+from homeserver.policy.gate import Gate
+from homeserver.policy.types import Kind, event_act
 from homeserver.rooms.guests import GUEST_ACCESS, lets_guests_in
-from homeserver.rooms.ports import InvitePolicy
-from homeserver.rooms.unwanted import check_invite_as_state
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -58,8 +56,7 @@ class SendingService:
         events: EventCache,
         interning: Interning,
         transactions: Transactions,
-        aliases: AliasCheck,
-        invites: InvitePolicy,
+        gate: Gate,
     ) -> None:
         self._db = db
         self._graph = graph
@@ -67,8 +64,7 @@ class SendingService:
         self._events = events
         self._interning = interning
         self._transactions = transactions
-        self._aliases = aliases
-        self._invites = invites
+        self._gate = gate
         self._turns = KeyedLocks()
 
     async def send(
@@ -76,7 +72,7 @@ class SendingService:
     ) -> EventId:
         """Send a message event, once per transaction id (None: each time). Returns its id.
 
-        Raises `Forbidden` (not joined, or not allowed), `BadJson` (content), `TooLarge`.
+        Raises `Forbidden` (not joined, or not allowed), `BadJson` (content), `TooLarge`, what policy checks say.
         """
         if event_type == REDACTION:
             return await self.redact(
@@ -111,17 +107,14 @@ class SendingService:
             require_joined(head, requester.user_id)
             return [Send(draft, related_thread=related_thread)]
 
-        return await self._once(requester, scope, txn_id, self._writer(room, plan))
+        return await self._once(requester, scope, txn_id, self._writer(requester, room, draft, plan))
 
     async def put_state(
         self, requester: Requester, room_id: RoomId, key: StateKey, content: Content
     ) -> EventId:
-        """Set one key of the room's state; the event already there if it says the same. Raises as `send`, `InviteBlocked`."""
+        """Set one key of the room's state; the event already there if it says the same. Raises as `send`."""
         room = await self._rooms.known(room_id)
         check_client_event(key[0], key[1], content, room.name.version)
-        if key == ("m.room.canonical_alias", ""):
-            await self._aliases.check(room, content)
-        await check_invite_as_state(self._invites, requester.user_id, key, content)
         if key[0] == MEMBER and VOUCHER in content:
             # Ours would sign whatever stands here, so it is not for clients to say who vouches for a join. They send it
             # with the rest of their membership when they change their name.
@@ -139,7 +132,8 @@ class SendingService:
                 return []
             return [Send(draft)]
 
-        written = await self._graph.append(room.name.nid, plan)
+        passage = await self._gate.admit(requester, event_act(requester, room_id, key, content))
+        written = await self._graph.append(room.name.nid, plan, passage)
         return (written or same)[-1].event.event_id
 
     async def redact(
@@ -161,8 +155,6 @@ class SendingService:
         version = room.name.version
         target = await self._target(room, event_id)
         target_id = target.event.event_id
-        if requester.suspended and target.event.sender != requester.user_id:
-            raise UserSuspended("This account is suspended: it may take back its own messages only")
         reason = {key: value for key, value in content.items() if key != "redacts"}
         draft = EventDraft(REDACTION, None, requester.user_id, reason, redacts=target_id)
         check_client_event(REDACTION, None, draft.content, version)
@@ -173,7 +165,8 @@ class SendingService:
                 require_redact_level(head, requester.user_id)
             return [Send(draft, redacts=None if target.redaction else target)]
 
-        return await self._once(requester, f"{scope}/{room_id}/{target_id}", txn_id, self._writer(room, plan))
+        write = self._writer(requester, room, draft, plan, target.event.sender)
+        return await self._once(requester, f"{scope}/{room_id}/{target_id}", txn_id, write)
 
     async def _check_relation(
         self,
@@ -206,9 +199,31 @@ class SendingService:
         return found
 
     def _writer(
-        self, room: Room, plan: Callable[[Head], Sequence[Send]]
+        self,
+        requester: Requester,
+        room: Room,
+        draft: EventDraft,
+        plan: Callable[[Head], Sequence[Send]],
+        target: UserId | None = None,
     ) -> Callable[[TransactionId | None], Awaitable[list[PersistedEvent]]]:
-        return lambda txn: self._graph.append(room.name.nid, plan, txn=txn)
+        """Writes the event when it has passed the gate; what no check concerns takes no step more than without a gate.
+
+        `target`: the author of what is redacted.
+        """
+        kind = Kind.MESSAGE if draft.type != REDACTION else Kind.REDACTION
+
+        def write(txn: TransactionId | None) -> Awaitable[list[PersistedEvent]]:
+            passage = self._gate.pass_at_once(requester, kind, draft.type)
+            if passage is None:
+                return checked(txn)
+            return self._graph.append(room.name.nid, plan, passage, txn=txn)
+
+        async def checked(txn: TransactionId | None) -> list[PersistedEvent]:
+            act = event_act(requester, room.name.room_id, (draft.type, None), draft.content, target)
+            passage = await self._gate.admit(requester, act)
+            return await self._graph.append(room.name.nid, plan, passage, txn=txn)
+
+        return write
 
     async def _once(
         self,

@@ -19,6 +19,8 @@ from homeserver.graph.write.append import GraphWriter, Replacement, Send
 from homeserver.log.entries import Alongside, Written
 from homeserver.matrix.errors import InvalidParam, NotFound, UnsupportedRoomVersion
 from homeserver.matrix.ids import EventId, RoomId, ServerName, is_user_id
+from homeserver.policy.gate import Gate
+from homeserver.policy.types import create_act
 from homeserver.rooms import store
 from homeserver.rooms.ports import Profiles
 from homeserver.rooms.sending import require_joined
@@ -41,6 +43,7 @@ class UpgradeService:
         graph: GraphWriter,
         rooms: Rooms,
         profiles: Profiles,
+        gate: Gate,
         successors: Successors,
         entropy: Entropy,
         server_name: ServerName,
@@ -49,6 +52,7 @@ class UpgradeService:
         self._graph = graph
         self._rooms = rooms
         self._profiles = profiles
+        self._gate = gate
         self._successors = successors
         self._entropy = entropy
         self._server_name = server_name
@@ -56,7 +60,9 @@ class UpgradeService:
     async def upgrade(
         self, requester: Requester, room_id: RoomId, new_version: str, additional_creators: Sequence[str]
     ) -> RoomId:
-        """Returns the id of the new room. Raises `UnsupportedRoomVersion`, `NotFound`, `Forbidden`, `InvalidParam`."""
+        """Returns the id of the new room. Raises `UnsupportedRoomVersion`, `NotFound`, `Forbidden`, `InvalidParam`,
+        what policy checks say: they are asked as for any room that is made.
+        """
         version = ROOM_VERSIONS.get(new_version)
         if version is None:
             raise UnsupportedRoomVersion("new_version: this server does not know that version")
@@ -90,8 +96,10 @@ class UpgradeService:
                 lambda new_id: [Send(draft) for draft in room.farewell(user_id, new_id)],
             )
 
+        content = {"additional_creators": creators} if creators else {}
+        passage = await self._gate.admit(requester, create_act(requester, content, replaces=room_id))
         name = await self._graph.replace(
-            old.name.nid, version, self._new_id(version), plan, alongside=_moving(old.name)
+            old.name.nid, version, self._new_id(version), plan, passage, alongside=_moving(old.name)
         )
         await self._successors.moved(requester, old.name, name)
         return name.room_id

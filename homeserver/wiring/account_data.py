@@ -30,4 +30,5 @@ class AccountDataFeature:
             projections=[self.ignores],
             streams=[self.stream],
             forgets=[self.service],
+            policy=[self.invites.check],
         )

@@ -106,7 +106,12 @@ class AccountsFeature:
         self.erased = ErasedUsers(core.db)
         self._profile_cache = profile_cache = ProfileCache()
         self.profiles = ProfileService(
-            db=core.db, log=core.log, cache=profile_cache, tasks=self.tasks, server_name=core.server_name
+            db=core.db,
+            log=core.log,
+            cache=profile_cache,
+            tasks=self.tasks,
+            gate=core.gate,
+            server_name=core.server_name,
         )
         self.ending = Deactivation(
             devices=self.devices, profiles=self.profiles, tasks=self.tasks, clock=core.clock

@@ -26,6 +26,7 @@ from homeserver.log.transactions import Transactions
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
 from homeserver.matrix.signing import SigningKey
+from homeserver.policy.gate import Gate
 from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.runtime.figures import CacheFigures, Gauge, Gauges
@@ -54,6 +55,7 @@ class Core:
         self.transactions = Transactions(db)
         self.jobs = Jobs(db, clock, entropy)
         self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name, self.memory)
+        self.gate = Gate(clock)
         self.graph = GraphWriter(
             self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock
         )
@@ -66,6 +68,7 @@ class Core:
             self.interning,
             ForwardExtremities(self.graph, self.rooms, self.events),
             Redactions(db, self.events, self.states, self.interning),
+            self.gate,
             self.server_name,
         )
         self.originals = RedactedOriginals(db, self.tail, config.rooms.redacted_originals)
@@ -97,7 +100,7 @@ class Core:
                 self.originals.periodic(),
             ],
             forgets=[self.originals],
-            collectors=[Gauges(self._gauges()), CacheFigures(self.memory), self.jobs.figures],
+            collectors=[Gauges(self._gauges()), self.gate, CacheFigures(self.memory), self.jobs.figures],
             checks={"database": self._database_answers},
         )
 

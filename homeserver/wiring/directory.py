@@ -27,7 +27,7 @@ class DirectoryFeature:
             core.db,
             core.rooms,
             core.events,
-            rooms.permissions,
+            core.gate,
             RoomListOrders(core.db, core.clock),
             config.rooms.directory,
         )

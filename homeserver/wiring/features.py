@@ -25,7 +25,6 @@ from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
-from homeserver.wiring.media import MediaFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
@@ -65,8 +64,7 @@ class Features:
         self.manifests: list[Manifest] = [core.manifest]
         self.accounts = self._add(AccountsFeature(config, core, limiter))
         self.account_data = self._add(AccountDataFeature(core))
-        self.media = self._add(MediaFeature(config, core))
-        self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles, self.account_data.invites))
+        self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles))
         self.directory = self._add(DirectoryFeature(config, core, self.rooms))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
         self.presence = self._add(
@@ -105,7 +103,13 @@ class Features:
 
     def _connect(self, figures: Figures) -> None:
         """What features need of others that are above or beside them."""
-        connect(self.manifests, self._core.tail, self._core.jobs, self.accounts.devices)
+        connect(
+            self.manifests,
+            self._core.tail,
+            self._core.jobs,
+            self.accounts.devices,
+            gate=self._core.gate,
+        )
         accounts, rooms, data = self.accounts, self.rooms, self.account_data
         self.sync.notifier.confirm_with(accounts.authenticator)
         accounts.current_sessions.on_change(self.sync.notifier.session_changed)

@@ -15,6 +15,8 @@ from homeserver.jobs.types import JobKind
 from homeserver.log.entries import Sink, Written
 from homeserver.log.readers.types import Reader
 from homeserver.log.tail import Projection, Tail
+from homeserver.policy.gate import Gate
+from homeserver.policy.types import Check
 from homeserver.runtime.periodic import Periodic
 from homeserver.sync.types import Stream
 
@@ -47,6 +49,8 @@ class Manifest:
     """What must be forgotten of a user whose account ends."""
     collectors: Sequence[Collector] = ()
     """What it adds to `/metrics`."""
+    policy: Sequence[Check] = ()
+    """Checks that acts pass before anything is written, in the order in which they are asked."""
     checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """What it adds to `/health`: raises where the feature is not well."""
     closing: Sequence[Callable[[], None]] = ()
@@ -59,13 +63,24 @@ class _Devices(Protocol):
     def listen(self, listener: DeviceListener) -> None: ...
 
 
-def connect(manifests: Iterable[Manifest], tail: Tail, jobs: Jobs, devices: _Devices | None = None) -> None:
+def connect(
+    manifests: Iterable[Manifest],
+    tail: Tail,
+    jobs: Jobs,
+    devices: _Devices | None = None,
+    *,
+    gate: Gate | None = None,
+) -> None:
     """Connect features to the log, to durable work and to each other; before the tail is started.
+
+    `gate`: where local users or other servers write to rooms. It asks the checks in the order of the manifests.
 
     Projections hear of an entry in the order of the manifests, and within one in its own order: who looks into another's
     projection while it handles an entry stands after it.
     """
     manifests = tuple(manifests)
+    if gate is not None:
+        gate.install(check for manifest in manifests for check in manifest.policy)
     for manifest in manifests:
         for sink in manifest.sinks:
             tail.register(sink)

@@ -7,6 +7,7 @@ from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.graph.read.bundles import Bundles
 from homeserver.graph.read.pages import Pages
 from homeserver.graph.read.related import Related
+from homeserver.rooms import suspension
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.autojoin import AutoJoin
@@ -22,7 +23,7 @@ from homeserver.rooms.membership_api import MembershipApi
 from homeserver.rooms.memberships import Memberships
 from homeserver.rooms.own_membership import OwnMembership
 from homeserver.rooms.permissions import Permissions
-from homeserver.rooms.ports import InvitePolicy, Profiles
+from homeserver.rooms.ports import Profiles
 from homeserver.rooms.reading import ReadingService
 from homeserver.rooms.reading_api import AliasesApi, ReadingApi
 from homeserver.rooms.sending import SendingService
@@ -38,26 +39,24 @@ from homeserver.wiring.manifest import Manifest
 class RoomsFeature:
     """Services and endpoints of rooms."""
 
-    def __init__(self, config: Config, core: Core, profiles: Profiles, invites: InvitePolicy) -> None:
+    def __init__(self, config: Config, core: Core, profiles: Profiles) -> None:
         self.memberships = Memberships(core.db, core.tail)
         self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
-        self.permissions = Permissions(config.rooms)
         self.aliases = AliasService(
             core.db,
             core.graph,
             core.rooms,
             core.events,
             core.interning,
-            permissions=self.permissions,
+            gate=core.gate,
             server_name=core.server_name,
         )
         self.creation = CreationService(
             core.graph,
             core.db,
             profiles,
-            invites,
+            core.gate,
             core.entropy,
-            permissions=self.permissions,
             server_name=core.server_name,
             default_version=ROOM_VERSIONS[config.rooms.default_version],
         )
@@ -68,18 +67,30 @@ class RoomsFeature:
             core.rooms,
             core.events,
             profiles,
-            invites,
+            core.gate,
             self.successors,
             forget_on_leave=config.rooms.forget_on_leave,
         )
         self.guests = GuestAccess(core.db, core.rooms, core.events, self.membership)
         self.upgrades = UpgradeService(
-            core.db, core.graph, core.rooms, profiles, self.successors, core.entropy, core.server_name
+            core.db,
+            core.graph,
+            core.rooms,
+            profiles,
+            core.gate,
+            self.successors,
+            core.entropy,
+            core.server_name,
         )
-        self._own_and_sending(config, core, invites)
+        self._own_and_sending(config, core)
         self._reading(config, core)
+        self._policy = [
+            Permissions(config.rooms).check,
+            AliasCheck(core.db, core.rooms, core.events).check,
+            suspension.CHECK,
+        ]
 
-    def _own_and_sending(self, config: Config, core: Core, invites: InvitePolicy) -> None:
+    def _own_and_sending(self, config: Config, core: Core) -> None:
         self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
         self.autojoin = AutoJoin(
             self.aliases, self.membership, core.interning, config.registration.autojoin_rooms
@@ -91,8 +102,7 @@ class RoomsFeature:
             core.events,
             core.interning,
             core.transactions,
-            AliasCheck(core.db, core.events),
-            invites,
+            core.gate,
         )
 
     def _reading(self, config: Config, core: Core) -> None:
@@ -137,6 +147,7 @@ class RoomsFeature:
                 ByTimestampApi(self.by_timestamp),
             ],
             sinks=[ForgetSink()],
+            policy=self._policy,
             projections=[self.memberships, guests, self._related, self._pages],
             periodic=[every(LOOK_EVERY, guests.once, name="rooms.guests", wake=guests.wake, first=0.0)],
         )

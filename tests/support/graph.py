@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from homeserver.events.filtering import read_filter
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.matrix.tokens import parse_sync_token
+from homeserver.policy.types import Check
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
@@ -38,14 +39,6 @@ class NoProfiles:
     async def membership_fields(self, user_id: UserId) -> dict[str, str]:
         del user_id
         return {}
-
-
-class AnybodyInvites:
-    """Nobody blocks invites."""
-
-    async def blocks(self, invitee: UserId, inviter: UserId) -> bool:
-        del invitee, inviter
-        return False
 
 
 class Process:
@@ -109,14 +102,23 @@ class NobodyIsTold:
 
 @contextlib.asynccontextmanager
 async def process(
-    dsn: str, folder: Path, *, alone: bool = True, key: SigningKey | None = None, **sections: Any
+    dsn: str,
+    folder: Path,
+    *,
+    alone: bool = True,
+    key: SigningKey | None = None,
+    policy: Sequence[Check] = (),
+    **sections: Any,
 ) -> AsyncIterator[Process]:
-    """Everything running on the database, until the block ends. `sections`: as in `tests.support.server.run`."""
+    """Everything running on the database, until the block ends.
+
+    `policy`: checks of the gate after those of the features. `sections`: as in `tests.support.server.run`.
+    """
     config = changed(dev_config(port=0, data=folder).with_database(dsn), **sections)
     async with Database(dsn) as db:
         key = key or SigningKey(bytes(32), "a_test")
         core = Core(config, db, key, SystemClock(), Entropy(), alone=alone)
-        rooms = RoomsFeature(config, core, NoProfiles(), AnybodyInvites())
+        rooms = RoomsFeature(config, core, NoProfiles())
         account_data = AccountDataFeature(core)
         ephemeral = EphemeralFeature(core, account_data)
         push = PushFeature(core, account_data.service)
@@ -135,7 +137,8 @@ async def process(
         )
         features = (core, rooms, account_data, ephemeral, push, sync)
         manifests = [*(each.manifest for each in features), Manifest(name="e2ee", sinks=[DeviceListSink()])]
-        connect(manifests, core.tail, core.jobs)
+        manifests.append(Manifest(name="policy of the test", policy=policy))
+        connect(manifests, core.tail, core.jobs, gate=core.gate)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
         tail = asyncio.create_task(core.tail.run())

@@ -19,6 +19,7 @@ from homeserver.log.entries import Sink
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
+from homeserver.policy.gate import Gate
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.periodic import PeriodicRunner
 from homeserver.sessions.ports import Appservices
@@ -114,13 +115,14 @@ async def run(
             log=log,
             tail=tail,
             jobs=Jobs(db, clock, Entropy()),
+            gate=Gate(clock),
             clock=clock,
             entropy=Entropy(),
             server_name=ServerName("localhost"),
         )
         identity = AccountsFeature(config, core, limiter, appservices)
         identity.ending.forget_with(identity.threepids.service)
-        connect((identity.manifest,), tail, core.jobs)
+        connect((identity.manifest,), tail, core.jobs, gate=core.gate)
         await tail.start()
         web = _web(identity, limiter)
         running = [asyncio.create_task(log.run()), asyncio.create_task(tail.run())]

@@ -19,6 +19,7 @@ PLUMBING = {
     "jobs",
     "log",
     "matrix",
+    "policy",
     "runtime",
     "storage",
     "web",
@@ -86,7 +87,6 @@ WAITING_LOOPS = {
     "homeserver/runtime/periodic.py _renewed": "as long as the run it belongs to",
     "homeserver/runtime/periodic.py renew": "as long as the run it belongs to",
     "homeserver/runtime/supervised.py _keep": "restarts the permanent loops",
-    "homeserver/media/arrivals.py wait": "as long as its caller says",
     "homeserver/rooms/guests.py _find_all": "a round over what there is",
     "homeserver/rooms/guests.py once": "a round over what there is",
     "homeserver/runtime/supervisor.py": "the parent of the serving processes",
@@ -159,3 +159,27 @@ def test_redacted_originals_are_written_and_destroyed_in_one_file() -> None:
     assert {name.partition(":")[0].removeprefix("homeserver/") for name in naming} == allowed
     sql = (ROOT / "homeserver/graph/write/originals_store.py").read_text()
     assert "pdu FROM redacted_originals" not in sql
+
+
+# Where the server writes to rooms by itself, past the policy gate, and how often in the file. Every one is a decision.
+SYSTEM_PASSAGES = {
+    "homeserver/graph/write/forward_extremities.py": 1,
+    "homeserver/rooms/aliases.py": 1,
+    "homeserver/rooms/membership.py": 1,
+    "homeserver/rooms/own_membership.py": 1,
+}
+
+
+def calls_of(name: str, path: Path) -> int:
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return sum(isinstance(call, ast.Name) and call.id == name for call in calls)
+
+
+def test_nothing_is_written_past_the_policy_gate_but_what_is_listed() -> None:
+    """docs/decisions/0015-policy-gate.md."""
+    found = {
+        str(path.relative_to(ROOT)): count for path in SOURCES if (count := calls_of("system_passage", path))
+    }
+    assert found == SYSTEM_PASSAGES
+    makers = {path.name for path in SOURCES if calls_of("made_by_gate", path) or calls_of("Passage", path)}
+    assert makers == {"gate.py", "passages.py"}

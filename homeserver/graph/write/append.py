@@ -31,6 +31,7 @@ from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, Unavailable
 from homeserver.matrix.ids import EventId, RoomId, ServerName, UserId, domain_of
 from homeserver.matrix.signing import SigningKey
+from homeserver.policy.passages import Passage
 from homeserver.runtime.clock import Clock
 
 MAX_PREV = 20
@@ -100,14 +101,14 @@ class GraphWriter:
         self,
         room_nid: int,
         plan: EventPlan,
+        passage: Passage,
         *,
         txn: TransactionId | None = None,
-        beside: Sequence[Entry] = (),
         alongside: Alongside | None = None,
     ) -> list[PersistedEvent]:
         """Write what the plan says, all or nothing, each event on top of the one before.
 
-        `beside`: other log entries of the same append. Returns the events, committed.
+        `passage`: proof that it may be (`homeserver.policy`). Returns the events, committed.
         Raises `Forbidden` if the auth rules say no, `AlreadyDone` if `txn` was used, whatever the plan raises.
         """
         for _ in range(MAX_TRIES):
@@ -117,10 +118,10 @@ class GraphWriter:
             except NotReady as need:
                 await self._fetch(need)
                 continue
-            if not entries and not beside:
+            if not entries:
                 return []
-            append = Append([*entries, *beside], txn, alongside)
-            append.build_again = partial(self._build_again, append, room_nid, plan, beside)
+            append = Append(entries, txn, alongside, passage)
+            append.build_again = partial(self._build_again, append, room_nid, plan)
             try:
                 await self._log.add(append)
             except Conflict:
@@ -139,8 +140,8 @@ class GraphWriter:
         room_id: RoomId | None,
         create: EventDraft,
         plan: EventPlan,
+        passage: Passage,
         *,
-        beside: Callable[[RoomIdentity], Sequence[Entry]] = lambda _: (),
         alongside: Callable[[RoomIdentity], Alongside] | None = None,
     ) -> tuple[RoomIdentity, list[PersistedEvent]]:
         """Write a new room: its create event, then what the plan says on top of it, in one append.
@@ -159,7 +160,7 @@ class GraphWriter:
                 continue
             self._rooms.add(room)
             try:
-                append = Append([*entries, *beside(name)], None, alongside(name) if alongside else None)
+                append = Append(entries, None, alongside(name) if alongside else None, passage)
                 await self._log.add(append)
             except IntegrityError as clash:
                 self._rooms.forget(room_nid)
@@ -183,10 +184,13 @@ class GraphWriter:
         version: RoomVersion,
         room_id: RoomId | None,
         plan: Callable[[Head], Replacement],
+        passage: Passage,
         *,
         alongside: Callable[[RoomIdentity], Alongside],
     ) -> RoomIdentity:
         """Write a new room and what is said about it in the room it replaces: in one append, so both or nothing.
+
+        `passage`: of the creation. What is copied from the old room passed when it was written there.
 
         `room_id` as in `create`. Raises as `append`.
         """
@@ -200,7 +204,7 @@ class GraphWriter:
                 continue
             self._rooms.add(room)
             try:
-                await self._log.add(Append([*entries, *said], None, alongside(room.name)))
+                await self._log.add(Append([*entries, *said], None, alongside(room.name), passage))
             except BaseException as error:
                 self._rooms.forget(room_nid)
                 old.give_up(said)
@@ -260,16 +264,14 @@ class GraphWriter:
             raise
         return room, entries, said
 
-    def _build_again(
-        self, append: Append, room_nid: int, plan: EventPlan, beside: Sequence[Entry]
-    ) -> list[Entry]:
+    def _build_again(self, append: Append, room_nid: int, plan: EventPlan) -> Sequence[Entry]:
         """The entries of an append that others were faster than, on the room as it is now."""
         room = self._rooms.cached(room_nid)
         if room is None:
             raise Conflict("the room is no longer in memory")
         room.give_up(_events_of(append))
         try:
-            return [*self._build(room, plan, append.txn), *beside]
+            return self._build(room, plan, append.txn)
         except NotReady:
             raise Conflict("something must be loaded first") from None
 

@@ -22,6 +22,7 @@ from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.append import MAX_PREV, GraphWriter, Send
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import UserId
+from homeserver.policy.passages import system_passage
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,8 @@ MAX_EXTREMITIES = MAX_PREV
 MAX_ASKED = 5
 """Users who are tried, the most powerful first."""
 MAX_TOLD = 10_000
+MERGED = "forward extremities were brought together"
+"""Why the server writes in the name of a user here."""
 
 
 class ForwardExtremities:
@@ -60,7 +63,7 @@ class ForwardExtremities:
             return
         for user_id in (await self._able(room))[:MAX_ASKED]:
             try:
-                await self._graph.append(room_nid, partial(_dummy, sender=user_id))
+                await self._graph.append(room_nid, partial(_dummy, sender=user_id), system_passage(MERGED))
             except Forbidden:
                 continue
             return

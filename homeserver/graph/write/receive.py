@@ -34,6 +34,7 @@ from homeserver.log.entries import Append, Conflict
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Unavailable
 from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
+from homeserver.policy.gate import Gate
 
 MAX_TRIES = 60
 CREATE: StateKey = ("m.room.create", "")
@@ -79,6 +80,7 @@ class Receiver:
         interning: Interning,
         extremities: ForwardExtremities,
         redactions: Redactions,
+        gate: Gate,
         server_name: ServerName,
     ) -> None:
         self._log = log
@@ -89,12 +91,15 @@ class Receiver:
         self._interning = interning
         self._forward_extremities = extremities
         self._redactions = redactions
+        self._gate = gate
         self._server_name = server_name
 
     async def receive(self, event: Event) -> PersistedEvent:
         """Write an event of a known room, or return it if it is here. Flags say whether it was rejected or soft failed.
 
-        Raises `MissingEvents`, `Unavailable` (the room is too busy).
+        What policy refuses is soft failed: later events build on it, but nobody is told of it.
+        Raises `MissingEvents`, `Unavailable` (the room is too busy, or a policy check fails).
+        spec: server-server-api/#soft-failure
         """
         known = await self._events.by_id(event.event_id)
         if known is not None:
@@ -102,13 +107,15 @@ class Receiver:
         room = await self._rooms.known(event.room_id)
         prev = await self._all(event.prev_event_ids)
         auth = await self._all(event.auth_event_ids)
+        passage = await self._gate.examine(event)
         before = await self._before(room, prev)
         rejected = await self._is_rejected(room, event, auth, before)
+        refused = REJECTED if rejected else SOFT_FAILED if passage.refused else 0
         for _ in range(MAX_TRIES):
             await self._settle(room)
-            entry = await self._entry(room, event, prev, auth, before, rejected)
+            entry = await self._entry(room, event, prev, auth, before, refused)
             try:
-                await self._log.add(Append([entry]))
+                await self._log.add(Append([entry], cause=passage))
             except Conflict:
                 # Others have written, perhaps this very event; and the room may have left memory meanwhile.
                 known = await self._events.by_id(event.event_id)
@@ -204,10 +211,11 @@ class Receiver:
         prev: Sequence[PersistedEvent],
         auth: Sequence[PersistedEvent],
         before: _Before,
-        rejected: bool,
+        refused: int,
     ) -> EventEntry:
+        """`refused`: REJECTED, SOFT_FAILED, or 0 if only the room's current state can still speak against it."""
         base, current = room.extremities, room.room_state
-        refused = REJECTED if rejected else SOFT_FAILED if await self._soft_fails(room, event) else 0
+        refused = refused or (SOFT_FAILED if await self._soft_fails(room, event) else 0)
         nid = room.name.nid
         effect = Effect() if refused else await self._redactions.effect(nid, event, before.state)
         redaction = await self._redactions.waiting_for(nid, event)

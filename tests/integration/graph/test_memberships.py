@@ -7,6 +7,7 @@ from homeserver.events.builder import EventDraft
 from homeserver.graph.refs import JOIN, LEAVE
 from homeserver.graph.rooms.head import Head
 from homeserver.graph.write.append import Send
+from homeserver.policy.passages import system_passage
 from tests.support.graph import Process, process
 
 
@@ -42,5 +43,5 @@ async def test_leaving_and_coming_back_at_once_is_both_recorded(database: str, t
             return [Send(EventDraft("m.room.member", bob.user_id, bob.user_id, each)) for each in contents]
 
         room = await here.core.rooms.known(room_id)
-        await here.core.graph.append(room.name.nid, plan)
+        await here.core.graph.append(room.name.nid, plan, system_passage("a test"))
         assert await _record(here, bob.user_nid) == [JOIN, LEAVE, JOIN]

@@ -1,4 +1,0 @@
-"""Files people share: the content repository.
-
-spec: client-server-api/#content-repository
-"""
