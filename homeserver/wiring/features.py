@@ -25,6 +25,7 @@ from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
+from homeserver.wiring.media import MediaFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
@@ -64,6 +65,7 @@ class Features:
         self.manifests: list[Manifest] = [core.manifest]
         self.accounts = self._add(AccountsFeature(config, core, limiter))
         self.account_data = self._add(AccountDataFeature(core))
+        self.media = self._add(MediaFeature(config, core))
         self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles))
         self.directory = self._add(DirectoryFeature(config, core, self.rooms))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))

@@ -28,6 +28,17 @@ FEDERATION_FIELDS = frozenset(
 _ERRCODE = re.compile(r"^[A-Z0-9_.]+$")
 _JSON_PATHS = re.compile(r"^/_matrix/(?:client|federation|key|media)/|^/_synapse/")
 
+_FILES = (
+    "getContent",
+    "getContentOverrideName",
+    "getContentAuthed",
+    "getContentOverrideNameAuthed",
+    "getContentThumbnail",
+    "getContentThumbnailAuthed",
+)
+HTTPS_OWN: Mapping[str, tuple[int, ...]] = dict.fromkeys(_FILES, (206, 304))
+"""What RFC 9110 allows beside the documented answers: a part of a file, and "you have it already"."""
+
 Rule = Callable[["Exchange", Any], Iterator[str]]
 
 

@@ -87,6 +87,7 @@ WAITING_LOOPS = {
     "homeserver/runtime/periodic.py _renewed": "as long as the run it belongs to",
     "homeserver/runtime/periodic.py renew": "as long as the run it belongs to",
     "homeserver/runtime/supervised.py _keep": "restarts the permanent loops",
+    "homeserver/media/arrivals.py wait": "as long as its caller says",
     "homeserver/rooms/guests.py _find_all": "a round over what there is",
     "homeserver/rooms/guests.py once": "a round over what there is",
     "homeserver/runtime/supervisor.py": "the parent of the serving processes",

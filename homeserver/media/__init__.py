@@ -1,0 +1,4 @@
+"""Files people share: the content repository.
+
+spec: client-server-api/#content-repository
+"""

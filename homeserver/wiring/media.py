@@ -1,0 +1,79 @@
+"""Files, put together."""
+
+from __future__ import annotations
+
+from homeserver.config import Config
+from homeserver.media.api import DownloadApi, UploadApi
+from homeserver.media.blobs.files import FileBlobs
+from homeserver.media.keeping import Keeping
+from homeserver.media.last_used import FLUSH_SECONDS, LastUsed
+from homeserver.media.remote import RemoteCopies
+from homeserver.media.scanning import Scanning
+from homeserver.media.service import Limits, MediaService
+from homeserver.media.spool import Spool
+from homeserver.media.types import DELETE_BLOBS
+from homeserver.media.upkeep import MediaUpkeep
+from homeserver.runtime.periodic import every
+from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
+
+
+class MediaFeature:
+    """Services and endpoints."""
+
+    def __init__(self, config: Config, core: Core) -> None:
+        self._section = section = config.media
+        folder = section.path or config.server.data_dir / "media"
+        self._spool = spool = Spool(folder / "incoming", core.entropy)
+        self.blobs = blobs = FileBlobs(folder / "content", spool, core.clock)
+        self.keeping = keeping = Keeping(core.db, core.jobs, blobs, core.entropy)
+        self.used = LastUsed(core.db, core.clock)
+        self.service = MediaService(
+            db=core.db,
+            clock=core.clock,
+            entropy=core.entropy,
+            server_name=core.server_name,
+            limits=_limits(config),
+            spool=spool,
+            keeping=keeping,
+            scanning=Scanning(core.db, blobs, None),
+        )
+        self.copies = RemoteCopies(
+            db=core.db, clock=core.clock, service=self.service, spool=spool, keeping=keeping, used=self.used
+        )
+        self.upkeep = MediaUpkeep(core.db, core.clock, keeping, blobs, spool)
+
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        section = self._section
+        return Manifest(
+            name="media",
+            apis=[UploadApi(self.service), DownloadApi(self.service, self.copies, self.blobs)],
+            jobs={DELETE_BLOBS: self.keeping.delete_blobs},
+            periodic=[
+                every(FLUSH_SECONDS, self.used.flush, name="media.last_used"),
+                *self.upkeep.periodic(local_kept=section.local_kept, remote_kept=section.remote_kept),
+            ],
+            closing=[self.service.arrivals.close],
+            stop=[self.stop],
+        )
+
+    async def stop(self) -> None:
+        """Write what was only noted, and let the threads go."""
+        try:
+            await self.copies.stop()
+            await self.used.flush()
+        finally:
+            self._spool.close()
+
+
+def _limits(config: Config) -> Limits:
+    section = config.media
+    return Limits(
+        max_upload=section.max_upload,
+        quota=section.quota_per_user,
+        pending=section.pending_uploads,
+        pending_ms=int(section.pending_lifetime * 1000),
+        authenticated=not section.unauthenticated,
+    )
