@@ -16,7 +16,7 @@ from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
 from homeserver.events.validation import check_client_event
 from homeserver.graph.interning import RoomIdentity
 from homeserver.graph.rooms.head import Head
-from homeserver.graph.write.append import GraphWriter, Send
+from homeserver.graph.write.append import GraphWriter, MalformedEvent, Send
 from homeserver.log.entries import Alongside, Written
 from homeserver.matrix.errors import (
     BadJson,
@@ -126,7 +126,7 @@ class CreationService:
             if clash.diag.constraint_name != store.ONE_ROOM_PER_ALIAS:
                 raise
             raise RoomInUse("The alias is taken") from clash
-        except Forbidden as refused:
+        except (Forbidden, MalformedEvent) as refused:
             # spec: createRoom: "a room could not be created with the given state" (ROOM-05)
             raise InvalidRoomState(f"The room would not be valid: {refused.error}") from refused
         return name.room_id

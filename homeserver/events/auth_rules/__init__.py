@@ -7,7 +7,7 @@ auth events to 3 and federate to 4, so that member is 5 and power levels 10 agai
 
 from homeserver.events.auth_rules.auth_events import check_auth_events
 from homeserver.events.auth_rules.checking import check
-from homeserver.events.auth_rules.rejected import Rejected
+from homeserver.events.auth_rules.rejected import Malformed, Rejected
 from homeserver.events.auth_rules.signers import required_signers
 
-__all__ = ["Rejected", "check", "check_auth_events", "required_signers"]
+__all__ = ["Malformed", "Rejected", "check", "check_auth_events", "required_signers"]

@@ -5,7 +5,7 @@ From version 6 on the event type means nothing to the rules. spec: rooms/v1/#aut
 
 from __future__ import annotations
 
-from homeserver.events.auth_rules.rejected import Rejected
+from homeserver.events.auth_rules.rejected import Malformed, Rejected
 from homeserver.events.event import Event
 from homeserver.matrix.ids import domain_of
 
@@ -14,7 +14,7 @@ def check_aliases(event: Event) -> None:
     """Raise `Rejected` unless the sender's server publishes under its own name."""
     # v1 4.1: it is a state event.
     if event.state_key is None:
-        raise Rejected("v1 4.1", "m.room.aliases has no state_key")
+        raise Malformed("v1 4.1", "m.room.aliases has no state_key")
     # v1 4.2: its state key is the sender's own domain.
     if event.state_key != domain_of(event.sender):
         raise Rejected("v1 4.2", "m.room.aliases names another domain than its sender's")

@@ -9,7 +9,7 @@ spec: rooms/v12/#authorisation-rules, client-server-api/#mroommember
 from __future__ import annotations
 
 from homeserver.events.auth_rules.power import CREATE, State, action_level, can_act, can_remove, user_level
-from homeserver.events.auth_rules.rejected import Rejected
+from homeserver.events.auth_rules.rejected import Malformed, Rejected
 from homeserver.events.auth_rules.signers import authorising_server, is_signed_by
 from homeserver.events.auth_rules.third_party_invite import check_redemption
 from homeserver.events.event import Event
@@ -20,7 +20,7 @@ def check_member(event: Event, state: State, version: RoomVersion) -> None:
     """Raise `Rejected` unless the change of membership is allowed. Looks at five entries of the state at most."""
     # 5.1: it says whose membership, and which.
     if event.state_key is None or "membership" not in event.content:
-        raise Rejected("5.1", "m.room.member has no state_key or no membership")
+        raise Malformed("5.1", "m.room.member has no state_key or no membership")
 
     # 5.2 (v8+): who is said to authorise a restricted join has signed.
     authoriser = authorising_server(event)
@@ -40,7 +40,7 @@ def check_member(event: Event, state: State, version: RoomVersion) -> None:
         _check_knock(event, state, version)
     else:
         # 5.8: otherwise, the membership is unknown.
-        raise Rejected("5.8", "unknown membership")
+        raise Malformed("5.8", "unknown membership")
 
 
 def membership_of(state: State, user_id: str) -> str:

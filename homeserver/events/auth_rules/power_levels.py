@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, Final
 
 from homeserver.events.auth_rules.power import CREATE, POWER_LEVELS, State, creators_of, user_level
-from homeserver.events.auth_rules.rejected import Rejected
+from homeserver.events.auth_rules.rejected import Malformed, Rejected
 from homeserver.events.content.power_levels import BadLevel, parse_level
 from homeserver.events.event import Event
 from homeserver.events.room_version import RoomVersion
@@ -63,25 +63,25 @@ def _check_form(content: Content, version: RoomVersion) -> None:
         # 10.1 (v10+): single levels are integers.
         for name in _SINGLE:
             if name in content and type(content[name]) is not int:
-                raise Rejected("10.1", f"{name} is not an integer")
+                raise Malformed("10.1", f"{name} is not an integer")
         # 10.2 (v10+): `events` and `notifications` are objects of integers.
         for name in ("events", "notifications"):
             if name in content and not _is_table_of_levels(content[name], version):
-                raise Rejected("10.2", f"{name} is not an object of integers")
+                raise Malformed("10.2", f"{name} is not an object of integers")
 
     # 10.3 (10.1 before version 10): `users` is an object of levels by user ID.
     users = content.get("users", _EMPTY)
     if not _is_table_of_levels(users, version):
-        raise Rejected("10.3", "users is not an object of levels")
+        raise Malformed("10.3", "users is not an object of levels")
     for user in users:
         if not is_user_id(user):
-            raise Rejected("10.3", "users has a key that is not a user ID")
+            raise Malformed("10.3", "users has a key that is not a user ID")
 
     # spec: rooms/v1/#mroompower_levels-events-accept-values-as-floats: what no binary64 can hold rejects the event
     if version.float_power_levels and any(
         isinstance(v, float) and not isfinite(v) for v in _all_levels(content)
     ):
-        raise Rejected("10.3", "a level is not a finite number")
+        raise Malformed("10.3", "a level is not a finite number")
 
 
 def _check_creators(content: Content, state: State, version: RoomVersion) -> None:
@@ -91,7 +91,7 @@ def _check_creators(content: Content, state: State, version: RoomVersion) -> Non
     users = content.get("users", _EMPTY)
     for creator in creators_of(state[CREATE], version):
         if creator in users:
-            raise Rejected("10.4", "users lists a creator of the room")
+            raise Malformed("10.4", "users lists a creator of the room")
 
 
 def _changes(

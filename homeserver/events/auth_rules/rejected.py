@@ -1,4 +1,4 @@
-"""`Rejected`: the authorisation rules said no, and which of them did."""
+"""`Rejected`: the authorisation rules said no, and which of them did; `Malformed`: nobody could have sent that."""
 
 from __future__ import annotations
 
@@ -14,3 +14,7 @@ class Rejected(Exception):
         super().__init__(f"rule {rule}: {reason}")
         self.rule = rule
         self.reason = reason
+
+
+class Malformed(Rejected):
+    """The rules allow such an event to nobody in this room, whatever their power: it is the event that is wrong, not its sender."""

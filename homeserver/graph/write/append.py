@@ -28,7 +28,7 @@ from homeserver.graph.write.facts import facts_in
 from homeserver.log.entries import Alongside, Append, Conflict, Entry, TransactionId
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
-from homeserver.matrix.errors import Forbidden, Unavailable
+from homeserver.matrix.errors import BadJson, Forbidden, Unavailable
 from homeserver.matrix.ids import EventId, RoomId, ServerName, UserId, domain_of
 from homeserver.matrix.signing import SigningKey
 from homeserver.policy.passages import Passage
@@ -40,6 +40,13 @@ MAX_TRIES = 60
 CREATE: StateKey = ("m.room.create", "")
 ONE_ROOM_PER_ID = {"rooms_room_id_key", "events_event_id"}
 """The constraints that two rooms made in one millisecond run into."""
+
+
+class MalformedEvent(BadJson):
+    """The rules of the room's version allow such an event to nobody: 400 rather than 403, which is about the sender.
+
+    spec: client-server-api/, setRoomStateWithKey: 400 "the sender's request is malformed", 403 "doesn't have permission"
+    """
 
 
 class Identity(NamedTuple):
@@ -109,7 +116,7 @@ class GraphWriter:
         """Write what the plan says, all or nothing, each event on top of the one before.
 
         `passage`: proof that it may be (`homeserver.policy`). Returns the events, committed.
-        Raises `Forbidden` if the auth rules say no, `AlreadyDone` if `txn` was used, whatever the plan raises.
+        Raises `Forbidden` or `MalformedEvent` if the auth rules say no, `AlreadyDone` if `txn` was used, whatever the plan raises.
         """
         for _ in range(MAX_TRIES):
             room = await self._rooms.get(room_nid)
@@ -233,7 +240,7 @@ class GraphWriter:
         try:
             auth_rules.check(create, {}, name.version)
         except auth_rules.Rejected as no:
-            raise Forbidden(f"{no.reason} (rule {no.rule})") from no
+            raise _refusal(no) from no
         room.fly(self._entry(room, create, (), None, None, None))
         return room, [*room.pending, *self._build(room, plan, None)]
 
@@ -287,7 +294,7 @@ class GraphWriter:
                 built.append(entry)
         except auth_rules.Rejected as no:
             room.back_to(mark)
-            raise Forbidden(f"{no.reason} (rule {no.rule})") from no
+            raise _refusal(no) from no
         except BaseException:
             room.back_to(mark)
             raise
@@ -414,6 +421,11 @@ class GraphWriter:
             await self._interning.user_nids(need.users)
         if need.keys:
             await self._interning.key_nids(need.keys)
+
+
+def _refusal(no: auth_rules.Rejected) -> Forbidden | MalformedEvent:
+    error = f"{no.reason} (rule {no.rule})"
+    return MalformedEvent(error) if isinstance(no, auth_rules.Malformed) else Forbidden(error)
 
 
 def _events_of(append: Append) -> list[EventEntry]:

@@ -206,3 +206,19 @@ async def test_only_the_alias_is_called_taken(server: Server, monkeypatch: pytes
     requester = Requester(user_id=UserId(alice.user_id), user_nid=1)
     with pytest.raises(UniqueViolation):
         await server.app.features.rooms.creation.create(requester, CreateRoom(visibility="public"))
+
+
+async def test_what_the_rules_allow_to_nobody_is_a_malformed_request(server: Server) -> None:
+    """AUTH rules 1 and 10.4: 400 for the creator too, who may send anything; 403 is for who lacks the power (ROOM-05)."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(room_version="12", preset="public_chat")
+    await bob.join(room)
+    levels = {"users": {alice.user_id: 100}}
+    await alice.put_state(room, "m.room.power_levels", levels, expect=(400, "M_BAD_JSON"))
+    await bob.put_state(room, "m.room.power_levels", {"users": {}}, expect=(403, "M_FORBIDDEN"))
+    await alice.create_room(
+        room_version="12", power_level_content_override=levels, expect=(400, "M_INVALID_ROOM_STATE")
+    )
+    for version in ("1", "11", "12"):
+        room = await alice.create_room(room_version=version)
+        await alice.put_state(room, "m.room.create", {"creator": alice.user_id}, expect=(400, "M_BAD_JSON"))
