@@ -32,6 +32,7 @@ from homeserver.policy.types import Act, alias_act, create_act, event_act, publi
 from homeserver.rooms import store
 from homeserver.rooms.ports import Profiles
 from homeserver.rooms.presets import PRESETS, Preset, power_levels
+from homeserver.rooms.successors import Successors
 from homeserver.runtime.clock import Entropy
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
@@ -77,6 +78,7 @@ class CreationService:
         gate: Gate,
         entropy: Entropy,
         *,
+        successors: Successors,
         server_name: ServerName,
         default_version: RoomVersion,
     ) -> None:
@@ -85,6 +87,7 @@ class CreationService:
         self._profiles = profiles
         self._gate = gate
         self._entropy = entropy
+        self._successors = successors
         self._server_name = server_name
         self._default_version = default_version
 
@@ -129,6 +132,7 @@ class CreationService:
         except (Forbidden, MalformedEvent) as refused:
             # spec: createRoom: "a room could not be created with the given state" (ROOM-05)
             raise InvalidRoomState(f"The room would not be valid: {refused.error}") from refused
+        await self._successors.created(requester, name, wish.creation_content)
         return name.room_id
 
     def _version(self, wish: CreateRoom) -> RoomVersion:

@@ -36,6 +36,7 @@ from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.policy.gate import Gate
 from homeserver.policy.types import Kind, event_act
 from homeserver.rooms.guests import GUEST_ACCESS, lets_guests_in
+from homeserver.rooms.successors import Successors
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -57,6 +58,7 @@ class SendingService:
         interning: Interning,
         transactions: Transactions,
         gate: Gate,
+        successors: Successors,
     ) -> None:
         self._db = db
         self._graph = graph
@@ -65,6 +67,7 @@ class SendingService:
         self._interning = interning
         self._transactions = transactions
         self._gate = gate
+        self._successors = successors
         self._turns = KeyedLocks()
 
     async def send(
@@ -121,10 +124,13 @@ class SendingService:
             content = {name: value for name, value in content.items() if name != VOUCHER}
         draft = EventDraft(key[0], key[1], requester.user_id, content)
         same: list[PersistedEvent] = []
+        joins = False
 
         def plan(head: Head) -> Sequence[Send]:
+            nonlocal joins
             require_joined_or_own(head, requester.user_id, key)
-            if requester.is_guest and comes_in(head, key, content):
+            joins = comes_in(head, key, content)
+            if requester.is_guest and joins:
                 require_guest_access(head)
             current = head.persisted(key)
             if current and current.event.sender == requester.user_id and current.event.content == content:
@@ -134,6 +140,8 @@ class SendingService:
 
         passage = await self._gate.admit(requester, event_act(requester, room_id, key, content))
         written = await self._graph.append(room.name.nid, plan, passage)
+        if joins:
+            await self._successors.joined(requester, room)
         return (written or same)[-1].event.event_id
 
     async def redact(

@@ -5,6 +5,9 @@ spec: client-server-api/#room-upgrades: "When a user joins the new room" (ROOM-2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import structlog
 
 from homeserver.graph.event_cache import EventCache
@@ -37,14 +40,19 @@ class Successors:
         """A user has joined a room: if it replaces one they know, their settings come along."""
         nid = room.state.get(("m.room.create", ""))
         create = await self._events.one(nid) if nid else None
-        predecessor = create.event.content.get("predecessor") if create else None
+        if create is not None:
+            await self.created(requester, room.name, create.event.content)
+
+    async def created(self, requester: Requester, new: RoomIdentity, content: Mapping[str, Any]) -> None:
+        """A user has made a room, which is joining it too: as `joined`. `content`: that of its m.room.create."""
+        predecessor = content.get("predecessor")
         old_id = predecessor.get("room_id") if isinstance(predecessor, dict) else None
         if not isinstance(old_id, str) or not is_room_id(old_id):
             return
         old = await self._interning.room(RoomId(old_id))
         if old is None or old.nid not in (await self._memberships.of(requester.user_nid)).rooms:
             return
-        await self.moved(requester, old, room.name)
+        await self.moved(requester, old, new)
 
     async def moved(self, requester: Requester, old: RoomIdentity, new: RoomIdentity) -> None:
         """Copy a user's settings."""

@@ -51,16 +51,17 @@ class RoomsFeature:
             gate=core.gate,
             server_name=core.server_name,
         )
+        self.successors = Successors(self.memberships, core.events, core.interning)
         self.creation = CreationService(
             core.graph,
             core.db,
             profiles,
             core.gate,
             core.entropy,
+            successors=self.successors,
             server_name=core.server_name,
             default_version=ROOM_VERSIONS[config.rooms.default_version],
         )
-        self.successors = Successors(self.memberships, core.events, core.interning)
         self.membership = MembershipService(
             core.graph,
             core.log,
@@ -103,6 +104,7 @@ class RoomsFeature:
             core.interning,
             core.transactions,
             core.gate,
+            self.successors,
         )
 
     def _reading(self, config: Config, core: Core) -> None:

@@ -233,6 +233,26 @@ async def test_everybody_finds_their_settings_in_the_new_room(server: Server) ->
         assert direct == {"@carol:localhost": [old, new]}
 
 
+async def test_settings_come_along_whichever_way_the_room_is_replaced_and_joined(server: Server) -> None:
+    """ROOM-27: into a room that a client made as the successor of another, also joined by setting one's own membership."""
+    alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
+    old = await alice.create_room(preset="public_chat")
+    for user in (alice, bob):
+        if user is bob:
+            await bob.join(old)
+        await user.put("/pushrules/global/room/{}", old, json={"actions": []})
+    await carol.put("/pushrules/global/room/{}", old, json={"actions": []})
+    for predecessor in ({"room_id": old}, {"room_id": old, "event_id": "$any"}):
+        new = await alice.create_room(preset="public_chat", creation_content={"predecessor": predecessor})
+        for user in (bob, carol):
+            await user.put_state(new, "m.room.member", {"membership": "join"}, user.user_id)
+        for user in (alice, bob):
+            assert (await user.get("/pushrules/global/room/{}", new))["actions"] == []
+        await carol.get("/pushrules/global/room/{}", new, expect=404)  # never was in the old room
+    for predecessor in (old, {"room_id": 3}, {"room_id": "x"}, None):
+        await alice.create_room(creation_content={"predecessor": predecessor})
+
+
 async def test_settings_of_the_new_room_are_not_overwritten_by_coming_again(server: Server) -> None:
     """ROOM-27."""
     alice, bob = await server.register("alice"), await server.register("bob")
