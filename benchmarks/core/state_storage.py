@@ -26,7 +26,7 @@ from homeserver.config import dev_config
 from homeserver.events.auth_rules import check
 from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.graph.state.resolver import StateResolver
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.rooms.creation import CreateRoom

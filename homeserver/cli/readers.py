@@ -31,25 +31,20 @@ def list_readers(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Show all readers, or what one of them still has to deliver and to whom."""
-    from homeserver.log import store as log_store
-    from homeserver.log.readers import store
+    from homeserver.log.readers import commands
 
     async def overview(db: Database) -> list[str]:
-        async with db.read() as tx:
-            head = await log_store.read_head(tx)
-            return [
-                f"{each.name}: {head - each.position} entries behind, {each.behind} cursors with something to deliver, "
-                f"{each.failing} failing, run by {each.owner or 'nobody'}"
-                for each in await store.list_readers(tx)
-            ]
+        return [
+            f"{each.name}: {lag} entries behind, {each.behind} cursors with something to deliver, "
+            f"{each.failing} failing, run by {each.owner or 'nobody'}"
+            for each, lag in await commands.overview(db)
+        ]
 
     async def cursors(db: Database) -> list[str]:
-        async with db.read() as tx:
-            rows = await store.find_failing(tx, str(name), MOST)
         return [
             f"{row.key or '(the only one)'}: acknowledged up to {row.position}, {row.failures} failures in a row, "
             f"tried again in {max(row.wait, 0):.0f} s"
-            for row in rows
+            for row in await commands.failing(db, str(name), MOST)
         ]
 
     lines = _with_database(config, overview if name is None else cursors)
@@ -63,13 +58,10 @@ def retry(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Try failing cursors again at once, without waiting for the end of their pause."""
-    from homeserver.log.readers import store
+    from homeserver.log.readers import commands
 
-    async def work(db: Database) -> int:
-        async with db.transaction() as tx:
-            return await store.retry_now(tx, name, key)
-
-    sys.stdout.write(f"{_with_database(config, work)} cursors are tried again.\n")
+    retried = _with_database(config, lambda db: commands.retry(db, name, key))
+    sys.stdout.write(f"{retried} cursors are tried again.\n")
 
 
 @readers_app.command()
@@ -78,13 +70,9 @@ def forget(name: NameArgument, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
     A reader that is forgotten holds back no purge any more. One that the server still has begins anew.
     """
-    from homeserver.log.readers import store
+    from homeserver.log.readers import commands
 
-    async def work(db: Database) -> bool:
-        async with db.transaction() as tx:
-            return await store.forget(tx, name)
-
-    if not _with_database(config, work):
+    if not _with_database(config, lambda db: commands.forget(db, name)):
         fail(f"There is no reader {name}: see atrium readers list")
     sys.stdout.write(f"{name} is forgotten.\n")
 

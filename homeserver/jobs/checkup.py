@@ -1,4 +1,4 @@
-"""What `atrium doctor` says of work in the background: what waits, what was given up, what fails again and again."""
+"""What `atrium doctor` says of work in the background: what waits, what was given up, and of periodic work what fails."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ from collections.abc import Iterator, Sequence
 
 from homeserver.jobs import store
 from homeserver.jobs.types import Backlog
-from homeserver.runtime import periodic_store
+from homeserver.runtime import periodic_checkup
 from homeserver.runtime.checkup import Finding
-from homeserver.runtime.periodic_store import Work
 from homeserver.storage.database import Database
 
 OVERDUE = 900.0
 """Seconds after which a job that could be done is doubtful: a server that runs begins it within seconds."""
-FAILURES = 3
-"""Runs that failed in a row."""
 
 
 async def examine(db: Database) -> list[Finding]:
     """Findings about jobs and periodic work in a database whose schema is current."""
     async with db.read() as tx:
-        backlogs, work = await store.list_backlogs(tx), await periodic_store.list_work(tx)
-    found = [*_jobs(backlogs), *_periodic(work)]
+        backlogs, periodic = await store.list_backlogs(tx), await periodic_checkup.examine(tx)
+    found = [*_jobs(backlogs), *periodic]
     waiting = sum(backlog.waiting for backlog in backlogs)
     return found or [Finding("good", f"Work in the background goes well; {waiting} jobs wait")]
 
@@ -39,15 +36,4 @@ def _jobs(backlogs: Sequence[Backlog]) -> Iterator[Finding]:
                 "doubtful",
                 f"{failed} jobs of the kind {kind} were given up within the last {store.KEEP_FAILED_DAYS} days",
                 "the log says why (job_given_up), and the column cause of the table jobs",
-            )
-
-
-def _periodic(work: Sequence[Work]) -> Iterator[Finding]:
-    for name, failures, since_success, _ in work:
-        if failures >= FAILURES:
-            ago = "never" if since_success is None else f"{since_success / 3600:.1f} hours ago"
-            yield Finding(
-                "doubtful",
-                f"{name} has failed {failures} times in a row; it last succeeded {ago}",
-                "the log says why (periodic_failed)",
             )

@@ -23,8 +23,8 @@ from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unavailable
 from homeserver.matrix.ids import UserId
 from homeserver.presence import store
-from homeserver.presence.entries import PresenceEntry, Word
 from homeserver.presence.store import Row
+from homeserver.presence.types import PresenceEntry, Word
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.storage.errors import StorageError

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from homeserver.log.entries import Position
+from homeserver.presence.types import Latest
 from homeserver.storage.tx import Later, Pipeline, Tx
-
-if TYPE_CHECKING:
-    from homeserver.presence.entries import Latest
 
 
 class Row(NamedTuple):

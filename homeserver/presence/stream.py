@@ -14,11 +14,11 @@ from homeserver.log.entries import Entry
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.presence import store
-from homeserver.presence.entries import PresenceEntry
 from homeserver.presence.service import ACTIVE_MS, PresenceService
 from homeserver.presence.store import Row
+from homeserver.presence.types import PresenceEntry
 from homeserver.profiles.entries import ProfileChanged
-from homeserver.receipts.entries import ReceiptEntry
+from homeserver.receipts.types import ReceiptEntry
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice

@@ -33,7 +33,7 @@ from homeserver.push.evaluators import Evaluators, UserEvaluator
 from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
 from homeserver.push.recent import RecentEvents
 from homeserver.push.unread_count import Delta, Reading, UnreadCount, delta_of
-from homeserver.receipts.entries import UNTHREADED, ReceiptEntry
+from homeserver.receipts.types import UNTHREADED, ReceiptEntry
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 from homeserver.sync.types import SyncRequest

@@ -23,7 +23,7 @@ from homeserver.push import store
 from homeserver.push.around import around_of
 from homeserver.push.evaluators import Evaluators
 from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
-from homeserver.receipts.entries import UNTHREADED
+from homeserver.receipts.types import UNTHREADED
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database

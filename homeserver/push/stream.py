@@ -13,7 +13,7 @@ from typing import Any
 from homeserver.account_data.entries import IGNORED, AccountDataEntry
 from homeserver.log.entries import Entry
 from homeserver.push import store
-from homeserver.receipts.entries import ReceiptEntry
+from homeserver.receipts.types import ReceiptEntry
 from homeserver.storage.database import Database
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
 

@@ -20,7 +20,7 @@ from homeserver.log.entries import Position, Written
 from homeserver.matrix import json
 from homeserver.matrix.glob import OutOfWork, WorkBudget
 from homeserver.push.evaluator import Evaluator
-from homeserver.receipts.entries import UNTHREADED
+from homeserver.receipts.types import UNTHREADED
 
 MAIN: Final = "main"
 

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from typing_extensions import override
 
-from homeserver.log.entries import Append, Conflict, Entry, Refused, StructSink, Written
+from homeserver.log.entries import Append, Conflict, Refused, StructSink, Written
 from homeserver.log.latest import entries_of
 from homeserver.receipts import store
+from homeserver.receipts.types import ReceiptEntry
 from homeserver.storage.tx import Pipeline
-
-READ: Final = 1
-PRIVATE: Final = 2
-NAMES: Final = {READ: "m.read", PRIVATE: "m.read.private"}
-UNTHREADED: Final = ""
-
-
-class ReceiptEntry(Entry, frozen=True):
-    """A user has read up to an event."""
-
-    room_nid: int
-    user_nid: int
-    user_id: str
-    type: int
-    thread: str
-    """UNTHREADED, "main", or the root's event id."""
-    event_nid: int
-    event_id: str
-    ts_ms: int
 
 
 class ReceiptSink(StructSink[ReceiptEntry]):

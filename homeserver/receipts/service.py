@@ -22,8 +22,8 @@ from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
 from homeserver.matrix.ids import EventId, RoomId
 from homeserver.receipts import store
-from homeserver.receipts.entries import PRIVATE, READ, UNTHREADED, ReceiptEntry
 from homeserver.receipts.threads import thread_of
+from homeserver.receipts.types import PRIVATE, READ, UNTHREADED, ReceiptEntry
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester

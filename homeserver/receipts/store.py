@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from homeserver.log.entries import Position
+from homeserver.receipts.types import ReceiptEntry
 from homeserver.storage.tx import Later, Pipeline, Tx
-
-if TYPE_CHECKING:
-    from homeserver.receipts.entries import ReceiptEntry
-
 
 Key = tuple[int, int, int, str]
 """(room_nid, user_nid, type, thread): of which there is one receipt."""

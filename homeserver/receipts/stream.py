@@ -12,9 +12,9 @@ from typing_extensions import override
 
 from homeserver.log.entries import Entry
 from homeserver.receipts import store
-from homeserver.receipts.entries import NAMES, PRIVATE, UNTHREADED, ReceiptEntry
 from homeserver.receipts.store import Row
 from homeserver.receipts.threads import MAIN
+from homeserver.receipts.types import NAMES, PRIVATE, UNTHREADED, ReceiptEntry
 from homeserver.storage.database import Database
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest

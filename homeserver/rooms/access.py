@@ -16,7 +16,7 @@ from homeserver.graph.read.visibility import HISTORY_VISIBILITY
 from homeserver.graph.refs import BAN, JOIN, LEAVE
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId

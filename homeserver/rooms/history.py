@@ -29,7 +29,7 @@ from homeserver.graph.read.page_size import (
 from homeserver.graph.read.pages import NEWEST, OLDEST, Pages, Wanted
 from homeserver.graph.read.visibility import HISTORY_VISIBILITY, Viewer, VisibilityFilter, Visible, as_state
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId

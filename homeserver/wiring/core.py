@@ -10,7 +10,7 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.state import upkeep
 from homeserver.graph.state.compaction import Compaction
 from homeserver.graph.state.resolver import StateResolver
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.graph.write.append import GraphWriter, Identity
 from homeserver.graph.write.forward_extremities import ForwardExtremities

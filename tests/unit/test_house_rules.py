@@ -1,4 +1,4 @@
-"""The rules of the house that no other tool checks: short files, short functions, a sentence on top, features apart."""
+"""The rules of the house that no other tool checks: short files, short functions, a sentence on top."""
 
 import ast
 from collections.abc import Iterator
@@ -10,21 +10,6 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path for package in ("homeserver", "federation", "appservices") for path in (ROOT / package).rglob("*.py")
 )
-PLUMBING = {
-    "app",
-    "cli",
-    "config",
-    "events",
-    "graph",
-    "jobs",
-    "log",
-    "matrix",
-    "policy",
-    "runtime",
-    "storage",
-    "web",
-    "wiring",
-}
 MAX_FILE, MAX_FUNCTION = 500, 50
 
 
@@ -54,23 +39,6 @@ def test_a_file_is_short_and_begins_with_what_it_owns(path: Path) -> None:
     assert ast.get_docstring(tree) or not tree.body, f"{place(path)} does not say what it owns"
     long = [place(path, function) for function in functions(tree) if code_lines(function) > MAX_FUNCTION]
     assert not long, f"more than {MAX_FUNCTION} lines: {long}"
-
-
-def feature_of(module: str) -> tuple[str, str] | None:
-    """`homeserver.rooms.service.x` is of feature rooms, part service."""
-    parts = module.split(".")
-    if len(parts) < 2 or parts[0] != "homeserver" or parts[1] in PLUMBING:
-        return None
-    return parts[1], parts[2] if len(parts) > 2 else ""
-
-
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
 
 
 # Where (function, file, package) a loop may sleep or wait, and why it ends or cannot end the server. Whatever is done again
@@ -127,20 +95,6 @@ def test_the_next_loop_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setitem(waiting_loops.__globals__, "ROOT", tmp_path)
     assert list(waiting_loops(source)) == ["new.py run"]
-
-
-def test_a_feature_never_reaches_into_anothers_tables() -> None:
-    """What another feature keeps is asked of its service: its `store.py` is its own."""
-    reaching = set()
-    for path in SOURCES:
-        own = feature_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        if own is None:
-            continue
-        for module in imports(path):
-            other = feature_of(module)
-            if other is not None and other[0] != own[0] and other[1].endswith(("store", "api")):
-                reaching.add((str(path.relative_to(ROOT)), ".".join(module.split(".")[:3])))
-    assert not reaching, "ask the other feature's service instead"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -25,7 +25,7 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import HIDDEN, JOIN, MEMBERSHIPS
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Entry, Position
 from homeserver.matrix.ids import UserId
 from homeserver.runtime.cache import Cache, MemoryBudget

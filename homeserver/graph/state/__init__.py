@@ -1,6 +1,6 @@
 """State at any event.
 
-store       reading states, with a cache
+states      reading states, with a cache
 rows        how states are written down: deltas, and shortcuts that reach back further
 resolver    state resolution for rooms in the database
 chains      the chain cover as it is written; `auth_cover` answers auth differences from it

@@ -20,7 +20,7 @@ from homeserver.events.state_resolution.chain_cover import (
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.resolved import THIS_EVENT
 from homeserver.graph.state import chains
-from homeserver.log import store as log_store
+from homeserver.log import head as log_head
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -129,7 +129,7 @@ class AuthCover:
         numbers = await self._events.numbers(cited)
         async with self._db.transaction() as tx:
             async with tx.pipeline() as batch:
-                log_store.lock_head(batch)  # nobody else continues a chain meanwhile
+                log_head.lock(batch)  # nobody else continues a chain meanwhile
                 known = chains.find_rows(batch, list(numbers.values()))
                 again = batch.all(
                     "SELECT event_nid FROM events WHERE event_nid = ANY(%(nids)s::bigint[]) AND sequence IS NULL",

@@ -21,7 +21,7 @@ from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import MEMBERSHIPS, STATELESS
 from homeserver.graph.state.resolver import StateResolver
 from homeserver.graph.state.rows import BrokenState, StateMap, max_hops, read_chain, read_heights, read_state
-from homeserver.graph.state.store import StateStore, difference
+from homeserver.graph.state.states import StateStore, difference
 from homeserver.matrix.ids import RoomId, ServerName
 from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock, Entropy

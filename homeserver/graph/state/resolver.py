@@ -18,7 +18,7 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.refs import REJECTED
 from homeserver.graph.resolved import THIS_EVENT, NewState, content_of
 from homeserver.graph.state.auth_cover import AuthCover
-from homeserver.graph.state.store import StateMap, StateStore
+from homeserver.graph.state.states import StateMap, StateStore
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database
 

@@ -26,7 +26,7 @@ from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
-from homeserver.graph.state.store import StateMap, StateStore
+from homeserver.graph.state.states import StateMap, StateStore
 from homeserver.graph.write.facts import facts_in, thread_of_related
 from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.redactions import Effect, Redactions, relevant

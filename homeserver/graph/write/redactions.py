@@ -15,7 +15,7 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import HIDDEN, INTERNAL
-from homeserver.graph.state.store import StateMap, StateStore
+from homeserver.graph.state.states import StateMap, StateStore
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database
 

@@ -10,6 +10,7 @@ cursor   one cursor: what is to be delivered to one other side, and when
 runner   one reader while this process holds its lease: reading on, delivering, acknowledging
 service  all readers of this process: takes, renews and gives up leases
 figures  metrics and health
+commands what `atrium readers` shows and does
 
 How nothing is lost: the *scan position* of a reader says up to where every entry has been looked at. A cursor has a row of
 its own only while something is left to deliver before that position, or something was acknowledged after it. So thousands

@@ -14,7 +14,7 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.visibility import Visible
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Position
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice

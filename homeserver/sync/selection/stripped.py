@@ -11,7 +11,7 @@ from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.sync.selection.classify import Classified
 from homeserver.sync.types import SyncRequest
 

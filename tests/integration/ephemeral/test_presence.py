@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from homeserver.config.presence import PresenceSection
 from homeserver.log.entries import Entry
-from homeserver.presence.entries import PresenceEntry
 from homeserver.presence.service import PresenceService
+from homeserver.presence.types import PresenceEntry
 from homeserver.runtime.clock import FakeClock
 from tests.support.graph import process
 from tests.support.server import Server

@@ -8,7 +8,7 @@ import pytest
 
 from homeserver.graph.state import garbage
 from homeserver.graph.state.rows import FIRST_RESOLVED, StateMap, max_hops, read_chain, read_state
-from homeserver.graph.state.store import StateStore
+from homeserver.graph.state.states import StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.matrix.ids import RoomId
 from homeserver.runtime.cache import MemoryBudget

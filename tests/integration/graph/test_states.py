@@ -8,7 +8,7 @@ import pytest
 
 from homeserver.graph.refs import REJECTED
 from homeserver.graph.state.rows import BrokenState, StateMap, max_hops, read_chain, read_state
-from homeserver.graph.state.store import Difference, StateStore
+from homeserver.graph.state.states import Difference, StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId

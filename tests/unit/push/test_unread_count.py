@@ -9,7 +9,7 @@ from homeserver.log.entries import Written
 from homeserver.matrix.glob import WorkBudget
 from homeserver.push.evaluators import DEFAULT_EVALUATOR
 from homeserver.push.unread_count import Reading, UnreadCount, delta_of
-from homeserver.receipts.entries import UNTHREADED
+from homeserver.receipts.types import UNTHREADED
 
 ME, OTHER = 1, 2
 READING = Reading(ME, frozenset(), DEFAULT_EVALUATOR, None, WorkBudget(0))
