@@ -18,6 +18,7 @@ from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.matrix.tokens import parse_sync_token
 from homeserver.policy.types import Check
+from homeserver.presence.entries import PresenceSink
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
@@ -136,7 +137,10 @@ async def process(
             config.limits,
         )
         features = (core, rooms, account_data, ephemeral, push, sync)
-        manifests = [*(each.manifest for each in features), Manifest(name="e2ee", sinks=[DeviceListSink()])]
+        manifests = [
+            *(each.manifest for each in features),
+            Manifest(name="others", sinks=[DeviceListSink(), PresenceSink()]),
+        ]
         manifests.append(Manifest(name="policy of the test", policy=policy))
         connect(manifests, core.tail, core.jobs, gate=core.gate)
         await core.tail.start()

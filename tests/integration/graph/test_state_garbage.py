@@ -168,7 +168,7 @@ async def test_two_processes_write_while_both_take_garbage_away(database: str, t
                 room = await here.core.rooms.known(room_id)
                 assert sorted(states[room.room_state.nid].values()) == sorted(room.state.values())
         async with one.core.db.read() as tx:
-            cached = one.core.states._states.items()
+            cached = one.core.states._states._values.items()
             for nid, state in cached:  # as they were when they were first read
                 if nid in states:
                     assert await read_state(tx, nid) == state
