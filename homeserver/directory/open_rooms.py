@@ -9,14 +9,15 @@ spec: client-server-api/#user-directory (CHECKLIST USER-06)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from homeserver.directory import store
 from homeserver.events.visibility import WORLD_READABLE
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Handler, Narrowed
 from homeserver.storage.database import Database
 
 RULES: Final = "m.room.join_rules"
@@ -37,8 +38,8 @@ class OpenRooms:
         self._built = False
         self._turn = asyncio.Lock()
 
-    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._event}
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._event, touches_state)}
 
     def reset(self) -> None:
         self._built = False

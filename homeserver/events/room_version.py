@@ -5,7 +5,7 @@ spec: rooms/ ; every flag names the page of the version that introduced it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -76,13 +76,14 @@ class RoomVersion:
     privileged_creators: bool = False
     """v12: creators (sender and `additional_creators`) have infinite power. spec: rooms/v12/"""
 
-    @property
-    def url_safe_ids(self) -> bool:
-        return self.event_format is EventFormat.URL_SAFE_HASH_ID
+    url_safe_ids: bool = field(init=False)
+    """v4+: event ids are URL-safe."""
+    hash_ids: bool = field(init=False)
+    """v3+: an event's id is its hash."""
 
-    @property
-    def hash_ids(self) -> bool:
-        return self.event_format is not EventFormat.ID_FIELD
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url_safe_ids", self.event_format is EventFormat.URL_SAFE_HASH_ID)
+        object.__setattr__(self, "hash_ids", self.event_format is not EventFormat.ID_FIELD)
 
 
 V1 = RoomVersion("1")

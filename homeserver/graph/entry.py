@@ -26,6 +26,14 @@ class StateChange(msgspec.Struct, frozen=True):
     """Of m.room.member: whether the user is one of ours."""
 
 
+def touches_state(entry: EventEntry) -> bool:
+    """Whether an event may matter to who keeps something of rooms' state: of a plain message it is false.
+
+    True for state events, whether or not they become current state, and for redactions that take effect.
+    """
+    return entry.persisted.event.key is not None or bool(entry.changes) or entry.redacts is not None
+
+
 class EventEntry(Entry, frozen=True):
     """What the sink writes and what projections apply."""
 

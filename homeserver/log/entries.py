@@ -88,7 +88,9 @@ Refused = dict[int, Exception]
 
 @runtime_checkable
 class Checked(Protocol):
-    """A sink that must look before a batch is written, under the lock on the head."""
+    """A sink that must look before a batch is written, under the lock on the head; asked where the batch has its entries."""
+
+    entry_type: type[Any]
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Add at most one query; when it has run, the function returned is called with what is refused already

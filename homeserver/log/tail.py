@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psycopg
 import structlog
@@ -33,10 +34,21 @@ MAX_LAG = 50_000
 POLL_SECONDS = 1.0
 
 
+Handler = Callable[[Position, Any], None]
+
+
+class Narrowed(NamedTuple):
+    """A handler that need not hear of all entries of a type. All that are narrowed of one type have the same `when`."""
+
+    call: Handler
+    when: Callable[[Any], bool]
+    """Asked once for each entry, however many handlers there are."""
+
+
 class Projection(Protocol):
     """In-memory state derived from the log; knows nothing it could not rebuild."""
 
-    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
+    def handlers(self) -> Mapping[type[Entry], Handler | Narrowed]:
         """What to call for each entry of a type; must not block. One that raises has its projection reset."""
         ...
 
@@ -45,7 +57,17 @@ class Projection(Protocol):
         ...
 
 
-_Handler = tuple[Projection, Callable[[Position, Any], None]]
+_Handler = tuple[Projection, Handler]
+
+
+@dataclass(slots=True)
+class _Handlers:
+    """Of one type of entry, in the order of attachment."""
+
+    all: list[_Handler] = field(default_factory=list)
+    plain: list[_Handler] = field(default_factory=list)
+    """Without the narrowed ones."""
+    when: Callable[[Any], bool] | None = None
 
 
 class Tail:
@@ -62,7 +84,7 @@ class Tail:
         self._by_kind = {sink.kind: sink for sink in sinks}
         self.checked_sinks: list[Checked] = [sink for sink in sinks if isinstance(sink, Checked)]
         self._projections: list[Projection] = []
-        self._handlers: dict[type[Entry], list[_Handler]] = {}
+        self._handlers: dict[type[Entry], _Handlers] = {}
         self._after_batch: list[Callable[[Sequence[Written[Any]]], None]] = []
         self._lock = asyncio.Lock()
         self._hint = asyncio.Event()
@@ -95,7 +117,14 @@ class Tail:
         """Feed a projection from now on; handlers run in the order of attachment."""
         self._projections.append(projection)
         for entry_type, handler in projection.handlers().items():
-            self._handlers.setdefault(entry_type, []).append((projection, handler))
+            handlers = self._handlers.setdefault(entry_type, _Handlers())
+            if isinstance(handler, Narrowed):
+                assert handlers.when in (None, handler.when)
+                handlers.when = handler.when
+                handlers.all.append((projection, handler.call))
+            else:
+                handlers.all.append((projection, handler))
+                handlers.plain.append((projection, handler))
 
     def after_batch(self, call: Callable[[Sequence[Written[Any]]], None]) -> None:
         """Call once per applied batch, after all projections (waking waiters)."""
@@ -262,7 +291,11 @@ class Tail:
 
     def _apply(self, written: Sequence[Written[Any]]) -> None:
         for position, entry in written:
-            for projection, handler in self._handlers.get(type(entry), ()):
+            handlers = self._handlers.get(type(entry))
+            if handlers is None:
+                continue
+            everybody = handlers.when is None or handlers.when(entry)
+            for projection, handler in handlers.all if everybody else handlers.plain:
                 try:
                     handler(position, entry)
                 except Exception:

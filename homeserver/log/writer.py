@@ -239,7 +239,10 @@ class LogWriter:
         async with tx.pipeline() as batch:
             head = store.lock_head(batch)
             used = transaction_ids.find_written(batch, [key for key in keys if key]) if any(keys) else None
-            checks = [sink.check(batch, appends) for sink in self._tail.checked_sinks]
+            kinds = {type(entry) for append in appends for entry in append.entries}
+            checks = [
+                sink.check(batch, appends) for sink in self._tail.checked_sinks if sink.entry_type in kinds
+            ]
         assert head.result is not None
         repeated = _repeated(keys, dict(used.result) if used else {})
 

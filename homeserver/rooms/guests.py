@@ -9,18 +9,19 @@ spec: client-server-api/#guest-access "the server MUST set those users' m.room.m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from homeserver.events.event import Event, StateKey
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix.ids import UserId
 from homeserver.rooms import guest_store as store
 from homeserver.storage.database import Database
@@ -61,8 +62,8 @@ class GuestAccess:
 
     # --- the projection ----------------------------------------------------------------------------------------------
 
-    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._applied}
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._applied, touches_state)}
 
     def reset(self) -> None:
         self._everywhere = True

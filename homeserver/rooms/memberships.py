@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.refs import JOIN, LEAVE
 from homeserver.log.entries import Entry, Position
-from homeserver.log.tail import Tail
+from homeserver.log.tail import Handler, Narrowed, Tail
 from homeserver.rooms import store
 from homeserver.rooms.entries import ForgetEntry
 from homeserver.storage.database import Database
@@ -87,8 +86,8 @@ class Memberships:
                 self._users.popitem(last=False)
             return loaded
 
-    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._event, ForgetEntry: self._forget}
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._event, touches_state), ForgetEntry: self._forget}
 
     def reset(self) -> None:
         self._users.clear()

@@ -19,7 +19,7 @@ TRIES = 16
 
 
 class MemoryBudget:
-    """`limit`: bytes for all caches made from it."""
+    """The bytes that all caches made from it may hold together: `limit`. Knows them all, and makes room when they are full."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

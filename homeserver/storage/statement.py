@@ -40,7 +40,7 @@ class Statement:
         "writes",
         "oids",
         "_encoders",
-        "_formats",
+        "formats",
         "_decoder",
         "_decodes",
     )
@@ -52,7 +52,8 @@ class Statement:
         self.writes = _is_write(text)
         self.oids: list[int] | None = None
         self._encoders: list[tuple[str, Encoder]] = []
-        self._formats: list[int] | None = None
+        self.formats: list[int] | None = None
+        """Text (0) or binary (1), for each parameter."""
         self._decoder: Any = None
         self._decodes = False
 
@@ -65,12 +66,7 @@ class Statement:
         self.oids = list(oids)
         chosen = [encoder_of(oid) for oid in self.oids]
         self._encoders = [(name, encode) for name, (encode, _) in zip(self.parameters, chosen, strict=True)]
-        self._formats = [form for _, form in chosen] or None
-
-    @property
-    def formats(self) -> list[int] | None:
-        """Text (0) or binary (1), for each parameter."""
-        return self._formats
+        self.formats = [form for _, form in chosen] or None
 
     def encode(self, values: Mapping[str, Any]) -> list[bytes | None] | None:
         """The parameters' bytes in order; None where there are no parameters.
@@ -121,12 +117,13 @@ class Statements:
     """All statements of a process, by their text. They stand in the code as literals, so there are finitely many."""
 
     def __init__(self) -> None:
-        self._by_sql: dict[str, Statement] = {}
+        self.by_sql: dict[str, Statement] = {}
+        """Those that were used before."""
 
     def get(self, sql: str) -> Statement:
-        statement = self._by_sql.get(sql)
+        statement = self.by_sql.get(sql)
         if statement is None:
-            statement = self._by_sql[sql] = Statement(sql)
+            statement = self.by_sql[sql] = Statement(sql)
         return statement
 
 

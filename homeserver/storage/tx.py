@@ -107,7 +107,7 @@ class Tx:
     # ------------------------------------------------------------------------------------------------------ inside
 
     async def _one(self, sql: LiteralString, values: Mapping[str, Any]) -> tuple[Statement, PGresult]:
-        statement = self._statements.get(sql)
+        statement = self._statements.by_sql.get(sql) or self._statements.get(sql)
         return statement, (await self._run([(statement, values)]))[0]
 
     def _permit(self, *, write: bool) -> None:
@@ -181,7 +181,7 @@ class Pipeline:
     def _add(
         self, sql: LiteralString, values: Mapping[str, Any], read: Callable[[Statement, PGresult], T]
     ) -> Later[T]:
-        statement = self._statements.get(sql)
+        statement = self._statements.by_sql.get(sql) or self._statements.get(sql)
         later: Later[T] = Later()
 
         def receive(result: PGresult) -> None:

@@ -5,9 +5,9 @@ spec: client-server-api/#room-history-visibility (HV-01 to HV-04); the table its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from homeserver.events.event import StateKey
 from homeserver.events.redaction import redact_event
@@ -19,7 +19,7 @@ from homeserver.events.visibility import (
     is_visible,
     stages,
 )
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
@@ -27,6 +27,7 @@ from homeserver.graph.refs import HIDDEN, JOIN, MEMBERSHIPS
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix.ids import UserId
 from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
@@ -89,8 +90,8 @@ class VisibilityFilter:
         self._version = 0
         """Counts what may have changed that: what was read before is not remembered."""
 
-    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._applied}
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._applied, touches_state)}
 
     def reset(self) -> None:
         self._version += 1

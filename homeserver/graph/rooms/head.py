@@ -60,13 +60,17 @@ class Head:
 
     def state(self, keys: Iterable[StateKey]) -> dict[StateKey, Event]:
         """Those of the keys that are set. Raises `NotReady` naming all that are missing at once."""
-        found: dict[StateKey, Event] = {}
+        return {key: persisted.event for key, persisted in self.persisted_state(keys).items()}
+
+    def persisted_state(self, keys: Iterable[StateKey]) -> dict[StateKey, PersistedEvent]:
+        """Those of the keys that are set. Raises `NotReady` naming all that are missing at once."""
+        found: dict[StateKey, PersistedEvent] = {}
         missing: list[int] = []
         for key in keys:
             value = self._room.head_value(key)
             persisted = self._events.get(value) if isinstance(value, int) else value
             if persisted is not None:
-                found[key] = persisted.event
+                found[key] = persisted
             elif isinstance(value, int):
                 missing.append(value)
         if missing:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
 import psycopg
 import structlog
 
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.refs import OUTLIER, REJECTED
 from homeserver.graph.state.rows import (
     folded,
@@ -26,6 +24,7 @@ from homeserver.graph.state.rows import (
     write_shortcut,
 )
 from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Handler, Narrowed
 from homeserver.storage.database import Database
 from homeserver.storage.errors import StorageError
 from homeserver.storage.tx import Tx
@@ -46,8 +45,8 @@ class Compaction:
         self.wake = asyncio.Event()
         """Something is due."""
 
-    def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._event}
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._event, touches_state)}
 
     def reset(self) -> None:
         """States that were missed are found by the upkeep of rooms."""

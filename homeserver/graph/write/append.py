@@ -309,28 +309,24 @@ class GraphWriter:
                 users.append(UserId(draft.state_key))
         known_numbers(self._interning, users, keys)
         wanted = auth_keys_for(draft.type, draft.state_key, draft.sender, draft.content, version)
-        state = head.state({*wanted, CREATE, *((keys[0],) if keys else ())})
+        found = head.persisted_state({*wanted, CREATE, *keys})
+        state = {key: persisted.event for key, persisted in found.items()}
         auth = [state[key] for key in wanted if key in state]
         now = send.origin_server_ts if send.origin_server_ts is not None else self._clock.now_ms()
         event = self._sign(draft, version, room.name.room_id, _newest(room.head_extremities), auth, now)
         auth_rules.check(event, state, version)
-        before = head.persisted(keys[0]) if keys else None
+        before = found.get(keys[0]) if keys else None
         sent_by = SentBy(txn.user_nid, txn.device_id, txn.txn_id) if txn else None
         entry = self._entry(
             room,
             event,
-            tuple(self._ref(head, key) for key in wanted if key in state),
+            tuple([found[key].ref for key in wanted if key in found]),
             before,
             send.redacts,
             sent_by,
         )
         entry.persisted.facts = facts_in(room, event, state, send.related_thread)
         return entry
-
-    def _ref(self, head: Head, key: StateKey) -> EventRef:
-        persisted = head.persisted(key)
-        assert persisted is not None
-        return persisted.ref
 
     def _sign(  # noqa: PLR0917  # one value each, called in one place
         self,
@@ -346,7 +342,7 @@ class GraphWriter:
             room_id=room_id,
             room_version=version,
             prev=self._links(prev, version),
-            auth=[reference_to(event) for event in auth],
+            auth=[event.event_id if version.hash_ids else reference_to(event) for event in auth],
             depth=next_depth((ref.depth for ref in prev), version),
             origin_server_ts=now,
             server_name=self._identity.server_name,

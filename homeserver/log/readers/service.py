@@ -46,7 +46,8 @@ class ReaderService:
         """Readers that run here now."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.figures = {name: Figures() for name in self.readers}
-        tail.after_batch(self._grown)
+        if self.readers:
+            tail.after_batch(self._grown)
 
     async def run(self) -> None:
         """Hold leases and run readers until cancelled; then give the leases up."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from homeserver.events.client_format import stripped
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Entry
+from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix import json
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.entries import ForgetEntry
@@ -58,8 +59,8 @@ class RoomsStream:
 
         return {EventEntry: of_event, ForgetEntry: lambda entry: Recipients((entry.user_nid,))}
 
-    def handlers(self) -> dict[type[Entry], Callable[[int, Any], None]]:
-        return {EventEntry: self._applied}
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._applied, touches_state)}
 
     def reset(self) -> None:
         self._shared.clear()
