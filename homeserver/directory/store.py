@@ -105,7 +105,7 @@ class Seeker(NamedTuple):
 
     user_nid: int
     everybody: bool
-    """If not: those with whom they share a room, and members of the list's rooms and of `rooms`. A whole user id finds its
+    """If not: others with whom they share a room, and members of the list's rooms and of `rooms`. A whole user id finds its
     owner anyway: whoever knows it can ask for the profile."""
     rooms: Collection[int] = ()
 
@@ -130,12 +130,12 @@ async def find_users(
                    LIKE ALL (%(patterns)s::text[]))
             ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
             LIMIT %(candidates)s) a LEFT JOIN profiles USING (user_nid)
-        WHERE owner OR %(everybody)s OR user_nid = %(asker)s OR EXISTS (
+        WHERE owner OR %(everybody)s OR EXISTS (
             SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
               AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
                 OR theirs.room_nid IN (SELECT room_nid FROM published_rooms)
-                OR theirs.room_nid IN (SELECT room_nid FROM current_state mine
-                                       WHERE mine.user_nid = %(asker)s AND mine.membership = 1)))
+                OR a.user_nid <> %(asker)s AND theirs.room_nid IN (
+                        SELECT room_nid FROM current_state mine WHERE mine.user_nid = %(asker)s AND mine.membership = 1)))
         ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
         LIMIT %(limit)s
         """,

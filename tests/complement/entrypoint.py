@@ -55,7 +55,12 @@ def settings(name: str, tls: dict[str, str]) -> dict[str, object]:
         # Many tests give the creator a power level, which version 12 forbids.
         "rooms": {
             "default_version": os.environ.get("ROOM_VERSION", "11"),
-            "directory": {"publish": "members", "read": "everybody", "read_over_federation": True},
+            "directory": {
+                "publish": "members",
+                "read": "everybody",
+                "read_over_federation": True,
+                "user_search": "shared_rooms",
+            },
         },
         "outbound": {
             "extra_ca_files": [str(AUTHORITY / "ca.crt")],

@@ -66,12 +66,12 @@ async def test_more_people_than_asked_for_are_said_to_be_there(fresh_server: Ser
 
 
 @pytest.mark.parametrize(
-    ("whom", "expected"), [("everybody", "abcd"), ("shared_rooms", "abc"), ("nobody", "")]
+    ("whom", "expected"), [("everybody", "abcd"), ("shared_rooms", "bc"), ("nobody", "")]
 )
 async def test_whom_one_finds_is_the_administrators_choice(
     start_server: Any, whom: str, expected: str
 ) -> None:
-    """Who shares a room, and who is in a published one; or everybody; or nobody."""
+    """USER-06: others in one's rooms, and who is in a published one; or everybody; or nobody."""
     server = await start_server(rooms={"directory": {"user_search": whom}})
     people = [await server.register_exactly(f"person.{letter}") for letter in "abcd"]
     alice, bob, carol, dora = people
@@ -80,6 +80,9 @@ async def test_whom_one_finds_is_the_administrators_choice(
     await carol.create_room(visibility="public")
     await dora.create_room()
     assert sorted(await found(alice, "person")) == [f"@person.{letter}:localhost" for letter in expected]
+    # Oneself as others are: where one can be found by anybody, and by the whole user id.
+    assert (carol.user_id in await found(carol, "person")) == (whom != "nobody")
+    assert (await found(alice, alice.user_id) == [alice.user_id]) == (whom != "nobody")
 
 
 @pytest.mark.parametrize(
