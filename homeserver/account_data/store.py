@@ -193,6 +193,19 @@ async def find_of_rooms(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> list
     )
 
 
+async def find_of_all_rooms(tx: Tx, user_nid: int, kinds: Sequence[str]) -> list[Row]:
+    """Data of these types, of all rooms and of none."""
+    return await tx.rows(
+        Row,
+        """
+        SELECT room_nid, type, content FROM account_data
+        WHERE user_nid = %(user)s AND type = ANY(%(types)s::text[])
+        """,
+        user=user_nid,
+        types=list(kinds),
+    )
+
+
 async def delete_of_user(tx: Tx, user_nid: int) -> None:
     await tx.execute("DELETE FROM account_data WHERE user_nid = %(user)s", user=user_nid)
     await tx.execute("DELETE FROM past_account_data WHERE user_nid = %(user)s", user=user_nid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.account_data.api import AccountDataApi
 from homeserver.account_data.entries import AccountDataSink
 from homeserver.account_data.ignores import Ignores, InvitePermissions
+from homeserver.account_data.labels import LabelsOfRooms
 from homeserver.account_data.service import AccountDataService
 from homeserver.account_data.stream import AccountDataStream
 from homeserver.wiring.core import Core
@@ -17,6 +18,7 @@ class AccountDataFeature:
     def __init__(self, core: Core) -> None:
         self.service = AccountDataService(core.db, core.log, core.interning)
         self.ignores = Ignores(core.db)
+        self.labels = LabelsOfRooms(core.db)
         self.invites = InvitePermissions(self.ignores, core.interning)
         self.stream = AccountDataStream(core.db)
 
@@ -27,7 +29,7 @@ class AccountDataFeature:
             name="account_data",
             apis=[AccountDataApi(self.service, self.stream)],
             sinks=[AccountDataSink()],
-            projections=[self.ignores],
+            projections=[self.ignores, self.labels],
             streams=[self.stream],
             forgets=[self.service],
             policy=[self.invites.check],

@@ -34,7 +34,8 @@ class E2eeFeature:
         self.tracking = DeviceTracking(core.db, core.rooms, rooms.memberships, core.interning)
         self.queries = KeyQueries(core.db, core.interning, core.server_name)
         self._counts = KeyCounts(core.db)
-        self._streams = (KeyCountStream(self._counts), DeviceListStream(self.tracking, rooms.memberships))
+        self.key_counts = KeyCountStream(self._counts)
+        self.device_lists = DeviceListStream(self.tracking, rooms.memberships)
 
     @property
     def manifest(self) -> Manifest:
@@ -53,7 +54,7 @@ class E2eeFeature:
             apis=[keys, CrossSigningAdminApi(self.cross_signing, self._core.interning)],
             sinks=KEY_SINKS,
             projections=[self.queries, self._counts],
-            streams=self._streams,
+            streams=[self.key_counts, self.device_lists],
             device_listeners=[DeviceEnding()],
             forgets=[self.cross_signing],
         )

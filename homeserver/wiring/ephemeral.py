@@ -25,7 +25,8 @@ class EphemeralFeature:
         )
         self.typing = Typing(core.clock)
         self.typing_service = TypingService(core.log, core.rooms, self.typing, core.clock)
-        self.stream = EphemeralStream([ReceiptSource(core.db), self.typing])
+        self.receipt_source = ReceiptSource(core.db)
+        self.stream = EphemeralStream([self.receipt_source, self.typing])
 
     @property
     def manifest(self) -> Manifest:

@@ -13,6 +13,7 @@ from homeserver.runtime.figures import WRITE_EVERY, Figures
 from homeserver.runtime.periodic import Periodic, every
 from homeserver.runtime.supervised import SupervisedLoops
 from homeserver.runtime.worker import Siblings
+from homeserver.sync.sliding.extensions import Streams
 from homeserver.web.metrics import HttpMetrics
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.web.system_api import Check, HealthApi, Impaired, MetricsApi, Unwell
@@ -30,6 +31,7 @@ from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.rooms import RoomsFeature
+from homeserver.wiring.sliding import SlidingFeature
 from homeserver.wiring.sync import SyncFeature
 from homeserver.wiring.to_device import ToDeviceFeature
 
@@ -95,8 +97,31 @@ class Features:
                 {"presence": self.presence.stream, "account_data": self.account_data.stream},
             )
         )
+        self._add(self._sliding(config))
         self._connect(figures)
         self.authenticator = self.accounts.authenticator
+
+    def _sliding(self, config: Config) -> SlidingFeature:
+        streams = Streams(
+            self.to_device.stream,
+            self.e2ee.key_counts,
+            self.e2ee.device_lists,
+            self.account_data.stream,
+            self.push.stream,
+            self.ephemeral.receipt_source,
+            self.ephemeral.typing,
+        )
+        return SlidingFeature(
+            self._core,
+            self.rooms,
+            self.sync,
+            streams,
+            self.account_data.labels,
+            self.account_data.ignores,
+            self.presence.service,
+            self.push.counts,
+            config.limits,
+        )
 
     def _add(self, feature: F) -> F:
         """The next feature; its projections hear of an entry after those of the features before it."""

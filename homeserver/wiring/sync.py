@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from homeserver.config.limits import LimitsSection
+from homeserver.log.tail import Projection
 from homeserver.runtime.figures import Gauges
 from homeserver.sync.all_rooms import AllRoomsService
 from homeserver.sync.all_rooms_api import AllRoomsApi
@@ -31,6 +33,14 @@ from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.rooms import RoomsFeature
 
 
+class Selection(NamedTuple):
+    """What several kinds of sync share."""
+
+    selector: RoomSelector
+    stripped: StrippedRooms
+    log_slices: LogSlices
+
+
 class SyncFeature:
     """Streams, notifier, service, endpoints."""
 
@@ -52,9 +62,12 @@ class SyncFeature:
             core.rooms, recipients, most=limits.waiting_syncs, longest=limits.sync_timeout
         )
         self.filters = FilterService(core.db)
-        stream = _rooms_stream(core, rooms, limits)
+        selector = _selector(core, rooms, limits)
+        stripped = StrippedRooms(core.events, core.states, core.interning)
+        stream = RoomsStream(selector, stripped)
         log_slices = LogSlices(core.tail, recipients)
-        self._projections = (stream, log_slices)
+        self._projections: list[Projection] = [stream, log_slices]
+        self.selection = Selection(selector, stripped, log_slices)
         self.service = SyncService(
             core.tail,
             rooms.memberships,
@@ -121,8 +134,8 @@ class SyncFeature:
         )
 
 
-def _rooms_stream(core: Core, rooms: RoomsFeature, limits: LimitsSection) -> RoomsStream:
-    selector = RoomSelector(
+def _selector(core: Core, rooms: RoomsFeature, limits: LimitsSection) -> RoomSelector:
+    return RoomSelector(
         core.rooms,
         core.events,
         core.visibility,
@@ -132,4 +145,3 @@ def _rooms_stream(core: Core, rooms: RoomsFeature, limits: LimitsSection) -> Roo
         ResolutionChangeReader(core.db, core.interning),
         rooms.bundles,
     )
-    return RoomsStream(selector, StrippedRooms(core.events, core.states, core.interning))

@@ -5,11 +5,12 @@ spec: client-server-api/#syncing (SYNC-01 to SYNC-10, SYNC-13 to SYNC-16)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.bundles import Bundles
@@ -28,6 +29,22 @@ from homeserver.sync.types import SyncRequest
 MEMBER = "m.room.member"
 Given = AbstractSet[tuple[int, int]]
 """(room_nid, event_nid of a member event) that a client which loads members lazily has been given."""
+
+
+class StateChoice(Protocol):
+    """Which state of each room is wanted, beyond what a filter can say."""
+
+    def lazy(self, room_nid: int) -> bool:
+        """Whether members of this room are loaded lazily."""
+        ...
+
+    def choose(
+        self, room_nid: int, state: Mapping[StateKey, int], people: Collection[str] | None
+    ) -> StateNids:
+        """What of a room's state, or of changes to it, is wanted. `people`: whose member events a client needs that loads
+        members lazily; None: all of whom there are any.
+        """
+        ...
 
 
 class Candidates(NamedTuple):
@@ -50,6 +67,7 @@ class _Work:
     rooms: Mapping[int, Room]
     given: Given
     resets: ResolutionChanges
+    choice: StateChoice | None
     visible: dict[Room, Sequence[Visible]] = field(default_factory=dict)
     state: dict[int, list[int]] = field(default_factory=dict)
     """room_nid -> state events to be told."""
@@ -101,14 +119,15 @@ class RoomSelector:
         candidates: Candidates,
         among: Mapping[int, Room],
         given: Given = frozenset(),
+        choice: StateChoice | None = None,
     ) -> dict[int, RoomUpdate]:
         """room_nid -> what it tells, of those `among` the candidates. `given`: member events that need not be told again to
-        a client that loads members lazily.
+        a client that loads members lazily. `choice`: only with `state_after`; None: the state that the filter wants.
         """
         if not among:
             return {}
         timelines = {nid: candidates.timelines[nid] for nid in among if nid in candidates.timelines}
-        work = _Work(request, candidates.kinds, timelines, among, given, candidates.resets)
+        work = _Work(request, candidates.kinds, timelines, among, given, candidates.resets, choice)
         await self._doubt(work)
         await self._look(work)
         await self._choose_state(work)
@@ -170,7 +189,6 @@ class RoomSelector:
             if known and request.since is not None
             else {}
         )
-        lazy = request.filter.room.state.lazy_load_members
         for nid, room in work.rooms.items():
             visible = work.visible.get(room, [])
             joined = nid in work.kinds.joined
@@ -179,24 +197,40 @@ class RoomSelector:
                 unseen = self._own_membership(work, nid, visible)
             elif not request.state_after:
                 unseen = unseen_state(work.timelines.get(nid), visible, room.state if joined else None)
-            people = self._people(work, nid, visible) if lazy else None
             if self._is_whole(work, nid):
                 state = (
                     await self._state.whole(room, work.timelines.get(nid), request, joined=joined) | unseen
                 )
-                if people is not None:
-                    state = {key: at for key, at in state.items() if key[0] != MEMBER or key[1] in people}
-                    work.members[nid] = frozenset(at for key, at in state.items() if key[0] == MEMBER)
-                work.state[nid] = list(state.values())
+                work.state[nid] = self._of_whole_state(work, nid, visible, state)
             else:
-                delta = changed.get(nid, {}) | unseen
-                if people is not None:
-                    members = self._member_events(room, people, visible)
-                    fresh = {key: at for key, at in members.items() if (nid, at) not in work.given}
-                    work.members[nid] = frozenset(fresh.values())
-                    delta = delta | fresh
-                work.state[nid] = sorted(delta.values())
+                work.state[nid] = self._of_changes(work, nid, visible, changed.get(nid, {}) | unseen)
         await self._withhold(work)
+
+    def _of_whole_state(
+        self, work: _Work, nid: int, visible: Sequence[Visible], state: StateNids
+    ) -> list[int]:
+        """State events of a whole state that the client wants; notes its members if they are loaded lazily."""
+        people = self._people(work, nid, visible)
+        if work.choice is not None:
+            state = work.choice.choose(nid, state, people or ())
+        elif people is not None:
+            state = {key: at for key, at in state.items() if key[0] != MEMBER or key[1] in people}
+        if people is not None:
+            work.members[nid] = frozenset(at for key, at in state.items() if key[0] == MEMBER)
+        return list(state.values())
+
+    def _of_changes(self, work: _Work, nid: int, visible: Sequence[Visible], delta: StateNids) -> list[int]:
+        """The same of what has changed, with the members that are needed for the timeline and not given yet."""
+        people = self._people(work, nid, visible)
+        if work.choice is not None:
+            limited = nid in work.timelines and work.timelines[nid].limited
+            delta = work.choice.choose(nid, delta, (people or ()) if limited else None)
+        if people is not None:
+            members = self._member_events(work.rooms[nid], people, visible)
+            fresh = {key: at for key, at in members.items() if (nid, at) not in work.given}
+            work.members[nid] = frozenset(fresh.values())
+            delta = delta | fresh
+        return sorted(delta.values())
 
     async def _doubt(self, work: _Work) -> None:
         if work.kinds.left:
@@ -235,8 +269,18 @@ class RoomSelector:
             return {}
         return {(MEMBER, work.request.requester.user_id): own}
 
-    def _people(self, work: _Work, nid: int, visible: Iterable[Visible]) -> set[str]:
-        """Whose member events a lazy client needs: senders, heroes, and on a whole state its own (FILT-05, SYNC-10)."""
+    def _people(self, work: _Work, nid: int, visible: Iterable[Visible]) -> set[str] | None:
+        """Whose member events a lazy client needs: senders, heroes, and on a whole state its own (FILT-05, SYNC-10); who makes
+        a choice of its own needs senders, and of whom member events tell. None: it loads all members.
+        """
+        if work.choice is not None:
+            if not work.choice.lazy(nid):
+                return None
+            events = [item.persisted.event for item in visible]
+            told = {event.key[1] for event in events if event.key is not None and event.key[0] == MEMBER}
+            return told.union(event.sender for event in events)
+        if not work.request.filter.room.state.lazy_load_members:
+            return None
         people: set[str] = {v.persisted.event.sender for v in visible}
         people.update(work.heroes.get(nid, ()))
         if self._is_whole(work, nid):

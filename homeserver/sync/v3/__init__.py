@@ -1,7 +1,6 @@
 """`/v3/sync`: what was selected of rooms, and what other streams give, as bytes.
 
 rooms     sections of rooms; those that many readers share are made once
-lazy      members a client has been given already
 assemble  bytes of the answer
 service   one request: build, or wait and build
 filters   stored filters

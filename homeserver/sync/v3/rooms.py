@@ -17,11 +17,11 @@ from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix import json
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.entries import ForgetEntry
+from homeserver.sync.selection.lazy import Given, GivenMembers
 from homeserver.sync.selection.selector import Candidates, RoomSelector
 from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms
 from homeserver.sync.selection.update import RoomUpdate
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
-from homeserver.sync.v3.lazy import Given, GivenMembers
 from homeserver.sync.v3.render import Renderer
 from homeserver.sync.v3.shared import Key, SharedSections, has_plain_wishes, key_of
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
+from homeserver.sync.selection.lazy import Given
 from homeserver.sync.selection.timeline import Timeline
 from homeserver.sync.types import SyncRequest
-from homeserver.sync.v3.lazy import Given
 
 KEPT = 256
 NOBODY: frozenset[int] = frozenset()

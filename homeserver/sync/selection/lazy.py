@@ -7,9 +7,8 @@ spec: client-server-api/#lazy-loading-room-members (FILT-04)
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-
-from homeserver.log.entries import Position
 
 MAX_DEVICES = 2_000
 MAX_PER_DEVICE = 20_000
@@ -21,7 +20,7 @@ Given = set[tuple[int, int]]
 @dataclass(slots=True)
 class _Device:
     acknowledged: Given = field(default_factory=set)
-    sent: OrderedDict[Position, Given] = field(default_factory=OrderedDict)
+    sent: OrderedDict[Hashable, Given] = field(default_factory=OrderedDict)
 
 
 class GivenMembers:
@@ -30,8 +29,8 @@ class GivenMembers:
     def __init__(self) -> None:
         self._devices: OrderedDict[tuple[int, str], _Device] = OrderedDict()
 
-    def acknowledged(self, user_nid: int, device_id: str, since: Position | None) -> Given:
-        """What the device has surely got, it being at `since`."""
+    def acknowledged(self, user_nid: int, device_id: str, since: Hashable | None) -> Given:
+        """What the device has surely got, it having come back with the token `since`."""
         key = (user_nid, device_id)
         if since is None:
             self._devices.pop(key, None)
@@ -47,8 +46,8 @@ class GivenMembers:
                 device.acknowledged.clear()
         return device.acknowledged
 
-    def sent(self, user_nid: int, device_id: str, token: Position, members: Given) -> None:
-        """These are in the answer with that `next_batch`."""
+    def sent(self, user_nid: int, device_id: str, token: Hashable, members: Given) -> None:
+        """These are in the answer with that token."""
         if not members:
             return
         device = self._devices.setdefault((user_nid, device_id), _Device())

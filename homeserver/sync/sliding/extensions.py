@@ -1,0 +1,210 @@
+"""Extensions of sliding sync: what other streams of `/sync` give, under their names here.
+
+spec: MSC3885 (to-device), MSC3884 (end-to-end encryption), MSC3959 (account data), MSC3960 (receipts), MSC3961 (typing)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from homeserver.graph.interning import Interning
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.matrix.tokens import format_token, parse_token
+from homeserver.sync.ephemeral import EphemeralSource
+from homeserver.sync.sliding.connection import State
+from homeserver.sync.sliding.request import Extension, SlidingRequest
+from homeserver.sync.sliding.windows import Windows
+from homeserver.sync.types import NO_NEWS, JoinedRooms, Stream, SyncRequest
+
+_EVENTS: Final = len(b'{"events":')
+
+
+class Streams(NamedTuple):
+    """Of `/sync`, those that extensions are made of."""
+
+    to_device: Stream
+    key_counts: Stream
+    device_lists: Stream
+    account_data: Stream
+    unread: Stream
+    receipts: EphemeralSource
+    typing: EphemeralSource
+
+
+@dataclass(slots=True)
+class Extended:
+    """What extensions say."""
+
+    members: dict[str, bytes] = field(default_factory=dict)
+    """Name of an extension -> JSON."""
+    news: bool = False
+    """Whether a long poll ends for it."""
+    rooms: dict[str, frozenset[int] | None] = field(default_factory=dict)
+    """As in `State`: what the connection knows then."""
+
+
+class ExtensionsService:
+    """Asks streams for what extensions want. Keeps nothing in memory."""
+
+    def __init__(self, streams: Streams, interning: Interning) -> None:
+        self._streams = streams
+        self._interning = interning
+
+    async def of(
+        self,
+        asked: SlidingRequest,
+        request: SyncRequest,
+        state: State,
+        known: Mapping[int, Any],
+        windows: Windows,
+    ) -> Extended:
+        """`request`: since the token; `state`: what the connection knew then; `known`: by number, rooms that it will have
+        been told of. Raises `InvalidParam` for a `since` that is none.
+        """
+        found, wanted = Extended(), asked.extensions
+        if wanted.to_device.enabled:
+            await self._to_device(request, wanted.to_device.since, found)
+        if wanted.e2ee.enabled:
+            await self._e2ee(request, state, found)
+        if wanted.account_data.enabled:
+            scope = self._scope("account_data", asked, request, state, (known, windows), found)
+            begun = request if "account_data" in state.extensions else _since(request, None)
+            await self._account_data(begun, scope, found)
+        for name, source in (("receipts", self._streams.receipts), ("typing", self._streams.typing)):
+            extension: Extension = getattr(wanted, name)
+            if extension.enabled:
+                scope = self._scope(name, asked, request, state, (known, windows), found)
+                await self._ephemeral(name, source, request, scope, found)
+        return found
+
+    async def unread(self, request: SyncRequest) -> frozenset[int]:
+        """Rooms of which the counts change though nothing has happened in them."""
+        if request.since is None or _nothing(request):
+            return frozenset()
+        part = await self._streams.unread.changes(request, JoinedRooms({}, request.joined, frozenset()))
+        return frozenset(part.rooms)
+
+    # --- which rooms ----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _scope(  # noqa: PLR0917  # what all extensions are asked with
+        name: str,
+        asked: SlidingRequest,
+        request: SyncRequest,
+        state: State,
+        rooms: tuple[Mapping[int, Any], Windows],
+        found: Extended,
+    ) -> JoinedRooms:
+        """Rooms an extension is about, and those of them that it has not been about before."""
+        known, windows = rooms
+        extension: Extension = getattr(asked.extensions, name)
+        if extension.everywhere:
+            about = request.joined.intersection(known)
+            found.rooms[name] = None
+        else:
+            nids = set().union(*(windows.lists.get(each, ()) for each in extension.lists or ()))
+            chosen = set(extension.rooms or ())
+            nids.update(nid for room_id, nid in windows.subscribed.items() if room_id in chosen)
+            about = request.joined.intersection(nids, known)
+            before = state.extensions.get(name)
+            found.rooms[name] = before if before == about else about
+        if name not in state.extensions:
+            return JoinedRooms({}, about, about)
+        told = state.extensions[name]
+        new = about.difference(state.rooms if told is None else told)
+        return JoinedRooms({}, about, new)
+
+    # --- one by one -------------------------------------------------------------------------------------------------
+
+    async def _to_device(self, request: SyncRequest, since: str | None, found: Extended) -> None:
+        given = parse_token(since, "extensions.to_device.since") if since else 0
+        part = NO_NEWS
+        if 0 <= given <= request.upto:
+            part = await self._streams.to_device.changes(
+                _since(request, request.since, to_device=given), _nowhere(request)
+            )
+        upto = request.upto if part.to_device is None else part.to_device
+        events = part.top.get("to_device")
+        found.news = found.news or events is not None
+        found.members["to_device"] = b'{"next_batch":"%b","events":%b}' % (
+            format_token(upto).encode(),
+            b"[]" if events is None else events[_EVENTS:-1],
+        )
+
+    async def _e2ee(self, request: SyncRequest, state: State, found: Extended) -> None:
+        counts = await self._streams.key_counts.changes(request, _nowhere(request))
+        members = dict(counts.always)
+        if "e2ee" in state.extensions:
+            lists = await self._streams.device_lists.changes(request, _nowhere(request))
+            members.update(lists.top)
+            found.news = found.news or bool(lists.top)
+        found.rooms["e2ee"] = None
+        found.members["e2ee"] = _object(members)
+
+    async def _account_data(self, request: SyncRequest, scope: JoinedRooms, found: Extended) -> None:
+        part = NO_NEWS
+        if request.since is None or scope.new or not _nothing(request):
+            part = await self._streams.account_data.changes(request, scope)
+        members: dict[str, bytes] = {}
+        if "account_data" in part.top:
+            members["global"] = part.top["account_data"][_EVENTS:-1]
+        rooms = {nid: each["account_data"][_EVENTS:-1] for nid, each in part.rooms.items()}
+        if rooms:
+            members["rooms"] = await self._by_room(rooms)
+        if members:
+            found.news = True
+            found.members["account_data"] = _object(members)
+
+    async def _ephemeral(
+        self, name: str, source: EphemeralSource, request: SyncRequest, scope: JoinedRooms, found: Extended
+    ) -> None:
+        events: dict[int, dict[str, Any]] = {}
+        if scope.new:
+            begun = _since(request, None)
+            events = await source.events(begun, JoinedRooms({}, scope.new, frozenset()))
+            events = {nid: event for nid, event in events.items() if any(event["content"].values())}
+        known = scope.joined_nids - scope.new
+        if request.since is not None and known and not _nothing(request):
+            events |= await source.events(request, JoinedRooms({}, known, frozenset()))
+        if events:
+            found.news = True
+            rooms = {nid: json.dumps(event) for nid, event in events.items()}
+            found.members[name] = _object({"rooms": await self._by_room(rooms)})
+
+    async def _by_room(self, rooms: Mapping[int, bytes]) -> bytes:
+        names = await self._interning.rooms(rooms.keys())
+        return _object({str(names[nid].room_id): value for nid, value in rooms.items()})
+
+
+def _nothing(request: SyncRequest) -> bool:
+    """Whether nothing has happened since the token."""
+    return request.since == request.upto
+
+
+def _nowhere(request: SyncRequest) -> JoinedRooms:
+    return JoinedRooms({}, request.joined, frozenset())
+
+
+def _since(request: SyncRequest, since: Position | None, *, to_device: Position = 0) -> SyncRequest:
+    """The same from somewhere else."""
+    return SyncRequest(
+        requester=request.requester,
+        filter=request.filter,
+        since=since,
+        upto=request.upto,
+        now_ms=request.now_ms,
+        full_state=False,
+        state_after=None,
+        memberships=request.memberships,
+        joined=request.joined,
+        recent=request.recent if since is not None else None,
+        unwanted=request.unwanted,
+        to_device=to_device,
+    )
+
+
+def _object(members: Mapping[str, bytes]) -> bytes:
+    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(name), value) for name, value in members.items())

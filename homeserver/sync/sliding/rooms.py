@@ -1,0 +1,456 @@
+"""Rooms of sliding sync: which have news for a connection, and what was selected of them, written down.
+
+spec: MSC4186, "Room results"
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from homeserver.events.client_format import stripped
+from homeserver.events.event import StateKey
+from homeserver.events.filtering import Filter, RoomEventFilter, RoomFilter
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.read.visibility import Viewer, Visible, as_state
+from homeserver.graph.refs import JOIN, MEMBERSHIP_NAMES
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
+from homeserver.log.entries import Position
+from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
+from homeserver.matrix.tokens import format_token
+from homeserver.sync.log_slice import LogSlice
+from homeserver.sync.log_slices import LogSlices
+from homeserver.sync.selection.selector import Given, RoomSelector
+from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms
+from homeserver.sync.selection.update import RoomUpdate
+from homeserver.sync.sliding.connection import Sent, State
+from homeserver.sync.sliding.facts import RoomFacts
+from homeserver.sync.sliding.windows import Rule
+from homeserver.sync.types import SyncRequest
+from homeserver.sync.v3.render import Renderer
+
+MEMBER, NAME, AVATAR = "m.room.member", ("m.room.name", ""), ("m.room.avatar", "")
+APART: Final = (NAME, AVATAR)
+"""State that has members of its own."""
+MAX_GROUPS: Final = 8
+"""Different positions from which rooms are told in one answer; rooms that are further behind are told anew."""
+MAX_NEW: Final = 1_000
+"""Rooms that one answer tells from the beginning; others are in the next one."""
+Section = dict[str, bytes]
+"""Members of what is told of a room -> JSON."""
+
+
+class Told(NamedTuple):
+    """What an answer tells of rooms."""
+
+    sections: dict[int, Section]
+    rooms: dict[int, Sent]
+    """Of the rooms in it, what the connection knows with it; rooms that were left are absent."""
+    gone: frozenset[int]
+    """Rooms that were left: the connection need not know them any longer."""
+    members: set[tuple[int, int]]
+    """(room_nid, event_nid) of members that were told to who loads them lazily."""
+    counted: frozenset[int]
+    """Rooms the user is joined to, of which counts are told."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """Which rooms are told from where."""
+
+    groups: dict[tuple[Position | None, int], set[int]] = field(default_factory=dict)
+    """(position, limit of events) -> rooms; None: from the beginning."""
+    initial: set[int] = field(default_factory=set)
+    """Rooms the connection does not know."""
+    expanded: set[int] = field(default_factory=set)
+    """Rooms of which more events are wanted than were told."""
+    later: set[int] = field(default_factory=set)
+    """Rooms that do not fit into this answer."""
+    more_state: dict[int, Sent] = field(default_factory=dict)
+    """Rooms of which other state is wanted than before -> what was told."""
+
+    def add(self, since: Position | None, limit: int, room: int) -> None:
+        """A room is told from there."""
+        self.groups.setdefault((since, limit), set()).add(room)
+
+
+class _Choice:
+    """The state that rules say is wanted. Fulfils `StateChoice`."""
+
+    def __init__(self, rules: Mapping[int, Rule]) -> None:
+        self._rules = rules
+
+    def lazy(self, room_nid: int) -> bool:
+        return self._rules[room_nid].required.lazy
+
+    def choose(
+        self, room_nid: int, state: Mapping[StateKey, int], people: Collection[str] | None
+    ) -> dict[StateKey, int]:
+        found = self._rules[room_nid].required.choose(state, people)
+        # Name and picture are told apart from the state that is wanted.
+        found.update({key: state[key] for key in APART if key in state})
+        return found
+
+
+class SlidingRooms:
+    """Tells rooms to connections. Keeps nothing in memory."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        rooms: Rooms,
+        events: EventCache,
+        selector: RoomSelector,
+        stripped_rooms: StrippedRooms,
+        facts: RoomFacts,
+        log_slices: LogSlices,
+    ) -> None:
+        self._rooms = rooms
+        self._events = events
+        self._selector = selector
+        self._stripped = stripped_rooms
+        self._facts = facts
+        self._log_slices = log_slices
+
+    async def told(
+        self,
+        request: SyncRequest,
+        rules: Mapping[int, Rule],
+        state: State,
+        given: Given,
+        direct: AbstractSet[int],
+    ) -> Told:
+        """What is told of the rooms that match. `request`: of all the user's rooms since the token; `state`: what the
+        connection knew then; `direct`: rooms that are conversations with one person.
+        """
+        plan = self._plan(request, rules, state)
+        if plan.later:
+            rules = {nid: rule for nid, rule in rules.items() if nid not in plan.later}
+        found = Told({}, {}, frozenset(), set(), frozenset())
+        updates: dict[int, RoomUpdate] = {}
+        invites: dict[int, StrippedRoom] = {}
+        choice = _Choice(rules)
+        for (since, limit), nids in plan.groups.items():
+            part = self._part(request, since, limit, nids)
+            candidates = await self._selector.candidates(part)
+            updates |= await self._selector.updates(part, candidates, candidates.rooms, given, choice)
+            invites |= await self._stripped.of(part, candidates.kinds)
+        updates = {nid: update for nid, update in updates.items() if not update.empty}
+        extra = await self._more_state(request, rules, plan, updates)
+        writer = _Writer(request, state, plan, await self._about(updates))
+        for nid, update in updates.items():
+            found.sections[nid] = writer.room(update, rules[nid])
+            found.members.update((nid, at) for at in update.members)
+        for nid, events in extra.items():
+            found.sections[nid] = writer.state_alone(events)
+        for nid, invite in invites.items():
+            found.sections[nid] = writer.stripped(invite, request.memberships[nid].position)
+        self._direct(rules, state, plan, found, direct)
+        for nid in found.sections:
+            own = request.memberships[nid]
+            found.sections[nid]["membership"] = json.dumps(MEMBERSHIP_NAMES[own.membership])
+        return self._known(request, rules, state, found, updates, plan.initial)
+
+    # --- which rooms ----------------------------------------------------------------------------------------------
+
+    def _plan(self, request: SyncRequest, rules: Mapping[int, Rule], state: State) -> Plan:
+        plan = Plan()
+        since, slice_rooms = request.since, self._with_events(request.recent)
+        behind: Counter[Position] = Counter()
+        for nid, rule in rules.items():
+            sent = state.rooms.get(nid)
+            if (sent is None or since is None) and len(plan.initial) >= MAX_NEW:
+                plan.later.add(nid)
+                continue
+            if sent is None or since is None:
+                plan.initial.add(nid)
+                plan.add(None, rule.limit, nid)
+                continue
+            own = request.memberships[nid]
+            if rule.limit > sent.limit and own.membership == JOIN:
+                (plan.initial if own.position > (sent.upto or since) else plan.expanded).add(nid)
+                plan.add(None, rule.limit, nid)
+                continue
+            if sent.required is not rule.required and sent.required != rule.required:
+                plan.more_state[nid] = sent
+            if sent.upto:
+                behind[sent.upto] += 1
+            elif slice_rooms is None or nid in slice_rooms or request.other_invites:
+                plan.add(since, rule.limit, nid)
+        if behind:
+            self._catch_up(plan, rules, state, behind)
+        return plan
+
+    @staticmethod
+    def _catch_up(plan: Plan, rules: Mapping[int, Rule], state: State, behind: Counter[Position]) -> None:
+        """Rooms that come back into a window: from where the connection was told of them last."""
+        near = {position for position, _ in sorted(behind.items(), reverse=True)[:MAX_GROUPS]}
+        for nid, rule in rules.items():
+            sent = state.rooms.get(nid)
+            if sent is None or not sent.upto or nid in plan.expanded or nid in plan.initial:
+                continue
+            if sent.upto in near:
+                plan.add(sent.upto, rule.limit, nid)
+            else:
+                plan.initial.add(nid)
+                plan.more_state.pop(nid, None)
+                plan.add(None, rule.limit, nid)
+
+    @staticmethod
+    def _with_events(recent: LogSlice | None) -> frozenset[int] | None:
+        """Rooms in which anything has happened; None: it is not known."""
+        if recent is None:
+            return None
+        found: frozenset[int] | None = recent.shared.get(SlidingRooms)
+        if found is None:
+            found = frozenset(entry.persisted.room_nid for _, entry in recent.of(EventEntry))
+            recent.shared[SlidingRooms] = found
+        return found
+
+    def _part(
+        self, request: SyncRequest, since: Position | None, limit: int, nids: Iterable[int]
+    ) -> SyncRequest:
+        """What is asked of these rooms alone."""
+        recent = request.recent
+        if since is None:
+            recent = None
+        elif since != request.since:
+            recent = self._log_slices.between(since, request.upto)
+        memberships = {nid: request.memberships[nid] for nid in nids}
+        return SyncRequest(
+            requester=request.requester,
+            filter=_filter(limit),
+            since=since,
+            upto=request.upto,
+            now_ms=request.now_ms,
+            full_state=False,
+            state_after="required_state",
+            memberships=memberships,
+            joined=request.joined.intersection(memberships),
+            recent=recent,
+            unwanted=request.unwanted,
+        )
+
+    async def _more_state(
+        self,
+        request: SyncRequest,
+        rules: Mapping[int, Rule],
+        plan: Plan,
+        updates: dict[int, RoomUpdate],
+    ) -> dict[int, list[Visible]]:
+        """State that is wanted now and was not before: of rooms with news it goes to the news."""
+        wanted = [nid for nid in plan.more_state if request.memberships[nid].membership == JOIN]
+        if not wanted:
+            return {}
+        viewer = Viewer(request.requester.user_id, request.requester.user_nid)
+        chosen: dict[int, set[int]] = {}
+        rooms = await self._rooms.get_many(wanted)
+        for nid, room in rooms.items():
+            now = rules[nid].required.choose(room.state, ())
+            before = plan.more_state[nid].required.choose(room.state, ())
+            chosen[nid] = {at for key, at in now.items() if key not in before}
+        loaded = await self._events.load({at for nids in chosen.values() for at in nids})
+        extra: dict[int, list[Visible]] = {}
+        for nid, nids in chosen.items():
+            events = [as_state(rooms[nid], viewer, loaded[at]) for at in sorted(nids) if at in loaded]
+            if nid in updates:
+                there = {item.persisted.nid for item in updates[nid].state}
+                updates[nid].state = [
+                    *(item for item in events if item.persisted.nid not in there),
+                    *updates[nid].state,
+                ]
+            elif events:
+                extra[nid] = events
+        return extra
+
+    async def _about(self, updates: Mapping[int, RoomUpdate]) -> _About:
+        """Events beside those that were selected: names, pictures, heroes."""
+        wanted: set[int] = set()
+        for update in updates.values():
+            room = update.room
+            if update.joined and update.whole:
+                wanted.update(room.state[key] for key in APART if key in room.state)
+            for hero in update.heroes or ():
+                if (MEMBER, hero) in room.state:
+                    wanted.add(room.state[MEMBER, hero])
+        newest = {
+            nid: reversed(update.timeline.raw) if update.timeline is not None else ()
+            for nid, update in updates.items()
+            if update.joined
+        }
+        return _About(await self._events.load(wanted), await self._facts.bumps(newest))
+
+    # --- what the connection knows then -----------------------------------------------------------------------------
+
+    @staticmethod
+    def _direct(
+        rules: Mapping[int, Rule], state: State, plan: Plan, found: Told, direct: AbstractSet[int]
+    ) -> None:
+        """Say of rooms that they are conversations with one person, or are no longer."""
+        for nid, rule in rules.items():
+            sent = state.rooms.get(nid)
+            known, now = sent is not None and sent.direct and nid not in plan.initial, nid in direct
+            if known != now:
+                found.sections.setdefault(nid, {})["is_dm"] = b"true" if now else b"false"
+            if sent is None or sent.direct != now:
+                found.rooms[nid] = Sent(0, rule.limit, rule.required, now)
+
+    def _known(  # noqa: PLR0917  # what becomes of all this
+        self,
+        request: SyncRequest,
+        rules: Mapping[int, Rule],
+        state: State,
+        found: Told,
+        updates: Mapping[int, RoomUpdate],
+        initial: AbstractSet[int],
+    ) -> Told:
+        """With what the connection knows of rooms then, where it is something else."""
+        for nid, rule in rules.items():
+            sent = state.rooms.get(nid)
+            update = updates.get(nid)
+            limit = rule.limit
+            if sent is not None and nid not in initial and not (update is not None and update.limited):
+                limit = max(limit, sent.limit)
+            direct = found.rooms[nid].direct if nid in found.rooms else sent is not None and sent.direct
+            if (
+                sent is None
+                or sent.upto
+                or sent.limit != limit
+                or sent.required != rule.required
+                or sent.direct != direct
+            ):
+                found.rooms[nid] = Sent(0, limit, rule.required, direct)
+        if request.since is not None:
+            happened = self._with_events(request.recent)
+            for nid, sent in state.rooms.items():
+                if not sent.upto and nid not in rules and (happened is None or nid in happened):
+                    found.rooms[nid] = sent._replace(upto=request.since)
+        return found._replace(
+            gone=frozenset(nid for nid, update in updates.items() if not update.joined),
+            counted=frozenset(nid for nid in found.sections if nid in request.joined),
+        )
+
+
+class _About(NamedTuple):
+    """What is told of rooms beside their events."""
+
+    events: Mapping[int, PersistedEvent]
+    bumps: Mapping[int, Position]
+
+
+class _Writer:
+    """Writes rooms down for one answer."""
+
+    def __init__(self, request: SyncRequest, state: State, plan: Plan, about: _About) -> None:
+        self._request = request
+        self._state = state
+        self._plan = plan
+        self._about = about
+        self._renderer = Renderer(request)
+
+    def room(self, update: RoomUpdate, rule: Rule) -> Section:
+        """A room the user is joined to or has left."""
+        nid = update.room.name.nid
+        section: Section = {}
+        initial = nid in self._plan.initial or (update.whole and nid not in self._plan.expanded)
+        if initial:
+            section["initial"] = b"true"
+        elif nid in self._plan.expanded:
+            section["expanded_timeline"] = section["unstable_expanded_timeline"] = b"true"
+        if update.timeline is not None and rule.limit:
+            self._timeline(section, update)
+        wants = rule.required.wants
+        shown = [
+            item
+            for item in update.state
+            if item.persisted.event.key not in APART or wants(item.persisted.event.key)
+        ]
+        events = b",".join(map(self._renderer.event, shown))
+        if events or initial:
+            section["required_state"] = b"[%b]" % events
+        if update.joined:
+            self._profile(section, update, whole=initial or nid in self._plan.expanded)
+            bump = self._about.bumps.get(nid, 0)
+            if bump and (initial or update.limited or bump > (update.start or 0)):
+                section["bump_stamp"] = b"%d" % bump
+        else:
+            section["bump_stamp"] = b"%d" % self._request.memberships[nid].position
+        return section
+
+    def _timeline(self, section: Section, update: RoomUpdate) -> None:
+        bundles, since = update.bundles, self._request.since
+        section["timeline"] = b"[%b]" % b",".join(
+            self._renderer.event(item, bundles.get(item.persisted.nid, b"")) for item in update.events
+        )
+        section["prev_batch"] = json.dumps(format_token(update.start or 0))
+        section["limited"] = b"true" if update.limited else b"false"
+        live = 0 if since is None else sum(item.persisted.nid > since for item in update.events)
+        section["num_live"] = b"%d" % live
+
+    def _profile(self, section: Section, update: RoomUpdate, *, whole: bool) -> None:
+        """Name, picture, heroes and counts, as far as they are news."""
+        room = update.room
+        for key, member, content in ((NAME, "name", "name"), (AVATAR, "avatar", "url")):
+            value = self._value(update, key, content, whole=whole)
+            if value is not None:
+                section[member] = value
+        if update.heroes is not None:
+            section["joined_count"] = b"%d" % room.joined_count
+            section["invited_count"] = b"%d" % room.invited_count
+            if update.heroes:
+                section["heroes"] = json.dumps([self._hero(room, hero) for hero in update.heroes])
+
+    def _value(self, update: RoomUpdate, key: StateKey, content: str, *, whole: bool) -> bytes | None:
+        """JSON of what a state event says; None: it is no news, or there is nothing."""
+        at = update.room.state.get(key)
+        if whole:
+            persisted = self._about.events.get(at or 0)
+        else:
+            changed = {
+                item.persisted.nid: item.persisted
+                for item in (*update.state, *update.events)
+                if item.persisted.event.key == key
+            }
+            if not changed:
+                return None
+            persisted = changed.get(at or 0)
+        text = persisted.event.content.get(content) if persisted is not None else None
+        if isinstance(text, str) and text:
+            return json.dumps(text)
+        return None if whole else b"null"
+
+    def _hero(self, room: Room, hero: UserId) -> dict[str, str]:
+        told = {"user_id": str(hero)}
+        persisted = self._about.events.get(room.state.get((MEMBER, hero), 0))
+        if persisted is not None:
+            for member in ("displayname", "avatar_url"):
+                value = persisted.event.content.get(member)
+                if isinstance(value, str) and value:
+                    told[member] = value
+        return told
+
+    def state_alone(self, events: Sequence[Visible]) -> Section:
+        """A room without news, of which other state is wanted."""
+        return {"required_state": b"[%b]" % b",".join(map(self._renderer.event, events))}
+
+    def stripped(self, room: StrippedRoom, position: Position) -> Section:
+        """A room the user is invited to or has knocked on."""
+        events = b"[%b]" % b",".join(stripped(persisted.event) for persisted in room.state)
+        return {
+            "initial": b"true",
+            "invite_state": events,
+            "stripped_state": events,
+            "bump_stamp": b"%d" % position,
+        }
+
+
+@lru_cache(maxsize=256)
+def _filter(limit: int) -> Filter:
+    return Filter(room=RoomFilter(timeline=RoomEventFilter(limit=limit), include_leave=True))

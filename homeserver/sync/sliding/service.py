@@ -1,0 +1,246 @@
+"""One request of sliding sync: build an answer, or wait until there is something to say and build it then.
+
+spec: MSC4186
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from homeserver.events.filtering import EVERYTHING
+from homeserver.graph.interning import Interning
+from homeserver.graph.refs import BAN, LEAVE
+from homeserver.log.tail import Tail
+from homeserver.matrix import json
+from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.clock import Clock
+from homeserver.sync.log_slices import LogSlices
+from homeserver.sync.notifier import Notifier
+from homeserver.sync.selection.lazy import GivenMembers
+from homeserver.sync.sliding.connection import Pos, State, UnknownPos, format_pos, parse_pos
+from homeserver.sync.sliding.connections import Connections
+from homeserver.sync.sliding.extensions import Extended, ExtensionsService
+from homeserver.sync.sliding.material import MaterialReader
+from homeserver.sync.sliding.request import SlidingRequest, check
+from homeserver.sync.sliding.rooms import Section, SlidingRooms, Told
+from homeserver.sync.sliding.store import Key
+from homeserver.sync.sliding.windows import Material, Rule, Windows, match
+from homeserver.sync.types import Counts, Ignores, PresenceTouch, SyncRequest
+from homeserver.web.auth import Requester
+
+Presence = Literal["online", "offline", "unavailable"]
+MAX_TIMELINE: Final = 100
+
+
+class Asked(NamedTuple):
+    """One request."""
+
+    body: SlidingRequest
+    pos: str | None
+    timeout_ms: int
+    set_presence: Presence
+
+
+@dataclass(slots=True, kw_only=True)
+class _Answer:
+    """What is to be said as of a position."""
+
+    request: SyncRequest
+    windows: Windows
+    told: Told
+    extended: Extended
+    removed: frozenset[int]
+    sections: dict[int, Section] = field(default_factory=dict)
+
+    @property
+    def news(self) -> bool:
+        """Whether a long poll ends for it."""
+        return bool(self.sections) or self.extended.news
+
+
+class SlidingService:
+    """Answers sliding sync. Owns which members connections that load them lazily have been given; a bounded cache."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
+        self,
+        tail: Tail,
+        memberships: Memberships,
+        interning: Interning,
+        material: MaterialReader,
+        rooms: SlidingRooms,
+        extensions: ExtensionsService,
+        connections: Connections,
+        notifier: Notifier,
+        log_slices: LogSlices,
+        ignores: Ignores,
+        presence: PresenceTouch,
+        counts: Counts,
+        clock: Clock,
+        most: int = MAX_TIMELINE,
+    ) -> None:
+        """`most`: events of a room in one answer, whatever is asked."""
+        self._tail = tail
+        self._memberships = memberships
+        self._interning = interning
+        self._material = material
+        self._rooms = rooms
+        self._extensions = extensions
+        self._connections = connections
+        self._notifier = notifier
+        self._log_slices = log_slices
+        self._ignores = ignores
+        self._presence = presence
+        self._counts = counts
+        self._clock = clock
+        self._most = most
+        self._given = GivenMembers()
+
+    async def sync(self, requester: Requester, asked: Asked) -> bytes:
+        """The answer as JSON. Raises `UnknownPos` where the client has to begin again, `InvalidParam`."""
+        check(asked.body)
+        pos = None if asked.pos is None else await self._position(asked.pos)
+        key = Key(requester.user_nid, requester.device_id or "", asked.body.conn_id)
+        state = await self._connections.find(key, pos)
+        await self._presence.touch(requester, asked.set_presence)
+        deadline = self._clock.monotonic() + asked.timeout_ms / 1000
+        while True:
+            answer = await self._build(requester, asked, key, pos, state)
+            if pos is None or answer.news:
+                break
+            if not await self._wait(requester, answer, deadline - self._clock.monotonic()):
+                break
+        return await self._finish(asked, key, pos, state, answer)
+
+    async def _position(self, text: str) -> Pos:
+        pos = parse_pos(text)
+        if pos.position > self._tail.position:
+            await self._tail.fresh()
+        if pos.position > self._tail.position or self._tail.lost(pos.position) is not None:
+            raise UnknownPos("pos: not a position of this server")
+        return pos
+
+    async def _wait(self, requester: Requester, answer: _Answer, seconds: float) -> bool:
+        if seconds <= 0:
+            return False
+        if self._tail.position > answer.request.upto:
+            return True
+        return await self._notifier.wait(requester, seconds)
+
+    # --- building ---------------------------------------------------------------------------------------------------
+
+    async def _build(
+        self, requester: Requester, asked: Asked, key: Key, pos: Pos | None, state: State
+    ) -> _Answer:
+        request, material = await self._moment(requester, asked, pos, state)
+        windows = match(asked.body, material, requester.user_id, self._most)
+        _say_goodbye(windows, request, state)
+        direct = {nid for nid in windows.rules if material.ids.get(nid) in material.labels.direct}
+        given = self._given.acknowledged(key.user_nid, f"{key.device_id}\0{key.conn_id}", asked.pos)
+        told = await self._rooms.told(request, windows.rules, state, given, direct)
+        known = {**state.rooms, **told.rooms} if told.rooms else state.rooms
+        extended = await self._extensions.of(asked.body, request, state, known, windows)
+        answer = _Answer(
+            request=request,
+            windows=windows,
+            told=told,
+            extended=extended,
+            removed=material.removed,
+            sections=told.sections,
+        )
+        await self._count(answer, state)
+        return answer
+
+    async def _moment(
+        self, requester: Requester, asked: Asked, pos: Pos | None, state: State
+    ) -> tuple[SyncRequest, Material]:
+        """What the user's rooms are now: positions, memberships and facts that belong together."""
+        since = None if pos is None else pos.position
+        while True:
+            unwanted = await self._ignores.of(requester.user_nid)
+            user = await self._memberships.of(requester.user_nid)
+            material = await self._material.of(requester, asked.body, user, unwanted, state.rooms)
+            if self._memberships.cached(requester.user_nid) is not user:
+                continue
+            # Nothing is awaited here.
+            upto = self._tail.position
+            request = SyncRequest(
+                requester=requester,
+                filter=EVERYTHING,
+                since=since,
+                upto=upto,
+                now_ms=self._clock.now_ms(),
+                full_state=False,
+                state_after=None,
+                memberships=user.rooms,
+                joined=user.joined,
+                recent=None if since is None else self._log_slices.between(since, upto),
+                unwanted=unwanted,
+            )
+            return request, material
+
+    async def _count(self, answer: _Answer, state: State) -> None:
+        """Counts of what is unread, of rooms in the answer and of those whose counts have changed."""
+        request = answer.request
+        counted = set(answer.told.counted)
+        for nid in await self._extensions.unread(request):
+            if nid in state.rooms and nid in answer.windows.rules:
+                counted.add(nid)
+        if not counted:
+            return
+        names = await self._interning.rooms(counted)
+        for nid, members in (await self._counts.of(request, names)).items():
+            counts = msgspec.json.decode(members["unread_notifications"], type=dict[str, int])
+            section = answer.sections.setdefault(nid, {})
+            for member, count in counts.items():
+                section[member] = b"%d" % count
+
+    # --- writing down -----------------------------------------------------------------------------------------------
+
+    async def _finish(self, asked: Asked, key: Key, pos: Pos | None, state: State, answer: _Answer) -> bytes:
+        after = _after(state, answer)
+        version = await self._connections.next(key, pos, after, state)
+        token = format_pos(Pos(answer.request.upto, version))
+        self._given.sent(key.user_nid, f"{key.device_id}\0{key.conn_id}", token, answer.told.members)
+        names = await self._interning.rooms(answer.sections.keys())
+        lists = {name: {"count": count} for name, count in answer.windows.counts.items()}
+        parts = [b'{"pos":"%b","lists":%b,"rooms":{' % (token.encode(), json.dumps(lists))]
+        for number, (nid, section) in enumerate(answer.sections.items()):
+            within = [name for name, rooms in answer.windows.lists.items() if nid in rooms]
+            if within:
+                section["lists"] = json.dumps(within)
+            parts.append(
+                b"%b%b:%b" % (b"," if number else b"", json.dumps(names[nid].room_id), _object(section))
+            )
+        parts.append(b'},"extensions":%b' % _object(answer.extended.members))
+        if isinstance(asked.body.txn_id, str):
+            parts.append(b',"txn_id":' + json.dumps(asked.body.txn_id))
+        return b"".join((*parts, b"}"))
+
+
+def _say_goodbye(windows: Windows, request: SyncRequest, state: State) -> None:
+    """Rooms the connection was told of and the user has left are told once more, also where no list has them any longer."""
+    for nid, sent in state.rooms.items():
+        own = request.memberships.get(nid)
+        if own is not None and own.membership in (LEAVE, BAN) and nid not in windows.rules:
+            windows.rules[nid] = Rule(sent.limit, sent.required)
+
+
+def _after(state: State, answer: _Answer) -> State:
+    """What the connection knows with the answer; `state` itself if that is the same."""
+    told, extended = answer.told, answer.extended
+    gone = told.gone - answer.removed
+    rooms = state.rooms
+    if told.rooms or gone:
+        merged = {**rooms, **told.rooms}
+        rooms = {nid: sent for nid, sent in merged.items() if nid not in gone} if gone else merged
+    extensions = state.extensions if extended.rooms == state.extensions else extended.rooms
+    if rooms is state.rooms and extensions is state.extensions:
+        return state
+    return state._replace(rooms=rooms, extensions=extensions)
+
+
+def _object(members: dict[str, bytes]) -> bytes:
+    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(name), value) for name, value in members.items())

@@ -1,0 +1,170 @@
+"""Which rooms the lists and subscriptions of a request match, and what of each is wanted. Pure, but for who prepares it.
+
+spec: MSC4186, "Lists and subscriptions", "Combining room configs"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from homeserver.graph.refs import INVITE, JOIN
+from homeserver.log.entries import Position
+from homeserver.matrix.folding import fold
+from homeserver.rooms.memberships import Membership
+from homeserver.sync.sliding.facts import Facts
+from homeserver.sync.sliding.ports import Labels
+from homeserver.sync.sliding.request import ListConfig, RoomConfig, RoomFilters, SlidingRequest
+from homeserver.sync.sliding.required_state import RequiredState, required
+
+
+class Rule(NamedTuple):
+    """What of a room is wanted."""
+
+    limit: int
+    required: RequiredState
+
+    def __or__(self, other: Rule) -> Rule:
+        """The superset of both."""
+        if self.required is other.required:
+            return self if self.limit >= other.limit else other
+        return Rule(max(self.limit, other.limit), self.required | other.required)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a user's rooms are matched by."""
+
+    rooms: Mapping[int, Membership]
+    """Those that lists may have."""
+    facts: Mapping[int, Facts]
+    """Of each of them."""
+    labels: Labels
+    ids: Mapping[int, str]
+    """room_nid -> room id of each of them."""
+    removed: frozenset[int]
+    """Rooms the user was kicked or banned from."""
+    spaces: Mapping[str, frozenset[str]]
+    """Id of a space that a filter names, and that the user is in -> ids of rooms in it."""
+
+
+@dataclass(slots=True)
+class Windows:
+    """What a request matches."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """List -> how many rooms it has."""
+    rules: dict[int, Rule] = field(default_factory=dict)
+    """room_nid -> what of it is wanted, of all that match."""
+    lists: dict[str, AbstractSet[int]] = field(default_factory=dict)
+    """List -> rooms in its ranges."""
+    subscribed: dict[str, int] = field(default_factory=dict)
+    """Room id -> room_nid, of subscriptions to rooms that the user may see."""
+
+
+def match(request: SlidingRequest, material: Material, me: str, most: int) -> Windows:
+    """`me`: the user's id; `most`: events of a room, whatever the request says."""
+    found = Windows()
+    ordered = _ordered(material) if request.lists else []
+    combined: dict[tuple[Rule, Rule], Rule] = {}
+    for name, wanted in request.lists.items():
+        rooms = [nid for nid in ordered if fits(nid)] if (fits := _filter(wanted, material)) else ordered
+        found.counts[name] = len(rooms)
+        inside = rooms if wanted.windows is None else _cut(rooms, wanted.windows)
+        rule = _rule(wanted, me, most)
+        found.lists[name] = frozenset(inside)
+        _add(found.rules, inside, rule, combined)
+    if request.room_subscriptions:
+        numbers = {room_id: nid for nid, room_id in material.ids.items()}
+        for room_id, config in request.room_subscriptions.items():
+            if room_id in numbers:
+                found.subscribed[room_id] = numbers[room_id]
+                _add(found.rules, (numbers[room_id],), _rule(config, me, most), combined)
+    return found
+
+
+def _rule(config: RoomConfig, me: str, most: int) -> Rule:
+    return Rule(min(config.timeline_limit, most), required(config.required_state, me))
+
+
+def _add(
+    rules: dict[int, Rule], rooms: Iterable[int], rule: Rule, combined: dict[tuple[Rule, Rule], Rule]
+) -> None:
+    for nid in rooms:
+        known = rules.get(nid)
+        if known is None:
+            rules[nid] = rule
+        elif known is not rule:
+            both = combined.get((known, rule))
+            if both is None:
+                both = combined[known, rule] = known | rule
+            rules[nid] = both
+
+
+def _ordered(material: Material) -> Sequence[int]:
+    """By the newest event; rooms one is not in by when one left, or was invited."""
+
+    def at(item: tuple[int, Membership]) -> Position:
+        nid, own = item
+        return material.facts[nid].newest if own.membership == JOIN else own.position
+
+    return [nid for nid, _ in sorted(material.rooms.items(), key=at, reverse=True)]
+
+
+def _cut(rooms: Sequence[int], windows: Iterable[tuple[int, int]]) -> list[int]:
+    found: dict[int, None] = {}
+    for first, last in windows:
+        found.update(dict.fromkeys(rooms[first : last + 1]))
+    return list(found)
+
+
+def _filter(wanted: ListConfig, material: Material) -> Callable[[int], bool] | None:
+    """Whether a room fits; None: all do."""
+    filters = wanted.filters
+    tests = [] if filters is None else [*_by_facts(filters, material), *_by_labels(filters, material)]
+    if not tests:
+        return None
+    return lambda nid: all(test(nid) for test in tests)
+
+
+def _by_facts(filters: RoomFilters, material: Material) -> list[Callable[[int], bool]]:
+    rooms, facts, tests = material.rooms, material.facts, list[Callable[[int], bool]]()
+    if filters.invited is not None:
+        tests.append(lambda nid: (rooms[nid].membership == INVITE) is filters.invited)
+    if filters.is_encrypted is not None:
+        tests.append(lambda nid: facts[nid].encrypted is filters.is_encrypted)
+    if filters.room_types is not None:
+        types = frozenset(each or "" for each in filters.room_types)
+        tests.append(lambda nid: (facts[nid].type or "") in types)
+    if filters.not_room_types is not None:
+        unwanted = frozenset(each or "" for each in filters.not_room_types)
+        tests.append(lambda nid: (facts[nid].type or "") not in unwanted)
+    if filters.room_name_like is not None:
+        like = fold(filters.room_name_like)
+        tests.append(lambda nid: like in _name(facts[nid]))
+    return tests
+
+
+def _name(facts: Facts) -> str:
+    return facts.folded[1] if facts.folded is not None else ""
+
+
+def _by_labels(filters: RoomFilters, material: Material) -> list[Callable[[int], bool]]:
+    labels, ids, tests = material.labels, material.ids, list[Callable[[int], bool]]()
+    nothing: frozenset[str] = frozenset()
+    if filters.is_dm is not None:
+        tests.append(lambda nid: (ids[nid] in labels.direct) is filters.is_dm)
+    if filters.tags is not None:
+        tags = frozenset(filters.tags)
+        tests.append(lambda nid: not tags.isdisjoint(labels.tags.get(nid, nothing)))
+    if filters.not_tags is not None:
+        unwanted = frozenset(filters.not_tags)
+        tests.append(lambda nid: unwanted.isdisjoint(labels.tags.get(nid, nothing)))
+    if filters.spaces is not None:
+        children = frozenset(
+            child for space in filters.spaces for child in material.spaces.get(space, nothing)
+        )
+        tests.append(lambda nid: ids[nid] in children)
+    return tests
