@@ -7,6 +7,29 @@ from pydantic import Field
 from homeserver.config.base import AnyPath, Duration, Section, Size
 
 
+class ThumbnailSection(Section):
+    """Smaller pictures, made in processes of their own."""
+
+    processes: int = Field(default=2, ge=1, le=64)
+    """How many of these processes there may be for each process of the server. They run only while there is something to do,
+    and give way to everything else."""
+
+    memory: Size = Field(default=1 << 30, ge=256 << 20)
+    """Address space of such a process; what needs more gets no thumbnail."""
+
+    timeout: Duration = Field(default=10.0, ge=1, le=120)
+    """CPU time for one thumbnail."""
+
+    max_source: Size = Field(default=50 << 20, ge=0)
+    """The largest file that gets thumbnails."""
+
+    max_pixels: int = Field(default=60_000_000, ge=0)
+    """The most pixels of a picture that gets thumbnails."""
+
+    max_frames: int = Field(default=150, ge=1)
+    """The most frames of an animation whose thumbnail moves; that of a longer one stands still."""
+
+
 class MediaSection(Section):
     """Files people share."""
 
@@ -34,6 +57,9 @@ class MediaSection(Section):
 
     remote_kept: Duration | None = Field(default=None, ge=3600)
     """After how long without use a copy of another server's file is deleted; never if left out."""
+
+    thumbnails: ThumbnailSection = ThumbnailSection()
+    """Smaller pictures, made in processes of their own."""
 
     previews: bool = True
     """Whether the server looks up the web pages people write about, to show a title and a picture."""

@@ -73,16 +73,20 @@ class Keeping:
                 tx, [each.blob_nid for each in gone if each.blob_nid is not None]
             )
             await self.doom(tx, keys)
-        self._jobs.wake()
+        self.wake()
         return gone
 
     async def doom(self, tx: Tx, keys: list[str]) -> None:
-        """Have blobs deleted once the transaction is over; say `wake` of the jobs then."""
+        """Have blobs deleted once the transaction is over; say `wake` then."""
         if not keys:
             return
         async with tx.pipeline() as batch:
             for start in range(0, len(keys), KEYS_PER_JOB):
                 self._jobs.defer(batch, DELETE_BLOBS, DoomedBlobs(keys[start : start + KEYS_PER_JOB]))
+
+    def wake(self) -> None:
+        """After the transaction that has doomed blobs."""
+        self._jobs.wake()
 
     async def delete_blobs(self, doomed: DoomedBlobs) -> None:
         """The job. Raises `BlobStoreAway`: then it is tried again."""

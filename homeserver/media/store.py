@@ -216,7 +216,9 @@ async def discharge(tx: Tx, user_nids: list[int], sizes: list[int]) -> None:
 
 
 async def release_blobs(tx: Tx, nids: list[int]) -> list[str]:
-    """One file less for each number (which may repeat); the keys of blobs that no file holds any more, whose rows go."""
+    """One file less for each number (which may repeat); the keys of blobs that no file holds any more, and
+    of their thumbnails; their rows go.
+    """
     await tx.all(
         "SELECT 1 FROM media_blobs WHERE blob_nid = ANY(%(nids)s::bigint[]) ORDER BY blob_nid FOR UPDATE",
         nids=nids,
@@ -230,7 +232,10 @@ async def release_blobs(tx: Tx, nids: list[int]) -> list[str]:
         nids=nids,
     )
     return await tx.column(
-        "DELETE FROM media_blobs WHERE blob_nid = ANY(%(nids)s::bigint[]) AND refs <= 0 RETURNING key",
+        """
+        WITH gone AS (DELETE FROM media_blobs WHERE blob_nid = ANY(%(nids)s::bigint[]) AND refs <= 0 RETURNING blob_nid, key)
+        SELECT key FROM gone UNION ALL SELECT t.key FROM media_thumbnails t JOIN gone USING (blob_nid) WHERE t.key IS NOT NULL
+        """,
         nids=nids,
     )
 
@@ -261,4 +266,12 @@ async def find_unused(tx: Tx, origin: int, before_ms: int, limit: int) -> list[i
 
 async def find_known_keys(tx: Tx, keys: list[str]) -> set[str]:
     """Which of these keys of the blob store something refers to."""
-    return set(await tx.column("SELECT key FROM media_blobs WHERE key = ANY(%(keys)s::text[])", keys=keys))
+    return set(
+        await tx.column(
+            """
+            SELECT key FROM media_blobs WHERE key = ANY(%(keys)s::text[])
+            UNION ALL SELECT key FROM media_thumbnails WHERE key = ANY(%(keys)s::text[])
+            """,
+            keys=keys,
+        )
+    )

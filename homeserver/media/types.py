@@ -69,6 +69,25 @@ class Stored(NamedTuple):
     sha256: bytes
 
 
+class ThumbnailBox(NamedTuple):
+    """What a thumbnail has to fit into (scale) or to fill (crop), in pixels."""
+
+    width: int
+    height: int
+    crop: bool
+    animated: bool
+
+
+class KeptThumbnail(NamedTuple):
+    """A thumbnail that was made."""
+
+    key: str | None
+    """In the blob store; None: the original is no larger than the box, and serves."""
+    content_type: str
+    size: int
+    """Bytes."""
+
+
 class Unkept(NamedTuple):
     """A file whose row is gone."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from homeserver.config import Config
+from homeserver.config.media import ThumbnailSection
 from homeserver.media.api import DownloadApi, UploadApi
 from homeserver.media.blobs.files import FileBlobs
 from homeserver.media.keeping import Keeping
 from homeserver.media.last_used import FLUSH_SECONDS, LastUsed
 from homeserver.media.remote import RemoteCopies
+from homeserver.media.sandbox.pool import IDLE_SECONDS, Sandbox
 from homeserver.media.scanning import Scanning
 from homeserver.media.service import Limits, MediaService
 from homeserver.media.spool import Spool
+from homeserver.media.thumbnail_api import ThumbnailApi
+from homeserver.media.thumbnails import Bounds, Thumbnails
 from homeserver.media.types import DELETE_BLOBS
 from homeserver.media.upkeep import MediaUpkeep
 from homeserver.runtime.periodic import every
@@ -41,6 +45,18 @@ class MediaFeature:
         self.copies = RemoteCopies(
             db=core.db, clock=core.clock, service=self.service, spool=spool, keeping=keeping, used=self.used
         )
+        self._sandbox = Sandbox(
+            core.clock, processes=section.thumbnails.processes, memory=section.thumbnails.memory
+        )
+        self.thumbnails = Thumbnails(
+            db=core.db,
+            clock=core.clock,
+            blobs=blobs,
+            keeping=keeping,
+            spool=spool,
+            sandbox=self._sandbox,
+            bounds=_bounds(section.thumbnails),
+        )
         self.upkeep = MediaUpkeep(core.db, core.clock, keeping, blobs, spool)
 
     @property
@@ -49,10 +65,15 @@ class MediaFeature:
         section = self._section
         return Manifest(
             name="media",
-            apis=[UploadApi(self.service), DownloadApi(self.service, self.copies, self.blobs)],
+            apis=[
+                UploadApi(self.service),
+                DownloadApi(self.service, self.copies, self.blobs),
+                ThumbnailApi(self.copies, self.thumbnails, self.blobs),
+            ],
             jobs={DELETE_BLOBS: self.keeping.delete_blobs},
             periodic=[
                 every(FLUSH_SECONDS, self.used.flush, name="media.last_used"),
+                every(IDLE_SECONDS, self._sandbox.end_idle, name="media.sandbox"),
                 *self.upkeep.periodic(local_kept=section.local_kept, remote_kept=section.remote_kept),
             ],
             closing=[self.service.arrivals.close],
@@ -62,6 +83,8 @@ class MediaFeature:
     async def stop(self) -> None:
         """Write what was only noted, and let the threads go."""
         try:
+            await self.thumbnails.stop()
+            await self._sandbox.close()
             await self.copies.stop()
             await self.used.flush()
         finally:
@@ -76,4 +99,13 @@ def _limits(config: Config) -> Limits:
         pending=section.pending_uploads,
         pending_ms=int(section.pending_lifetime * 1000),
         authenticated=not section.unauthenticated,
+    )
+
+
+def _bounds(section: ThumbnailSection) -> Bounds:
+    return Bounds(
+        max_source=section.max_source,
+        max_pixels=section.max_pixels,
+        max_frames=section.max_frames,
+        seconds=section.timeout,
     )

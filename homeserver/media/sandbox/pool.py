@@ -1,0 +1,161 @@
+"""The processes of the sandbox: started when there is something to do, ended when there is nothing, and killed when they
+take too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from homeserver.matrix.errors import Unavailable
+from homeserver.media.sandbox import tasks
+from homeserver.media.sandbox.tasks import Answer, Task
+from homeserver.runtime.clock import Clock
+
+_log = structlog.get_logger("atrium.media")
+
+IDLE_SECONDS: Final = 30.0
+"""After which a process that has nothing to do is ended."""
+TASKS_EACH: Final = 200
+"""After which a process is replaced: decoders leak."""
+MAX_WAITING: Final = 100
+"""Tasks that wait for a process; beyond, they are refused."""
+_OVER_CPU: Final = 2.0
+"""A process may wait for the disk and for other processes: of the clock on the wall it gets so many times its CPU time."""
+_STARTING: Final = 10.0
+"""Seconds that a new process gets besides."""
+_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR")
+"""The rest holds passwords."""
+
+
+class SandboxFailed(Exception):
+    """The process died of the task: it took too much time or memory, and would again."""
+
+
+class SandboxBusy(Unavailable):
+    """Too much waits to be done, or this machine is too busy to do it in time."""
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    process: asyncio.subprocess.Process
+    done: int = 0
+    idle_since: float = 0.0
+
+
+class Sandbox:
+    """The processes of one server process. Call `close` when done."""
+
+    def __init__(self, clock: Clock, *, processes: int, memory: int) -> None:
+        """`processes`: at most; `memory`: bytes of address space of each."""
+        self._clock = clock
+        self._memory = memory
+        self._slots = asyncio.Semaphore(processes)
+        self._idle: list[_Child] = []
+        self._all: set[_Child] = set()
+        self._waiting = 0
+        self.killed = 0
+        """Processes that took too long or died."""
+
+    async def run(self, task: Task) -> Answer:
+        """Do it. Raises `SandboxFailed`, `SandboxBusy`."""
+        if self._waiting >= MAX_WAITING:
+            raise SandboxBusy("Too many pictures are waiting to be looked at")
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._with_child(task)
+        finally:
+            self._slots.release()
+
+    async def end_idle(self) -> None:
+        """End who has had nothing to do for a while."""
+        now = self._clock.monotonic()
+        for child in [each for each in self._idle if now - each.idle_since >= IDLE_SECONDS]:
+            self._idle.remove(child)
+            await self._end(child)
+
+    async def close(self) -> None:
+        """End them all."""
+        self._idle.clear()
+        for child in list(self._all):
+            await self._end(child)
+
+    async def _with_child(self, task: Task) -> Answer:
+        child = await self._child()
+        fine = False
+        try:
+            answer = await self._ask(child, task)
+            fine = True
+            return answer
+        finally:
+            child.done += 1
+            if fine and child.done < TASKS_EACH and child in self._all:
+                child.idle_since = self._clock.monotonic()
+                self._idle.append(child)
+            else:
+                self.killed += not fine
+                await asyncio.shield(self._end(child))
+
+    async def _child(self) -> _Child:
+        while self._idle:
+            child = self._idle.pop()
+            if child.process.returncode is None:
+                return child
+            await self._end(child)
+        return await self._start()
+
+    async def _ask(self, child: _Child, task: Task) -> Answer:
+        process = child.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(_OVER_CPU * task.seconds + _STARTING):
+                process.stdin.write(tasks.encode(task) + b"\n")
+                await process.stdin.drain()
+                line = await process.stdout.readline()
+        except TimeoutError:
+            # The kernel ends who takes too much CPU time; who has not got it has done nothing wrong.
+            _log.warning("sandbox_failed", kind=type(task).__name__, cause="not done in time")
+            raise SandboxBusy("This server is too busy to look at pictures") from None
+        except (ConnectionError, ValueError) as error:
+            _log.warning("sandbox_failed", kind=type(task).__name__, cause=type(error).__name__)
+            raise SandboxFailed from error
+        if not line.endswith(b"\n"):
+            _log.warning("sandbox_failed", kind=type(task).__name__, cause="died")
+            raise SandboxFailed
+        answer: Answer = tasks.answer_decoder.decode(line)
+        return answer
+
+    async def _start(self) -> _Child:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "homeserver.media.sandbox.child",
+            str(self._memory),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=tasks.MAX_LINE,
+            env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+        )
+        child = _Child(process)
+        self._all.add(child)
+        return child
+
+    async def _end(self, child: _Child) -> None:
+        self._all.discard(child)
+        with contextlib.suppress(ProcessLookupError):
+            child.process.kill()
+        if child.process.stdin is not None:
+            child.process.stdin.close()
+        await child.process.wait()
