@@ -33,7 +33,10 @@ class Slice(NamedTuple):
 class Source(Protocol[T_co]):
     """How entries of one kind are had again from the table that keeps them. Owned by the feature that owns the table."""
 
-    entry_type: type[Entry]
+    @property
+    def entry_type(self) -> type[Entry]:
+        """Of which entries it is; a class attribute will do."""
+        ...
 
     def take(self, entry: Any) -> T_co | None:
         """What a reader is handed for an entry that was just written; None: nothing."""
