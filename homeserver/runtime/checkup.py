@@ -191,6 +191,10 @@ def _schema(state: migrate.SchemaState, *, embedded: bool) -> Iterator[Finding]:
         yield Finding(
             "wrong", f"A newer Atrium has used this database (it knows {state.unknown[-1]})", "install it"
         )
+    elif state.newer:
+        yield Finding(
+            "good", f"A newer Atrium has used this database (it knows {state.newer[-1]}); this one may, too"
+        )
     elif state.pending and embedded:
         yield Finding("good", f"The next start applies {len(state.pending)} migrations to the database")
     elif state.pending:

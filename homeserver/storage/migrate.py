@@ -1,12 +1,14 @@
 """Brings a database's schema to the one this version needs: numbered SQL files, applied once each, in order.
 
 The files are `migrations/NNNN-name.sql` with `-- depends:` headers; yoyo applies them and keeps the record. A landed
-file is never edited: what must change is a new file.
+file is never edited: what must change is a new file. One with the line `-- older: may run` takes nothing away that the
+version before it needs: the database remembers that, and that version may still be started (docs/upgrading.md).
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +25,21 @@ FOLDER = Path(__file__).parent / "migrations"
 OLDEST_SERVER = 150000  # PostgreSQL 15, as `server_version_num`
 
 _RECORD = "_yoyo_migration"
+_OLDER = "_atrium_older_may_run"
+_MARK = re.compile(r"^-- older: may run$", re.MULTILINE)
 _LOCK = 0x617472_69756D  # "atrium": one migration at a time in a database, whoever runs it
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """What a database lacks (`pending`, in order) and what it has that this version does not know (`unknown`)."""
+    """What a database lacks (`pending`, in order) and what it has that this version does not know.
+
+    That is `newer` if this version may run all the same, else `unknown`.
+    """
 
     pending: tuple[str, ...]
     unknown: tuple[str, ...]
+    newer: tuple[str, ...] = ()
 
     @property
     def current(self) -> bool:
@@ -49,7 +57,7 @@ def inspect(dsn: str, *, folder: Path = FOLDER) -> SchemaState:
 
 
 def require_current(dsn: str, *, folder: Path = FOLDER) -> None:
-    """Refuse to run on another schema than ours.
+    """Refuse to run on a schema that is not ours, unless it is a newer one on which this version may run.
 
     Raises:
         SchemaMismatch: with the command that puts it right.
@@ -87,8 +95,19 @@ def apply(
             raise SchemaMismatch(
                 f"The database was migrated by a newer Atrium (it knows {state.unknown[-1]}); install that version"
             )
+        _mark_harmless(connection, folder, state.pending)
         _apply_files(dsn, folder, on_each)
         return state.pending
+
+
+def _mark_harmless(connection: psycopg.Connection[Any], folder: Path, names: tuple[str, ...]) -> None:
+    """Before they are applied: of one that never is, nobody asks."""
+    marked = [name for name in names if _MARK.search((folder / f"{name}.sql").read_text(encoding="utf-8"))]
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {_OLDER} (migration_id text PRIMARY KEY)")
+    connection.execute(
+        f"INSERT INTO {_OLDER} SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING",  # ours
+        (marked,),
+    )
 
 
 @contextlib.contextmanager
@@ -108,14 +127,20 @@ def _connect(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 def _compare(connection: psycopg.Connection[Any], folder: Path) -> SchemaState:
     ours = [file.stem for file in sorted(folder.glob("*.sql")) if not file.name.endswith(".rollback.sql")]
-    exists = connection.execute("SELECT to_regclass(%s)", (_RECORD,)).fetchone()
-    applied: set[str] = set()
-    if exists is not None and exists[0] is not None:
-        applied = {name for (name,) in connection.execute(f"SELECT migration_id FROM {_RECORD}")}  # noqa: S608  # ours
-    return SchemaState(
-        pending=tuple(name for name in ours if name not in applied),
-        unknown=tuple(sorted(applied - set(ours))),
-    )
+    applied, harmless = _names(connection, _RECORD), _names(connection, _OLDER)
+    pending = tuple(name for name in ours if name not in applied)
+    foreign = tuple(sorted(applied - set(ours)))
+    if not pending and harmless.issuperset(foreign):
+        return SchemaState(pending=(), unknown=(), newer=foreign)
+    return SchemaState(pending=pending, unknown=foreign)
+
+
+def _names(connection: psycopg.Connection[Any], table: str) -> set[str]:
+    """The migrations that a table names; none if there is no such table."""
+    exists = connection.execute("SELECT to_regclass(%s)", (table,)).fetchone()
+    if exists is None or exists[0] is None:
+        return set()
+    return {name for (name,) in connection.execute(f"SELECT migration_id FROM {table}")}  # noqa: S608  # ours
 
 
 def _apply_files(dsn: str, folder: Path, on_each: Callable[[str], None]) -> None:

@@ -75,6 +75,42 @@ def test_another_schema_is_refused_with_what_to_do(empty: str, folder: Path) -> 
             refuse(empty, folder=folder)
 
 
+ADDED = "-- depends: 0010-second\n-- older: may run\nALTER TABLE a ADD COLUMN more int;\n"
+TAKEN = "-- depends: 0011-added\nALTER TABLE a DROP COLUMN t;\n"
+
+
+def test_the_version_before_may_start_on_what_only_adds(empty: str, folder: Path) -> None:
+    migrate.apply(empty, folder=folder)
+    (folder / "0011-added.sql").write_text(ADDED)
+    migrate.apply(empty, folder=folder)
+    (folder / "0011-added.sql").unlink()
+    migrate.require_current(empty, folder=folder)
+    assert migrate.inspect(empty, folder=folder) == migrate.SchemaState((), (), newer=("0011-added",))
+    assert migrate.apply(empty, folder=folder) == ()
+
+
+def test_the_version_before_does_not_start_on_what_takes_away(empty: str, folder: Path) -> None:
+    (folder / "0011-added.sql").write_text(ADDED)
+    (folder / "0012-taken.sql").write_text(TAKEN)
+    migrate.apply(empty, folder=folder)
+    (folder / "0012-taken.sql").unlink()
+    with pytest.raises(SchemaMismatch, match=r"newer Atrium.*0012-taken"):
+        migrate.require_current(empty, folder=folder)
+    (folder / "0011-added.sql").unlink()
+    with pytest.raises(SchemaMismatch, match="newer Atrium"):
+        migrate.require_current(empty, folder=folder)
+
+
+def test_a_version_that_lacks_something_is_not_older(empty: str, folder: Path) -> None:
+    """It is another branch: neither knows what the other needs."""
+    (folder / "0011-added.sql").write_text(ADDED)
+    migrate.apply(empty, folder=folder)
+    (folder / "0011-added.sql").rename(folder / "0011-other.sql")
+    for refuse in (migrate.require_current, migrate.apply):
+        with pytest.raises(SchemaMismatch, match="newer Atrium"):
+            refuse(empty, folder=folder)
+
+
 def test_our_own_migrations_apply_to_an_empty_database(empty: str) -> None:
     applied = migrate.apply(empty)
     assert applied == tuple(sorted(applied))
