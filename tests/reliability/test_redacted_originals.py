@@ -1,40 +1,16 @@
 """Redacted originals are gone after their time, also where every process was killed in between, and with two processes."""
 
 import asyncio
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from homeserver.storage.database import Database
-from tests.support.process import HomeserverProcess
+from tests.support.process import ConfiguredProcess
 from tests.support.server import Server, of_process
 from tests.support.waiting import until
 
 KEEP = 6
-
-
-class Configured(HomeserverProcess):
-    """Started with a configuration file, on a database of its own."""
-
-    def __init__(self, data: Path, dsn: str, processes: int) -> None:
-        super().__init__(data, processes=processes)
-        self._config = data.parent / "config.yaml"
-        self._config.write_text(
-            json.dumps(
-                {
-                    "server": {"name": "localhost", "data_dir": str(data), "processes": processes},
-                    "listeners": [{"address": "127.0.0.1", "port": self.port}],
-                    "database": {"url": dsn},
-                    "registration": {"enabled": True, "flows": [["dummy"]], "open_without_checks": True},
-                    "rooms": {"redacted_originals": f"{KEEP}s"},
-                }
-            )
-        )
-
-    def command(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("atrium")), "serve", "--config", str(self._config)]
 
 
 @pytest.mark.reliability
@@ -49,7 +25,8 @@ async def test_they_are_gone_after_a_kill(database: str, tmp_path: Path, process
         async def none_kept() -> bool:
             return await kept() == 0
 
-        with Configured(tmp_path / "data", database, processes) as process:
+        kept_for = {"redacted_originals": f"{KEEP}s"}
+        with ConfiguredProcess(tmp_path / "data", database, processes=processes, rooms=kept_for) as process:
             await asyncio.to_thread(process.start)
             server = of_process(process)
             alice = await server.register("alice")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import json
 import os
 import shlex
 import signal
@@ -22,11 +23,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import psutil
+from typing_extensions import override
 
 from tests.support import reaper
 
@@ -216,3 +218,41 @@ class HomeserverProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class ConfiguredProcess(HomeserverProcess):
+    """A homeserver with a configuration of its own, on a database that is there already.
+
+    `sections` are written to its configuration file; registration is open unless they say otherwise. `program` is started
+    in place of `atrium`. Several with `database={"shared": True}` and one `server={"signing_key_path": …}` are one server on several hosts.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        dsn: str,
+        *,
+        program: Sequence[str] | None = None,
+        processes: int = 1,
+        **sections: Any,
+    ) -> None:
+        super().__init__(data, processes=processes)
+        self.program = tuple(program or (str(Path(sys.executable).with_name("atrium")),))
+        self.config = data.parent / f"{data.name}.yaml"
+        given: dict[str, dict[str, Any]] = {
+            "server": {"name": "localhost", "data_dir": str(data), "processes": processes},
+            "database": {"url": dsn},
+            "registration": {"enabled": True, "flows": [["dummy"]], "open_without_checks": True},
+        }
+        raw: dict[str, Any] = {
+            name: given.get(name, {}) | part for name, part in {**given, **sections}.items()
+        }
+        raw["listeners"] = [
+            {"address": "127.0.0.1", "port": self.port, "resources": ["client", "metrics", "health"]}
+        ]
+        self.config.write_text(json.dumps(raw))
+
+    @override
+    def command(self) -> list[str]:
+        """What is started."""
+        return [*self.program, "serve", "--config", str(self.config)]
