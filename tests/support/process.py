@@ -224,7 +224,8 @@ class ConfiguredProcess(HomeserverProcess):
     """A homeserver with a configuration of its own, on a database that is there already.
 
     `sections` are written to its configuration file; registration is open unless they say otherwise. `program` is started
-    in place of `atrium`. Several with `database={"shared": True}` and one `server={"signing_key_path": …}` are one server on several hosts.
+    in place of `atrium`. Several with `database={"shared": True}` and one
+    `server={"signing_key_path": …}` are one server on several hosts.
     """
 
     def __init__(
