@@ -1,8 +1,9 @@
 """Brings a database's schema to the one this version needs: numbered SQL files, applied once each, in order.
 
 The files are `migrations/NNNN-name.sql` with `-- depends:` headers; yoyo applies them and keeps the record. A landed
-file is never edited: what must change is a new file. One with the line `-- older: may run` takes nothing away that the
-version before it needs: the database remembers that, and that version may still be started (docs/upgrading.md).
+file is never edited: what must change is a new file. One with the line `-- older: may run` takes nothing away that any
+older version needs; with `-- older: may run if it knows NNNN-name`, that a version needs which knows that migration. The
+database remembers it, and such a version may still be started (docs/upgrading.md).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ OLDEST_SERVER = 150000  # PostgreSQL 15, as `server_version_num`
 
 _RECORD = "_yoyo_migration"
 _OLDER = "_atrium_older_may_run"
-_MARK = re.compile(r"^-- older: may run$", re.MULTILINE)
+_MARK = re.compile(r"^-- older: may run(?: if it knows (\S+))?$", re.MULTILINE)
 _LOCK = 0x617472_69756D  # "atrium": one migration at a time in a database, whoever runs it
 
 
@@ -102,11 +103,14 @@ def apply(
 
 def _mark_harmless(connection: psycopg.Connection[Any], folder: Path, names: tuple[str, ...]) -> None:
     """Before they are applied: of one that never is, nobody asks."""
-    marked = [name for name in names if _MARK.search((folder / f"{name}.sql").read_text(encoding="utf-8"))]
-    connection.execute(f"CREATE TABLE IF NOT EXISTS {_OLDER} (migration_id text PRIMARY KEY)")
+    found = ((name, _MARK.search((folder / f"{name}.sql").read_text(encoding="utf-8"))) for name in names)
+    marks = {name: mark[1] for name, mark in found if mark is not None}
     connection.execute(
-        f"INSERT INTO {_OLDER} SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING",  # ours
-        (marked,),
+        f"CREATE TABLE IF NOT EXISTS {_OLDER} (migration_id text PRIMARY KEY, knows text)"  # only it, or any older one
+    )
+    connection.execute(
+        f"INSERT INTO {_OLDER} SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING",  # noqa: S608  # ours
+        (list(marks), list(marks.values())),
     )
 
 
@@ -127,7 +131,9 @@ def _connect(dsn: str) -> Iterator[psycopg.Connection[Any]]:
 
 def _compare(connection: psycopg.Connection[Any], folder: Path) -> SchemaState:
     ours = [file.stem for file in sorted(folder.glob("*.sql")) if not file.name.endswith(".rollback.sql")]
-    applied, harmless = _names(connection, _RECORD), _names(connection, _OLDER)
+    applied = {name for (name,) in _rows(connection, "SELECT migration_id FROM {}", _RECORD)}
+    marks = _rows(connection, "SELECT migration_id, knows FROM {}", _OLDER)
+    harmless = {name for name, knows in marks if knows is None or knows in ours}
     pending = tuple(name for name in ours if name not in applied)
     foreign = tuple(sorted(applied - set(ours)))
     if not pending and harmless.issuperset(foreign):
@@ -135,12 +141,12 @@ def _compare(connection: psycopg.Connection[Any], folder: Path) -> SchemaState:
     return SchemaState(pending=pending, unknown=foreign)
 
 
-def _names(connection: psycopg.Connection[Any], table: str) -> set[str]:
-    """The migrations that a table names; none if there is no such table."""
+def _rows(connection: psycopg.Connection[Any], query: str, table: str) -> list[tuple[Any, ...]]:
+    """What a query says of a table (put in at `{}`); nothing if there is no such table."""
     exists = connection.execute("SELECT to_regclass(%s)", (table,)).fetchone()
     if exists is None or exists[0] is None:
-        return set()
-    return {name for (name,) in connection.execute(f"SELECT migration_id FROM {table}")}  # noqa: S608  # ours
+        return []
+    return connection.execute(query.format(table)).fetchall()
 
 
 def _apply_files(dsn: str, folder: Path, on_each: Callable[[str], None]) -> None:

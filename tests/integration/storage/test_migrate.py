@@ -101,6 +101,18 @@ def test_the_version_before_does_not_start_on_what_takes_away(empty: str, folder
         migrate.require_current(empty, folder=folder)
 
 
+def test_what_is_taken_away_lets_start_who_does_without(empty: str, folder: Path) -> None:
+    """The version before knows what came in its place; the one before that does not."""
+    (folder / "0011-added.sql").write_text(ADDED)
+    (folder / "0012-taken.sql").write_text("-- older: may run if it knows 0011-added\n" + TAKEN)
+    migrate.apply(empty, folder=folder)
+    (folder / "0012-taken.sql").unlink()
+    migrate.require_current(empty, folder=folder)
+    (folder / "0011-added.sql").unlink()
+    with pytest.raises(SchemaMismatch, match="newer Atrium"):
+        migrate.require_current(empty, folder=folder)
+
+
 def test_a_version_that_lacks_something_is_not_older(empty: str, folder: Path) -> None:
     """It is another branch: neither knows what the other needs."""
     (folder / "0011-added.sql").write_text(ADDED)
