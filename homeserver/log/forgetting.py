@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from homeserver.log import causes, transaction_ids
-from homeserver.log.readers.store import find_floor
+from homeserver.log.readers.floor import passed_by_all
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -25,7 +25,7 @@ class Forgetting:
         """Forget all that is older than `transaction_ids.KEEP_MS` or `causes.KEEP_MS`. Returns how many."""
         now_ms = self._clock.now_ms()
         async with self._db.read() as tx:
-            floor = await find_floor(tx)
+            floor = await passed_by_all(tx)
         before_ms = now_ms - causes.KEEP_MS
         gone = await self._all(lambda tx: causes.delete_older(tx, before_ms, floor, AT_ONCE))
         before_ids_ms = now_ms - transaction_ids.KEEP_MS
