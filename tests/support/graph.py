@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from homeserver.e2ee.entries import DeviceListSink
 from homeserver.e2ee.stream import DeviceListStream
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.events.filtering import read_filter
+from homeserver.log.entries import Entry
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.matrix.tokens import parse_sync_token
@@ -22,6 +23,8 @@ from homeserver.presence.entries import PresenceSink
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage.database import Database
+from homeserver.sync.sliding.extensions import Streams
+from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
 from homeserver.sync.v3.service import SyncParameters
 from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
@@ -30,6 +33,7 @@ from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.push import PushFeature
 from homeserver.wiring.rooms import RoomsFeature
+from homeserver.wiring.sliding import SlidingFeature
 from homeserver.wiring.sync import SyncFeature
 from tests.support.server import changed
 
@@ -53,6 +57,7 @@ class Process:
         ephemeral: EphemeralFeature,
         push: PushFeature,
         sync: SyncFeature,
+        sliding: SlidingFeature,
     ) -> None:
         self.core = core
         self.rooms = rooms
@@ -60,6 +65,7 @@ class Process:
         self.ephemeral = ephemeral
         self.push = push
         self.sync_feature = sync
+        self.sliding = sliding
         self._numbers = 0
 
     async def user(self, name: str) -> Requester:
@@ -92,6 +98,19 @@ class Process:
         )
         answer: dict[str, Any] = json.loads(b"".join(await self.sync_feature.service.sync(who, chosen)))
         return answer
+
+
+class Nothing:
+    """A stream without news."""
+
+    always_asked = False
+
+    def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
+        return {}
+
+    async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
+        del request, rooms
+        return NO_NEWS
 
 
 class NobodyIsTold:
@@ -136,7 +155,27 @@ async def process(
             account_data.service,
             config.limits,
         )
-        features = (core, rooms, account_data, ephemeral, push, sync)
+        streams = Streams(
+            Nothing(),
+            Nothing(),
+            device_lists,
+            account_data.stream,
+            push.stream,
+            ephemeral.receipt_source,
+            ephemeral.typing,
+        )
+        sliding = SlidingFeature(
+            core,
+            rooms,
+            sync,
+            streams,
+            account_data.labels,
+            account_data.ignores,
+            NobodyIsTold(),
+            push.counts,
+            config.limits,
+        )
+        features = (core, rooms, account_data, ephemeral, push, sync, sliding)
         manifests = [
             *(each.manifest for each in features),
             Manifest(name="others", sinks=[DeviceListSink(), PresenceSink()]),
@@ -147,7 +186,7 @@ async def process(
         writer = asyncio.create_task(core.log.run())
         tail = asyncio.create_task(core.tail.run())
         try:
-            yield Process(core, rooms, account_data, ephemeral, push, sync)
+            yield Process(core, rooms, account_data, ephemeral, push, sync, sliding)
         finally:
             core.log.close()
             await writer

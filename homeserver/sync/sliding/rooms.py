@@ -19,7 +19,7 @@ from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.visibility import Viewer, Visible, as_state
-from homeserver.graph.refs import JOIN, MEMBERSHIP_NAMES
+from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
@@ -153,9 +153,6 @@ class SlidingRooms:
         for nid, invite in invites.items():
             found.sections[nid] = writer.stripped(invite, request.memberships[nid].position)
         self._direct(rules, state, plan, found, direct)
-        for nid in found.sections:
-            own = request.memberships[nid]
-            found.sections[nid]["membership"] = json.dumps(MEMBERSHIP_NAMES[own.membership])
         return self._known(request, rules, state, found, updates, plan.initial)
 
     # --- which rooms ----------------------------------------------------------------------------------------------

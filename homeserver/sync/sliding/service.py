@@ -12,7 +12,7 @@ import msgspec
 
 from homeserver.events.filtering import EVERYTHING
 from homeserver.graph.interning import Interning
-from homeserver.graph.refs import BAN, LEAVE
+from homeserver.graph.refs import BAN, LEAVE, MEMBERSHIP_NAMES
 from homeserver.log.tail import Tail
 from homeserver.matrix import json
 from homeserver.rooms.memberships import Memberships
@@ -208,6 +208,8 @@ class SlidingService:
         lists = {name: {"count": count} for name, count in answer.windows.counts.items()}
         parts = [b'{"pos":"%b","lists":%b,"rooms":{' % (token.encode(), json.dumps(lists))]
         for number, (nid, section) in enumerate(answer.sections.items()):
+            own = answer.request.memberships[nid]
+            section["membership"] = json.dumps(MEMBERSHIP_NAMES[own.membership])
             within = [name for name, rooms in answer.windows.lists.items() if nid in rooms]
             if within:
                 section["lists"] = json.dumps(within)
