@@ -19,10 +19,13 @@ from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 
 MAX_USERS = 5_000
 """Users asked about in one query or claim."""
+USERS_AT_ONCE = 500
+"""Beyond, putting an answer together takes milliseconds: one is at a time."""
 CACHED_BYTES = 32 * 2**20
 """Keys kept in memory."""
 CACHED_READERS = 20_000
@@ -83,6 +86,8 @@ class KeyQueries:
         """
         if len(wanted) > MAX_USERS:
             raise InvalidParam(f"device_keys: more than {MAX_USERS} users")
+        if len(wanted) > USERS_AT_ONCE:
+            await next_turn()
         found = self._remembered(wanted)
         missing = [user for user in wanted if user not in found] if len(found) < len(wanted) else []
         check_users(missing, "device_keys")
@@ -115,11 +120,13 @@ class KeyQueries:
         return found
 
     async def _load(self, users: Collection[UserId]) -> dict[str, UserKeys]:
-        """Keys of local users, with one flight for all that are not in memory; who does not exist has none."""
+        """Keys of local users, with one flight for some hundreds that are not in memory; who does not exist has none."""
         nids = await self._interning.find_user_nids(users)
         found: dict[str, UserKeys] = {user: UserKeys(user) for user in users if user not in nids}
-        if nids:
-            found.update(await self._read({nid: user for user, nid in nids.items()}))
+        for some in pieces(nids.items(), USERS_AT_ONCE):
+            if len(nids) > USERS_AT_ONCE:
+                await next_turn()
+            found.update(await self._read({nid: user for user, nid in some}))
         return found
 
     async def _read(self, names: Mapping[int, UserId]) -> dict[str, UserKeys]:

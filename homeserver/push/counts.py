@@ -11,7 +11,6 @@ spec: client-server-api/#receiving-notifications (SYNC-11, SYNC-12, PUSH-14)
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -34,6 +33,7 @@ from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
 from homeserver.push.recent import RecentEvents
 from homeserver.push.unread_count import Delta, Reading, UnreadCount, delta_of
 from homeserver.receipts.types import UNTHREADED, ReceiptEntry
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 from homeserver.sync.types import SyncRequest
@@ -46,7 +46,7 @@ MAX_LOOKED_INTO: Final = 2_000
 ANSWER_WORK: Final = 16 * EVENT_WORK
 """What looking into them may cost. What is left then counts as no rule of one's own would have it."""
 ROOMS_AT_ONCE: Final = 100
-"""After so many rooms, others have a turn."""
+"""Counted together; then others have a turn."""
 
 Section = dict[str, bytes]
 
@@ -86,14 +86,17 @@ class UnreadCounts:
         missing: dict[int, RoomIdentity] = {}
         for number, (nid, name) in enumerate(rooms.items(), 1):
             if number % ROOMS_AT_ONCE == 0:
-                await asyncio.sleep(0)
+                await next_turn()
             unread = await self._moved(request, name, rules)
             if unread is None:
                 missing[nid] = name
             else:
                 found[nid] = unread.members(per_thread=per_thread)
-        if missing:
-            for nid, unread in (await self._counted(request, missing, user)).items():
+        for some in pieces(missing, ROOMS_AT_ONCE):
+            if len(missing) > ROOMS_AT_ONCE:
+                await next_turn()
+            counted = await self._counted(request, {nid: missing[nid] for nid in some}, user)
+            for nid, unread in counted.items():
                 found[nid] = unread.members(per_thread=per_thread)
         return found
 
@@ -178,7 +181,7 @@ class UnreadCounts:
     async def _counted(
         self, request: SyncRequest, rooms: Mapping[int, RoomIdentity], user: UserEvaluator
     ) -> dict[int, UnreadCount]:
-        """Counts from what is stored: at most five flights, one more for rules that look into events."""
+        """Counts of some rooms from what is stored: at most five flights, one more for rules that look into events."""
         user_nid, position, resets = request.requester.user_nid, self._tail.position, self._recent.resets
         unread_by_room = {nid: UnreadCount(position, request.unwanted) for nid in rooms}
         rules = {nid: RulesOverTime(user.evaluator).in_room(name.room_id) for nid, name in rooms.items()}
@@ -261,7 +264,7 @@ class UnreadCounts:
                 left, since_turn = left - spent, since_turn + spent
                 if since_turn > EVENT_WORK:
                     since_turn = 0
-                    await asyncio.sleep(0)
+                    await next_turn()
             if outcome is not None and outcome.notify:
                 unread_by_room[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
 

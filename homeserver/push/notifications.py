@@ -5,7 +5,6 @@ spec: client-server-api/#listing-notifications (PUSH-18)
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +25,7 @@ from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
 from homeserver.receipts.types import UNTHREADED
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 from homeserver.sync.types import Ignores
 from homeserver.web.auth import Requester
@@ -142,7 +142,7 @@ class Notifications:
             spent += EVENT_WORK - context.work.left
             if spent > EVENT_WORK:  # others have a turn
                 spent = 0
-                await asyncio.sleep(0)
+                await next_turn()
             if step is None or not step.outcome.notify:
                 continue
             if step.outcome.highlight or not where.only_highlights:

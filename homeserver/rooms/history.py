@@ -36,9 +36,12 @@ from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.turns import next_turn
 from homeserver.web.auth import Requester
 
 MAX_LIMIT = 1_000
+LARGE = 2**18
+"""Bytes of a page from which putting it together takes milliseconds: one is at a time."""
 MAX_SCANNED = 2_000
 """Events looked at for one page, however few of them the filter lets through."""
 
@@ -125,6 +128,8 @@ class HistoryService:
         lazy = wanted.lazy_load_members
         state = await self._lazy_members(access.room, found, backwards=backwards) if lazy else []
         extra = await self._extra(requester, access.room, found)
+        if sum(weight(each.persisted) for each in found) > LARGE:
+            await next_turn()
         chunk = self._render(requester, room_id, found, extra)
         if (fits := fitting(map(len, chunk), ANSWER_BYTES)) < len(chunk):
             chunk, end = chunk[:fits], at(found[fits].persisted.nid, backwards=backwards)

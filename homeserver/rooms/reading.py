@@ -24,10 +24,13 @@ from homeserver.rooms import store
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
 MEMBER = "m.room.member"
+EVENTS_AT_ONCE = 500
+"""Put together in one turn of the event loop."""
 
 
 class ReadingService:
@@ -172,10 +175,13 @@ class ReadingService:
 
     async def _array(self, requester: Requester, access: Access, nids: Iterable[int]) -> bytes:
         wanted = list(nids)
-        loaded = await self._events.load(wanted)
-        return b"[%b]" % b",".join(
-            self._render(requester, access, loaded[nid]) for nid in wanted if nid in loaded
-        )
+        rendered: list[bytes] = []
+        for some in pieces(wanted, EVENTS_AT_ONCE):
+            if len(wanted) > EVENTS_AT_ONCE:
+                await next_turn()
+            loaded = await self._events.load(some)
+            rendered += [self._render(requester, access, loaded[nid]) for nid in some if nid in loaded]
+        return b"[%b]" % b",".join(rendered)
 
     def _render(self, requester: Requester, access: Access, persisted: PersistedEvent) -> bytes:
         reader = Reader(requester.user_nid, requester.device_id)

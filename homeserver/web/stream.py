@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from aiohttp import hdrs
 
 from homeserver.matrix.errors import BadJson, MatrixError, TooLarge
+from homeserver.runtime.turns import next_turn
 from homeserver.web import limits
 from homeserver.web.http_parser import BODY_ERRORS, RequestBody
 from homeserver.web.inflate import INFLATED_HERE, Inflater, TooMuch, coding_of, inflate
@@ -80,7 +81,7 @@ class BodyStream:
                 if made > self._limit:
                     raise too_large(self._limit)
                 yield found
-                await asyncio.sleep(0)  # of few bytes many may be made
+                await next_turn()  # of few bytes many may be made
         inflater.end()
 
     async def _sent(self) -> AsyncIterator[bytes]:

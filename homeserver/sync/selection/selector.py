@@ -233,14 +233,11 @@ class RoomSelector:
         return sorted(delta.values())
 
     async def _doubt(self, work: _Work) -> None:
-        if work.kinds.left:
-            ends = await self._events.load(work.kinds.left.values())
+        left = {nid: at for nid, at in work.kinds.left.items() if nid in work.rooms}
+        if left:
+            ends = await self._events.load(left.values())
             user_id = work.request.requester.user_id
-            work.doubtful = {
-                nid
-                for nid, at in work.kinds.left.items()
-                if nid in work.rooms and not ends_stay(ends.get(at), user_id)
-            }
+            work.doubtful = {nid for nid, at in left.items() if not ends_stay(ends.get(at), user_id)}
 
     async def _withhold(self, work: _Work) -> None:
         """Of doubtful rooms, only state the user may see."""

@@ -17,6 +17,7 @@ from homeserver.graph.read.page_size import fitting, weight
 from homeserver.graph.read.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.selection import store
@@ -30,6 +31,8 @@ ROOM_BYTES = 2**20
 """Of the events in one room's timeline; what is older is behind `prev_batch`, as it is beyond the limit in number."""
 ANSWER_BYTES = 16 * 2**20
 """Of the events in all timelines of an answer that are read for it; then each room has its share, at least one event."""
+ROOMS_AT_ONCE = 50
+"""Whose events are loaded together; then others have a turn."""
 SMALL = 16
 """Events that are never more than `ROOM_BYTES`."""
 FILTERED_SCAN = 200
@@ -108,21 +111,24 @@ class Timelines:
         scan = max(FILTERED_SCAN, limit) if selective else limit
         async with self._db.read() as tx:
             newest = await store.newest_events(tx, log_slices, scan + 1)
-            share = _share(newest)
-            since = {room: log_slices[room][0] for room in newest}
+        share = _share(newest)
+        found: dict[int, Timeline] = {}
+        for rooms in pieces(newest, ROOMS_AT_ONCE):
+            if len(newest) > ROOMS_AT_ONCE:
+                await next_turn()
+            since = {room: log_slices[room][0] for room in rooms}
             raw: dict[int, list[int]] = {}
-            for room, events in newest.items():
+            for room in rooms:
+                events = newest[room]
                 kept = min(scan, fitting((size for _, size in reversed(events)), share))
                 raw[room] = [nid for nid, _ in events[len(events) - kept :]]
                 if kept < len(events):
                     since[room] = events[len(events) - kept - 1][0]
-            loaded = await self._events.load_in(tx, [nid for room in raw.values() for nid in room])
-        return {
-            room: _cut(
-                request, [loaded[nid] for nid in nids], limit, since[room], more=len(nids) < len(newest[room])
-            )
-            for room, nids in raw.items()
-        }
+            loaded = await self._events.load([nid for nids in raw.values() for nid in nids])
+            for room, nids in raw.items():
+                more = len(nids) < len(newest[room])
+                found[room] = _cut(request, [loaded[nid] for nid in nids], limit, since[room], more=more)
+        return found
 
 
 def _share(newest: Mapping[int, Sequence[tuple[int, int]]]) -> int:

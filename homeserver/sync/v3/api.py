@@ -14,6 +14,7 @@ from homeserver.events.filtering import MAX_FILTER_BYTES
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import UserId
 from homeserver.matrix.tokens import parse_sync_token
+from homeserver.runtime.turns import next_turn
 from homeserver.sync.v3.assemble import PIECE
 from homeserver.sync.v3.filters import FilterService
 from homeserver.sync.v3.service import Presence, SyncParameters, SyncService
@@ -100,4 +101,5 @@ async def _in_pieces(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
         if size >= PIECE:
             yield b"".join(waiting)
             waiting, size = [], 0
+            await next_turn()
     yield b"".join(waiting)

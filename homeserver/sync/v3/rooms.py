@@ -17,6 +17,7 @@ from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix import json
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.entries import ForgetEntry
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.sync.selection.lazy import Given, GivenMembers
 from homeserver.sync.selection.selector import Candidates, RoomSelector
 from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms
@@ -25,6 +26,10 @@ from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
 from homeserver.sync.v3.render import Renderer
 from homeserver.sync.v3.shared import Key, SharedSections, has_plain_wishes, key_of
 
+ROOMS_AT_ONCE = 50
+"""Whose sections are made together: some milliseconds of work, then others have a turn."""
+EVENTS_AT_ONCE = 500
+"""State events of a room that are put together in one turn."""
 Section = bytes
 """What is told of a room: members of a JSON object, without its braces."""
 
@@ -78,21 +83,22 @@ class RoomsStream:
         given = self._given_already(request) if lazy else None
         part = RoomsPart()
         own, keys = self._share(request, found, given, part)
-        updates = await self._selector.updates(request, found, own, given or set())
-        if lazy and updates:
-            told = {(nid, at) for nid, update in updates.items() for at in update.members}
-            self._remember_given(request, told)
         renderer = Renderer(request)
-        for nid, update in updates.items():
-            if update.empty:
-                continue
-            section = _section(update, request, renderer)
-            if update.joined:
-                part.join[nid] = section
-                if nid in keys:
+        for some in pieces(own, ROOMS_AT_ONCE):
+            if len(own) > ROOMS_AT_ONCE:
+                await next_turn()
+            rooms = {nid: own[nid] for nid in some}
+            updates = await self._selector.updates(request, found, rooms, given or set())
+            if lazy and updates:
+                told = {(nid, at) for nid, update in updates.items() for at in update.members}
+                self._remember_given(request, told)
+            for nid, update in updates.items():
+                if update.empty:
+                    continue
+                section = await _section(update, request, renderer)
+                (part.join if update.joined else part.leave)[nid] = section
+                if update.joined and nid in keys:
                     self._shared.put(keys[nid], section)
-            else:
-                part.leave[nid] = section
         if kinds.invited or kinds.knocked:
             for nid, room in (await self._stripped.of(request, kinds)).items():
                 if nid in kinds.knocked:
@@ -138,7 +144,7 @@ class RoomsStream:
         self._given.sent(request.requester.user_nid, request.requester.device_id or "", request.upto, members)
 
 
-def _section(update: RoomUpdate, request: SyncRequest, renderer: Renderer) -> Section:
+async def _section(update: RoomUpdate, request: SyncRequest, renderer: Renderer) -> Section:
     prev = format_token(update.timeline.start if update.timeline else request.since or request.upto)
     bundles = update.bundles
     section = b'"timeline":{"events":[%b],"limited":%b,"prev_batch":%b}' % (
@@ -146,8 +152,12 @@ def _section(update: RoomUpdate, request: SyncRequest, renderer: Renderer) -> Se
         b"true" if update.limited else b"false",
         json.dumps(prev),
     )
-    events = b'{"events":[%b]}' % b",".join(map(renderer.event, update.state))
-    section += b',"%b":%b' % ((request.state_after or "state").encode(), events)
+    events: list[bytes] = []
+    for some in pieces(update.state, EVENTS_AT_ONCE):
+        if events:
+            await next_turn()
+        events += map(renderer.event, some)
+    section += b',"%b":{"events":[%b]}' % ((request.state_after or "state").encode(), b",".join(events))
     if update.heroes is not None and update.joined:
         section += b',"summary":%b' % _summary(update)
     return section

@@ -1,0 +1,67 @@
+"""Long computations take turns: in each turn of the event loop one of them goes on, and everybody who needs little goes on as well.
+
+Whoever computes for more than some milliseconds does so in pieces, with `await next_turn()` between them. `asyncio.sleep(0)` lets
+others go on, too; but of two hundred who begin together each would then go on in every turn of the loop, and a message beside them
+would wait for two hundred pieces at each of its steps. Here it waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+T = TypeVar("T")
+
+
+class _Queue:
+    """Of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._new_future = loop.create_future
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._scheduled = False
+
+    def join(self) -> asyncio.Future[None]:
+        future = self._new_future()
+        self._waiting.append(future)
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._call_next)
+        return future
+
+    def _call_next(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():  # it may have been cancelled
+                future.set_result(None)
+                break
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            self._call_soon(self._call_next)
+
+
+_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
+
+
+async def next_turn() -> None:
+    """Returns when all other long computations that wait have had a turn, and everything else that was ready as well.
+
+    To be awaited before a piece of work of some milliseconds, by who holds no database connection that others may wait for.
+    """
+    loop = asyncio.get_running_loop()
+    queue = _queues.get(loop)
+    if queue is None:
+        queue = _queues[loop] = _Queue(loop)
+    await queue.join()
+
+
+def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, some at a time: what is done between two turns. Nothing if there are none."""
+    rest = iter(items)
+    while piece := list(islice(rest, size)):
+        yield piece
