@@ -39,10 +39,15 @@ class Timeouts:
     connect: int = 10
     statement: int = 30
     lock: int = 10
-    idle: int = 60
-    """A transaction left open without a statement."""
     acquire: int = 15
     """Waiting for a free connection of the pool."""
+
+    @property
+    def idle(self) -> int:
+        """A transaction left open without a statement: by a process that hangs. What it has locked, the head of the log at
+        worst, is free again before anybody else gives up waiting for it.
+        """
+        return max(1, min(5, self.lock // 2))
 
 
 class Connection:
