@@ -7,9 +7,8 @@ tenth of a second, so that each piece of it fails many times.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import psycopg.conninfo
@@ -19,49 +18,10 @@ from homeserver.runtime.clock import FakeEntropy
 from homeserver.runtime.periodic import PeriodicRunner
 from tests.support import server as support_server
 from tests.support.postgres import Postgres
+from tests.support.relay import Relay
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.waiting import until
-
-
-@dataclass
-class Relay:
-    """Forwards connections to a Unix or TCP address, until it is closed: then it refuses, and drops those it has."""
-
-    target: dict[str, Any]
-    port: int = 0
-    _server: asyncio.Server | None = None
-    _open: set[asyncio.StreamWriter] = field(default_factory=set)
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in tuple(self._open):
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = str(self.target["host"]), int(self.target.get("port", 5432))
-        if host.startswith("/"):
-            there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        else:
-            there = await asyncio.open_connection(host, port)
-        self._open |= {writer, there[1]}
-        with contextlib.suppress(OSError):
-            await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
-        self._open -= {writer, there[1]}
-
-    @staticmethod
-    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.close()
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""What stands between a server and its database in tests that take the database away."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Relay:
+    """Forwards connections to a Unix or TCP address, until it is closed: then it refuses, and drops those it has."""
+
+    target: dict[str, Any]
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in tuple(self._open):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = str(self.target["host"]), int(self.target.get("port", 5432))
+        if host.startswith("/"):
+            there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        else:
+            there = await asyncio.open_connection(host, port)
+        self._open |= {writer, there[1]}
+        with contextlib.suppress(OSError):
+            await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
+        self._open -= {writer, there[1]}
+
+    @staticmethod
+    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
