@@ -138,3 +138,13 @@ def test_nothing_is_written_past_the_policy_gate_but_what_is_listed() -> None:
     assert found == SYSTEM_PASSAGES
     makers = {path.name for path in SOURCES if calls_of("made_by_gate", path) or calls_of("Passage", path)}
     assert makers == {"gate.py", "passages.py"}
+
+
+def test_no_page_has_marks_of_a_merge() -> None:
+    """Python with such marks does not run; a page with them is read by people."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("*.yaml"), *(ROOT / "docs").rglob("*.md")]
+    marks = ("<<<<<<< ", ">>>>>>> ")
+    marked = [
+        place(path) for path in pages if any(line.startswith(marks) for line in path.read_text().splitlines())
+    ]
+    assert marked == []
