@@ -31,6 +31,8 @@ from homeserver.media.ports import BlobStoreAway
 from homeserver.media.scanning import Scanning
 from homeserver.media.spool import Spool
 from homeserver.media.types import Blob, Media, NewMedia, Origin, Received, Stored, charged
+from homeserver.policy.gate import Gate
+from homeserver.policy.types import Act, upload_act
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -73,7 +75,7 @@ class Upload:
 class MediaService:
     """Files of this server. `arrivals`, uploads under way: of this process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it is made of; built in one place
         self,
         *,
         db: Database,
@@ -84,6 +86,7 @@ class MediaService:
         spool: Spool,
         keeping: Keeping,
         scanning: Scanning,
+        gate: Gate,
     ) -> None:
         self._db = db
         self._clock = clock
@@ -93,6 +96,7 @@ class MediaService:
         self._spool = spool
         self._keeping = keeping
         self._scanning = scanning
+        self._gate = gate
         self.arrivals = Arrivals(clock)
         self._uploading: defaultdict[int, int] = defaultdict(int)
 
@@ -113,7 +117,8 @@ class MediaService:
         return Mxc(self.server_name, new.media_id), expires
 
     async def upload(self, requester: Requester, upload: Upload) -> Mxc:
-        """Keep a file. Raises `Forbidden` for an exceeded quota or harmful content, `TooLarge`, `LimitExceeded`, `Unavailable`.
+        """Keep a file. Raises what a policy check says, `Forbidden` for an exceeded quota or harmful content, `TooLarge`,
+        `LimitExceeded`, `Unavailable`.
         spec: op:uploadContent
         """
         new = self._new(requester.user_nid, upload.content_type, upload.filename)
@@ -155,6 +160,7 @@ class MediaService:
                     raise _quota_exceeded()
         with self._one_more(user):
             async with self._spool.receive(upload.pieces) as received:
+                await self._gate.admit(requester, _act(requester, new, received))
                 verdict = await self._scanning.before_keeping(received)
 
                 async def finish_all(tx: Tx, blob: Blob) -> None:
@@ -239,6 +245,16 @@ class MediaService:
 
     def _over(self, pending: Media) -> bool:
         return pending.expires_ms is not None and pending.expires_ms <= self._clock.now_ms()
+
+
+def _act(requester: Requester, new: NewMedia, received: Received) -> Act:
+    content = {
+        "content_type": new.content_type,
+        "filename": new.filename,
+        "size": received.size,
+        "sha256": received.sha256.hex(),
+    }
+    return upload_act(requester, received.path, content)
 
 
 def _not_found() -> NotFound:

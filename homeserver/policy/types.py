@@ -6,6 +6,7 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -42,6 +43,9 @@ class Kind(enum.Enum):
     """A room is put into the list of this server."""
     PROFILE = "profile"
     """A field of one's profile: `content` has it."""
+    UPLOAD = "upload"
+    """A file, received and not kept yet: `content` has `content_type`, `filename`, `size` (bytes) and `sha256` (hex), `file`
+    says where it lies until the verdict. There is no log entry that labels could stand beside: they are not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ class Act:
     """As the client, or the other server, wrote it. Not to be changed."""
     target: UserId | None = None
     """Whom it concerns: of a membership its user, of a redaction the author of what is redacted."""
+    file: Path | None = None
+    """Of an upload: the bytes, to be read off the event loop."""
 
 
 class Allow(NamedTuple):
@@ -162,6 +168,11 @@ def create_act(requester: Requester, content: Mapping[str, Any], replaces: RoomI
 def profile_act(requester: Requester, content: Mapping[str, Any]) -> Act:
     """Changing one's profile. `content`: the field and its new value; empty if one is removed."""
     return Act(kind=Kind.PROFILE, actor=requester.user_id, requester=requester, content=content)
+
+
+def upload_act(requester: Requester, file: Path, content: Mapping[str, Any]) -> Act:
+    """Keeping a file. `content`: see `Kind.UPLOAD`."""
+    return Act(kind=Kind.UPLOAD, actor=requester.user_id, requester=requester, content=content, file=file)
 
 
 def _kind_of(key: tuple[str, str | None], content: Mapping[str, Any]) -> tuple[Kind, UserId | None]:

@@ -41,6 +41,7 @@ class MediaFeature:
             spool=spool,
             keeping=keeping,
             scanning=Scanning(core.db, blobs, None),
+            gate=core.gate,
         )
         self.copies = RemoteCopies(
             db=core.db, clock=core.clock, service=self.service, spool=spool, keeping=keeping, used=self.used
