@@ -31,7 +31,7 @@ NEWER = Path(__file__).with_name("newer_server.py")
 FILTER = '{"room":{"timeline":{"limit":50}}}'
 NOTE = "/_matrix/client/unstable/tests.later/notes"
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
 
 @dataclass
