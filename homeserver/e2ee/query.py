@@ -6,6 +6,7 @@ until one comes. spec: client-server-api/#post_matrixclientv3keysquery (E2E-05, 
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -46,6 +47,8 @@ class KeyQueries:
         """By user id: who is found here is a user of this server."""
         self._bytes = 0
         self._signed_by: OrderedDict[int, Signatures] = OrderedDict()
+        self._loading = asyncio.Lock()
+        """One reads at a time: those who come together ask about the same people."""
         self._reading: dict[object, set[int]] = {}
         """Each read under way -> users whose rows it reads; who changes meanwhile is taken out."""
 
@@ -124,9 +127,14 @@ class KeyQueries:
         nids = await self._interning.find_user_nids(users)
         found: dict[str, UserKeys] = {user: UserKeys(user) for user in users if user not in nids}
         for some in pieces(nids.items(), USERS_AT_ONCE):
+            async with self._loading:  # who comes meanwhile finds what was read for the first
+                names = {nid: user for user, nid in some}
+                known = self._remembered(names.values())
+                found.update(known)
+                if missing := {nid: user for nid, user in names.items() if user not in known}:
+                    found.update(await self._read(missing))
             if len(nids) > USERS_AT_ONCE:
                 await next_turn()
-            found.update(await self._read({nid: user for user, nid in some}))
         return found
 
     async def _read(self, names: Mapping[int, UserId]) -> dict[str, UserKeys]:

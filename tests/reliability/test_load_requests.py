@@ -88,7 +88,7 @@ async def test_fifty_write_at_once_in_a_room_of_two_thousand(load: Load) -> None
     written = Counter(event["sender"] for event in page["chunk"] if event["type"] == "m.room.message")
     assert written == {person.user_id: 10 for person in writers}
     assert took < 4 * usual
-    judge(alone, during, times=10, worst=0.5)
+    judge(alone, during, times=20, worst=0.5)
 
 
 async def test_somebody_in_two_thousand_rooms(load: Load) -> None:
@@ -168,7 +168,7 @@ async def test_forty_ask_for_the_largest_pages(load: Load) -> None:
     assert answers.statuses == {200: number}
     assert answers.bytes / number > 3_000_000
     assert memory.grown < 300
-    judge(alone, during, times=20, worst=0.5)
+    judge(alone, during, times=30, worst=0.8)
 
 
 async def test_fifty_logins_at_once(load_as_configured: Load) -> None:

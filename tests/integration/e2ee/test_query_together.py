@@ -1,0 +1,29 @@
+"""Many ask for the keys of the same people at once, as after a message in a large room: they are read once."""
+
+import asyncio
+
+import pytest
+
+from homeserver.e2ee.query import KeyQueries
+from tests.conftest import StartServer
+
+
+async def test_keys_that_many_ask_for_together_are_read_once(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2E-05"""
+    server = await start_server()
+    people = [await server.register(f"p{number}") for number in range(12)]
+    read: list[int] = []
+    of_database = KeyQueries._read
+
+    async def counted(self: KeyQueries, names: dict[int, str]) -> object:
+        read.extend(names)
+        await asyncio.sleep(0.05)
+        return await of_database(self, names)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(KeyQueries, "_read", counted)
+    everybody = {"device_keys": {person.user_id: [] for person in people}}
+    replies = await asyncio.gather(*(person.post("/keys/query", json=everybody) for person in people))
+    assert all(len(reply["device_keys"]) == len(people) for reply in replies)
+    assert len(read) == len(set(read)) == len(people)
