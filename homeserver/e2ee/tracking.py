@@ -32,6 +32,9 @@ from homeserver.storage.tx import Tx
 from homeserver.sync.log_slice import LogSlice
 from homeserver.web.auth import Requester
 
+MAX_LOOKED_UP = 8
+"""People whose rooms are looked up one by one; beyond, one query tells whom the reader shares a room with."""
+
 
 class DeviceLists(NamedTuple):
     """The answer's `device_lists`."""
@@ -68,17 +71,22 @@ class DeviceTracking:
         if upto <= since:
             return DeviceLists(set(), set())
         mine = (await self._memberships.of(requester.user_nid)).joined
-        if recent is not None:
+        seen = await self._from_memory(requester, recent, mine) if recent is not None else None
+        if recent is not None and self._few_strangers(recent):
             changed = await self._changed_in(requester, recent, mine)
-            seen = await self._from_memory(requester, recent, mine)
         else:
             async with self._db.read() as tx:
                 rows = await store.find_changed_users(tx, requester.user_nid, since, upto)
-            changed, seen = {user_id for _, user_id in rows}, None
+            changed = {user_id for _, user_id in rows}
         if seen is None:
             seen = await self._from_database(requester, since, upto)
         gained, lost = await self._difference(requester, seen)
         return DeviceLists((changed | gained) - lost, lost)
+
+    def _few_strangers(self, recent: LogSlice) -> bool:
+        """Whether it is known in which rooms those are whose keys changed, but for some: each of them costs a query."""
+        users = {entry.user_nid for _, entry in recent.of(DeviceListEntry) if entry.seen_by is None}
+        return sum(self._memberships.cached(user) is None for user in users) <= MAX_LOOKED_UP
 
     async def _changed_in(self, requester: Requester, recent: LogSlice, mine: frozenset[int]) -> set[str]:
         """Users whose keys changed and whom the reader shares a room with; the reader too."""
