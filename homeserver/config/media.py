@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from homeserver.config.base import AnyPath, Duration, Section, Size
 
@@ -28,6 +31,65 @@ class ThumbnailSection(Section):
 
     max_frames: int = Field(default=150, ge=1)
     """The most frames of an animation whose thumbnail moves; that of a longer one stands still."""
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value.startswith("/") or (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        return value
+    raise ValueError("the path of a Unix socket is expected, or host:port")
+
+
+class ScannerSection(Section):
+    """ClamAV's clamd. What it finds nobody is given; what it cannot look at nobody is given until it can."""
+
+    address: Annotated[str, AfterValidator(_address)] = Field(examples=["/run/clamav/clamd.ctl"])
+    """Its Unix socket, or host:port."""
+
+    timeout: Duration = Field(default=60.0, ge=1, le=600)
+    """How long it may take for one file."""
+
+    too_large: Literal["refuse", "deliver"] = "refuse"
+    """What becomes of files that it does not take because of its StreamMaxLength: refuse (nobody is given them) or deliver."""
+
+
+def _host(pattern: str) -> str:
+    if re.fullmatch(r"(\*\.)?[0-9a-z-]+(\.[0-9a-z-]+)*|\[[0-9a-f:.]+\]", pattern) is None:
+        raise ValueError(
+            "a host name in lower case is expected, or *. and a domain; names of other scripts as xn--…"
+        )
+    return pattern
+
+
+Host = Annotated[str, AfterValidator(_host)]
+
+
+class PreviewSection(Section):
+    """Looking up the web pages people write about, to show a title and a picture. Private addresses are never asked, unless
+    outbound.allow_private.previews names them.
+    """
+
+    enabled: bool = True
+    """False: no page is looked up. Whoever writes a link into a message makes this server ask for it, which says that it was
+    written here; clients do not ask in encrypted rooms unless they are told to."""
+
+    allow: tuple[Host, ...] = Field(default=(), examples=[["*.example.com", "wikipedia.org"]])
+    """Only these hosts are asked; all, if left out. *.example.com is every host below example.com."""
+
+    deny: tuple[Host, ...] = Field(default=(), examples=[["*.ads.example"]])
+    """These are not, and where they are redirected to neither."""
+
+    timeout: Duration = Field(default=15.0, ge=1, le=120)
+    """How long a page with its picture may take."""
+
+    max_image: Size = Field(default=10 << 20, ge=0)
+    """The largest picture that is taken from a page."""
+
+    kept: Duration = Field(default=3600.0, ge=60)
+    """How long the same preview is shown without asking again."""
+
+    language: str = Field(default="en", pattern=r"[0-9A-Za-z,;=.* -]{1,100}")
+    """What is asked for in Accept-Language."""
 
 
 class MediaSection(Section):
@@ -61,5 +123,8 @@ class MediaSection(Section):
     thumbnails: ThumbnailSection = ThumbnailSection()
     """Smaller pictures, made in processes of their own."""
 
-    previews: bool = True
-    """Whether the server looks up the web pages people write about, to show a title and a picture."""
+    scanner: ScannerSection | None = None
+    """What scans files before anybody is given them; without it nothing is scanned."""
+
+    previews: PreviewSection = PreviewSection()
+    """Looking up the web pages people write about, to show a title and a picture."""

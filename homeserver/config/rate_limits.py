@@ -60,6 +60,9 @@ class RateLimitSection(Section):
     search: Rate | None = _rate(1, 20)
     """Searches, by person."""
 
+    preview: Rate | None = _rate(1, 20)
+    """Web pages looked up, by person."""
+
     mail: Rate | None = _rate(0.01, 5)
     """Mails sent on request, by address."""
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from homeserver.matrix.ids import UserId
 from homeserver.matrix.mxc import Mxc
 
 
@@ -92,12 +91,4 @@ class Scanner(Protocol):
 
     async def scan(self, path: Path) -> Verdict:
         """Raises `ScannerAway`."""
-        ...
-
-
-class UploadGate(Protocol):
-    """Whether somebody may upload something; asked when the size and kind are known and before anything is kept."""
-
-    async def check_upload(self, user_id: UserId, content_type: str, size: int, path: Path) -> None:
-        """Raises the `MatrixError` that the client is told."""
         ...

@@ -6,10 +6,11 @@ look-up: an IP address in a URL, a name that resolves differently the second tim
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -183,27 +184,45 @@ class Outbound:
             await session.close()
         self._sessions.clear()
 
-    async def _once(self, purpose: Purpose, request: HttpRequest) -> Answer:
+    @contextlib.asynccontextmanager
+    async def exchange(self, purpose: Purpose, request: HttpRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask, and have the answer to be read in pieces, as long as the block lasts; redirects are not followed.
+
+        `request.max_bytes` is the caller's to obey. Raises as `request`, also while the answer is read.
+        """
         timeout = aiohttp.ClientTimeout(total=request.timeout or self._settings.timeout, sock_connect=15)
+        url = permitted(request.url)
         try:
             async with self.session(purpose).request(
                 request.method,
-                URL(request.url),
+                url,
                 headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
                 timeout=timeout,
             ) as response:
-                body = await read_bounded(response, request.max_bytes)
-                return Answer(response.status, response.headers, body, request.url)
+                yield response
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, AddressRefused):
-                raise Refused(f"{URL(request.url).host}: {error.os_error}") from error
-            raise Unreachable(f"{URL(request.url).host}: {type(error).__name__}") from error
+                raise Refused(f"{url.host}: {error.os_error}") from error
+            raise Unreachable(f"{url.host}: {type(error).__name__}") from error
         except aiohttp.InvalidURL as error:
             raise Refused("not a URL that can be asked") from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unreachable(f"{URL(request.url).host}: {type(error).__name__}") from error
+            raise Unreachable(f"{url.host}: {type(error).__name__}") from error
+
+    async def _once(self, purpose: Purpose, request: HttpRequest) -> Answer:
+        async with self.exchange(purpose, request) as response:
+            body = await read_bounded(response, request.max_bytes)
+            return Answer(response.status, response.headers, body, request.url)
+
+
+def redirected(response: aiohttp.ClientResponse, url: URL) -> URL | None:
+    """Where an answer leads; None if it leads nowhere. Raises `Refused` for what may not be asked."""
+    location = response.headers.get(hdrs.LOCATION)
+    if response.status not in _REDIRECTS or location is None:
+        return None
+    return permitted(str(url.join(_parsed(location))))
 
 
 async def read_bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from homeserver.config import Config
-from homeserver.config.media import ThumbnailSection
+from homeserver.config.media import ScannerSection, ThumbnailSection
 from homeserver.media.api import DownloadApi, UploadApi
 from homeserver.media.blobs.files import FileBlobs
 from homeserver.media.keeping import Keeping
 from homeserver.media.last_used import FLUSH_SECONDS, LastUsed
+from homeserver.media.pages import PageRules, Pages
+from homeserver.media.pictures import Pictures
+from homeserver.media.ports import Scanner
+from homeserver.media.preview_api import PreviewApi
+from homeserver.media.previews import Previews
 from homeserver.media.remote import RemoteCopies
 from homeserver.media.sandbox.pool import IDLE_SECONDS, Sandbox
+from homeserver.media.scanners import Clamd
 from homeserver.media.scanning import Scanning
 from homeserver.media.service import Limits, MediaService
 from homeserver.media.spool import Spool
@@ -18,8 +24,10 @@ from homeserver.media.thumbnails import Bounds, Thumbnails
 from homeserver.media.types import DELETE_BLOBS
 from homeserver.media.upkeep import MediaUpkeep
 from homeserver.runtime.periodic import every
+from homeserver.web.outbound import Outbound
 from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
+from homeserver.wiring.outbound import outbound_of
 
 
 class MediaFeature:
@@ -32,6 +40,7 @@ class MediaFeature:
         self.blobs = blobs = FileBlobs(folder / "content", spool, core.clock)
         self.keeping = keeping = Keeping(core.db, core.jobs, blobs, core.entropy)
         self.used = LastUsed(core.db, core.clock)
+        self._scanning = Scanning(core.db, blobs, _scanner(section.scanner, spool))
         self.service = MediaService(
             db=core.db,
             clock=core.clock,
@@ -40,7 +49,7 @@ class MediaFeature:
             limits=_limits(config),
             spool=spool,
             keeping=keeping,
-            scanning=Scanning(core.db, blobs, None),
+            scanning=self._scanning,
             gate=core.gate,
         )
         self.copies = RemoteCopies(
@@ -58,7 +67,41 @@ class MediaFeature:
             sandbox=self._sandbox,
             bounds=_bounds(section.thumbnails),
         )
+        self._outbound: Outbound | None = None
+        self.previews = self._previews(config, core) if section.previews.enabled else None
         self.upkeep = MediaUpkeep(core.db, core.clock, keeping, blobs, spool)
+
+    def _previews(self, config: Config, core: Core) -> Previews:
+        section = config.media.previews
+        self._outbound = outbound = outbound_of(config.outbound)
+        rules = PageRules(
+            allow=section.allow,
+            deny=section.deny,
+            max_image=section.max_image,
+            timeout=section.timeout,
+            language=section.language,
+        )
+        pictures = Pictures(
+            db=core.db,
+            clock=core.clock,
+            entropy=core.entropy,
+            server_name=core.server_name,
+            spool=self._spool,
+            keeping=self.keeping,
+            scanning=self._scanning,
+            sandbox=self._sandbox,
+            bounds=_bounds(config.media.thumbnails),
+            authenticated=not config.media.unauthenticated,
+        )
+        return Previews(
+            db=core.db,
+            clock=core.clock,
+            pages=Pages(outbound, self._spool, rules),
+            pictures=pictures,
+            sandbox=self._sandbox,
+            seconds=section.timeout,
+            kept_ms=int(section.kept * 1000),
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -70,11 +113,13 @@ class MediaFeature:
                 UploadApi(self.service),
                 DownloadApi(self.service, self.copies, self.blobs),
                 ThumbnailApi(self.copies, self.thumbnails, self.blobs),
+                PreviewApi(self.previews),
             ],
             jobs={DELETE_BLOBS: self.keeping.delete_blobs},
             periodic=[
                 every(FLUSH_SECONDS, self.used.flush, name="media.last_used"),
                 every(IDLE_SECONDS, self._sandbox.end_idle, name="media.sandbox"),
+                *([self.previews.periodic()] if self.previews is not None else []),
                 *self.upkeep.periodic(local_kept=section.local_kept, remote_kept=section.remote_kept),
             ],
             closing=[self.service.arrivals.close],
@@ -84,6 +129,10 @@ class MediaFeature:
     async def stop(self) -> None:
         """Write what was only noted, and let the threads go."""
         try:
+            if self.previews is not None:
+                await self.previews.stop()
+            if self._outbound is not None:
+                await self._outbound.close()
             await self.thumbnails.stop()
             await self._sandbox.close()
             await self.copies.stop()
@@ -109,4 +158,15 @@ def _bounds(section: ThumbnailSection) -> Bounds:
         max_pixels=section.max_pixels,
         max_frames=section.max_frames,
         seconds=section.timeout,
+    )
+
+
+def _scanner(section: ScannerSection | None, spool: Spool) -> Scanner | None:
+    if section is None:
+        return None
+    return Clamd(
+        section.address,
+        spool,
+        timeout=section.timeout,
+        deliver_too_large=section.too_large == "deliver",
     )

@@ -15,7 +15,6 @@ PACKAGE = Path(__file__).parents[3] / "homeserver"
 NOT_YET = {
     "appservices": "application services",
     "federation": "federation",
-    "media.previews": "media",
     "rooms.directory.read_over_federation": "federation",
     "server.federation_address": "federation",
     "server.key_validity": "federation",
