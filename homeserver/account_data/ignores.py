@@ -16,19 +16,22 @@ from homeserver.log.remembered import Remembered
 from homeserver.matrix import json
 from homeserver.matrix.errors import InviteBlocked
 from homeserver.policy.types import ALLOW, Act, Check, Kind, Refuse, Verdict
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.sync.types import Unwanted
 
 INVITES = "m.invite_permission_config"
-CACHE_USERS = 20_000
+SHARE = 0.3
+USER_BYTES, IGNORED_BYTES = 400, 150
+"""What a user takes in the cache, and each whom they ignore."""
 
 
 class Ignores:
     """A projection of account data: of users who sync at this process, whom they ignore, whether they take invites."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, memory: MemoryBudget) -> None:
         self._db = db
-        self._users: Remembered[int, Unwanted] = Remembered(CACHE_USERS)
+        self._users: Remembered[int, Unwanted] = Remembered(memory.cache("ignored_users", SHARE))
 
     async def of(self, user_nid: int) -> Unwanted:
         """Whom they ignore, and whether they want invites."""
@@ -46,7 +49,7 @@ class Ignores:
             INVITES in rows and _blocks(rows[INVITES].content),
             max((row.position for row in rows.values()), default=0),
         )
-        self._users.add(user_nid, found, version)
+        self._users.add(user_nid, found, version, USER_BYTES + IGNORED_BYTES * len(ignored))
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:

@@ -14,18 +14,21 @@ from homeserver.account_data.service import DIRECT, TAGS
 from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
 from homeserver.matrix import json
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.sync.sliding.ports import Labels
 
-CACHE_USERS = 20_000
+SHARE = 0.3
+USER_BYTES, ROOM_BYTES = 500, 250
+"""What a user takes in the cache, and each room or tag that they name."""
 
 
 class LabelsOfRooms:
     """A projection of account data: direct messages and tags of users who are about; a bounded cache."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, memory: MemoryBudget) -> None:
         self._db = db
-        self._users: Remembered[int, Labels] = Remembered(CACHE_USERS)
+        self._users: Remembered[int, Labels] = Remembered(memory.cache("labels_of_rooms", SHARE))
 
     async def of(self, user_nid: int) -> Labels:
         """What they say of their rooms."""
@@ -46,7 +49,8 @@ class LabelsOfRooms:
                 named = content.get("tags")
                 tags[row.room_nid] = frozenset(named) if isinstance(named, dict) else frozenset()
         found = Labels(direct, tags)
-        self._users.add(user_nid, found, version)
+        said = len(direct) + sum(1 + len(each) for each in tags.values())
+        self._users.add(user_nid, found, version, USER_BYTES + ROOM_BYTES * said)
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:

@@ -38,7 +38,7 @@ class LimitsSection(Section):
     """The most bytes of them that wait for a device; for all devices of a person together four times as much."""
 
     caches: Size = Field(default=512 << 20, ge=32 << 20)
-    """What a process keeps in memory of rooms, events and states, roughly; beyond it, what was not used for longest goes."""
+    """What a process keeps in memory of rooms, events and users, roughly; beyond it, what was not used for longest goes."""
 
     connections: int | None = Field(default=None, ge=10)
     """The most connections of a process; null: as many as the system lets it open."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from homeserver.runtime.cache import Cache
+
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Remembered(Generic[K, V]):
-    """At most `limit` values; the one added first makes room."""
+    """Values in a cache, none of them older than the last change of its key."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: dict[K, V] = {}
+    def __init__(self, values: Cache[K, V]) -> None:
+        self._values = values
         self.version = 0
         """Note it before reading; `add` wants it back."""
 
@@ -30,18 +31,15 @@ class Remembered(Generic[K, V]):
         get = self._values.get
         return {key: get(key) for key in keys}
 
-    def add(self, key: K, value: V, version: int) -> None:
-        """Remember, unless anything changed since `version` was noted."""
-        if version != self.version:
-            return
-        if key not in self._values and len(self._values) >= self._limit:
-            del self._values[next(iter(self._values))]
-        self._values[key] = value
+    def add(self, key: K, value: V, version: int, size: int) -> None:
+        """Remember a value of about `size` bytes, unless anything changed since `version` was noted."""
+        if version == self.version:
+            self._values.put(key, value, size)
 
     def changed(self, key: K) -> None:
         """Forget one value."""
         self.version += 1
-        self._values.pop(key, None)
+        self._values.pop(key)
 
     def reset(self) -> None:
         """Forget everything: entries were missed."""

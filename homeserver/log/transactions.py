@@ -6,25 +6,26 @@ spec: client-server-api/#transaction-identifiers (API-09, API-10)
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from homeserver.log import transaction_ids as store
 from homeserver.log.entries import AlreadyDone, Position, TransactionId
 from homeserver.matrix.errors import MatrixError
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 
-REMEMBERED = 10_000
-"""Finished requests a process remembers without asking the database."""
+SHARE = 0.2
+REQUEST_BYTES = 500
+"""What a finished request takes in the cache."""
 
 
 class Transactions:
     """Carries out requests with transaction ids once. Owns those under way here, and a bounded memory of those that are done."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, memory: MemoryBudget) -> None:
         self._db = db
         self._running: dict[TransactionId, asyncio.Future[Position]] = {}
-        self._finished: OrderedDict[TransactionId, Position] = OrderedDict()
+        self._finished: Cache[TransactionId, Position] = memory.cache("transactions", SHARE)
 
     async def run(self, key: TransactionId, work: Callable[[], Awaitable[Position]]) -> Position:
         """Carry out `work`, which must append with `txn=key`, or find where it was written before.
@@ -32,8 +33,9 @@ class Transactions:
         Returns the position of the last entry written (0: none). Raises what `work` raises, unless the request had
         already been carried out: then its first answer counts.
         """
-        if key in self._finished:
-            return self._finished[key]
+        finished = self._finished.get(key)
+        if finished is not None:
+            return finished
         if key in self._running:
             return await asyncio.shield(self._running[key])
         future = self._running[key] = asyncio.get_running_loop().create_future()
@@ -46,9 +48,7 @@ class Transactions:
         finally:
             del self._running[key]
         future.set_result(position)
-        self._finished[key] = position
-        if len(self._finished) > REMEMBERED:
-            self._finished.popitem(last=False)
+        self._finished.put(key, position, REQUEST_BYTES)
         return position
 
     async def _carry_out(self, key: TransactionId, work: Callable[[], Awaitable[Position]]) -> Position:

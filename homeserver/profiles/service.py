@@ -13,6 +13,7 @@ import msgspec
 from homeserver.accounts.tasks import AccountTasks, user_task
 from homeserver.log.entries import Conflict, Entry, Position
 from homeserver.log.keyed_locks import KeyedLocks
+from homeserver.log.remembered import Remembered
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import ServerName, UserId, domain_of
@@ -24,6 +25,7 @@ from homeserver.profiles.entries import ProfileChanged
 from homeserver.profiles.fields import REMOVED
 from homeserver.profiles.store import Stored
 from homeserver.profiles.types import AVATAR_URL, DISPLAYNAME, Profile, ProfilePropagation, RemoteProfiles
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
 from homeserver.web.auth import Requester
@@ -31,39 +33,20 @@ from homeserver.web.auth import Requester
 PROPAGATE = user_task("propagate_profile")
 _WAIT_SECONDS = 10.0
 """How long a client waits for its rooms to be told; what takes longer goes on without it."""
-MAX_CACHED = 20_000
+SHARE = 1.0
+PROFILE_BYTES, DECODED = 500, 3
+"""What a profile takes in the cache, and what each byte of it becomes when it is decoded."""
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class ProfileCache:
-    """Profiles of local users that were asked for lately: a projection of the log."""
+class ProfileCache(Remembered[UserId, Profile]):
+    """Profiles of local users that were asked for lately: a projection of the log, in a bounded cache."""
 
-    def __init__(self, limit: int = MAX_CACHED) -> None:
-        self._limit = limit
-        self._profiles: dict[UserId, Profile] = {}
-        self.version = 0
+    def __init__(self, memory: MemoryBudget) -> None:
+        super().__init__(memory.cache("profiles", SHARE))
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {ProfileChanged: self._changed}
-
-    def reset(self) -> None:
-        self.version += 1
-        self._profiles.clear()
-
-    def get(self, user_id: UserId) -> Profile | None:
-        return self._profiles.get(user_id)
-
-    def add(self, user_id: UserId, profile: Profile, version: int) -> None:
-        """Remember, unless anything changed since `version` was read."""
-        if version != self.version:
-            return
-        if len(self._profiles) >= self._limit:
-            del self._profiles[next(iter(self._profiles))]
-        self._profiles[user_id] = profile
-
-    def _changed(self, _position: Position, entry: ProfileChanged) -> None:
-        self.version += 1
-        self._profiles.pop(entry.user_id, None)
+        return {ProfileChanged: lambda _, entry: self.changed(entry.user_id)}
 
 
 class ProfileService:
@@ -118,10 +101,9 @@ class ProfileService:
         if cached is not None:
             return cached
         version = self._cache.version
-        profile = await self._load(user_id)
-        if profile is None:
-            raise NotFound("User not found")
-        self._cache.add(user_id, profile, version)
+        encoded = await self._read(user_id)
+        profile: Profile = _decode(encoded)
+        self._cache.add(user_id, profile, version, PROFILE_BYTES + DECODED * len(encoded))
         return profile
 
     async def get_many(self, user_ids: Collection[UserId]) -> dict[UserId, Profile]:
@@ -134,7 +116,7 @@ class ProfileService:
                 rows = await store.find_many(tx, missing)
             for user_id, encoded in rows:
                 found[user_id] = _decode(encoded)
-                self._cache.add(user_id, found[user_id], version)
+                self._cache.add(user_id, found[user_id], version, PROFILE_BYTES + DECODED * len(encoded))
         return found
 
     async def membership_fields(self, user_id: UserId) -> Mapping[str, str]:

@@ -6,7 +6,6 @@ spec: client-server-api/#push-rules
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -23,12 +22,13 @@ from homeserver.push.defaults import default_rules
 from homeserver.push.evaluator import Evaluator, make_evaluator
 from homeserver.push.past_rules import Past
 from homeserver.push.ruleset import Ruleset
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
-CACHE_USERS = 20_000
-CACHE_PAST = 2_000
-"""Rules of before, of all users."""
+SHARE = 0.5
+USER_BYTES, COMPILED = 400, 10
+"""What a user takes in a cache, and how many bytes each byte of rules becomes when they are compiled."""
 MAX_REMEMBERED = 32 * 1024
 """Bytes of rules of before that are remembered."""
 DEFAULT_EVALUATOR: Final = make_evaluator(default_rules(UserId("@anybody:any.example")))
@@ -46,10 +46,10 @@ class UserEvaluator(NamedTuple):
 class Evaluators:
     """A projection: the compiled push rules of users, as they are and as they were; a bounded cache."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, memory: MemoryBudget) -> None:
         self._db = db
-        self._users: Remembered[int, UserEvaluator] = Remembered(CACHE_USERS)
-        self._past: OrderedDict[tuple[int, Position], Evaluator] = OrderedDict()
+        self._users: Remembered[int, UserEvaluator] = Remembered(memory.cache("push_rules", SHARE))
+        self._past: Cache[tuple[int, Position], Evaluator] = memory.cache("past_push_rules", SHARE)
 
     async def of(self, user_nid: int, user_id: UserId) -> UserEvaluator:
         """The plan of a user; the same object until the rules change."""
@@ -65,7 +65,7 @@ class Evaluators:
             found = UserEvaluator(
                 make_evaluator(msgspec.json.decode(rules, type=Ruleset).whole(user_id)), since
             )
-        self._users.add(user_nid, found, version)
+        self._users.add(user_nid, found, version, _size_of(rules))
         return found
 
     def is_current(self, user_nid: int, user: UserEvaluator) -> bool:
@@ -80,9 +80,7 @@ class Evaluators:
             if evaluator is None:
                 evaluator = _of_content(content)
                 if len(content or b"") <= MAX_REMEMBERED:
-                    self._past[user_nid, upto] = evaluator
-                    if len(self._past) > CACHE_PAST:
-                        self._past.popitem(last=False)
+                    self._past.put((user_nid, upto), evaluator, _size_of(content))
                 await asyncio.sleep(0)  # each may be large
             found.append((upto, evaluator))
         return found
@@ -97,6 +95,11 @@ class Evaluators:
     def _changed(self, _: Position, entry: AccountDataEntry) -> None:
         if entry.type == PUSH_RULES and entry.room_nid == GLOBAL:
             self._users.changed(entry.user_nid)
+
+
+def _size_of(rules: bytes | None) -> int:
+    """Bytes, about, of what is compiled from rules; those who have none share the default ones."""
+    return USER_BYTES + COMPILED * len(rules or b"")
 
 
 def _of_content(content: bytes | None) -> Evaluator:

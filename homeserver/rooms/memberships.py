@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 from homeserver.graph.entry import EventEntry, touches_state
@@ -11,9 +10,12 @@ from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Handler, Narrowed, Tail
 from homeserver.rooms import store
 from homeserver.rooms.entries import ForgetEntry
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 
-CACHE_USERS = 20_000
+SHARE = 3.0
+USER_BYTES, ROOM_BYTES = 500, 300
+"""What a user takes in the cache, and each of their rooms."""
 
 
 class Membership(NamedTuple):
@@ -48,6 +50,11 @@ class UserRooms:
         self.rooms = rooms
         self.joined = _joined(rooms)
 
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        return USER_BYTES + ROOM_BYTES * len(self.rooms)
+
     def with_membership(self, *memberships: int) -> list[int]:
         """room_nids; forgotten rooms left out."""
         return [nid for nid, own in self.rooms.items() if own.membership in memberships and not own.forgotten]
@@ -56,10 +63,10 @@ class UserRooms:
 class Memberships:
     """A projection: of users who are about, in which rooms they are, were or are invited; a bounded cache."""
 
-    def __init__(self, db: Database, tail: Tail) -> None:
+    def __init__(self, db: Database, tail: Tail, memory: MemoryBudget) -> None:
         self._db = db
         self._tail = tail
-        self._users: OrderedDict[int, UserRooms] = OrderedDict()
+        self._users: Cache[int, UserRooms] = memory.cache("memberships", SHARE)
 
     def cached(self, user_nid: int) -> UserRooms | None:
         """From memory alone."""
@@ -69,7 +76,6 @@ class Memberships:
         """The user's rooms as of `tail.position` or later."""
         found = self._users.get(user_nid)
         if found is not None:
-            self._users.move_to_end(user_nid)
             return found
         while True:
             async with self._db.snapshot() as tx:
@@ -81,9 +87,7 @@ class Memberships:
             )
             for written in self._tail.since(position) if position < self._tail.position else ():
                 self._apply_to(user_nid, loaded, written.position, written.entry)
-            self._users[user_nid] = loaded
-            if len(self._users) > CACHE_USERS:
-                self._users.popitem(last=False)
+            self._users.put(user_nid, loaded, loaded.size)
             return loaded
 
     def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
@@ -97,10 +101,12 @@ class Memberships:
             user = self._users.get(change.user_nid) if change.local and change.user_nid is not None else None
             if user is not None and change.user_nid is not None:
                 self._apply_to(change.user_nid, user, position, entry)
+                self._users.resize(change.user_nid, user.size)
 
     def _forget(self, position: Position, entry: ForgetEntry) -> None:
-        if entry.user_nid in self._users:
-            self._apply_to(entry.user_nid, self._users[entry.user_nid], position, entry)
+        user = self._users.get(entry.user_nid)
+        if user is not None:
+            self._apply_to(entry.user_nid, user, position, entry)
 
     def _apply_to(self, user_nid: int, user: UserRooms, position: Position, entry: Entry) -> None:
         if position <= user.position:

@@ -9,6 +9,7 @@ from typing import Final
 
 from homeserver.matrix.errors import Forbidden, UnknownDevice, UnknownToken
 from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.sessions import store
 from homeserver.sessions.ports import Appservice, Appservices
 from homeserver.sessions.types import MasqueradeRow
@@ -18,7 +19,9 @@ from homeserver.web.request import RequestInfo
 
 LOGIN_TYPE: Final = "m.login.application_service"
 """What an application service says where a person would prove who they are. spec: #server-admin-style-permissions"""
-MAX_REMEMBERED = 20_000
+SHARE = 0.5
+REQUESTER_BYTES = 1_000
+"""What a user that an application service acts as takes in the cache."""
 _Mask = tuple[str, str | None, str | None]
 
 
@@ -29,10 +32,10 @@ class AppserviceSessions:
     application service made for itself can be an administrator's.
     """
 
-    def __init__(self, db: Database, registry: Appservices) -> None:
+    def __init__(self, db: Database, registry: Appservices, memory: MemoryBudget) -> None:
         self._db = db
         self._registry = registry
-        self._masquerades: dict[_Mask, Requester] = {}
+        self._masquerades: Cache[_Mask, Requester] = memory.cache("masquerades", SHARE)
         self._version = 0
 
     def forget(self, user_nid: int | None) -> None:
@@ -77,9 +80,7 @@ class AppserviceSessions:
             rate_limited=appservice.rate_limited,
         )
         if version == self._version:
-            if len(self._masquerades) >= MAX_REMEMBERED:
-                del self._masquerades[next(iter(self._masquerades))]
-            self._masquerades[masquerade] = requester
+            self._masquerades.put(masquerade, requester, REQUESTER_BYTES)
         return requester
 
     async def _account(self, user_id: UserId, device_id: str | None) -> MasqueradeRow:

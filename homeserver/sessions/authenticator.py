@@ -12,6 +12,7 @@ from typing import Any
 
 from homeserver.log.entries import Entry, Position
 from homeserver.matrix.errors import UnknownToken, UserDeactivated, UserLocked
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.runtime.clock import Clock
 from homeserver.sessions import store
 from homeserver.sessions.appservices import AppserviceSessions
@@ -23,8 +24,9 @@ from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 from homeserver.web.request import RequestInfo
 
-MAX_SESSIONS = 50_000
-"""Tokens remembered; about a kilobyte each."""
+SHARE = 2.0
+SESSION_BYTES = 1_200
+"""What a token takes in the cache, with its requester."""
 NOTE_EVERY_MS = 30_000
 """How often a device that is seen all the time is noted as seen."""
 
@@ -41,11 +43,10 @@ class Session:
 
 
 class Sessions:
-    """Tokens in use, by their hash: a projection of the log. The least recently noted go when it is full."""
+    """Tokens in use, by their hash: a projection of the log, in a bounded cache."""
 
-    def __init__(self, limit: int = MAX_SESSIONS) -> None:
-        self._limit = limit
-        self._by_digest: dict[bytes, Session] = {}
+    def __init__(self, memory: MemoryBudget) -> None:
+        self._by_digest: Cache[bytes, Session] = memory.cache("sessions", SHARE, gone=self._gone)
         self._by_user: dict[int, set[bytes]] = {}
         self._listeners: list[Callable[[int | None], None]] = []
         self.version = 0
@@ -67,8 +68,8 @@ class Sessions:
 
     def is_current(self, requester: Requester) -> bool:
         """Whether the token is remembered: nothing has changed for it."""
-        digests = self._by_user.get(requester.user_nid, ())
-        return any(self._by_digest[digest].requester.token_nid == requester.token_nid for digest in digests)
+        sessions = map(self._by_digest.get, self._by_user.get(requester.user_nid, ()))
+        return any(each is not None and each.requester.token_nid == requester.token_nid for each in sessions)
 
     def get(self, digest: bytes) -> Session | None:
         return self._by_digest.get(digest)
@@ -77,15 +78,8 @@ class Sessions:
         """Remember, unless anything changed since `version` was read."""
         if version != self.version:
             return
-        if len(self._by_digest) >= self._limit and digest not in self._by_digest:
-            self._drop(next(iter(self._by_digest)))
-        self._by_digest[digest] = session
         self._by_user.setdefault(session.requester.user_nid, set()).add(digest)
-
-    def touch(self, digest: bytes, session: Session) -> None:
-        """It is in use: keep it longer than others."""
-        del self._by_digest[digest]
-        self._by_digest[digest] = session
+        self._by_digest.put(digest, session, SESSION_BYTES)
 
     def __len__(self) -> int:
         return len(self._by_digest)
@@ -93,14 +87,14 @@ class Sessions:
     def _changed(self, _position: Position, entry: SessionsChanged) -> None:
         self.version += 1
         for digest in list(self._by_user.get(entry.user_nid, ())):
-            device_id = self._by_digest[digest].requester.device_id
-            if entry.device_id is None or entry.device_id == device_id:
-                self._drop(digest)
+            session = self._by_digest.get(digest)
+            if session is not None and entry.device_id in {None, session.requester.device_id}:
+                self._by_digest.pop(digest)
+                self._gone(digest, session)
         for tell in self._listeners:
             tell(entry.user_nid)
 
-    def _drop(self, digest: bytes) -> None:
-        session = self._by_digest.pop(digest)
+    def _gone(self, digest: bytes, session: Session) -> None:
         digests = self._by_user[session.requester.user_nid]
         digests.discard(digest)
         if not digests:
@@ -134,7 +128,6 @@ class TokenAuthenticator:
         if session.expires_ms is not None and now_ms >= session.expires_ms:
             return None
         if now_ms - session.noted_ms >= NOTE_EVERY_MS:
-            self._sessions.touch(digest, session)
             self._note(session, info, now_ms)
         return session.requester
 

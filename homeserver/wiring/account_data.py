@@ -17,8 +17,8 @@ class AccountDataFeature:
 
     def __init__(self, core: Core) -> None:
         self.service = AccountDataService(core.db, core.log, core.interning)
-        self.ignores = Ignores(core.db)
-        self.labels = LabelsOfRooms(core.db)
+        self.ignores = Ignores(core.db, core.memory)
+        self.labels = LabelsOfRooms(core.db, core.memory)
         self.invites = InvitePermissions(self.ignores, core.interning)
         self.stream = AccountDataStream(core.db)
 

@@ -68,8 +68,8 @@ class AccountsFeature:
     def _sessions_and_devices(self) -> None:
         core, auth = self._core, self._config.auth
         self.last_seen = LastSeen(core.db, core.clock)
-        self.current_sessions = cache = Sessions()
-        masks = AppserviceSessions(core.db, self._appservices)
+        self.current_sessions = cache = Sessions(core.memory)
+        masks = AppserviceSessions(core.db, self._appservices, core.memory)
         cache.on_change(masks.forget)
         self.authenticator = TokenAuthenticator(
             db=core.db, clock=core.clock, sessions=cache, last_seen=self.last_seen, appservices=masks
@@ -104,7 +104,7 @@ class AccountsFeature:
         )
         self.tasks = AccountTasks(core.db, core.jobs)
         self.erased = ErasedUsers(core.db)
-        self._profile_cache = profile_cache = ProfileCache()
+        self._profile_cache = profile_cache = ProfileCache(core.memory)
         self.profiles = ProfileService(
             db=core.db,
             log=core.log,

@@ -23,7 +23,7 @@ class PushFeature:
 
     def __init__(self, core: Core, account_data: AccountDataService) -> None:
         self.rules = PushRuleService(core.db, core.log, account_data)
-        self.evaluators = Evaluators(core.db)
+        self.evaluators = Evaluators(core.db, core.memory)
         self._recent = recent = RecentEvents(core.tail)
         self.counts = UnreadCounts(
             core.db, core.tail, core.rooms, core.events, core.interning, self.evaluators, recent

@@ -40,7 +40,7 @@ class RoomsFeature:
     """Services and endpoints of rooms."""
 
     def __init__(self, config: Config, core: Core, profiles: Profiles) -> None:
-        self.memberships = Memberships(core.db, core.tail)
+        self.memberships = Memberships(core.db, core.tail, core.memory)
         self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
         self.aliases = AliasService(
             core.db,
@@ -108,7 +108,7 @@ class RoomsFeature:
         )
 
     def _reading(self, config: Config, core: Core) -> None:
-        self._related = related = Related(core.db)
+        self._related = related = Related(core.db, core.memory)
         self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, related, core.clock)
         self.reading = ReadingService(
             core.db,
@@ -121,7 +121,7 @@ class RoomsFeature:
             core.clock,
         )
         self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility)
-        self._pages = pages = Pages(core.db, core.tail)
+        self._pages = pages = Pages(core.db, core.tail, core.memory)
         self.history = HistoryService(
             pages,
             self.access,

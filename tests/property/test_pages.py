@@ -13,6 +13,7 @@ import pytest
 
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.read.pages import NEWEST, OLDEST, Pages, Wanted
+from homeserver.runtime.cache import MemoryBudget
 
 ROOM = 1
 KINDS = ("event", "event", "event", "hidden", "elsewhere", "waiting", "awaited")
@@ -28,7 +29,7 @@ class World:
         """What is committed at each position."""
         self.backfilled: list[int] = []
         self.position = 0
-        self.pages = Pages(self, self)  # type: ignore[arg-type]  # both stand-ins
+        self.pages = Pages(self, self, MemoryBudget(1 << 20))  # type: ignore[arg-type]  # both stand-ins
         self.remembered = 0
         self._gates: list[asyncio.Future[None]] = []
         self._reading: set[asyncio.Task[list[int]]] = set()

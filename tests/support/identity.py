@@ -20,6 +20,7 @@ from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import ServerName
 from homeserver.policy.gate import Gate
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.periodic import PeriodicRunner
 from homeserver.sessions.ports import Appservices
@@ -116,6 +117,7 @@ async def run(
             tail=tail,
             jobs=Jobs(db, clock, Entropy()),
             gate=Gate(clock),
+            memory=MemoryBudget(config.limits.caches),
             clock=clock,
             entropy=Entropy(),
             server_name=ServerName("localhost"),

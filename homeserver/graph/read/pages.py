@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from homeserver.graph.entry import EventEntry
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Tail
+from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
 NEWEST: Position = 2**62
 OLDEST: Position = -(2**62)
-CACHED_NUMBERS = 500_000
-"""Numbers kept over all rooms; 8 bytes each."""
+SHARE = 1.0
 CACHED_OF_ROOM = 10_000
-RANGE_OVERHEAD = 64
-"""What a range costs beside its numbers, counted in numbers."""
+RANGE_BYTES, NUMBER_BYTES = 600, 8
+"""What a range takes in the cache, and each number in it."""
 
 
 class Wanted(NamedTuple):
@@ -48,6 +47,11 @@ class CachedRange:
         self.nids: array[int] = array("q")
         self.came = 0
         """Events of the room since the range is here."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        return RANGE_BYTES + NUMBER_BYTES * len(self.nids)
 
     def page(self, wanted: Wanted) -> list[int] | None:
         """None if not all of it is here."""
@@ -92,31 +96,27 @@ class CachedRange:
 class Pages:
     """A projection: of rooms that are being read, the numbers of their visible events; a bounded cache."""
 
-    def __init__(self, db: Database, tail: Tail) -> None:
+    def __init__(self, db: Database, tail: Tail, memory: MemoryBudget) -> None:
         self._db = db
         self._tail = tail
-        self._ranges: OrderedDict[int, CachedRange] = OrderedDict()
-        self._size = 0
+        self._ranges: Cache[int, CachedRange] = memory.cache("pages", SHARE)
 
     async def page(self, room_nid: int, wanted: Wanted) -> list[int]:
         """Numbers of visible events of the room. At most one query."""
         cached = self._ranges.get(room_nid)
         if cached is not None:
-            self._ranges.move_to_end(room_nid)
             known = cached.page(wanted)
             if known is not None:
                 return known
         else:
-            cached = self._ranges[room_nid] = CachedRange()
-            self._size += RANGE_OVERHEAD
+            cached = CachedRange()
+            self._ranges.put(room_nid, cached, cached.size)
         upto, came = self._tail.position, cached.came
         async with self._db.read() as tx:
             nids = await _read(tx, room_nid, wanted)
         if self._ranges.get(room_nid) is cached:
-            self._size -= len(cached.nids)
             _learn(cached, wanted, nids, upto, grown=cached.came != came)
-            self._size += len(cached.nids)
-            self._make_space()
+            self._ranges.resize(room_nid, cached.size)
         return nids
 
     # --- the projection ------------------------------------------------------------------------------------------
@@ -126,7 +126,6 @@ class Pages:
 
     def reset(self) -> None:
         self._ranges.clear()
-        self._size = 0
 
     def _apply(self, position: Position, entry: EventEntry) -> None:
         persisted = entry.persisted
@@ -134,20 +133,12 @@ class Pages:
         if cached is None:
             return
         if persisted.redaction is not None:  # it came before this event, and was not shown until now
-            self._forget(persisted.room_nid)
+            self._ranges.pop(persisted.room_nid)
             return
         cached.came += 1
         if not persisted.hidden:
-            self._size -= len(cached.nids)
             cached.append(position)
-            self._size += len(cached.nids)
-
-    def _forget(self, room_nid: int) -> None:
-        self._size -= len(self._ranges.pop(room_nid).nids) + RANGE_OVERHEAD
-
-    def _make_space(self) -> None:
-        while self._size > CACHED_NUMBERS:
-            self._forget(next(iter(self._ranges)))
+            self._ranges.resize(persisted.room_nid, cached.size)
 
 
 def _learn(cached: CachedRange, wanted: Wanted, nids: list[int], upto: Position, *, grown: bool) -> None:

@@ -13,18 +13,20 @@ from homeserver.graph.read import bundle_store as store
 from homeserver.graph.relations import relation_of
 from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
+from homeserver.runtime.cache import MemoryBudget
 from homeserver.storage.database import Database
 
-CACHED_EVENTS = 100_000
-"""About 100 bytes each."""
+SHARE = 0.5
+EVENT_BYTES = 300
+"""What an event takes in the cache."""
 
 
 class Related:
     """A projection: which events are known to have, or not to have, relations that are bundled; a bounded cache."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, memory: MemoryBudget) -> None:
         self._db = db
-        self._known: Remembered[str, bool] = Remembered(CACHED_EVENTS)
+        self._known: Remembered[str, bool] = Remembered(memory.cache("related", SHARE))
 
     async def among(self, event_ids: Collection[str]) -> set[str]:
         """Those of these events that others relate to. One query for all that are not known."""
@@ -38,7 +40,7 @@ class Related:
             async with self._db.read() as tx:
                 read = await store.find_related(tx, unknown)
             for event_id in unknown:
-                self._known.add(event_id, event_id in read, version)
+                self._known.add(event_id, event_id in read, version, EVENT_BYTES)
             found |= read
         return found
 
