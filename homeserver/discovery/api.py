@@ -34,6 +34,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc3771": True,  # receipts of threads; since v1.4
     "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc3981": True,  # relations of relations; since v1.10
+    "org.matrix.simplified_msc3575": True,  # simplified sliding sync (MSC4186)
 }
 """Names under which clients look for what the versions above already say; others are handed over in the constructor."""
 

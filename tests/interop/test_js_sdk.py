@@ -101,3 +101,11 @@ async def test_encryption(name: str, end: str, base_url: str, tmp_path: Path) ->
     assert play.seen[-1] == end
     assert lost_to_device_messages(play.transcript) == []
     keeps_the_contract(play)
+
+
+async def test_sliding_sync_over_200_rooms(base_url: str, tmp_path: Path) -> None:
+    """MSC4186 as the SDK's `SlidingSync` speaks it."""
+    play = Play("sliding", base_url, tmp_path, {})
+    await play.run(seconds=300)
+    assert play.seen[-1] == "in order, each once"
+    keeps_the_contract(play)
