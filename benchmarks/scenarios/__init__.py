@@ -9,6 +9,7 @@ from benchmarks.scenarios.paging import Paging
 from benchmarks.scenarios.register import Register
 from benchmarks.scenarios.rooms import CreateRoom, Join
 from benchmarks.scenarios.send import SendToManyRooms, SendToOneRoom
+from benchmarks.scenarios.sliding import BusySliding, IdleSliding, SlidingAll, SlidingWindow
 from benchmarks.scenarios.sync import BusySync, IdleSync, InitialSync
 
 SCENARIOS: tuple[type[Scenario], ...] = (
@@ -22,6 +23,10 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     InitialSync,
     IdleSync,
     BusySync,
+    SlidingWindow,
+    SlidingAll,
+    IdleSliding,
+    BusySliding,
     Paging,
     UploadOneTimeKeys,
     QueryKeys,
