@@ -14,7 +14,7 @@ import msgspec
 
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import MatrixError
-from homeserver.sync.sliding.required_state import RequiredState
+from homeserver.sync.sliding.required_state import RequiredState, shared
 
 _POS = re.compile(r"s([0-9]{1,18})~([0-9a-f]{1,16})", re.ASCII)
 
@@ -86,7 +86,9 @@ def decode(data: bytes, written_ms: int) -> State:
     """What `encode` made. Raises `ValueError` for anything else."""
     wanted, rooms, extensions = _decoder.decode(data)
     known = [
-        RequiredState(frozenset(exact), frozenset(types), frozenset(keys), everything=every, lazy=lazy)
+        shared(
+            RequiredState(frozenset(exact), frozenset(types), frozenset(keys), everything=every, lazy=lazy)
+        )
         for exact, types, keys, every, lazy in wanted
     ]
     return State(

@@ -80,6 +80,16 @@ class ExtensionsService:
                 await self._ephemeral(name, source, request, scope, found)
         return found
 
+    async def quiet(self, asked: SlidingRequest, request: SyncRequest, state: State) -> Extended:
+        """The same where nothing has happened that concerns the user, and the connection was asked the same before."""
+        found, wanted = Extended(rooms=dict(state.extensions)), asked.extensions
+        if wanted.to_device.enabled:
+            await self._to_device(request, wanted.to_device.since, found)
+        if wanted.e2ee.enabled:
+            counts = await self._streams.key_counts.changes(request, _nowhere(request))
+            found.members["e2ee"] = _object(counts.always)
+        return found
+
     async def unread(self, request: SyncRequest) -> frozenset[int]:
         """Rooms of which the counts change though nothing has happened in them."""
         if request.since is None or _nothing(request):

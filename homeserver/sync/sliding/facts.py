@@ -88,6 +88,11 @@ class RoomFacts:
         if facts is not None:
             _move(facts, position, entry)
 
+    @property
+    def position(self) -> Position:
+        """What is in memory is as of here."""
+        return self._tail.position
+
     def known(self, room_nids: Iterable[int]) -> dict[int, Facts]:
         """Those in memory, as of `tail.position`."""
         rooms = self._rooms

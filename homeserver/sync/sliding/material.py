@@ -28,6 +28,7 @@ from homeserver.web.auth import Requester
 MAX_LEFT: Final = 100
 """Rooms a user was removed from that are listed: the newest."""
 CACHED: Final = 20_000
+MAX_USERS: Final = 2_000
 CHILD: Final = "m.space.child"
 MAX_CHILDREN: Final = 2_000
 """Of one space, that a filter looks at."""
@@ -46,6 +47,8 @@ class MaterialReader:
         self._labels = labels
         self._removed: OrderedDict[tuple[int, int], bool] = OrderedDict()
         """(event_nid of a membership, user_nid) -> whether with it they were removed from a room they were in."""
+        self._room_ids: OrderedDict[int, tuple[Mapping[int, Membership], Mapping[int, str]]] = OrderedDict()
+        """user_nid -> their rooms at a moment, and the ids of these."""
         self._children: OrderedDict[tuple[int, int], frozenset[str]] = OrderedDict()
         """(room_nid, state_nid) of a space -> rooms in it."""
 
@@ -65,32 +68,40 @@ class MaterialReader:
         if named:
             spaces = await self._spaces(requester, named)
         removed = await self._removals(requester, user)
+        types = any(each.room_types is not None or each.not_room_types is not None for each in filters)
+        like = any(each.room_name_like is not None for each in filters)
         while True:
-            rooms = _listed(user.rooms, unwanted, removed, told)
+            position, moment = self._facts.position, user.rooms
+            rooms = _listed(user, unwanted, removed, told)
             facts = self._facts.known(rooms)
-            names = await self._interning.rooms(rooms)
-            if any(each.room_types is not None or each.not_room_types is not None for each in filters) or any(
-                each.room_name_like is not None for each in filters
-            ):
-                await self._facts.describe(
-                    facts, names=any(each.room_name_like is not None for each in filters)
-                )
-            # What is not awaited for any more is of one moment.
-            rooms = _listed(user.rooms, unwanted, removed, told)
-            facts = self._facts.known(rooms)
-            if len(facts) == len(rooms) and rooms.keys() <= names.keys():
+            if len(facts) < len(rooms):
+                await self._facts.load(rooms)
+                continue
+            ids = await self._ids(requester.user_nid, moment)
+            if types or like:
+                await self._facts.describe(facts, names=like)
+            # Facts and memberships are of one moment if nothing has happened since.
+            if position == self._facts.position and moment is user.rooms:
                 return Material(
-                    rooms=rooms,
-                    facts=facts,
-                    labels=labels,
-                    removed=removed,
-                    ids={nid: names[nid].room_id for nid in rooms},
-                    spaces=spaces,
+                    rooms=rooms, facts=facts, labels=labels, removed=removed, ids=ids, spaces=spaces
                 )
-            await self._facts.load(rooms)
+
+    async def _ids(self, user_nid: int, rooms: Mapping[int, Membership]) -> Mapping[int, str]:
+        """room_nid -> room id of a user's rooms, which are never changed in place."""
+        known = self._room_ids.get(user_nid)
+        if known is not None and known[0] is rooms:
+            return known[1]
+        names = await self._interning.rooms(rooms)
+        ids = {nid: str(name.room_id) for nid, name in names.items()}
+        self._room_ids[user_nid] = (rooms, ids)
+        if len(self._room_ids) > MAX_USERS:
+            self._room_ids.popitem(last=False)
+        return ids
 
     async def _removals(self, requester: Requester, user: UserRooms) -> frozenset[int]:
         """Rooms the user was kicked or banned from, of those they left last."""
+        if len(user.joined) == len(user.rooms):
+            return frozenset()
         left = [
             (own.position, nid, own.event_nid)
             for nid, own in user.rooms.items()
@@ -144,11 +155,13 @@ def _removes(persisted: PersistedEvent, user_id: UserId) -> bool:
 
 
 def _listed(
-    rooms: Mapping[int, Membership], unwanted: Unwanted, removed: frozenset[int], told: Collection[int]
-) -> dict[int, Membership]:
+    user: UserRooms, unwanted: Unwanted, removed: frozenset[int], told: Collection[int]
+) -> Mapping[int, Membership]:
     """Rooms that lists may have: those one left oneself only to say so to who was told of them."""
+    if len(user.joined) == len(user.rooms):
+        return user.rooms
     found: dict[int, Membership] = {}
-    for nid, own in rooms.items():
+    for nid, own in user.rooms.items():
         if own.membership in (LEAVE, BAN):
             if nid not in told and nid not in removed:
                 continue

@@ -57,7 +57,7 @@ class RequiredState(NamedTuple):
         types = self.types | other.types
         everything = self.everything or other.everything
         every_member = MEMBER in types or any(each.everything and not each.lazy for each in (self, other))
-        return _shared(
+        return shared(
             RequiredState(
                 self.exact | other.exact,
                 types,
@@ -84,12 +84,12 @@ def required(pairs: Iterable[tuple[str, str]], me: str) -> RequiredState:
         else:
             exact.add((kind, me if key == ME else key))
     lazy = lazy and MEMBER not in types
-    return _shared(
+    return shared(
         RequiredState(frozenset(exact), frozenset(types), frozenset(keys), everything=everything, lazy=lazy)
     )
 
 
 @lru_cache(maxsize=2_000)
-def _shared(wanted: RequiredState) -> RequiredState:
+def shared(wanted: RequiredState) -> RequiredState:
     """One object for equal ones, so that they are compared at once."""
     return wanted

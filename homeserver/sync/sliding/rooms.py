@@ -60,6 +60,8 @@ class Told(NamedTuple):
     """(room_nid, event_nid) of members that were told to who loads them lazily."""
     counted: frozenset[int]
     """Rooms the user is joined to, of which counts are told."""
+    later: bool = False
+    """Whether there are rooms that did not fit in."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,8 @@ class Plan:
     """Rooms of which more events are wanted than were told."""
     later: set[int] = field(default_factory=set)
     """Rooms that do not fit into this answer."""
+    touched: set[int] = field(default_factory=set)
+    """Rooms of which the connection knows something else then, whether there is news of them or not."""
     more_state: dict[int, Sent] = field(default_factory=dict)
     """Rooms of which other state is wanted than before -> what was told."""
 
@@ -130,7 +134,7 @@ class SlidingRooms:
         """What is told of the rooms that match. `request`: of all the user's rooms since the token; `state`: what the
         connection knew then; `direct`: rooms that are conversations with one person.
         """
-        plan = self._plan(request, rules, state)
+        plan = self._plan(request, rules, state, direct)
         if plan.later:
             rules = {nid: rule for nid, rule in rules.items() if nid not in plan.later}
         found = Told({}, {}, frozenset(), set(), frozenset())
@@ -152,35 +156,52 @@ class SlidingRooms:
             found.sections[nid] = writer.state_alone(events)
         for nid, invite in invites.items():
             found.sections[nid] = writer.stripped(invite, request.memberships[nid].position)
-        self._direct(rules, state, plan, found, direct)
-        return self._known(request, rules, state, found, updates, plan.initial)
+        self._remember(request, rules, state, plan, found, direct, updates)
+        return found._replace(
+            gone=frozenset(nid for nid, update in updates.items() if not update.joined),
+            counted=frozenset(nid for nid in found.sections if nid in request.joined),
+            later=bool(plan.later),
+        )
 
     # --- which rooms ----------------------------------------------------------------------------------------------
 
-    def _plan(self, request: SyncRequest, rules: Mapping[int, Rule], state: State) -> Plan:
+    def _plan(
+        self,
+        request: SyncRequest,
+        rules: Mapping[int, Rule],
+        state: State,
+        direct: AbstractSet[int],
+    ) -> Plan:
+        """The one walk through all rooms that match: what it says of most of them is nothing."""
         plan = Plan()
         since, slice_rooms = request.since, self._with_events(request.recent)
+        everywhere = slice_rooms is None or request.other_invites
         behind: Counter[Position] = Counter()
+        known = state.rooms
         for nid, rule in rules.items():
-            sent = state.rooms.get(nid)
-            if (sent is None or since is None) and len(plan.initial) >= MAX_NEW:
-                plan.later.add(nid)
-                continue
+            sent = known.get(nid)
             if sent is None or since is None:
-                plan.initial.add(nid)
-                plan.add(None, rule.limit, nid)
+                (plan.later if len(plan.initial) >= MAX_NEW else plan.initial).add(nid)
                 continue
-            own = request.memberships[nid]
-            if rule.limit > sent.limit and own.membership == JOIN:
-                (plan.initial if own.position > (sent.upto or since) else plan.expanded).add(nid)
-                plan.add(None, rule.limit, nid)
+            upto, limit, wanted, was_direct = sent
+            if rule.limit > limit and request.memberships[nid].membership == JOIN:
+                own = request.memberships[nid]
+                (plan.initial if own.position > (upto or since) else plan.expanded).add(nid)
                 continue
-            if sent.required is not rule.required and sent.required != rule.required:
+            if wanted is not rule.required and wanted != rule.required:
                 plan.more_state[nid] = sent
-            if sent.upto:
-                behind[sent.upto] += 1
-            elif slice_rooms is None or nid in slice_rooms or request.other_invites:
+            elif not upto and was_direct == (nid in direct):
+                if everywhere or (slice_rooms is not None and nid in slice_rooms):
+                    plan.add(since, rule.limit, nid)
+                continue
+            plan.touched.add(nid)
+            if upto:
+                behind[upto] += 1
+            elif everywhere or (slice_rooms is not None and nid in slice_rooms):
                 plan.add(since, rule.limit, nid)
+        plan.touched |= plan.initial | plan.expanded
+        for nid in (*plan.initial, *plan.expanded):
+            plan.add(None, rules[nid].limit, nid)
         if behind:
             self._catch_up(plan, rules, state, behind)
         return plan
@@ -189,9 +210,9 @@ class SlidingRooms:
     def _catch_up(plan: Plan, rules: Mapping[int, Rule], state: State, behind: Counter[Position]) -> None:
         """Rooms that come back into a window: from where the connection was told of them last."""
         near = {position for position, _ in sorted(behind.items(), reverse=True)[:MAX_GROUPS]}
-        for nid, rule in rules.items():
-            sent = state.rooms.get(nid)
-            if sent is None or not sent.upto or nid in plan.expanded or nid in plan.initial:
+        for nid in plan.touched - plan.expanded - plan.initial:
+            sent, rule = state.rooms[nid], rules[nid]
+            if not sent.upto:
                 continue
             if sent.upto in near:
                 plan.add(sent.upto, rule.limit, nid)
@@ -286,53 +307,36 @@ class SlidingRooms:
 
     # --- what the connection knows then -----------------------------------------------------------------------------
 
-    @staticmethod
-    def _direct(
-        rules: Mapping[int, Rule], state: State, plan: Plan, found: Told, direct: AbstractSet[int]
-    ) -> None:
-        """Say of rooms that they are conversations with one person, or are no longer."""
-        for nid, rule in rules.items():
-            sent = state.rooms.get(nid)
-            known, now = sent is not None and sent.direct and nid not in plan.initial, nid in direct
-            if known != now:
-                found.sections.setdefault(nid, {})["is_dm"] = b"true" if now else b"false"
-            if sent is None or sent.direct != now:
-                found.rooms[nid] = Sent(0, rule.limit, rule.required, now)
-
-    def _known(  # noqa: PLR0917  # what becomes of all this
+    def _remember(  # noqa: PLR0917  # what becomes of all this
         self,
         request: SyncRequest,
         rules: Mapping[int, Rule],
         state: State,
+        plan: Plan,
         found: Told,
+        direct: AbstractSet[int],
         updates: Mapping[int, RoomUpdate],
-        initial: AbstractSet[int],
-    ) -> Told:
-        """With what the connection knows of rooms then, where it is something else."""
-        for nid, rule in rules.items():
-            sent = state.rooms.get(nid)
-            update = updates.get(nid)
-            limit = rule.limit
-            if sent is not None and nid not in initial and not (update is not None and update.limited):
+    ) -> None:
+        """Note what the connection knows of rooms then, where it is something else; say which are conversations with one
+        person, or are no longer.
+        """
+        for nid in plan.touched.union(updates):
+            sent, rule, update = state.rooms.get(nid), rules[nid], updates.get(nid)
+            limit, is_direct = rule.limit, nid in direct
+            if sent is not None and nid not in plan.initial and not (update is not None and update.limited):
                 limit = max(limit, sent.limit)
-            direct = found.rooms[nid].direct if nid in found.rooms else sent is not None and sent.direct
-            if (
-                sent is None
-                or sent.upto
-                or sent.limit != limit
-                or sent.required != rule.required
-                or sent.direct != direct
-            ):
-                found.rooms[nid] = Sent(0, limit, rule.required, direct)
+            known = sent is not None and sent.direct and nid not in plan.initial
+            if known != is_direct:
+                found.sections.setdefault(nid, {})["is_dm"] = b"true" if is_direct else b"false"
+            after = Sent(0, limit, rule.required, is_direct)
+            if after != sent:
+                found.rooms[nid] = after
         if request.since is not None:
             happened = self._with_events(request.recent)
-            for nid, sent in state.rooms.items():
-                if not sent.upto and nid not in rules and (happened is None or nid in happened):
+            for nid in state.rooms if happened is None else happened.intersection(state.rooms):
+                sent = state.rooms[nid]
+                if not sent.upto and nid not in rules:
                     found.rooms[nid] = sent._replace(upto=request.since)
-        return found._replace(
-            gone=frozenset(nid for nid, update in updates.items() if not update.joined),
-            counted=frozenset(nid for nid in found.sections if nid in request.joined),
-        )
 
 
 class _About(NamedTuple):

@@ -5,34 +5,38 @@ spec: MSC4186
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from homeserver.events.filtering import EVERYTHING
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import BAN, LEAVE, MEMBERSHIP_NAMES
 from homeserver.log.tail import Tail
 from homeserver.matrix import json
-from homeserver.rooms.memberships import Memberships
+from homeserver.rooms.memberships import Memberships, UserRooms
 from homeserver.runtime.clock import Clock
 from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.notifier import Notifier
-from homeserver.sync.selection.lazy import GivenMembers
+from homeserver.sync.selection.lazy import Given, GivenMembers
 from homeserver.sync.sliding.connection import Pos, State, UnknownPos, format_pos, parse_pos
 from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.extensions import Extended, ExtensionsService
 from homeserver.sync.sliding.material import MaterialReader
-from homeserver.sync.sliding.request import SlidingRequest, check
+from homeserver.sync.sliding.request import SlidingRequest, ToDevice, check
 from homeserver.sync.sliding.rooms import Section, SlidingRooms, Told
 from homeserver.sync.sliding.store import Key
 from homeserver.sync.sliding.windows import Material, Rule, Windows, match
-from homeserver.sync.types import Counts, Ignores, PresenceTouch, SyncRequest
+from homeserver.sync.types import Counts, Ignores, PresenceTouch, SyncRequest, Unwanted
 from homeserver.web.auth import Requester
 
 Presence = Literal["online", "offline", "unavailable"]
 MAX_TIMELINE: Final = 100
+MAX_SETTLED: Final = 5_000
+"""Connections of which it is remembered that there was nothing more to tell."""
 
 
 class Asked(NamedTuple):
@@ -59,6 +63,14 @@ class _Answer:
     def news(self) -> bool:
         """Whether a long poll ends for it."""
         return bool(self.sections) or self.extended.news
+
+
+class _Settled(NamedTuple):
+    """An answer after which there is nothing more to tell, as long as the same is asked and nothing happens."""
+
+    pos: str
+    body: SlidingRequest
+    windows: Windows
 
 
 class SlidingService:
@@ -97,6 +109,8 @@ class SlidingService:
         self._clock = clock
         self._most = most
         self._given = GivenMembers()
+        self._settled: OrderedDict[Key, _Settled] = OrderedDict()
+        """Connections to which everything was told that there was, as of the answer they were given last."""
 
     async def sync(self, requester: Requester, asked: Asked) -> bytes:
         """The answer as JSON. Raises `UnknownPos` where the client has to begin again, `InvalidParam`."""
@@ -134,11 +148,14 @@ class SlidingService:
     async def _build(
         self, requester: Requester, asked: Asked, key: Key, pos: Pos | None, state: State
     ) -> _Answer:
+        if (answer := await self._quiet(requester, asked, key, state)) is not None:
+            return answer
         request, material = await self._moment(requester, asked, pos, state)
         windows = match(asked.body, material, requester.user_id, self._most)
         _say_goodbye(windows, request, state)
-        direct = {nid for nid in windows.rules if material.ids.get(nid) in material.labels.direct}
-        given = self._given.acknowledged(key.user_nid, f"{key.device_id}\0{key.conn_id}", asked.pos)
+        labelled, ids = material.labels.direct, material.ids
+        direct = {nid for nid in windows.rules if ids[nid] in labelled} if labelled else set[int]()
+        given = self._given_already(key, asked)
         told = await self._rooms.told(request, windows.rules, state, given, direct)
         known = {**state.rooms, **told.rooms} if told.rooms else state.rooms
         extended = await self._extensions.of(asked.body, request, state, known, windows)
@@ -153,33 +170,65 @@ class SlidingService:
         await self._count(answer, state)
         return answer
 
+    def _given_already(self, key: Key, asked: Asked) -> Given:
+        """Members that a connection need not be told again."""
+        return self._given.acknowledged(key.user_nid, f"{key.device_id}\0{key.conn_id}", asked.pos)
+
+    async def _quiet(self, requester: Requester, asked: Asked, key: Key, state: State) -> _Answer | None:
+        """The answer where the same is asked as last time and nothing has happened since that concerns the user; None: it may
+        be another.
+        """
+        settled = self._settled.get(key)
+        if settled is None or settled.pos != asked.pos or settled.body != _wish(asked.body):
+            return None
+        unwanted = await self._ignores.of(requester.user_nid)
+        user = await self._memberships.of(requester.user_nid)
+        request = self._request(requester, parse_pos(settled.pos), user, unwanted)
+        assert request.since is not None
+        self._given_already(key, asked)
+        if request.recent is None or self._log_slices.concern(request.since, request.upto).reaches(
+            requester.user_nid, user.joined
+        ):
+            return None
+        extended = await self._extensions.quiet(asked.body, request, state)
+        told = Told({}, {}, frozenset(), set(), frozenset())
+        return _Answer(
+            request=request,
+            windows=settled.windows,
+            told=told,
+            extended=extended,
+            removed=frozenset(),
+        )
+
+    def _request(
+        self, requester: Requester, pos: Pos | None, user: UserRooms, unwanted: Unwanted
+    ) -> SyncRequest:
+        """As of now."""
+        since, upto = None if pos is None else pos.position, self._tail.position
+        return SyncRequest(
+            requester=requester,
+            filter=EVERYTHING,
+            since=since,
+            upto=upto,
+            now_ms=self._clock.now_ms(),
+            full_state=False,
+            state_after=None,
+            memberships=user.rooms,
+            joined=user.joined,
+            recent=None if since is None else self._log_slices.between(since, upto),
+            unwanted=unwanted,
+        )
+
     async def _moment(
         self, requester: Requester, asked: Asked, pos: Pos | None, state: State
     ) -> tuple[SyncRequest, Material]:
         """What the user's rooms are now: positions, memberships and facts that belong together."""
-        since = None if pos is None else pos.position
         while True:
             unwanted = await self._ignores.of(requester.user_nid)
             user = await self._memberships.of(requester.user_nid)
             material = await self._material.of(requester, asked.body, user, unwanted, state.rooms)
-            if self._memberships.cached(requester.user_nid) is not user:
-                continue
-            # Nothing is awaited here.
-            upto = self._tail.position
-            request = SyncRequest(
-                requester=requester,
-                filter=EVERYTHING,
-                since=since,
-                upto=upto,
-                now_ms=self._clock.now_ms(),
-                full_state=False,
-                state_after=None,
-                memberships=user.rooms,
-                joined=user.joined,
-                recent=None if since is None else self._log_slices.between(since, upto),
-                unwanted=unwanted,
-            )
-            return request, material
+            if self._memberships.cached(requester.user_nid) is user:
+                return self._request(requester, pos, user, unwanted), material  # nothing was awaited since
 
     async def _count(self, answer: _Answer, state: State) -> None:
         """Counts of what is unread, of rooms in the answer and of those whose counts have changed."""
@@ -197,6 +246,16 @@ class SlidingService:
             for member, count in counts.items():
                 section[member] = b"%d" % count
 
+    def _settle(self, key: Key, asked: Asked, token: str, answer: _Answer) -> None:
+        """Remember that there is nothing more to tell, if it is so."""
+        if answer.told.later or answer.told.gone:  # lists no longer have the rooms that are gone
+            self._settled.pop(key, None)
+            return
+        self._settled[key] = _Settled(token, _wish(asked.body), answer.windows)
+        self._settled.move_to_end(key)
+        if len(self._settled) > MAX_SETTLED:
+            self._settled.popitem(last=False)
+
     # --- writing down -----------------------------------------------------------------------------------------------
 
     async def _finish(self, asked: Asked, key: Key, pos: Pos | None, state: State, answer: _Answer) -> bytes:
@@ -204,6 +263,7 @@ class SlidingService:
         version = await self._connections.next(key, pos, after, state)
         token = format_pos(Pos(answer.request.upto, version))
         self._given.sent(key.user_nid, f"{key.device_id}\0{key.conn_id}", token, answer.told.members)
+        self._settle(key, asked, token, answer)
         names = await self._interning.rooms(answer.sections.keys())
         lists = {name: {"count": count} for name, count in answer.windows.counts.items()}
         parts = [b'{"pos":"%b","lists":%b,"rooms":{' % (token.encode(), json.dumps(lists))]
@@ -222,8 +282,16 @@ class SlidingService:
         return b"".join((*parts, b"}"))
 
 
+def _wish(body: SlidingRequest) -> SlidingRequest:
+    """What is asked but for how far to-device messages have come, which each request says anew."""
+    to_device = ToDevice(enabled=body.extensions.to_device.enabled)
+    return replace(body, extensions=replace(body.extensions, to_device=to_device))
+
+
 def _say_goodbye(windows: Windows, request: SyncRequest, state: State) -> None:
     """Rooms the connection was told of and the user has left are told once more, also where no list has them any longer."""
+    if len(request.joined) == len(request.memberships):
+        return
     for nid, sent in state.rooms.items():
         own = request.memberships.get(nid)
         if own is not None and own.membership in (LEAVE, BAN) and nid not in windows.rules:

@@ -43,7 +43,7 @@ class Material:
     """Of each of them."""
     labels: Labels
     ids: Mapping[int, str]
-    """room_nid -> room id of each of them."""
+    """room_nid -> room id of all rooms of the user."""
     removed: frozenset[int]
     """Rooms the user was kicked or banned from."""
     spaces: Mapping[str, frozenset[str]]
@@ -77,7 +77,7 @@ def match(request: SlidingRequest, material: Material, me: str, most: int) -> Wi
         found.lists[name] = frozenset(inside)
         _add(found.rules, inside, rule, combined)
     if request.room_subscriptions:
-        numbers = {room_id: nid for nid, room_id in material.ids.items()}
+        numbers = {material.ids[nid]: nid for nid in material.rooms}
         for room_id, config in request.room_subscriptions.items():
             if room_id in numbers:
                 found.subscribed[room_id] = numbers[room_id]
