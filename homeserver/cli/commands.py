@@ -10,6 +10,7 @@ import typer
 from homeserver.cli.config import config_app
 from homeserver.cli.doctor import doctor
 from homeserver.cli.init import init
+from homeserver.cli.media import media_app
 from homeserver.cli.migrate import migrate
 from homeserver.cli.readers import readers_app
 from homeserver.cli.restored import restored
@@ -51,6 +52,7 @@ app.command()(migrate)
 app.command()(doctor)
 app.command()(restored)
 app.add_typer(user_app, name="user", help="Accounts.")
+app.add_typer(media_app, name="media", help="Files people share.")
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
 app.add_typer(signing_key_app, name="signing-key", help="The key the server signs with.")
 app.add_typer(config_app, name="config", help="The configuration file.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from homeserver.config.base import AnyPath, Duration, Section, Size
 
@@ -38,6 +39,41 @@ def _address(value: str) -> str:
     if value.startswith("/") or (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         return value
     raise ValueError("the path of a Unix socket is expected, or host:port")
+
+
+class S3Section(Section):
+    """A bucket of any store that speaks S3, instead of a folder. Needs: pip install atrium-homeserver[s3]. What comes in still goes
+    through media.path first.
+    """
+
+    bucket: str = Field(pattern=r"[0-9A-Za-z._-]{3,255}", examples=["atrium-media"])
+    """Its name. It must be there, and nothing else may be in it under the prefix."""
+
+    endpoint: str | None = Field(default=None, pattern=r"https?://\S+", examples=["https://s3.example.com"])
+    """Where the store is; Amazon's, if left out."""
+
+    region: str = "us-east-1"
+    """Which many stores do not care about."""
+
+    access_key: str | None = None
+    """With the secret key; without them, what the environment or the machine's role says."""
+
+    secret_key: SecretStr | None = None
+    """Goes with the access key."""
+
+    prefix: str = Field(default="", pattern=r"([0-9A-Za-z._-]+/)*")
+    """What all keys begin with; ends with a slash."""
+
+    path_style: bool = True
+    """Whether the bucket stands in the path, as most stores that are not Amazon's want it; else it is part of the host name."""
+
+    @model_validator(mode="after")
+    def _keys_go_together(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key, secret_key: one without the other is of no use")
+        if importlib.util.find_spec("obstore") is None:
+            raise ValueError("the package obstore is not installed: pip install atrium-homeserver[s3]")
+        return self
 
 
 class ScannerSection(Section):
@@ -97,6 +133,9 @@ class MediaSection(Section):
 
     path: AnyPath | None = None
     """Where they are kept. Default: media in data_dir."""
+
+    s3: S3Section | None = None
+    """A bucket of any store that speaks S3, instead of the folder: needed where several hosts share a database."""
 
     max_upload: Size = Field(default=50 << 20, ge=0)
     """The largest file somebody may upload, and the largest that is taken from another server."""

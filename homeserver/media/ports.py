@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,4 +91,12 @@ class Scanner(Protocol):
 
     async def scan(self, path: Path) -> Verdict:
         """Raises `ScannerAway`."""
+        ...
+
+
+class Avatars(Protocol):
+    """Which pictures users have; fulfilled by `profiles`."""
+
+    async def avatars_of(self, user_nids: Collection[int]) -> set[str]:
+        """The `mxc://` URIs of these users' pictures."""
         ...

@@ -249,21 +249,6 @@ async def find_expired(tx: Tx, before_ms: int, limit: int) -> list[int]:
     )
 
 
-async def find_unused(tx: Tx, origin: int, before_ms: int, limit: int) -> list[int]:
-    """Files nobody has looked at since, the oldest first; not those in quarantine, protected or held."""
-    return await tx.column(
-        """
-        SELECT media_nid FROM media
-        WHERE origin = %(origin)s AND last_used_ms < %(before)s AND quarantined_by IS NULL AND NOT protected AND NOT held
-              AND blob_nid IS NOT NULL
-        ORDER BY last_used_ms LIMIT %(limit)s
-        """,
-        origin=origin,
-        before=before_ms,
-        limit=limit,
-    )
-
-
 async def find_known_keys(tx: Tx, keys: list[str]) -> set[str]:
     """Which of these keys of the blob store something refers to."""
     return set(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from homeserver.media import store
+from homeserver.media.admin import MediaAdmin
 from homeserver.media.keeping import Keeping
 from homeserver.media.ports import BlobStore
 from homeserver.media.spool import Spool
@@ -17,7 +17,6 @@ from homeserver.media.types import Origin
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.periodic import Periodic, every
 from homeserver.storage.database import Database
-from homeserver.storage.tx import Tx
 
 _log = structlog.get_logger("atrium.media")
 
@@ -36,15 +35,18 @@ class MediaUpkeep:
 
     def __init__(
         self,
+        *,
         db: Database,
         clock: Clock,
         keeping: Keeping,
+        admin: MediaAdmin,
         blobs: BlobStore,
         spool: Spool,
     ) -> None:
         self._db = db
         self._clock = clock
         self._keeping = keeping
+        self._admin = admin
         self._blobs = blobs
         self._spool = spool
 
@@ -75,11 +77,19 @@ class MediaUpkeep:
     async def remove_expired(self) -> int:
         """Addresses that nobody has uploaded to; a day after that is over, so that the answer until then says why."""
         before = self._clock.now_ms() - DAY_MS
-        return await self._remove_all(lambda tx: store.find_expired(tx, before, BATCH))
+        removed = 0
+        while True:
+            async with self._db.read() as tx:
+                nids = await store.find_expired(tx, before, BATCH)
+            gone = len(await self._keeping.remove(nids))
+            if not gone:  # there are none, or somebody holds them
+                return removed
+            removed += gone
 
     async def remove_unused(self, origin: Origin, before_ms: int) -> int:
-        """Files that nobody has looked at since; how many they were."""
-        removed = await self._remove_all(lambda tx: store.find_unused(tx, int(origin), before_ms, BATCH))
+        """Files that nobody has looked at since, but for pictures that people have of themselves; how many they were."""
+        keep = origin is Origin.LOCAL  # a picture is looked at by clients that have it already
+        removed = len(await self._admin.delete_older(origin, before_ms, keep_avatars=keep))
         if removed:
             _log.info("media_removed_by_age", origin=origin.name.lower(), files=removed)
         return removed
@@ -99,18 +109,6 @@ class MediaUpkeep:
         if removed:
             _log.info("media_orphans_removed", blobs=removed)
         return removed
-
-    async def _remove_all(self, find: Callable[[Tx], Awaitable[list[int]]]) -> int:
-        removed = 0
-        while True:
-            async with self._db.read() as tx:
-                nids = await find(tx)
-            if not nids:
-                return removed
-            gone = len(await self._keeping.remove(nids))
-            if not gone:  # somebody else holds or has removed them
-                return removed
-            removed += gone
 
 
 def _remove_old(folder: Path, now: float) -> int:

@@ -71,6 +71,16 @@ class ProfileService:
         self._remote: RemoteProfiles | None = None
         self._turns = KeyedLocks()
 
+    async def avatars_of(self, user_nids: Collection[int]) -> set[str]:
+        """The pictures of these users, as `mxc://` URIs. Fulfils `media.ports.Avatars`."""
+        async with self._db.read() as tx:
+            profiles = await store.find_fields_of(tx, user_nids)
+        return {
+            picture
+            for each in profiles
+            if isinstance(picture := msgspec.json.decode(each).get(AVATAR_URL), str)
+        }
+
     def propagate_with(self, rooms: ProfilePropagation) -> None:
         """Plug in who tells the rooms."""
 

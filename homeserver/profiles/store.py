@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from homeserver.matrix import folding
@@ -29,6 +29,13 @@ async def find_fields(tx: Tx, user_id: UserId) -> tuple[int, bytes | None] | Non
         user_id=user_id,
     )
     return None if row is None else (row[0], row[1])
+
+
+async def find_fields_of(tx: Tx, user_nids: Collection[int]) -> list[bytes]:
+    """Of those users that have a profile."""
+    return await tx.column(
+        "SELECT fields FROM profiles WHERE user_nid = ANY(%(nids)s::bigint[])", nids=sorted(user_nids)
+    )
 
 
 async def find_many(tx: Tx, user_ids: Sequence[UserId]) -> list[tuple[UserId, bytes]]:

@@ -67,7 +67,7 @@ class Features:
         self.manifests: list[Manifest] = [core.manifest]
         self.accounts = self._add(AccountsFeature(config, core, limiter))
         self.account_data = self._add(AccountDataFeature(core))
-        self.media = self._add(MediaFeature(config, core))
+        self.media = self._add(MediaFeature(config, core, self.accounts.profiles))
         self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles))
         self.directory = self._add(DirectoryFeature(config, core, self.rooms))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
 from homeserver.config import Config
-from homeserver.config.media import ScannerSection, ThumbnailSection
+from homeserver.config.media import MediaSection, ScannerSection, ThumbnailSection
+from homeserver.media.admin import MediaAdmin
+from homeserver.media.admin_api import MediaAdminApi
 from homeserver.media.api import DownloadApi, UploadApi
 from homeserver.media.blobs.files import FileBlobs
+from homeserver.media.blobs.s3 import S3Blobs
 from homeserver.media.keeping import Keeping
 from homeserver.media.last_used import FLUSH_SECONDS, LastUsed
 from homeserver.media.pages import PageRules, Pages
 from homeserver.media.pictures import Pictures
-from homeserver.media.ports import Scanner
+from homeserver.media.ports import Avatars, BlobStore, Scanner
 from homeserver.media.preview_api import PreviewApi
 from homeserver.media.previews import Previews
 from homeserver.media.remote import RemoteCopies
@@ -23,6 +30,7 @@ from homeserver.media.thumbnail_api import ThumbnailApi
 from homeserver.media.thumbnails import Bounds, Thumbnails
 from homeserver.media.types import DELETE_BLOBS
 from homeserver.media.upkeep import MediaUpkeep
+from homeserver.runtime.clock import Clock
 from homeserver.runtime.periodic import every
 from homeserver.web.outbound import Outbound
 from homeserver.wiring.core import Core
@@ -33,11 +41,11 @@ from homeserver.wiring.outbound import outbound_of
 class MediaFeature:
     """Services and endpoints."""
 
-    def __init__(self, config: Config, core: Core) -> None:
+    def __init__(self, config: Config, core: Core, avatars: Avatars) -> None:
         self._section = section = config.media
         folder = section.path or config.server.data_dir / "media"
         self._spool = spool = Spool(folder / "incoming", core.entropy)
-        self.blobs = blobs = FileBlobs(folder / "content", spool, core.clock)
+        self.blobs = blobs = _blobs(section, folder / "content", spool, core.clock)
         self.keeping = keeping = Keeping(core.db, core.jobs, blobs, core.entropy)
         self.used = LastUsed(core.db, core.clock)
         self._scanning = Scanning(core.db, blobs, _scanner(section.scanner, spool))
@@ -69,7 +77,17 @@ class MediaFeature:
         )
         self._outbound: Outbound | None = None
         self.previews = self._previews(config, core) if section.previews.enabled else None
-        self.upkeep = MediaUpkeep(core.db, core.clock, keeping, blobs, spool)
+        self.admin = MediaAdmin(
+            db=core.db,
+            interning=core.interning,
+            events=core.events,
+            keeping=keeping,
+            avatars=avatars,
+            server_name=core.server_name,
+        )
+        self.upkeep = MediaUpkeep(
+            db=core.db, clock=core.clock, keeping=keeping, admin=self.admin, blobs=blobs, spool=spool
+        )
 
     def _previews(self, config: Config, core: Core) -> Previews:
         section = config.media.previews
@@ -114,6 +132,7 @@ class MediaFeature:
                 DownloadApi(self.service, self.copies, self.blobs),
                 ThumbnailApi(self.copies, self.thumbnails, self.blobs),
                 PreviewApi(self.previews),
+                MediaAdminApi(self.admin),
             ],
             jobs={DELETE_BLOBS: self.keeping.delete_blobs},
             periodic=[
@@ -139,6 +158,27 @@ class MediaFeature:
             await self.used.flush()
         finally:
             self._spool.close()
+
+
+def _blobs(section: MediaSection, folder: Path, spool: Spool, clock: Clock) -> BlobStore:
+    if section.s3 is None:
+        return FileBlobs(folder, spool, clock)
+    from obstore.store import S3Store
+
+    s3 = section.s3
+    keys: dict[str, Any] = {}
+    if s3.access_key is not None and s3.secret_key is not None:
+        keys = {"access_key_id": s3.access_key, "secret_access_key": s3.secret_key.get_secret_value()}
+    bucket = S3Store(
+        s3.bucket,
+        endpoint=s3.endpoint,
+        region=s3.region,
+        virtual_hosted_style_request=not s3.path_style,
+        client_options={"allow_http": (s3.endpoint or "").startswith("http://"), "timeout": "60s"},
+        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
+        **keys,
+    )
+    return S3Blobs(bucket, s3.prefix, spool, clock)
 
 
 def _limits(config: Config) -> Limits:

@@ -1,4 +1,4 @@
-"""Accounts for commands: without listeners, beside a running server or without one."""
+"""Accounts and files for commands: without listeners, beside a running server or without one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.e2ee import KEY_SINKS
 from homeserver.wiring.manifest import Manifest, connect
+from homeserver.wiring.media import MediaFeature
 
 
 @contextlib.asynccontextmanager
@@ -56,3 +57,16 @@ async def accounts_of(config: Config) -> AsyncIterator[AccountsFeature]:
             yield feature
         finally:
             await feature.stop()
+
+
+@contextlib.asynccontextmanager
+async def media_of(config: Config) -> AsyncIterator[MediaFeature]:
+    """The files of a server. What is deleted from the blob store is deleted by the server, at once if it runs."""
+    async with core_of(config) as core:
+        accounts = AccountsFeature(config, core, RateLimiter(core.clock, {}))
+        feature = MediaFeature(config, core, accounts.profiles)
+        try:
+            yield feature
+        finally:
+            await feature.stop()
+            await accounts.stop()
