@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.scenario import Scenario
 from benchmarks.scenarios.e2ee import ChangeDevice, QueryKeys, UploadOneTimeKeys
 from benchmarks.scenarios.fanout import CalmFanOut, FanOut
+from benchmarks.scenarios.media import DownloadFiles, ThumbnailStorm, UploadFiles
 from benchmarks.scenarios.paging import Paging
 from benchmarks.scenarios.register import Register
 from benchmarks.scenarios.rooms import CreateRoom, Join
@@ -31,4 +32,7 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     UploadOneTimeKeys,
     QueryKeys,
     ChangeDevice,
+    UploadFiles,
+    DownloadFiles,
+    ThumbnailStorm,
 )
