@@ -52,6 +52,14 @@ class EventCache:
             return persisted
         return self._held.get(nid)
 
+    def in_memory(self, nids: Collection[int]) -> dict[int, PersistedEvent]:
+        """Those that are in memory."""
+        found = self._events.get_many(nids)
+        if len(found) < len(nids):
+            held = self._held
+            found |= {nid: persisted for nid in nids if nid not in found and (persisted := held.get(nid))}
+        return found
+
     def add(self, persisted: PersistedEvent) -> None:
         """An event that was just written or read; the least recently used ones make room."""
         if persisted.nid in self._events:

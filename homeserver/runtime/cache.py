@@ -8,7 +8,7 @@ called: a value that changes must not change what was counted for it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -95,6 +95,16 @@ class Cache(Generic[K, V]):
         if value is not None:
             self._values.move_to_end(key)
         return value
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """The values that are here, which count as used."""
+        found: dict[K, V] = {}
+        values = self._values
+        for key in keys:
+            if (value := values.get(key)) is not None:
+                found[key] = value
+                values.move_to_end(key)
+        return found
 
     def put(self, key: K, value: V, size: int) -> None:
         """Keep a value of about `size` bytes, in place of the one before."""

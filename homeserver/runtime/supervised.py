@@ -105,7 +105,8 @@ class SupervisedLoops(Collector):
             loop.began, loop.up = self._clock.monotonic(), True
             error: BaseException
             try:
-                await work()
+                # In a task of its own: then it is resumed without passing through here.
+                await asyncio.create_task(work(), name=name)
                 error = Ended(name)
             except asyncio.CancelledError as cancelled:
                 if asked_to_end():

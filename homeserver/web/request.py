@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote_plus
 
 from aiohttp import HttpVersion, hdrs
@@ -49,7 +50,7 @@ class RequestInfo:
         "db_queries",
         "errcode",
         "_proxies",
-        "_query",
+        "query",
         "_client",
     )
 
@@ -95,7 +96,6 @@ class RequestInfo:
         self.db_queries = 0
         self.errcode: str | None = None
         self._proxies = proxies
-        self._query: dict[str, list[str]] | None = None
         self._client: tuple[str, str] | None = None
 
     @property
@@ -123,13 +123,16 @@ class RequestInfo:
         """`http` or `https` as the client sees it, as told by trusted proxies."""
         return self._resolved()[1]
 
-    @property
-    def query(self) -> Mapping[str, list[str]]:
-        """The decoded query. Raises `InvalidParam` where it is not UTF-8 or has too many fields."""
-        found = self._query
-        if found is None:
-            found = self._query = parse_query(self.uri[len(self.path) + 1 :])
-        return found
+    query: Mapping[str, list[str]]
+    """The decoded query, taken apart when it is asked for first: then it raises `InvalidParam` where it is not UTF-8 or has too
+    many fields."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Called for a slot that is not filled.
+        if name != "query":
+            raise AttributeError(name)
+        self.query = parse_query(self.uri[len(self.path) + 1 :])
+        return self.query
 
     def query_value(self, name: str) -> str | None:
         """The first value of a query parameter."""
@@ -138,7 +141,11 @@ class RequestInfo:
 
     def _resolved(self) -> tuple[str, str]:
         if self._client is None:
-            self._client = self._proxies.client_of(self.connection.peer, self.connection.scheme, self.headers)
+            peer, scheme, headers = self.connection.peer, self.connection.scheme, self.headers
+            if hdrs.X_FORWARDED_FOR in headers or hdrs.X_FORWARDED_PROTO in headers:
+                self._client = self._proxies.client_of(peer, scheme, headers)
+            else:
+                self._client = peer, scheme  # nobody says that it is somebody else
         return self._client
 
 

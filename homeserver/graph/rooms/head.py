@@ -64,18 +64,12 @@ class Head:
 
     def persisted_state(self, keys: Iterable[StateKey]) -> dict[StateKey, PersistedEvent]:
         """Those of the keys that are set. Raises `NotReady` naming all that are missing at once."""
-        found: dict[StateKey, PersistedEvent] = {}
-        missing: list[int] = []
-        for key in keys:
-            value = self._room.head_value(key)
-            persisted = self._events.get(value) if isinstance(value, int) else value
-            if persisted is not None:
-                found[key] = persisted
-            elif isinstance(value, int):
-                missing.append(value)
-        if missing:
+        values = self._room.head_values(keys)
+        nids = [value for value in values.values() if isinstance(value, int)]
+        loaded = self._events.in_memory(nids)
+        if missing := [nid for nid in nids if nid not in loaded]:
             raise NotReady(events=missing)
-        return found
+        return {key: loaded[value] if isinstance(value, int) else value for key, value in values.items()}
 
     def membership(self, user_id: UserId) -> str | None:
         """The user's membership with everything in flight; None if never here."""

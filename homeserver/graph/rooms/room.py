@@ -7,7 +7,7 @@ flight fails, all of it is dropped, and what was built on it will not fit when i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from homeserver.events.event import StateKey
@@ -64,6 +64,12 @@ class Room:
         if key in self._overlay:
             return self._overlay[key]
         return self.state.get(key)
+
+    def head_values(self, keys: Iterable[StateKey]) -> dict[StateKey, PersistedEvent | int]:
+        """The same for several keys; those that are set."""
+        overlay, state = self._overlay, self.state
+        found = {key: overlay[key] if key in overlay else state.get(key) for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
 
     def fly(self, entry: EventEntry) -> None:
         """An event that was built on the head and is about to be appended."""
