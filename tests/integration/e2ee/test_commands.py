@@ -26,7 +26,10 @@ async def atrium(folder: Path, server: Server, *arguments: str) -> str:
     """What the command says."""
     config = folder / "config.yaml"
     (folder / "data").mkdir(exist_ok=True)
-    section = {"name": "localhost", "data_dir": str(folder / "data")}
+    assert server.app is not None
+    # A command beside a server has the server's key: another one is refused.
+    key = server.app.config.server.signing_key
+    section = {"name": "localhost", "data_dir": str(folder / "data"), "signing_key_path": str(key)}
     config.write_text(json.dumps({"server": section, "database": {"url": server.dsn}}))
     process = await asyncio.create_subprocess_exec(
         ATRIUM, *arguments, "--config", str(config),

@@ -22,7 +22,7 @@ async def test_a_renewed_certificate_is_taken_on_sighup_and_a_broken_one_is_not(
     config = settle(dev_config(port=0, data=tmp_path).with_database(database).with_listeners((listener,)))
     port = config.listeners[0].port
     ready = asyncio.Event()
-    serving = asyncio.create_task(serve(config, reuse_port=False, worker=0, ready=ready.set))
+    serving = asyncio.create_task(serve(config, siblings=None, worker=0, ready=ready.set))
     try:
         await asyncio.wait_for(ready.wait(), 30)
         assert await certificate_serial(port) == 1
