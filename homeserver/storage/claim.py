@@ -1,17 +1,23 @@
 """Who serves from a database: one process that need not ask what others wrote, or several that do.
 
 A process that is alone answers from memory without looking at the database first. A second server on the same database
-would make those answers stale, so each takes a lock for as long as it serves: alone exclusively, otherwise shared.
+would make those answers stale, so each takes a lock for as long as it serves: alone exclusively, otherwise shared. The
+processes of one host that is alone answer from what they tell each other: there the one that writes for the others takes
+another lock exclusively (`HOST`), which each process takes shared where several hosts serve.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import psycopg
 
 from homeserver.runtime.clock import Clock
 from homeserver.storage.errors import StorageError
 
-_KEY = 0x41747269756D  # "Atrium"
+PROCESS = 0x41747269756D  # "Atrium"
+HOST = PROCESS + 1
+"""The two locks."""
 _PATIENCE = 20.0
 """Seconds in which the server that was here before may end; PostgreSQL may see only later that it is gone."""
 _LOOK_AGAIN = 0.2
@@ -24,11 +30,21 @@ class DatabaseTaken(StorageError):
 
 
 class Claim:
-    """The lock of one process. `take`, `hold` now and then, `release`."""
+    """The locks of one process. `take`, `hold` now and then, `release`."""
 
-    def __init__(self, dsn: str, clock: Clock, *, alone: bool, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        clock: Clock,
+        *,
+        alone: bool,
+        locks: Sequence[int] = (PROCESS,),
+        patience: float = _PATIENCE,
+    ) -> None:
+        """`alone`: the locks are taken exclusively."""
         self._dsn = dsn
         self._clock = clock
+        self._locks = locks
         self._alone = alone
         self._patience = patience
         self._connection: psycopg.AsyncConnection | None = None
@@ -39,12 +55,12 @@ class Claim:
         self._connection = connection = await psycopg.AsyncConnection.connect(
             self._dsn, autocommit=True, application_name="atrium-claim", connect_timeout=10
         )
-        function = "pg_try_advisory_lock" if self._alone else "pg_try_advisory_lock_shared"
         deadline = self._clock.monotonic() + self._patience
+        missing = list(self._locks)
         while True:
-            cursor = await connection.execute(f"SELECT {function}({_KEY})")
-            row = await cursor.fetchone()
-            if row is not None and row[0]:
+            while missing and await self._try(connection, missing[0]):
+                del missing[0]
+            if not missing:
                 return
             if self._clock.monotonic() >= deadline:
                 await self.release()
@@ -53,6 +69,11 @@ class Claim:
                     "database.shared: true; otherwise stop the other one"
                 )
             await self._clock.sleep(_LOOK_AGAIN)
+
+    async def _try(self, connection: psycopg.AsyncConnection, key: int) -> bool:
+        function = "pg_try_advisory_lock" if self._alone else "pg_try_advisory_lock_shared"
+        row = await (await connection.execute(f"SELECT {function}({key})")).fetchone()
+        return row is not None and bool(row[0])
 
     async def hold(self) -> None:
         """Call every `LOOK_EVERY` seconds: takes it again if the connection was lost.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import psycopg
 import pytest
 
 from homeserver.runtime.clock import SystemClock
-from homeserver.storage.claim import Claim, DatabaseTaken
+from homeserver.storage.claim import HOST, PROCESS, Claim, DatabaseTaken
 
 
-def claim(dsn: str, *, alone: bool, timeouts: float = 0.1) -> Claim:
-    return Claim(dsn, SystemClock(), alone=alone, timeouts=timeouts)
+def claim(dsn: str, *, alone: bool, patience: float = 0.1) -> Claim:
+    return Claim(dsn, SystemClock(), alone=alone, patience=patience)
 
 
 @pytest.mark.parametrize(("first", "second"), [(True, True), (True, False), (False, True)])
@@ -37,7 +38,7 @@ async def test_those_who_share_stand_side_by_side(database: str) -> None:
 
 
 async def test_a_server_waits_for_the_one_before_it_to_end(database: str) -> None:
-    old, new = claim(database, alone=True), claim(database, alone=True, timeouts=30)
+    old, new = claim(database, alone=True), claim(database, alone=True, patience=30)
     await old.take()
     waiting = asyncio.create_task(new.take())
     await asyncio.sleep(0.3)
@@ -47,13 +48,16 @@ async def test_a_server_waits_for_the_one_before_it_to_end(database: str) -> Non
     await new.release()
 
 
-async def test_a_lost_connection_gives_the_claim_away_and_it_is_taken_back(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("homeserver.storage.claim._STILL_THERE", 0.05)
+async def test_a_lost_connection_gives_the_claim_away_and_it_is_taken_back(database: str) -> None:
+    async def hold() -> None:
+        while True:
+            with contextlib.suppress(psycopg.OperationalError):
+                await one.hold()
+            await asyncio.sleep(0.05)
+
     one, two = claim(database, alone=True), claim(database, alone=True)
     await one.take()
-    holding = asyncio.create_task(one.hold())
+    holding = asyncio.create_task(hold())
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as other:
         for _ in range(3):
             await other.execute(
@@ -67,3 +71,24 @@ async def test_a_lost_connection_gives_the_claim_away_and_it_is_taken_back(
     holding.cancel()
     await asyncio.gather(holding, return_exceptions=True)
     await one.release()
+
+
+async def test_the_processes_of_one_host_keep_other_hosts_away(database: str) -> None:
+    """Each holds the first lock shared; who leads holds the second exclusively, which processes of several hosts share."""
+    processes = [claim(database, alone=False) for _ in range(2)]
+    for each in processes:
+        await each.take()
+    leader, other = (
+        Claim(database, SystemClock(), alone=True, locks=(HOST,), patience=0.1) for _ in range(2)
+    )
+    shared = Claim(database, SystemClock(), alone=False, locks=(PROCESS, HOST), patience=0.1)
+    await leader.take()
+    for refused in (other, shared):
+        with pytest.raises(DatabaseTaken):
+            await refused.take()
+    await leader.release()
+    await shared.take()
+    with pytest.raises(DatabaseTaken):
+        await leader.take()
+    for each in (*processes, shared):
+        await each.release()
