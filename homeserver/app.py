@@ -10,18 +10,21 @@ import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from math import ceil
+from typing import Any
 
 import structlog
 
 from homeserver.config import Config
+from homeserver.log.host.election import Host, HostFolder
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
-from homeserver.runtime.figures import Figures
+from homeserver.runtime.figures import Figures, Gauges
 from homeserver.runtime.periodic import PeriodicRunner, every
+from homeserver.runtime.shared_positions import PATH
 from homeserver.runtime.supervised import SupervisedLoops
 from homeserver.runtime.worker import Siblings
 from homeserver.storage import owner
-from homeserver.storage.claim import LOOK_EVERY, Claim, DatabaseTaken
+from homeserver.storage.claim import HOST, LOOK_EVERY, PROCESS, Claim, DatabaseTaken
 from homeserver.storage.connection import Timeouts
 from homeserver.storage.database import Database
 from homeserver.storage.listen import listen
@@ -56,7 +59,10 @@ class App:
         self.entropy = Entropy()
         self._stack = AsyncExitStack()
         self.loops = SupervisedLoops(self.clock)
-        self._over: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Raises what ends this process."""
+        self._host: Host | None = None
+        self._host_claim: Claim | None = None
         self.core: Core
         self.features: Features
         self.periodic: PeriodicRunner
@@ -81,7 +87,7 @@ class App:
         self._stack.push_async_callback(db.close)
         key = signing_key.load_or_create(self.config.server.signing_key, self.entropy)
         alone = self.config.server.processes == 1 and not section.shared
-        claim = Claim(dsn, self.clock, alone=alone)
+        claim = Claim(dsn, self.clock, alone=alone, locks=(PROCESS, HOST) if section.shared else (PROCESS,))
         await claim.take()
         self._claim = claim
         self._stack.push_async_callback(claim.release)
@@ -89,11 +95,15 @@ class App:
         self.limiter = settings.limiter(self.config.rate_limits, self.clock)
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
         several = self.config.server.processes > 1
+        if several:
+            self._join_host(dsn)
         folder = self.config.server.data_dir / "run" / "figures" if several else None
         figures = Figures(self.clock, worker=self._worker, folder=folder)
         self.features = Features(self.config, self.core, self.limiter, figures, self._siblings)
         await self.core.tail.start()
         self._begin(dsn, figures)
+        if self._host is not None:
+            await self._placed(self._host)
         self.registry = Registry(settings.bounds(self.config.limits))
         self.registry.add(*self.features.apis(self.loops))
         self.web = self._web_server(alone=alone)
@@ -137,13 +147,52 @@ class App:
 
     async def failed(self) -> None:
         """Returns only by raising `DatabaseTaken`: another server serves from the database. No fault of a loop ends us."""
-        self._over = asyncio.get_running_loop().create_future()
         await self._over
+
+    def _join_host(self, dsn: str) -> None:
+        """Several processes serve here: one of them writes for the others."""
+        complete = not self.config.database.shared
+        folder = HostFolder(self.config.server.data_dir / PATH.parent, self._worker, complete=complete)
+        core = self.core
+        self._host = Host(folder, core.db, core.tail, core.log, self.clock, self.entropy)
+        self._stack.callback(self._host.close)
+        if complete:
+            self._host_claim = Claim(dsn, self.clock, alone=True, locks=(HOST,))
+            self._stack.push_async_callback(self._host_claim.release)
+            self._host.lead = self._lead_host
+
+    async def _lead_host(self) -> None:
+        """No other host may serve: what its processes write would not be seen here. Called by the process that leads."""
+        assert self._host_claim is not None
+        try:
+            await self._host_claim.take()
+        except DatabaseTaken as error:
+            self._end_with(error)
+            raise
+
+    async def _placed(self, host: Host) -> None:
+        """Wait until the process leads or follows. Raises `DatabaseTaken`: another host serves."""
+        placed = asyncio.ensure_future(host.placed.wait())
+        either: set[asyncio.Future[Any]] = {placed, self._over}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._over.done():
+                self._over.result()
+        finally:
+            placed.cancel()
+
+    def _end_with(self, error: DatabaseTaken) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
 
     def _begin(self, dsn: str, figures: Figures) -> None:
         """All that runs beside requests. What is done again and again is declared by the features."""
         self.loops.start("log.writer", self.core.log.run)
         self.loops.start("log.tail", self.core.tail.run)
+        if (host := self._host) is not None:
+            self.loops.start("log.host", host.run)
+            what = "Whether this process writes for the others of its host"
+            figures.register(Gauges([("atrium_log_leads", what, lambda: float(host.leads))]))
         self.loops.start("log.hints", lambda: self._follow_hints(dsn))
         self.loops.start("log.readers", self.features.readers.run)
         claim = every(LOOK_EVERY, self._hold_claim, name="database.claim", timeout=60.0)
@@ -156,9 +205,10 @@ class App:
     async def _hold_claim(self) -> None:
         try:
             await self._claim.hold()
+            if self._host is not None and self._host.leads and self._host_claim is not None:
+                await self._host_claim.hold()
         except DatabaseTaken as error:
-            if self._over is not None and not self._over.done():
-                self._over.set_exception(error)
+            self._end_with(error)
             raise
 
     async def _follow_hints(self, dsn: str) -> None:

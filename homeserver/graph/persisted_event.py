@@ -112,6 +112,12 @@ class PersistedEvent:
             self._client = client_event_bytes(self.event)[:-1]
         return self._client
 
+    def become(self, event: Event) -> None:
+        """Before it is written, or seen: it was signed again, to follow other events."""
+        self.event = event
+        self.ref.event_id, self.ref.depth = event.event_id, event.depth
+        self._client = self._unsigned = None
+
     def redact(self, redaction: PersistedEvent) -> None:
         """The redaction takes effect: from now on only the stripped form is served. spec: client-server-api/#redactions"""
         self.event = redact_event(self.event)

@@ -58,5 +58,10 @@ class StateRef:
     def nid(self) -> int:
         return self._nid if self._event is None else self._event.nid
 
+    @property
+    def event(self) -> EventRef | None:
+        """The state event it is after; None: it is told by its number."""
+        return self._event
+
 
 EMPTY_STATE = StateRef(0)

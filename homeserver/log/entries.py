@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -62,6 +63,24 @@ class Sink(Protocol[E]):
         """
         ...
 
+    def pack(self, entry: E, *, to_write: bool) -> bytes | None:
+        """The whole entry, for a process of the same host: one that is to write it, or (`to_write` False, and the entry is
+        committed) one that applies it. It begins as what `encode` returns. None: it does not go into bytes; then it is
+        written by its own process, and read from its table.
+        """
+        ...
+
+    def unpack(self, payload: bytes, position: Position) -> E:
+        """The entry again, from what `pack` returned in another process. `position`: where it stands; 0: it is to be written."""
+        ...
+
+    def adopt(self, entry: E, position: Position, written: E | None) -> None:
+        """Another process has written this entry of ours: note on it what `write` would have noted. May be called again.
+
+        `written`: the entry as it stands there, where it may have been changed; None: as it was.
+        """
+        ...
+
 
 class StructSink(Generic[E]):
     """A sink whose entries travel whole in the feed. Subclass and override `write`; by default nothing else is stored."""
@@ -78,8 +97,26 @@ class StructSink(Generic[E]):
 
     async def decode(self, tx: Tx, rows: Sequence[tuple[Position, bytes]]) -> list[Written[E]]:
         del tx
-        decoder = msgspec.msgpack.Decoder(self.entry_type)
-        return [Written(position, decoder.decode(payload)) for position, payload in rows]
+        return [Written(position, self.unpack(payload, position)) for position, payload in rows]
+
+    def pack(self, entry: E, *, to_write: bool) -> bytes | None:
+        """See `Sink.pack`."""
+        del to_write
+        return self.encode(entry)
+
+    def unpack(self, payload: bytes, position: Position) -> E:
+        """See `Sink.unpack`."""
+        del position
+        entry: E = _decoder(self.entry_type).decode(payload)
+        return entry
+
+    def adopt(self, entry: E, position: Position, written: E | None) -> None:
+        """Nothing is noted on the entries."""
+
+
+@lru_cache(maxsize=256)
+def _decoder(entry_type: type[Any]) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(entry_type)
 
 
 Refused = dict[int, Exception]
@@ -144,6 +181,14 @@ class Append:
     build_again: Callable[[], Sequence[Entry]] | None = None
     """Builds the entries anew where they meet a conflict, on what this process has seen by then: everything, and nobody
     else writes. Must not wait; raises `Conflict` if it cannot, or whatever speaks against the append by now."""
+    may_follow: bool = False
+    """Was planned here on the state of a room, and may be changed to follow what others have said meanwhile."""
+    origin: bytes = b""
+    """Which append of which process this is, where another one of the host writes it (`log.host`)."""
+    changed: bool = False
+    """What was looked at under the lock has changed an entry."""
+    here: bool = False
+    """This process has to write it itself."""
     positions: range = field(default=range(0), init=False)
 
 

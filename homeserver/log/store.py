@@ -53,7 +53,25 @@ def tell_others(batch: Pipeline, position: Position) -> None:
     batch.all("SELECT pg_notify('atrium_log', %(position)s::text)", position=str(position))
 
 
-def insert_feed(batch: Pipeline, rows: Sequence[tuple[Position, str, bytes]]) -> None:
+FeedRow = tuple[Position, str, bytes, bytes | None]
+"""Position, kind, payload; and, if another process of the host wrote it, whose entry it is (`log.host`)."""
+
+
+def insert_feed(batch: Pipeline, rows: Sequence[FeedRow]) -> None:
+    if any(row[3] for row in rows):
+        batch.execute(
+            """
+            INSERT INTO log_feed (position, kind, payload, origin)
+            SELECT position, kind, payload, nullif(origin, '')
+            FROM unnest(%(positions)s::bigint[], %(kinds)s::text[], %(payloads)s::bytea[], %(origins)s::bytea[])
+                AS row (position, kind, payload, origin)
+            """,
+            positions=[r[0] for r in rows],
+            kinds=[r[1] for r in rows],
+            payloads=[r[2] for r in rows],
+            origins=[r[3] or b"" for r in rows],
+        )
+        return
     batch.execute(
         """
         INSERT INTO log_feed (position, kind, payload)
@@ -65,11 +83,11 @@ def insert_feed(batch: Pipeline, rows: Sequence[tuple[Position, str, bytes]]) ->
     )
 
 
-async def read_feed(tx: Tx, after: Position, upto: Position, limit: int) -> list[tuple[Position, str, bytes]]:
+async def read_feed(tx: Tx, after: Position, upto: Position, limit: int) -> list[FeedRow]:
     """Feed rows in (after, upto], in order, at most `limit`."""
     return await tx.all(
         """
-        SELECT position, kind, payload FROM log_feed
+        SELECT position, kind, payload, origin FROM log_feed
         WHERE position > %(after)s AND position <= %(upto)s ORDER BY position LIMIT %(limit)s
         """,
         after=after,

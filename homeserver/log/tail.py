@@ -19,6 +19,7 @@ import structlog
 
 from homeserver.log import store
 from homeserver.log.entries import Checked, Entry, Position, Sink, Unknown, Written
+from homeserver.log.neighbours import Neighbours
 from homeserver.log.restore import Break, Breaks
 from homeserver.storage.database import Database
 from homeserver.storage.errors import StorageError
@@ -32,6 +33,8 @@ READ_AT_ONCE = 2_000
 MAX_LAG = 50_000
 """Positions behind which catching up costs more than starting anew."""
 POLL_SECONDS = 1.0
+SOON = 0.5
+"""Seconds in which what another process of this host has seen comes from there; else the database is asked."""
 
 
 Handler = Callable[[Position, Any], None]
@@ -99,11 +102,24 @@ class Tail:
         self.position: Position = 0
         self.resets = 0
         """How often a projection was dropped since the start."""
+        self.jumps = 0
+        """How often entries were missed."""
+        self.neighbours: Neighbours | None = None
+        self._reached: deque[tuple[Position, asyncio.Future[None]]] = deque()
+        """Who waits until a position is seen; at most one for each task of this process."""
 
     # --- wiring --------------------------------------------------------------------------------------------------
 
     def sink_for(self, entry_type: type[Entry]) -> Sink[Any]:
         return self._sinks[entry_type]
+
+    def sink_of(self, entry_type: type[Entry]) -> Sink[Any] | None:
+        """As `sink_for`; None for entries that this process does not know."""
+        return self._sinks.get(entry_type)
+
+    def sink_named(self, kind: str) -> Sink[Any] | None:
+        """The sink of a kind of entry; None for one that this process does not know."""
+        return self._by_kind.get(kind)
 
     def register(self, sink: Sink[Any]) -> None:
         """A kind of entry is stored there; before the first of them is written or read."""
@@ -151,6 +167,28 @@ class Tail:
         """Wait until everything committed before this call, by any process, is seen here."""
         if self.alone:
             return
+        others = self.neighbours
+        if others is None or not others.complete:
+            await self._fresh_from_database()
+            return
+        newest = others.newest()
+        if newest <= self.position or (others.told and await self._comes(newest)):
+            return
+        await self._fresh_from_database()
+        if newest > self.position:
+            others.disbelieve(newest)
+
+    async def _comes(self, position: Position) -> bool:
+        """Whether a position is seen soon."""
+        if position <= self.position:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reached.append((position, future))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(future, SOON)
+        return position <= self.position
+
+    async def _fresh_from_database(self) -> None:
         # A read under way may have begun before the write we must see: wait for one that begins after now. How the one
         # before ended is not our business: if the database was away then, it may be back.
         if self._refresh is not None:
@@ -175,8 +213,9 @@ class Tail:
     async def start(self) -> None:
         """Begin at the head; nothing before it is in memory."""
         async with self._db.read() as tx:
-            self.position = await store.read_head(tx)
+            position = await store.read_head(tx)
             self._breaks = await _breaks(tx)
+        self._moved_to(position)
 
     def expect(self, written: Sequence[Written[Any]]) -> None:
         """This process is about to commit these. Should the feed bring them before `publish` does, they are taken from
@@ -189,13 +228,16 @@ class Tail:
 
         Never fails: if the others' entries cannot be read, the projections are dropped, and read anew when they are needed.
         """
-        if not written:
+        try:
+            await self.take(written)
+        finally:
+            self._own = {}
+
+    async def take(self, written: Sequence[Written[Any]]) -> None:
+        """As `publish`, for a batch that another process of this host has committed."""
+        if not written or self.offer(written):
             return
         try:
-            async with self._lock:
-                if written[0].position <= self.position + 1:
-                    self._take(written)
-                    return
             async with self._db.read(first=True) as tx, self._lock:
                 await self._read_upto(tx, written[0].position - 1)
                 self._take(written)
@@ -204,8 +246,16 @@ class Tail:
             async with self._lock:
                 if self.position < written[-1].position:
                     self._reset(written[-1].position, "unread")
-        finally:
-            self._own = {}
+
+    def offer(self, written: Sequence[Written[Any]]) -> bool:
+        """Take committed entries if that needs no waiting: nobody is reading, and none is missing before them."""
+        if self._lock.locked() or not self._follows_on(written):
+            return False
+        self._take(written)
+        return True
+
+    def _follows_on(self, written: Sequence[Written[Any]]) -> bool:
+        return written[0].position <= self.position + 1
 
     def _take(self, written: Sequence[Written[Any]]) -> None:
         fresh = [item for item in written if item.position > self.position]
@@ -214,6 +264,8 @@ class Tail:
 
     def hint(self, position: Position | None = None) -> None:
         """Somebody has written, up to `position` if that is known. We hear of our own writes as well; `publish` brings them."""
+        if self.neighbours is not None and self.neighbours.told:
+            return  # there it is heard as well
         if position is None or (position > self.position and position not in self._own):
             self._hint.set()
 
@@ -231,9 +283,17 @@ class Tail:
     async def _catch_up(self) -> None:
         async with self._db.read(first=True) as tx:
             head = await store.read_head(tx)
-            if head > self.position:
+            told = self.neighbours is not None and self.neighbours.told
+            if head > self.position and not told:
                 async with self._lock:
                     await self._read_upto(tx, head)
+        if told and not await self._comes(head):
+            await self.catch_up(head)
+
+    async def catch_up(self, position: Position) -> None:
+        """See everything up to a position that is known to be committed, read from the database."""
+        async with self._db.read(first=True) as tx, self._lock:
+            await self._read_upto(tx, position)
 
     async def _read_upto(self, tx: Tx, upto: Position) -> None:
         if upto - self.position > MAX_LAG:
@@ -251,11 +311,11 @@ class Tail:
             else:
                 self._apply(written)
 
-    async def _decode(self, tx: Tx, rows: list[tuple[Position, str, bytes]]) -> list[Written[Any]] | None:
+    async def _decode(self, tx: Tx, rows: list[store.FeedRow]) -> list[Written[Any]] | None:
         """What the rows stand for, one entry for each; None if that of one is not to be had."""
         by_kind: dict[str, list[tuple[Position, bytes]]] = defaultdict(list)
         written: list[Written[Any]] = []
-        for position, kind, payload in rows:
+        for position, kind, payload, _ in rows:
             if (own := self._own.get(position)) is not None:
                 written.append(own)
             else:
@@ -266,7 +326,12 @@ class Tail:
                 return None
             written += decoded
         written.sort(key=lambda item: item.position)
-        return written
+        if self.neighbours is None:
+            return written
+        handed = [
+            row[3] and self.neighbours.own(row[3], *item) for row, item in zip(rows, written, strict=True)
+        ]
+        return [own or item for own, item in zip(handed, written, strict=True)]
 
     async def _decode_kind(
         self, tx: Tx, kind: str, items: list[tuple[Position, bytes]]
@@ -304,7 +369,7 @@ class Tail:
         self._recent.extend(written)
         while len(self._recent) > RECENT_ENTRIES:
             self._recent.popleft()
-        self.position = written[-1].position
+        self._moved_to(written[-1].position)
         self._tell(written)
 
     def _reset(self, position: Position, why: str) -> None:
@@ -313,8 +378,18 @@ class Tail:
         for projection in self._projections:
             self._drop(projection)
         self._recent.clear()
-        self.position = position
+        self.jumps += 1
+        self._moved_to(position)
         self._tell(())
+
+    def _moved_to(self, position: Position) -> None:
+        self.position = position
+        if self.neighbours is not None:
+            self.neighbours.seen(position)
+        while self._reached and (self._reached[0][0] <= position or self._reached[0][1].done()):
+            _, future = self._reached.popleft()
+            if not future.done():
+                future.set_result(None)
 
     def _drop(self, projection: Projection) -> None:
         """What it knows may be wrong: it must be built anew."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -30,6 +30,7 @@ from homeserver.log.entries import (
     TransactionId,
     Written,
 )
+from homeserver.log.neighbours import Delegate, Waiting
 from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Unavailable
 from homeserver.runtime.clock import Clock
@@ -48,7 +49,6 @@ ASK_AGAIN = (0.1, 0.3, 1.0, 2.0, *(5.0,) * 18)
 """Seconds between questions after a COMMIT that was not answered: longer than a database takes to come back, or to notice
 that we are gone (`Timeouts.idle`)."""
 
-_Waiting = tuple[Append, "asyncio.Future[range]"]
 _Outcome = tuple[Refused, list[Written[Any]]]
 
 
@@ -76,10 +76,11 @@ class LogWriter:
         self._db = db
         self._tail = tail
         self._clock = clock
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._wake = asyncio.Event()
         self._closed = False
         self._trimmed_at: Position = 0
+        self.delegate: Delegate | None = None
 
     @property
     def waiting(self) -> int:
@@ -108,12 +109,17 @@ class LogWriter:
 
     async def run(self) -> None:
         """Write batches until cancelled, or until `close` and everything that waits is written."""
-        while not self._closed or self._waiting:
+        while not self._closed or self._waiting or (self.delegate is not None and self.delegate.busy):
             if not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            count = min(len(self._waiting), MAX_BATCH)
+            count = len(self._waiting)
+            if self.delegate is not None:
+                count = await self.delegate.hand_over(self._waiting)
+                if not count:
+                    continue
+            count = min(count, len(self._waiting), MAX_BATCH)
             batch = [self._waiting.popleft() for _ in range(count)]
             try:
                 await self._write(batch)
@@ -121,12 +127,17 @@ class LogWriter:
                 log.exception("log.batch_failed", appends=count)
                 self._fail(batch, error)
 
+    def take_back(self, appends: Sequence[Waiting]) -> None:
+        """Appends that were handed over come back to the front, in order; or none, and `run` shall look again."""
+        self._waiting.extendleft(reversed(appends))
+        self._wake.set()
+
     def close(self) -> None:
         """Take no more; `run` returns when the rest is written."""
         self._closed = True
         self._wake.set()
 
-    async def _write(self, batch: list[_Waiting]) -> None:
+    async def _write(self, batch: list[Waiting]) -> None:
         """Write one batch, in parts where that is the only way to write what is good of it."""
         parts = [batch]
         while parts:
@@ -150,7 +161,7 @@ class LogWriter:
             for index, (append, future) in enumerate(part):
                 _resolve(future, refused.get(index) or append.positions)
 
-    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+    def _fail(self, batch: list[Waiting], error: Exception) -> None:
         for _, future in batch:
             _resolve(future, faults.copy_of(error) if len(batch) > 1 else error)
 
@@ -212,11 +223,15 @@ class LogWriter:
         refused = refusals({})
         stale = [index for index, why in refused.items() if isinstance(why, Conflict)]
         # Alone, nobody else looks: a command may have written.
-        if (stale and self._tail.alone) or any(appends[index].build_again for index in stale):
+        if stale:
             await self._tail.reach(tx, head)
+            refused = refusals({})  # beside what others have written, it may fit
+            stale = [index for index in stale if isinstance(refused.get(index), Conflict)]
+        if any(appends[index].build_again for index in stale):
             refused = refusals(_built_again(appends, stale))
         accepted = [append for index, append in enumerate(appends) if index not in refused]
         written = _number(head, accepted)
+        _settle_twins(appends, refused)
         if accepted:
             self._tail.expect(written)
             try:
@@ -269,34 +284,69 @@ class LogWriter:
                 append.alongside(
                     batch, [Written(p, e) for p, e in zip(append.positions, append.entries, strict=True)]
                 )
+        if self.delegate is not None:
+            self.delegate.writing(accepted)
         if written:
-            self._advance(batch, written)
+            self._advance(batch, written, _origins(accepted))
 
-    def _advance(self, batch: Pipeline, written: list[Written[Any]]) -> None:
+    def _advance(
+        self, batch: Pipeline, written: list[Written[Any]], origins: Mapping[Position, bytes]
+    ) -> None:
         head = written[-1].position
-        feed: list[tuple[Position, str, bytes]] = []
+        feed: list[store.FeedRow] = []
         for position, entry in written:
             sink = self._tail.sink_for(type(entry))
-            feed.append((position, sink.kind, sink.encode(entry)))
+            feed.append((position, sink.kind, sink.encode(entry), origins.get(position)))
         store.insert_feed(batch, feed)
         store.advance_head(batch, head)
-        if not self._tail.alone:
+        if not self._tail.alone and (self.delegate is None or self.delegate.notifies):
             store.tell_others(batch, head)
         if head - self._trimmed_at > store.TRIM_EVERY:
             self._trimmed_at = head
             store.trim_feed(batch, head - store.KEEP_FEED)
 
 
+def _origins(accepted: Sequence[Append]) -> dict[Position, bytes]:
+    """Of entries of other processes: position -> whose they are, with their place in the append."""
+    return {
+        position: append.origin + index.to_bytes(2)
+        for append in accepted
+        if append.origin
+        for index, position in enumerate(append.positions)
+    }
+
+
+class _Twin(AlreadyDone):
+    """The same request is in the batch already: two processes of a host were asked at once."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(0)
+        self.first = first
+
+
 def _repeated(keys: list[bytes | None], used: dict[bytes, Position]) -> Refused:
     refused: Refused = {}
-    seen: set[bytes] = set()
+    seen: dict[bytes, int] = {}
     for index, key in enumerate(keys):
         if key is None:
             continue
-        if key in used or key in seen:
-            refused[index] = AlreadyDone(used.get(key, 0))
-        seen.add(key)
+        if key in used:
+            refused[index] = AlreadyDone(used[key])
+        elif key in seen:
+            refused[index] = _Twin(seen[key])
+        seen.setdefault(key, index)
     return refused
+
+
+def _settle_twins(appends: list[Append], refused: Refused) -> None:
+    """What the same request has written, now that it is numbered; or that it is to be looked for again."""
+    for index, why in list(refused.items()):
+        if isinstance(why, _Twin):
+            positions = appends[why.first].positions
+            done = why.first not in refused
+            refused[index] = (
+                AlreadyDone(positions[-1] if positions else 0) if done else Conflict("its twin was refused")
+            )
 
 
 def _built_again(appends: list[Append], stale: list[int]) -> Refused:

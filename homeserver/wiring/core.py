@@ -17,6 +17,7 @@ from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.originals import RedactedOriginals
 from homeserver.graph.write.receive import Receiver
 from homeserver.graph.write.redactions import Redactions
+from homeserver.graph.write.relink import Relinker
 from homeserver.graph.write.sink import EventSink
 from homeserver.jobs.service import Jobs
 from homeserver.log.forgetting import EVERY_SECONDS as FORGET_EVERY
@@ -83,7 +84,14 @@ class Core:
         """See `Manifest`."""
         return Manifest(
             name="core",
-            sinks=[EventSink(self.events, keep_originals=self._keep_originals)],
+            sinks=[
+                EventSink(
+                    self.events,
+                    self.rooms.cached,
+                    Relinker(self.identity),
+                    keep_originals=self._keep_originals,
+                )
+            ],
             projections=[self.rooms, self.compaction, self.visibility],
             periodic=[
                 *self.jobs.periodic(),

@@ -15,6 +15,7 @@ from homeserver.e2ee.stream import DeviceListStream
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.events.filtering import read_filter
 from homeserver.log.entries import Entry
+from homeserver.log.host.election import Host, HostFolder
 from homeserver.matrix.ids import DeviceId, RoomId, UserId
 from homeserver.matrix.signing import SigningKey
 from homeserver.matrix.tokens import parse_sync_token
@@ -58,8 +59,10 @@ class Process:
         push: PushFeature,
         sync: SyncFeature,
         sliding: SlidingFeature,
+        host: Host | None = None,
     ) -> None:
         self.core = core
+        self.host = host
         self.rooms = rooms
         self.account_data = account_data
         self.ephemeral = ephemeral
@@ -128,11 +131,13 @@ async def process(
     alone: bool = True,
     key: SigningKey | None = None,
     policy: Sequence[Check] = (),
+    place: int | None = None,
     **sections: Any,
 ) -> AsyncIterator[Process]:
     """Everything running on the database, until the block ends.
 
-    `policy`: checks of the gate after those of the features. `sections`: as in `tests.support.server.run`.
+    `policy`: checks of the gate after those of the features. `place`: among the processes of one host, which meet in the folder.
+    `sections`: as in `tests.support.server.run`.
     """
     config = changed(dev_config(port=0, data=folder).with_database(dsn), **sections)
     async with Database(dsn) as db:
@@ -182,13 +187,23 @@ async def process(
         ]
         manifests.append(Manifest(name="policy of the test", policy=policy))
         connect(manifests, core.tail, core.jobs, gate=core.gate)
+        host = None
+        if place is not None:
+            meeting = HostFolder(folder / "run" / "log", place, complete=True)
+            host = Host(meeting, db, core.tail, core.log, core.clock, core.entropy)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())
-        tail = asyncio.create_task(core.tail.run())
+        beside = [asyncio.create_task(core.tail.run())]
+        if host is not None:
+            beside.append(asyncio.create_task(host.run()))
+            await host.placed.wait()
         try:
-            yield Process(core, rooms, account_data, ephemeral, push, sync, sliding)
+            yield Process(core, rooms, account_data, ephemeral, push, sync, sliding, host)
         finally:
             core.log.close()
             await writer
-            tail.cancel()
-            await asyncio.gather(tail, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            if host is not None:
+                host.close()

@@ -49,6 +49,7 @@ WAITING_LOOPS = {
     "homeserver/graph/state/upkeep.py _shortcuts": "a round over what there is",
     "homeserver/jobs/service.py _note": "until the lease of the job is over",
     "homeserver/jobs/service.py done": "as long as its caller says",
+    "homeserver/log/host/election.py run": "supervised",
     "homeserver/log/readers/": "the readers, under their leases",
     "homeserver/log/tail.py run": "supervised",
     "homeserver/log/writer.py run": "supervised",

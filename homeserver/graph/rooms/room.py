@@ -118,6 +118,7 @@ class Room:
         self.position = position
         if not entry.persisted.hidden:
             self.last_event = position
+        same_state = not entry.changes and entry.room_state.nid == self.room_state.nid
         self.extremities = entry.extremities
         self.room_state = entry.room_state
         for change in entry.changes:
@@ -126,7 +127,8 @@ class Room:
             self._flying.popleft()
             if not self._flying:
                 self._overlay.clear()
-        elif self._flying:
+        elif self._flying and not (same_state and not self._overlay):
+            # What only says something may stand beside what somebody else has said.
             self.drop_flying()
 
     def change(self, change: StateChange) -> None:

@@ -128,6 +128,7 @@ class GraphWriter:
             if not entries:
                 return []
             append = Append(entries, txn, alongside, passage)
+            append.may_follow = True
             append.build_again = partial(self._build_again, append, room_nid, plan)
             try:
                 await self._log.add(append)

@@ -21,10 +21,11 @@ from homeserver.storage.tx import Later, Pipeline
 Batch = Sequence[Written[EventEntry]]
 
 
-def find_extremities(batch: Pipeline, room_nids: list[int]) -> Later[list[tuple[int, list[int]]]]:
-    """(room_nid, its forward extremities) of rooms that exist."""
+def find_heads(batch: Pipeline, room_nids: list[int]) -> Later[list[tuple[int, list[int], int]]]:
+    """(room_nid, its forward extremities, the state they make) of rooms that exist."""
     return batch.all(
-        "SELECT room_nid, extremities FROM rooms WHERE room_nid = ANY(%(nids)s::bigint[])", nids=room_nids
+        "SELECT room_nid, extremities, state_nid FROM rooms WHERE room_nid = ANY(%(nids)s::bigint[])",
+        nids=room_nids,
     )
 
 
