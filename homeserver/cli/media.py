@@ -52,11 +52,16 @@ def unhold(uri: Uri, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @media_app.command()
-def reconcile(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def reconcile(
+    config: ConfigOption = DEFAULT_CONFIG,
+    even_most: Annotated[
+        bool, typer.Option("--even-most", help="Also where most of the store belongs to no file.")
+    ] = False,
+) -> None:
     """Remove what lies in the store and belongs to no file, if it is older than a day."""
 
     async def work(feature: MediaFeature) -> str:
-        return f"{await feature.upkeep.reconcile()} orphans removed."
+        return f"{await feature.upkeep.reconcile(even_most=even_most)} orphans removed."
 
     _run(config, work)
 

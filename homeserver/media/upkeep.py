@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,8 @@ DAY_MS: Final = 86_400_000
 BATCH: Final = 500
 ORPHAN_AGE: Final = 86_400.0
 """Seconds after which a blob without a row was left behind: no upload takes so long."""
+MANY_ORPHANS: Final = 100
+"""Blobs without a row from which it matters whether they are most of the store."""
 PREVIEW_KEPT_MS: Final = 7 * DAY_MS
 """How long the picture of a web page is kept after somebody last looked at it."""
 _LONGEST: Final = 3000.0
@@ -94,21 +97,37 @@ class MediaUpkeep:
             _log.info("media_removed_by_age", origin=origin.name.lower(), files=removed)
         return removed
 
-    async def reconcile(self) -> int:
-        """Remove blobs that no row knows, and what was left while coming in; how many they were."""
-        removed = await self._spool.run(_remove_old, self._spool.folder, self._clock.now_ms() / 1000)
+    async def reconcile(self, *, even_most: bool = False) -> int:
+        """Remove blobs that no row knows, and what was left while coming in; how many they were.
+
+        Where most of the store is unknown, the store or the database is another's, or an old one was restored: then nothing is
+        removed unless `even_most`.
+        """
+        left = await self._spool.run(_remove_old, self._spool.folder, self._clock.now_ms() / 1000)
+        known = unknown = 0
+        async for old, orphans in self._orphans():
+            known, unknown = known + old - len(orphans), unknown + len(orphans)
+        if unknown > max(known, MANY_ORPHANS) and not even_most:
+            _log.error("media_orphans_are_most", blobs=unknown, known=known)
+            return left
+        removed = 0
+        if unknown:
+            async for _, orphans in self._orphans():
+                for key in orphans:
+                    await self._blobs.delete(key)
+                removed += len(orphans)
+        if left + removed:
+            _log.info("media_orphans_removed", blobs=removed, incoming=left)
+        return left + removed
+
+    async def _orphans(self) -> AsyncIterator[tuple[int, list[str]]]:
+        """In pages: how many blobs are old enough to have a row, and the keys of those that have none."""
         async for page in self._blobs.keys():
             old = [each.key for each in page if each.age > ORPHAN_AGE]
-            if not old:
-                continue
-            async with self._db.read() as tx:
-                known = await store.find_known_keys(tx, old)
-            for key in (key for key in old if key not in known):
-                await self._blobs.delete(key)
-                removed += 1
-        if removed:
-            _log.info("media_orphans_removed", blobs=removed)
-        return removed
+            if old:
+                async with self._db.read() as tx:
+                    known = await store.find_known_keys(tx, old)
+                yield len(old), [key for key in old if key not in known]
 
 
 def _remove_old(folder: Path, now: float) -> int:

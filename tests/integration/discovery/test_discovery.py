@@ -15,6 +15,7 @@ async def test_versions_are_listed_by_name_whoever_asks(server: IdentityServer, 
     assert "r0.6.1" in answer["versions"]
     assert all(value is True for value in answer["unstable_features"].values())
     assert "org.matrix.e2e_cross_signing" in answer["unstable_features"]
+    assert "org.matrix.msc3916.stable" in answer["unstable_features"]  # what older clients look for
 
 
 async def test_nobody_has_versions_or_features_of_their_own(server: IdentityServer) -> None:

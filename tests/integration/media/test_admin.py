@@ -208,6 +208,23 @@ async def test_age_and_orphans(start_server: StartServer, folder_of: Callable[[S
         await alice.get(DOWNLOAD, *parts(uri))
 
 
+async def test_a_store_that_is_mostly_unknown_is_left_alone(
+    start_server: StartServer, folder_of: Callable[[Server], Path]
+) -> None:
+    """A fresh database before an old folder, say."""
+    server = await start_server()
+    assert server.app is not None
+    folder = folder_of(server) / "content/ab/cd"
+    folder.mkdir(parents=True)
+    for number in range(120):
+        (folder / f"abcd{number}.x").write_bytes(b"x")
+        os.utime(folder / f"abcd{number}.x", (1, 1))
+    upkeep = server.app.features.media.upkeep
+    assert await upkeep.reconcile() == 0
+    assert len(list(folder.iterdir())) == 120
+    assert await upkeep.reconcile(even_most=True) == 120
+
+
 async def test_commands(alone: Server, tmp_path: Path) -> None:
     alice = await alone.register("alice")
     uri = await upload(alice, b"x" * 5000)
