@@ -66,22 +66,26 @@ class AuthCover:
             if isinstance(needs, NeedsLinks):
                 difference.add_links(needs.chains, links | await self._links(needs.chains))
                 continue
-            reaching = await self._reaching(agreed, needs)
-            if reaching is None:
-                return None
-            difference.add_common(reaching)
+            young, places_of_young = await self._reaching(agreed, needs)
+            if len(places_of_young) < len(young):
+                if len(await self._place(young)) < len(young):
+                    return None
+                # They have got places on chains whose links were read before: begin anew, once, now that all have one.
+                return await self.difference(agreed, conflicted, own_auth, subgraph=subgraph)
+            difference.add_common(list(places_of_young.values()))
         found = await self._events_of(difference.spans())
         return {event_id: nid for nid, event_id in found}
 
-    async def _reaching(self, agreed: Collection[int], needs: NeedsCommon) -> list[Place] | None:
-        """Places of those agreed events that may reach into the spans: what is written before an event cannot rest on it."""
+    async def _reaching(
+        self, agreed: Collection[int], needs: NeedsCommon
+    ) -> tuple[set[int], dict[int, Place]]:
+        """Those agreed events that may reach into the spans (what is written before an event cannot rest on it), and the places
+        of those that have one.
+        """
         first = min((nid for nid, _ in await self._events_of(needs.spans)), default=THIS_EVENT)
         # Backfilled events have negative numbers, which say nothing about when they were made.
         young = {nid for nid in agreed if nid >= first or nid < 0} if first > 0 else set(agreed)
-        places = await self._places(young)
-        if len(places) < len(young):
-            places = await self._place(young)
-        return list(places.values()) if len(places) == len(young) else None
+        return young, await self._places(young)
 
     # --- rows --------------------------------------------------------------------------------------------------------
 

@@ -122,6 +122,7 @@ def test_state_02_the_stored_cover_answers_what_walking_answers(
     )
     @given(graphs, choices, st.lists(choices, min_size=2, max_size=4), choices, st.booleans(), st.booleans())
     @example([[], [0], [0, 1], [1], [2, 3]], [0], [[4], [3]], [2], True, True)
+    @example([[], [], [], [], [], [3, 4], [], [3, 4], [], [], []], [7], [[], [5]], [], True, False)
     def compare(graph, common, sides, batches, old, unwritten) -> None:
         runner.run(check(graph, common, sides, [size % 7 + 1 for size in batches], old, unwritten))
 
