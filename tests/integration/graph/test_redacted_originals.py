@@ -3,7 +3,9 @@
 """
 
 import asyncio
+import contextlib
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +43,17 @@ async def tables_with(dsn: str, word: str) -> set[str]:
             row: str
             for row in await tx.column(f"SELECT t::text FROM {table} t"):
                 blobs = [bytes.fromhex(each) for each in re.findall(r"\\x([0-9a-f]*)", row)]
-                texts = [unpack(blob, RoomId("!")) if blob[:1] == b"\x01" else blob for blob in blobs]
+                texts = [*blobs, *map(unpacked, blobs)]
                 if word in row or any(word.encode() in text for text in texts):
                     found.add(table)
     return found
+
+
+def unpacked(blob: bytes) -> bytes:
+    """The JSON of a packed event; other bytes, which may begin as one, as they are."""
+    with contextlib.suppress(zlib.error):
+        return unpack(blob, RoomId("!"))
+    return blob
 
 
 async def set_back(dsn: str, seconds: float) -> None:

@@ -168,10 +168,10 @@ async def test_all_timelines_of_a_sync_together(server: Server, monkeypatch: pyt
     assert sum(size(each["events"]) for each in shown) <= 1_000_000
 
 
-async def test_the_list_of_published_rooms(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_list_of_published_rooms(fresh_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """DIR: a topic may have sixty kilobytes."""
     monkeypatch.setattr(directory, "PAGE_BYTES", 200_000)
-    alice = await server.register("alice")
+    alice = await fresh_server.register("alice")
     rooms = {await alice.create_room(visibility="public", topic="t" * 20_000) for _ in range(6)}
     found: list[str] = []
     params: dict[str, Any] = {"limit": 100}
