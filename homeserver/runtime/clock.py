@@ -108,7 +108,7 @@ class FakeClock:
     @staticmethod
     async def _settle() -> None:
         # A woken task may pass through a few more ready callbacks before it sleeps again.
-        for _ in range(5):
+        for _ in range(8):
             await asyncio.sleep(0)
 
 

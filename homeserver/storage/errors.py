@@ -9,6 +9,10 @@ class StorageError(Exception):
     """The database cannot be used as it is; the message says why and what to do."""
 
 
+class OutcomeUnknown(StorageError):
+    """The database did not say whether something was written, and cannot be asked; the request may be repeated."""
+
+
 class DatabaseBusy(StorageError):
     """Another server already runs on this data directory."""
 

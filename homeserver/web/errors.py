@@ -11,6 +11,7 @@ import structlog
 
 from homeserver.matrix.errors import InvalidParam, MatrixError, ServerFault, Unavailable
 from homeserver.storage.database import DatabaseOverloaded
+from homeserver.storage.errors import OutcomeUnknown
 from homeserver.web.response import JSON, Reply
 from homeserver.web.stream import BodyTimeout
 
@@ -40,7 +41,7 @@ def _unforeseen(error: BaseException, request_id: str, operation: str) -> Matrix
         # fault, but ours that it came so far, hence the log line.
         _log.warning("value_refused_by_database", request_id=request_id, operation=operation, exc_info=error)
         return InvalidParam("A value in this request cannot be stored")
-    if isinstance(error, psycopg.OperationalError | DatabaseOverloaded):
+    if isinstance(error, psycopg.OperationalError | DatabaseOverloaded | OutcomeUnknown):
         if _is_away(error):
             why = str(error).partition("\n")[0]
             _log.warning("database_away", request_id=request_id, operation=operation, error=why)
@@ -57,9 +58,11 @@ def _unforeseen(error: BaseException, request_id: str, operation: str) -> Matrix
     return ServerFault(f"Internal server error (request {request_id})")
 
 
-def _is_away(error: psycopg.OperationalError | DatabaseOverloaded) -> bool:
+def _is_away(error: psycopg.OperationalError | DatabaseOverloaded | OutcomeUnknown) -> bool:
     """Whether the database is stopped, starting, busy or out of room: then every request fails, and where is of no matter."""
-    if isinstance(error, DatabaseOverloaded) or error.sqlstate is None:  # not connected, or no longer
+    if (
+        isinstance(error, DatabaseOverloaded | OutcomeUnknown) or error.sqlstate is None
+    ):  # not connected, or no longer
         return True
     # Connection exceptions; no memory, disk or connections left; PostgreSQL stops or starts; the disk itself fails.
     return error.sqlstate.startswith(("08", "53", "57P", "58"))

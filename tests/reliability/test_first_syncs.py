@@ -29,7 +29,7 @@ async def test_first_syncs_after_a_restart_are_answered_and_messages_beside_them
     database: str, tmp_path: Path, people: int
 ) -> None:
     """Forty were enough to have every request refused after 15 s: each held a connection and waited for another one."""
-    async with support_server.run(database, tmp_path / "before") as server:
+    async with support_server.run(database, tmp_path) as server:
         tokens = []
         for start in range(0, people, 10):
             made = await asyncio.gather(*(somebody(server, f"user{start + n}") for n in range(10)))
@@ -37,7 +37,7 @@ async def test_first_syncs_after_a_restart_are_answered_and_messages_beside_them
         writer = await somebody(server, "writer")
         room_id = (await writer.post("/createRoom", json={}))["room_id"]
 
-    async with support_server.run(database, tmp_path / "after") as server:
+    async with support_server.run(database, tmp_path) as server:
         loop = asyncio.get_running_loop()
 
         async def send(txn_id: str) -> float:

@@ -35,6 +35,8 @@ PAUSE = 0.03
 """Seconds between an answer and the next message: at most some thirty messages a second."""
 PATIENCE = 60.0
 """Seconds after which a request that is not answered counts as refused."""
+SHORT = 0.5
+"""Seconds of waiting in which a share of the whole says nothing: where all of the trouble is over that soon."""
 FLOOR = 0.01
 """Seconds that a message counts as needing alone at least: less is measured too inexactly to be multiplied."""
 ALONE = 40
@@ -244,7 +246,7 @@ def judge(alone: Noticed, during: Noticed, *, times: float, worst: float | None 
     assert during.sent, during
     assert during.needs <= times * max(alone.needs, FLOOR), f"{times} times as long: {alone} / {during}"
     if worst is not None:
-        limit = max(worst * during.seconds, times * max(alone.needs, FLOOR))
+        limit = max(worst * during.seconds, times * max(alone.needs, FLOOR), SHORT)
         assert max(during.sent) <= limit, f"more than {worst:.0%} of it all: {during}"
         assert max(during.heard, default=0.0) <= limit, f"more than {worst:.0%} of it all: {during}"
 

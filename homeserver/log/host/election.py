@@ -31,7 +31,7 @@ from homeserver.log.writer import LogWriter
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.runtime.shared_positions import SharedPositions
 from homeserver.storage.database import Database
-from homeserver.storage.errors import StorageError
+from homeserver.storage.errors import OutcomeUnknown, StorageError
 
 log = structlog.get_logger(__name__)
 
@@ -246,7 +246,7 @@ class Host:
         returned: list[Waiting] = []
         for handed in self._handed.take_all():
             if error is not None or handed.jumps != self._tail.jumps:
-                handed.fail(StorageError("the database did not say whether this was written"))
+                handed.fail(OutcomeUnknown("the database did not say whether this was written"))
             else:
                 returned.append((handed.append, handed.future))
         self._settled.set()

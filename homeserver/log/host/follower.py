@@ -24,7 +24,7 @@ from homeserver.log.host.frames import (
 )
 from homeserver.log.neighbours import Waiting
 from homeserver.log.tail import Tail
-from homeserver.storage.errors import StorageError
+from homeserver.storage.errors import OutcomeUnknown
 
 log = structlog.get_logger(__name__)
 
@@ -283,7 +283,7 @@ class Link(asyncio.Protocol):
             case "done":
                 handed.fail(AlreadyDone(refused.position))
             case "lost":
-                handed.fail(StorageError("the database did not say whether this was written"))
+                handed.fail(OutcomeUnknown("the database did not say whether this was written"))
             case "conflict" if handed.append.build_again is None:
                 handed.fail(Conflict("what this was built on has changed"))
             case _:

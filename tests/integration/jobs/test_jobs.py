@@ -319,7 +319,7 @@ async def test_an_attempt_is_bounded_in_time(start: Start) -> None:
     async def given_up() -> bool:
         return [row[2:] for row in await process.rows()] == [(True, "TimeoutError")]
 
-    await until(given_up)
+    await until(given_up, within=30)
 
 
 async def test_kinds_that_a_process_does_not_know_wait_for_one_that_does(start: Start) -> None:

@@ -176,7 +176,7 @@ async def test_a_loop_that_ends_is_restarted_whatever_ended_it() -> None:
 
     loops = SupervisedLoops(clock)
     loops.start("a", work)
-    await asyncio.sleep(0)
+    await clock.advance(0)
     await clock.advance(10)
     assert [round(at - 1_000, 1) for at in begun] == [0.0, 0.1, 0.3, 0.7]
     with pytest.raises(LoopDown):
@@ -196,7 +196,7 @@ async def test_a_loop_that_raises_each_time_makes_the_process_unwell_and_does_no
     loops = SupervisedLoops(clock)
     with structlog.testing.capture_logs() as lines:
         loops.start("a", work)
-        await asyncio.sleep(0)
+        await clock.advance(0)
         await loops.check()
         await clock.advance(60)
     assert UNWELL < begun[0] < 25
