@@ -7,6 +7,8 @@ PORT ?= 8008
 DATA ?= data
 PROCESSES ?= 1
 WORKERS ?= auto
+# Tests that compare waiting times, or stop processes: one after the other, with nothing beside them.
+ALONE := tests/reliability tests/integration/runtime/test_hung_worker.py
 
 # Where everything is installed; elsewhere, if this folder cannot be written to.
 VENV ?= .venv
@@ -19,7 +21,7 @@ $(error VENV may not have spaces in it: make takes it for several files. This fo
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-docs run test test-browser lint format bench docs lock clean
+.PHONY: help install install-dev install-docs run test test-load test-browser lint format bench docs lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -29,7 +31,17 @@ run: install ## install, start a server on http://localhost:8008 with its data u
 	@exec $(BIN)/atrium serve --guide --config "$(CONFIG)" --processes $(PROCESSES)
 
 test: install-dev ## install what the tests need, run them all, print a summary
+ifdef TESTS
 	@$(BIN)/python -m pytest -n $(WORKERS) --slow $(TESTS)
+else
+	@status=0; \
+	$(BIN)/python -m pytest -n $(WORKERS) --slow $(addprefix --ignore=,$(ALONE)) || status=1; \
+	$(BIN)/python -m pytest --slow $(ALONE) || status=1; \
+	exit $$status
+endif
+
+test-load: install-dev ## crowds in their full size, on a machine that does nothing else
+	@$(BIN)/python -m pytest -m load tests/reliability
 
 test-browser: install-dev ## drive Element in Chromium (needs node, npm, chromium)
 	@$(BIN)/python -m pytest -m browser tests/browser

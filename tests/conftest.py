@@ -33,15 +33,17 @@ _watchdog = Watchdog()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+    parser.addoption("--load", action="store_true", help="run the tests marked load too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow") or config.getoption("-m"):
-        return
-    skip = pytest.mark.skip(reason="slow: run with --slow")
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(skip)
+    for name in ("slow", "load"):
+        if config.getoption(f"--{name}") or config.getoption("-m"):
+            continue
+        skip = pytest.mark.skip(reason=f"{name}: run with --{name}")
+        for item in items:
+            if item.get_closest_marker(name):
+                item.add_marker(skip)
 
 
 def pytest_sessionstart() -> None:

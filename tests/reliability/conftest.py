@@ -23,8 +23,8 @@ async def started(process: HomeserverProcess, share: float) -> AsyncIterator[Loa
 
 SERVERS = [
     pytest.param((2, FEW), id="few-2"),
-    pytest.param((1, MANY), id="many-1", marks=pytest.mark.slow),
-    pytest.param((2, MANY), id="many-2", marks=pytest.mark.slow),
+    pytest.param((1, MANY), id="many-1", marks=pytest.mark.load),
+    pytest.param((2, MANY), id="many-2", marks=pytest.mark.load),
 ]
 """Processes, and how many there are of what a play names."""
 

@@ -86,7 +86,7 @@ async def unfinished_business(server: Server, alice: User) -> str:
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("seconds", [1, 5, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1, 5, pytest.param(30, marks=pytest.mark.load)])
 async def test_the_database_is_away(relayed: Server, relay: Relay, seconds: int) -> None:
     server = relayed
     assert server.app is not None

@@ -24,7 +24,7 @@ async def somebody(server: Server, name: str) -> User:
     return user
 
 
-@pytest.mark.parametrize("people", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("people", [40, pytest.param(200, marks=pytest.mark.load)])
 async def test_first_syncs_after_a_restart_are_answered_and_messages_beside_them(
     database: str, tmp_path: Path, people: int
 ) -> None:

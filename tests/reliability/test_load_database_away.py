@@ -25,8 +25,8 @@ pytestmark = pytest.mark.reliability
 
 AWAY = [
     pytest.param(2, 1, id="1s-2"),
-    pytest.param(1, 5, id="5s-1", marks=pytest.mark.slow),
-    pytest.param(2, 30, id="30s-2", marks=pytest.mark.slow),
+    pytest.param(1, 5, id="5s-1", marks=pytest.mark.load),
+    pytest.param(2, 30, id="30s-2", marks=pytest.mark.load),
 ]
 
 

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.reliability
 
 SIZES = [
     pytest.param(2, 2 * FEW, id="few-2"),
-    pytest.param(1, MANY, id="many-1", marks=pytest.mark.slow),
-    pytest.param(2, MANY, id="many-2", marks=pytest.mark.slow),
+    pytest.param(1, MANY, id="many-1", marks=pytest.mark.load),
+    pytest.param(2, MANY, id="many-2", marks=pytest.mark.load),
 ]
 NEWS = "said while you were away"
 
@@ -102,7 +102,7 @@ class Writer:
             await asyncio.sleep(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.load
 async def test_a_worker_hangs_while_people_write(tmp_path: Path) -> None:
     """Whoever is connected to it gets no answer until it is replaced; the others are never refused. API-09"""
     process = HomeserverProcess(tmp_path / "data", processes=2)
