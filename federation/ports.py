@@ -1,0 +1,161 @@
+"""What the parts of federation ask of each other: declared here, fulfilled beside, plugged together by the wiring.
+
+Errors of another server's requests to us are `MatrixError`s; those of ours to another server are `RemoteFault`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from homeserver.events.event import Event
+from homeserver.events.room_version import RoomVersion
+from homeserver.matrix.ids import EventId, ServerName
+
+A = TypeVar("A")
+
+
+class RemoteFault(Exception):
+    """Another server could not be asked, or did not answer as it has to; the text is fit for a log."""
+
+    def __init__(self, destination: ServerName, problem: str) -> None:
+        super().__init__(f"{destination}: {problem}")
+        self.destination = destination
+        self.problem = problem
+
+
+class Unreachable(RemoteFault):
+    """No connection, no answer in time, or nothing that Matrix speaks. Another attempt may succeed."""
+
+
+class BackingOff(Unreachable):
+    """It was not asked: it has not answered lately, and the pause is not over."""
+
+
+class NotPermitted(RemoteFault):
+    """Our own configuration forbids to speak with it."""
+
+
+class BadAnswer(RemoteFault):
+    """It answered 200 with what the specification does not allow: too much, not JSON, other fields."""
+
+
+class RemoteError(RemoteFault):
+    """It answered with an error of the specification."""
+
+    def __init__(
+        self, destination: ServerName, status: int, errcode: str, error: str, body: bytes = b""
+    ) -> None:
+        super().__init__(destination, f"{status} {errcode}: {error[:200]}")
+        self.status = status
+        self.errcode = errcode
+        self.error = error
+        self.body = body
+        """The whole JSON, at most some kilobytes: some errors say more than their code (`room_version`)."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to another server, before it is signed."""
+
+    method: str
+    path: tuple[str, ...]
+    """Segments after the host, not percent-encoded: `("_matrix", "federation", "v1", "event", event_id)`."""
+    query: tuple[tuple[str, str], ...] = ()
+    content: Mapping[str, Any] | None = None
+    """The JSON body; None: none, for GET."""
+    timeout: float = 30.0
+    """Seconds for everything, the connection included."""
+    max_bytes: int = 8 << 20
+    """Of the answer, decompressed."""
+    long_retry: bool = True
+    """False: whoever asks is a person who waits. An attempt is made although the pause of a server that did not answer is not
+    over, unless it failed within the last few seconds."""
+
+
+class Answer(NamedTuple):
+    """The body of an answer that is being read."""
+
+    content_type: str
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+class Client(Protocol):
+    """Asks other servers. Owned by `federation.transport`; every request of ours to another server goes through it.
+
+    spec: server-server-api/#resolving-server-names, #request-authentication
+    """
+
+    async def ask(self, destination: ServerName, ask: Ask, answer: type[A]) -> A:
+        """Sign, send, and read the answer as `answer` (a msgspec Struct, or `dict[str, Any]`).
+
+        Raises `RemoteFault`: `NotPermitted`, `BackingOff`, `Unreachable`, `RemoteError` (4xx, 5xx), `BadAnswer`.
+        """
+        ...
+
+    def stream(self, destination: ServerName, ask: Ask) -> AbstractAsyncContextManager[Answer]:
+        """The same, for an answer that is not JSON. Raises the same before the first piece; `Unreachable` later."""
+        ...
+
+
+class Checked(NamedTuple):
+    """An event whose hashes and signatures were looked at."""
+
+    event: Event
+    """Redacted, where its content hash was wrong. spec: #checks-performed-on-receipt-of-a-pdu, step 3"""
+
+
+class Dropped(NamedTuple):
+    """A PDU that is not taken."""
+
+    event_id: EventId | None
+    """Where it could be computed."""
+    reason: str
+    """Fit for a log, and for the answer to who sent it."""
+
+
+class EventChecker(Protocol):
+    """Steps 1 to 3 of what is done with a PDU: format, signatures, hashes. Owned by `federation.keys`.
+
+    spec: server-server-api/#checks-performed-on-receipt-of-a-pdu
+    """
+
+    async def check(
+        self, pdus: Sequence[bytes | Mapping[str, Any]], version: RoomVersion
+    ) -> list[Checked | Dropped]:
+        """In the order of the PDUs. Keys are fetched once for all; many are computed in threads. Raises nothing for what
+        others sent.
+        """
+        ...
+
+
+class JsonVerifier(Protocol):
+    """Whether another server has signed a JSON object. Owned by `federation.keys`."""
+
+    async def verify(self, obj: Mapping[str, Any], server_name: ServerName, *, at_ms: int) -> None:
+        """Raises `Unauthorized`. `at_ms`: when the signature has to have been valid, Unix ms."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedState:
+    """The state of a room before an event, as another server told it, and the auth chain of it."""
+
+    state: Collection[EventId]
+    auth_chain: Collection[EventId]
+
+
+class Partners(Protocol):
+    """Whom we may speak with. Owned by `federation.partners`; answered from memory."""
+
+    def may_speak(self, server_name: ServerName) -> bool:
+        """Whether requests from it are answered, and requests to it are made."""
+        ...
+
+    def may_share(self, server_name: ServerName, room_id: str) -> bool:
+        """Whether it may be in this room with us."""
+        ...
