@@ -35,6 +35,11 @@ class Unreachable(RemoteFault):
 class BackingOff(Unreachable):
     """It was not asked: it has not answered lately, and the pause is not over."""
 
+    def __init__(self, destination: ServerName, problem: str, retry_in: float | None = None) -> None:
+        super().__init__(destination, problem)
+        self.retry_in = retry_in
+        """Seconds until the pause is over, where that is known."""
+
 
 class NotPermitted(RemoteFault):
     """Our own configuration forbids to speak with it."""
@@ -48,9 +53,18 @@ class RemoteError(RemoteFault):
     """It answered with an error of the specification."""
 
     def __init__(
-        self, destination: ServerName, status: int, errcode: str, error: str, body: bytes = b""
+        self,
+        destination: ServerName,
+        status: int,
+        errcode: str,
+        error: str,
+        body: bytes = b"",
+        *,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(destination, f"{status} {errcode}: {error[:200]}")
+        self.retry_after = retry_after
+        """Seconds that it asks to be left alone for (429, 503: `Retry-After`); None: it does not say. RFC 9110, 10.2.3"""
         self.status = status
         self.errcode = errcode
         self.error = error
@@ -65,8 +79,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     path: tuple[str, ...]
     """Segments after the host, not percent-encoded: `("_matrix", "federation", "v1", "event", event_id)`."""
     query: tuple[tuple[str, str], ...] = ()
-    content: Mapping[str, Any] | None = None
-    """The JSON body; None: none, for GET."""
+    content: Mapping[str, Any] | msgspec.Raw | None = None
+    """The JSON body; `Raw`: canonical JSON already, which is signed and sent as it is. None: none, for GET."""
     timeout: float = 30.0
     """Seconds for everything, the connection included."""
     max_bytes: int = 8 << 20
