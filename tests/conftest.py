@@ -3,6 +3,9 @@
 One PostgreSQL serves the whole run, also with `pytest -n`: the first process starts it and tells the workers where.
 """
 
+import asyncio
+import gc
+import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -57,11 +60,26 @@ def pytest_sessionstart() -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """A test in which a server holds up its event loop has failed, whatever it was told."""
     _watchdog.take()
-    result = yield
+    try:
+        result = yield
+    except pytest.fail.Exception as failure:
+        if "Timeout" in str(failure):
+            item.add_report_section("call", "tasks", _tasks())
+        raise
     held = _watchdog.take()
     if held and not item.get_closest_marker("holds_loop"):
         pytest.fail("\n".join(map(str, held)), pytrace=False)
     return result
+
+
+def _tasks() -> str:
+    """What everything in this process waits for; the stack of its thread alone ends in the event loop."""
+    text = io.StringIO()
+    for loop in [each for each in gc.get_objects() if isinstance(each, asyncio.AbstractEventLoop)]:
+        if not loop.is_closed():
+            for task in asyncio.all_tasks(loop):
+                task.print_stack(file=text)
+    return text.getvalue()
 
 
 @pytest.hookimpl(optionalhook=True)
