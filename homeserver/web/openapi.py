@@ -108,7 +108,8 @@ def _text_schema(kind: Any) -> dict[str, Any]:
     if get_origin(kind) is list:
         return {"type": "array", "items": _text_schema(get_args(kind)[0])}
     if get_origin(kind) is Literal:
-        return {"enum": list(get_args(kind))}
+        # In an order of our own: Python takes `Literal["f", "b"]` for `Literal["b", "f"]`, whichever it sees first.
+        return {"enum": sorted(get_args(kind))}
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return {"enum": [member.value for member in kind]}
     return {"type": {bool: "boolean", int: "integer"}.get(kind, "string")}
