@@ -68,6 +68,8 @@ class HomeserverProcess:
         self.port = port or free_port()
         self.processes = processes
         self.output = data.parent / f"{data.name}.output"
+        self._output_before = 0
+        """Bytes that were printed when it was last started."""
         self._process: subprocess.Popen[bytes] | None = None
         self._reaper: subprocess.Popen[bytes] | None = None
 
@@ -114,6 +116,7 @@ class HomeserverProcess:
         assert not self.running, "already running"
         self.data.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
+            self._output_before = output.tell()
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
@@ -190,6 +193,10 @@ class HomeserverProcess:
         if not self.output.exists():
             return ""
         return "\n".join(self.output.read_text(errors="replace").splitlines()[-lines:])
+
+    def output_since_start(self) -> str:
+        """What the server has printed since it was last started."""
+        return self.output.read_bytes()[self._output_before :].decode(errors="replace")
 
     def close(self) -> None:
         """Ends everything that was started here, the database included. Safe to call twice."""
