@@ -68,7 +68,7 @@ async def by_addressee(items: Sequence[Item[Note]]) -> list[Collection[str]]:
     return [(item.value.to,) if item.value.to else () for item in items]
 
 
-Deliver = Callable[[str, Sequence[Item[Note]]], Awaitable[None]]
+Deliver = Callable[[str, Sequence[Item[Note]]], Awaitable[int | None]]
 
 
 def note_reader(deliver: Deliver, **options: Any) -> Reader:

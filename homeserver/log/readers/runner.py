@@ -19,7 +19,7 @@ from homeserver.log.readers.cursor import Cursor
 from homeserver.log.readers.lease import Lease, LeaseLost
 from homeserver.log.readers.slices import Slices
 from homeserver.log.readers.store import CursorRow
-from homeserver.log.readers.types import WHOLE, GiveUp, Item, Reader, Slice
+from homeserver.log.readers.types import SLOW, WHOLE, Behind, GiveUp, Item, NotNow, Reader, Slice
 from homeserver.log.tail import Tail
 from homeserver.runtime.clock import Entropy
 from homeserver.storage.database import Database
@@ -33,6 +33,8 @@ DATABASE_PAUSE = 0.5
 """Seconds until a statement is tried again that failed because the database was away."""
 MAX_ITEMS = 50_000
 """Items kept in memory for all cursors of a reader."""
+LET_GO_AFTER = 3
+"""Failures in a row after which a cursor that can be resumed keeps nothing in memory."""
 RETRIES_AT_ONCE = 500
 """Failing cursors that are found due in the database by one query."""
 
@@ -59,6 +61,22 @@ class Environment(NamedTuple):
     entropy: Entropy
 
 
+class Lane:
+    """Cursors that are ready, first come, first served, and how many of such deliver at once."""
+
+    __slots__ = ("at_once", "keys", "running")
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+        self.keys: deque[str] = deque()
+        self.running = 0
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether one is ready, and has a place."""
+        return bool(self.keys) and self.running < self.at_once
+
+
 class Recorded(NamedTuple):
     """A row to be written, and who waits for it."""
 
@@ -83,8 +101,13 @@ class Runner:
         """The scan position that the database has."""
         self._grown = asyncio.Event()
         self._wake = asyncio.Event()
-        self._ready: deque[str] = deque()
+        self._ready = Lane(reader.at_once)
+        self._struggling = Lane(reader.struggling_at_once)
         self._retries: list[tuple[float, str]] = []
+        self._nudges: dict[str, float] = {}
+        self._nudged: list[tuple[float, str]] = []
+        self._behind: set[str] = set()
+        """Cursors that are not told of what is found, since they read it again anyway."""
         self._running: set[asyncio.Task[None]] = set()
         self._records: list[Recorded] = []
         self._recorded = asyncio.Event()
@@ -95,6 +118,15 @@ class Runner:
     def grown(self) -> None:
         """The log has grown."""
         self._grown.set()
+
+    def nudge(self, key: str, after: float) -> None:
+        """Let `deliver` be called for a key within so many seconds (unless it is being left alone), items or not."""
+        at = asyncio.get_running_loop().time() + after
+        if self._nudges.get(key, float("inf")) <= at:
+            return
+        self._nudges[key] = at
+        heapq.heappush(self._nudged, (at, key))
+        self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled; being cancelled it leaves deliveries under way, whose items come again. Raises `LeaseLost`."""
@@ -125,6 +157,8 @@ class Runner:
         for row in rows:
             cursor = self.cursors[row.key] = Cursor(row.key, row.position, whole=row.position >= self.scanned)
             cursor.has_row, cursor.failures = True, row.failures
+            if not cursor.whole:
+                self._behind.add(row.key)
             if row.failures and row.wait > 0:
                 self._retry(cursor, now + row.wait)
             else:
@@ -144,13 +178,20 @@ class Runner:
         """Tell each cursor what is for it. From the last `await` on, nothing else may come between."""
         wanted = await self._keys(found.items)
         for item, keys in zip(found.items, wanted, strict=True):
-            for key in keys:
-                cursor = self.cursors.get(key)
-                if cursor is None:
-                    cursor = self.cursors[key] = Cursor(key, self.scanned, whole=True)
+            told = keys - self._behind if isinstance(keys, frozenset) else keys
+            for key in told:
+                cursor = self._cursor(key)
                 self._kept += cursor.add(item, self.scanned, room=self._kept < MAX_ITEMS)
+                if not cursor.whole:
+                    self._behind.add(key)
                 self._make_ready(cursor)
         self.scanned = found.upto
+
+    def _cursor(self, key: str) -> Cursor:
+        cursor = self.cursors.get(key)
+        if cursor is None:
+            cursor = self.cursors[key] = Cursor(key, self.scanned, whole=True)
+        return cursor
 
     async def _keys(self, items: Sequence[Item[Any]]) -> Sequence[Collection[str]]:
         if not items:
@@ -162,9 +203,9 @@ class Runner:
     # --- delivering --------------------------------------------------------------------------------------------------
 
     def _make_ready(self, cursor: Cursor) -> None:
-        if cursor.has_work and not cursor.busy and not cursor.retry_at:
+        if (cursor.nudged or cursor.has_work) and not cursor.busy and not cursor.retry_at:
             cursor.busy = True
-            self._ready.append(cursor.key)
+            (self._struggling if cursor.struggling else self._ready).keys.append(cursor.key)
             self._wake.set()
 
     def _retry(self, cursor: Cursor, at: float) -> None:
@@ -175,25 +216,44 @@ class Runner:
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
-            while self._retries and self._retries[0][0] <= loop.time():
+            now = loop.time()
+            while self._retries and self._retries[0][0] <= now:
                 at, key = heapq.heappop(self._retries)
                 self._try_now(key, at)
-            while self._may_begin():
-                task = group.create_task(self._step(self.cursors[self._ready.popleft()]))
-                self._running.add(task)
-                task.add_done_callback(self._finished)
-            pause = self._lease.renewed_every if self._ready and not self._lease.valid else None
-            if self._retries:
-                pause = min(pause or float("inf"), max(self._retries[0][0] - loop.time(), 0.001))
+            while self._nudged and self._nudged[0][0] <= now:
+                self._nudge_now(*heapq.heappop(self._nudged))
+            for lane in (self._ready, self._struggling):
+                while lane.may_begin and self._lease.valid and not self._closing:
+                    self._begin(group, lane)
+            waiting = self._ready.keys or self._struggling.keys
+            due = [heap[0][0] for heap in (self._retries, self._nudged) if heap]
+            if waiting and not self._lease.valid:
+                due.append(loop.time() + self._lease.renewed_every)
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout_at(max(min(due), loop.time() + 0.001) if due else None):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    def _may_begin(self) -> bool:
-        room = len(self._running) < self.reader.at_once
-        return bool(self._ready) and room and self._lease.valid and not self._closing
+    def _begin(self, group: asyncio.TaskGroup, lane: Lane) -> None:
+        task = group.create_task(self._step(self.cursors[lane.keys.popleft()]))
+        lane.running += 1
+        self._running.add(task)
+
+        def finished(ended: asyncio.Task[None]) -> None:
+            lane.running -= 1
+            self._running.discard(ended)
+            self._wake.set()
+
+        task.add_done_callback(finished)
+
+    def _nudge_now(self, at: float, key: str) -> None:
+        if self._nudges.get(key) != at:
+            return
+        del self._nudges[key]
+        cursor = self._cursor(key)
+        cursor.nudged = not cursor.retry_at
+        self._make_ready(cursor)
 
     def _try_now(self, key: str, at: float) -> None:
         cursor = self.cursors.get(key)
@@ -201,44 +261,66 @@ class Runner:
             cursor.retry_at = 0.0
             self._make_ready(cursor)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._wake.set()
-
     async def _step(self, cursor: Cursor) -> None:
         """Deliver one batch; then let others have their turn."""
+        nudged, cursor.nudged = cursor.nudged, False
         batch = await self._next(cursor)
         if batch:
-            failure = await self._deliver(cursor, batch)
-            if failure is None:
-                self._kept -= cursor.acknowledge(batch[-1].position)
+            taken = await self._deliver(cursor, batch)
+            if not isinstance(taken, BaseException):
+                if taken:
+                    self._kept -= cursor.acknowledge(batch[taken - 1].position)
                 await self._record(CursorRow(cursor.key, cursor.acked, 0, 0.0))
             else:
-                cursor.failures += 1
-                pause = self.reader.backoff.pause(cursor.failures, self._entropy.uniform(0, 1))
-                self._say_failed(cursor, failure, pause)
-                await self._record(CursorRow(cursor.key, cursor.acked, cursor.failures, pause))
-                self._retry(cursor, asyncio.get_running_loop().time() + pause)
+                await self._failed(cursor, taken)
+        elif nudged:
+            await self._deliver(cursor, batch)
         cursor.busy = False
         self._make_ready(cursor)
+
+    async def _failed(self, cursor: Cursor, failure: BaseException) -> None:
+        """The items come again after a pause."""
+        if isinstance(failure, NotNow):
+            cursor.failures, pause = max(cursor.failures, 1), failure.seconds
+        else:
+            cursor.failures += 1
+            pause = self.reader.backoff.pause(cursor.failures, self._entropy.uniform(0, 1))
+            self._say_failed(cursor, failure, pause)
+        if self.reader.resume is not None and cursor.failures >= LET_GO_AFTER:
+            self._kept -= cursor.let_go()
+            self._behind.add(cursor.key)
+        await self._record(CursorRow(cursor.key, cursor.acked, cursor.failures, pause))
+        self._retry(cursor, asyncio.get_running_loop().time() + pause)
 
     async def _next(self, cursor: Cursor) -> list[Item[Any]]:
         """The oldest items that are not acknowledged, from memory, or read again as far as need be."""
         while not cursor.items and not cursor.whole:
-            upto = self.scanned
-            found = await self._patiently(self._slices.read, cursor.covered, upto)
-            wanted = await self._keys(found.items)
-            mine = [item for item, keys in zip(found.items, wanted, strict=True) if cursor.key in keys]
+            mine, upto = await self._patiently(self._read_for, cursor)
             before = len(cursor.items)
-            cursor.catch_up(mine, found.upto, self.scanned)
+            if cursor.catch_up(mine, upto, self.scanned):
+                self._behind.discard(cursor.key)
             self._kept += len(cursor.items) - before
         return list(islice(cursor.items, self.reader.batch))
 
-    async def _deliver(self, cursor: Cursor, batch: Sequence[Item[Any]]) -> BaseException | None:
-        """None: acknowledged, or given up."""
+    async def _read_for(self, cursor: Cursor) -> Slice:
+        upto = self.scanned
+        if self.reader.resume is not None:
+            behind = Behind(key=cursor.key, after=cursor.covered, upto=upto, failures=cursor.failures)
+            resumed = await self.reader.resume(behind)
+            if resumed is not None:
+                return resumed
+        found = await self._slices.read(cursor.covered, upto)
+        wanted = await self._keys(found.items)
+        mine = [item for item, keys in zip(found.items, wanted, strict=True) if cursor.key in keys]
+        return Slice(mine, found.upto)
+
+    async def _deliver(self, cursor: Cursor, batch: Sequence[Item[Any]]) -> int | BaseException:
+        """How many, from the first, are acknowledged or given up; or why none is."""
+        loop = asyncio.get_running_loop()
+        began, taken = loop.time(), len(batch)
         try:
             async with asyncio.timeout(self.reader.timeout):
-                await self.reader.deliver(cursor.key, batch)
+                acknowledged = await self.reader.deliver(cursor.key, batch)
         except GiveUp as reason:
             self._figures.given_up += len(batch)
             log.warning(
@@ -256,8 +338,11 @@ class Runner:
         except Exception as error:  # noqa: BLE001  # whatever it was, the items come again
             return error
         else:
-            self._figures.delivered += len(batch)
-        return None
+            taken = taken if acknowledged is None else acknowledged
+            self._figures.delivered += taken
+        finally:
+            cursor.slow = loop.time() - began > SLOW
+        return taken
 
     def _say_failed(self, cursor: Cursor, failure: BaseException, pause: float) -> None:
         self._figures.failures += 1
@@ -338,6 +423,7 @@ class Runner:
         """Forget cursors that had nothing to do, and still have not."""
         for cursor in idle:
             if not cursor.has_work and not cursor.busy and not cursor.has_row:
+                self._behind.discard(cursor.key)
                 del self.cursors[cursor.key]
 
     async def _find_due(self) -> None:

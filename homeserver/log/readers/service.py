@@ -61,6 +61,16 @@ class ReaderService:
         finally:
             await self._end()
 
+    def runs(self, name: str) -> bool:
+        """Whether this process runs a reader now."""
+        return name in self.runners
+
+    def nudge(self, name: str, key: str, after: float) -> None:
+        """Let a reader that runs here deliver to a key within so many seconds, though there may be no items for it."""
+        runner = self.runners.get(name)
+        if runner is not None:
+            runner.nudge(key, after)
+
     def _grown(self, _: Sequence[Written[Any]]) -> None:
         for runner in self.runners.values():
             runner.grown()
@@ -69,7 +79,12 @@ class ReaderService:
         async with self._db.transaction() as tx:
             head = await log_store.read_head(tx)
             positions = [0 if reader.from_beginning else head for reader in self.readers.values()]
-            await store.declare(tx, list(self.readers), positions)
+            await store.declare(
+                tx,
+                list(self.readers),
+                positions,
+                [reader.resume is None for reader in self.readers.values()],
+            )
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()

@@ -39,15 +39,17 @@ class Status(NamedTuple):
     """Everything up to here is acknowledged by all."""
 
 
-async def declare(tx: Tx, names: Sequence[str], positions: Sequence[Position]) -> None:
-    """Make rows for readers that have none yet."""
+async def declare(tx: Tx, names: Sequence[str], positions: Sequence[Position], hold: Sequence[bool]) -> None:
+    """Make rows for readers that have none yet. `hold`: whether cursors that are behind hold back what is purged."""
     await tx.execute(
         """
-        INSERT INTO log_readers (name, position) SELECT * FROM unnest(%(names)s::text[], %(positions)s::bigint[])
-        ON CONFLICT (name) DO NOTHING
+        INSERT INTO log_readers (name, position, hold)
+        SELECT * FROM unnest(%(names)s::text[], %(positions)s::bigint[], %(hold)s::bool[])
+        ON CONFLICT (name) DO UPDATE SET hold = excluded.hold WHERE log_readers.hold <> excluded.hold
         """,
         names=list(names),
         positions=list(positions),
+        hold=list(hold),
     )
 
 
@@ -199,12 +201,15 @@ async def retry_now(tx: Tx, name: str, key: str | None) -> int:
 
 
 async def find_floor(tx: Tx) -> Position | None:
-    """Every reader's every cursor has passed this position; None: there are no readers.
+    """Every reader's every cursor that holds has passed this position; None: there are no readers.
 
     What readers read may be purged up to here, never beyond.
     """
     value = await tx.value(
-        "SELECT least((SELECT min(position) FROM log_readers), (SELECT min(position) FROM log_cursors))"
+        """
+        SELECT least((SELECT min(position) FROM log_readers),
+                     (SELECT min(c.position) FROM log_cursors c JOIN log_readers r ON r.name = c.reader WHERE r.hold))
+        """
     )
     return None if value is None else int(value)
 

@@ -12,6 +12,9 @@ from homeserver.storage.tx import Tx
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+SLOW = 5.0
+"""Seconds after which a delivery was slow."""
+
 WHOLE = ""
 """The key of the only cursor of a reader that has one for all."""
 
@@ -55,6 +58,27 @@ class GiveUp(Exception):
     """Raised by `deliver`: the other side will never take these items. They count as delivered; the message is logged."""
 
 
+class NotNow(Exception):
+    """Raised by `deliver`: the other side is to be left alone for so long. The same items come again then."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"not for another {seconds:.0f} s")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """A cursor that lacks what is not in memory, of which `resume` is asked."""
+
+    key: str
+    after: Position
+    """It has everything up to here."""
+    upto: Position
+    """The reader has looked up to here."""
+    failures: int
+    """In a row."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """Pauses after failures in a row: `first` seconds, doubled each time up to `longest`, each up to `jitter` longer."""
@@ -76,15 +100,21 @@ class Reader:
     """Unique; names the lease, the cursors and the metrics. Never reused for another purpose."""
     sources: Sequence[Source[Any]]
     """What it wants of the log."""
-    deliver: Callable[[str, Sequence[Item[Any]]], Awaitable[None]]
+    deliver: Callable[[str, Sequence[Item[Any]]], Awaitable[int | None]]
     """Called with the key of a cursor and the next items for it, in order, never two calls for one key at once.
 
-    Returns when the other side has acknowledged them all. Whatever it raises, the same items come again after a pause,
-    but for `GiveUp`. Items may come again that were delivered before a process died: their position tells.
+    Returns when the other side has acknowledged them: all (None), or the first so many. Whatever it raises, the same items
+    come again after a pause, but for `GiveUp`. Items may come again that were delivered before a process died: their
+    position tells. Who asks for it with `ReaderService.nudge` is called with no items, too; what fails then is not repeated.
     """
     interest: Callable[[Sequence[Item[Any]]], Awaitable[Sequence[Collection[str]]]] | None = None
     """For each item the keys of the cursors that it concerns; answered from memory as far as possible. None: a reader
     with one cursor (`WHOLE`), which everything concerns.
+    """
+    resume: Callable[[Behind], Awaitable[Slice | None]] | None = None
+    """Of a reader that knows what a cursor needs without looking at everything: what is for a cursor in (after, upto], or the
+    beginning of it; less than all if less will do. None: look at everything. A reader that has this keeps nothing in
+    memory for a cursor that goes on failing, and its cursors hold back no purge.
     """
     from_beginning: bool = False
     """Where a reader begins that has never run: at the beginning of the log, or at its end."""
@@ -92,6 +122,8 @@ class Reader:
     """Items handed over at once."""
     at_once: int = 16
     """Deliveries under way."""
+    struggling_at_once: int = 16
+    """Besides these, deliveries of cursors whose last one failed or took longer than `SLOW`: they delay only each other."""
     timeout: float = 60.0
     """Seconds that a delivery may take."""
     backoff: Backoff = field(default_factory=Backoff)
