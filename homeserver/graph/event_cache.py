@@ -108,6 +108,20 @@ class EventCache:
             )
         return dict(rows)
 
+    async def ids(self, nids: Collection[int]) -> dict[int, EventId]:
+        """IDs of events by number; those that exist. One query for what is not in memory."""
+        known = self.in_memory(nids)
+        found = {nid: persisted.event.event_id for nid, persisted in known.items()}
+        if missing := [nid for nid in nids if nid not in found]:
+            async with self._db.read() as tx:
+                found.update(
+                    await tx.all(
+                        "SELECT event_nid, event_id FROM events WHERE event_nid = ANY(%(nids)s::bigint[])",
+                        nids=missing,
+                    )
+                )
+        return found
+
     def _split(self, nids: Collection[int]) -> tuple[dict[int, PersistedEvent], list[int]]:
         found: dict[int, PersistedEvent] = {}
         missing: list[int] = []

@@ -15,6 +15,7 @@ from homeserver.events.state_resolution.chain_cover import (
     NeedsCommon,
     NeedsLinks,
     Place,
+    Reach,
     Span,
 )
 from homeserver.graph.event_cache import EventCache
@@ -22,6 +23,7 @@ from homeserver.graph.resolved import THIS_EVENT
 from homeserver.graph.state import chains
 from homeserver.log import head as log_head
 from homeserver.matrix.ids import EventId
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -75,6 +77,40 @@ class AuthCover:
             difference.add_common(list(places_of_young.values()))
         found = await self._events_of(difference.spans())
         return {event_id: nid for nid, event_id in found}
+
+    async def chain_of(self, nids: Collection[int]) -> dict[EventId, int] | None:
+        """The auth chain of some state events: what they rest on, and what that rests on, with numbers; they themselves only
+        where others of them rest on them. None if the cover cannot tell.
+
+        spec: server-server-api/#auth-chain
+        """
+        if not nids:
+            return {}
+        places = await self._places(nids)
+        if len(places) < len(nids):
+            places = await self._place(nids)
+        if len(places) < len(nids):
+            return None
+        starts = set(places.values())
+        links: dict[int, Sequence[Link]] = {}
+        await self._add_links(links, {place.chain for place in starts})
+        below = {Place(chain, sequence - 1) for chain, sequence in starts if sequence > 1}
+        below.update(
+            link.target
+            for chain in {place.chain for place in starts}
+            for link in links[chain]
+            if (chain, link.sequence) in starts
+        )
+        reach = Reach(below, links)
+        while missing := reach.advance():
+            await self._add_links(links, missing)
+            await next_turn()  # of a large room this takes long
+        spans = [Span(chain, 0, upto) for chain, upto in reach.upto.items()]
+        return {event_id: nid for nid, event_id in await self._events_of(spans)}
+
+    async def _add_links(self, links: dict[int, Sequence[Link]], wanted: Collection[int]) -> None:
+        found = await self._links(wanted)
+        links.update((chain, found.get(chain, ())) for chain in wanted)
 
     async def _reaching(
         self, agreed: Collection[int], needs: NeedsCommon
