@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from homeserver.graph.refs import LEAVE
 from homeserver.log.entries import Position
@@ -132,6 +132,18 @@ async def read_memberships(
         )
     assert head.result is not None
     return head.result[0], rows.result
+
+
+async def find_joined(tx: Tx, user_nid: int, room_nids: Collection[int]) -> list[int]:
+    """Those of the rooms that a user, of whichever server, is joined to; in the order of their numbers."""
+    return await tx.column(
+        """
+        SELECT room_nid FROM current_state
+        WHERE user_nid = %(user)s AND membership = 1 AND room_nid = ANY(%(rooms)s::bigint[]) ORDER BY room_nid
+        """,
+        user=user_nid,
+        rooms=list(room_nids),
+    )
 
 
 async def find_departure(tx: Tx, user_nid: int, room_nid: int) -> Position | None:

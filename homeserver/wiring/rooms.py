@@ -21,6 +21,8 @@ from homeserver.rooms.history import HistoryService
 from homeserver.rooms.membership import MembershipService
 from homeserver.rooms.membership_api import MembershipApi
 from homeserver.rooms.memberships import Memberships
+from homeserver.rooms.mutual import MutualRooms
+from homeserver.rooms.mutual_api import MutualRoomsApi
 from homeserver.rooms.own_membership import OwnMembership
 from homeserver.rooms.permissions import Permissions
 from homeserver.rooms.ports import Profiles
@@ -121,6 +123,7 @@ class RoomsFeature:
             core.clock,
         )
         self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility)
+        self.mutual = MutualRooms(core.db, self.memberships, core.interning)
         self._pages = pages = Pages(core.db, core.tail, core.memory)
         self.history = HistoryService(
             pages,
@@ -147,6 +150,7 @@ class RoomsFeature:
                 ReadingApi(self.reading, self.history),
                 AliasesApi(self.aliases, self.access),
                 ByTimestampApi(self.by_timestamp),
+                MutualRoomsApi(self.mutual),
             ],
             sinks=[ForgetSink()],
             policy=self._policy,
