@@ -5,18 +5,18 @@ spec: client-server-api/#published-room-directory, #user-directory
 
 from __future__ import annotations
 
-import re
 from typing import Final, Literal
 
 import msgspec
 
+from homeserver.directory.listing import ListBody, RoomList, list_rooms
 from homeserver.directory.people import DEFAULT_LIMIT, PeopleSearch
+from homeserver.directory.ports import RemoteDirectories
 from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
-from homeserver.directory.types import FoundUser, Place, PublishedRoom, RoomSummary, Wanted
+from homeserver.directory.types import FoundUser, RoomSummary
 from homeserver.matrix.errors import InvalidParam, NotFound
-from homeserver.matrix.folding import words
-from homeserver.matrix.ids import RoomId, ServerName
+from homeserver.matrix.ids import RoomId, ServerName, domain_of, is_server_name
 from homeserver.rooms.aliases import AliasService
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, EmptyObject, Path, Query, endpoint
@@ -28,33 +28,8 @@ _SUMMARY: Final = (
     "/_matrix/client/unstable/im.nheko.summary/summary/{roomIdOrAlias}",
     "/_matrix/client/unstable/im.nheko.summary/rooms/{roomIdOrAlias}/summary",
 )
-MAX_LIMIT: Final = 500
-DEFAULT_PAGE: Final = 100
-_TOKEN: Final = re.compile(r"p([0-9]{1,9})(?:_([0-9a-f]{32}))?", re.ASCII)
-
-
-class Filter(msgspec.Struct):
-    generic_search_term: str | None = None
-    room_types: list[str | None] | None = None
-
-
-class ListBody(msgspec.Struct):
-    """spec: op:queryPublicRooms."""
-
-    limit: int | None = None
-    since: str | None = None
-    filter: Filter | None = None
-    include_all_networks: bool = False
-    third_party_instance_id: str | None = None
-
-
-class RoomList(msgspec.Struct, omit_defaults=True):
-    """spec: definitions/public_rooms_response."""
-
-    chunk: list[PublishedRoom]
-    next_batch: str | None = None
-    prev_batch: str | None = None
-    total_room_count_estimate: int | None = None
+MAX_VIA: Final = 5
+"""Servers that are asked for one room."""
 
 
 class Visibility(msgspec.Struct):
@@ -95,6 +70,11 @@ class DirectoryApi:
         self._aliases = aliases
         self._people = people
         self._server_name = server_name
+        self._remote: RemoteDirectories | None = None
+
+    def ask_with(self, remote: RemoteDirectories) -> None:
+        """Who asks other servers for their lists."""
+        self._remote = remote
 
     @endpoint("getPublicRooms", "GET", _LIST, auth=Auth.OPTIONAL, limit="search")
     async def list_rooms(
@@ -147,41 +127,17 @@ class DirectoryApi:
         via: Query[list[str]] = [],  # noqa: B006  # never changed
     ) -> RoomSummary:
         """Tells what a room is, in short."""
-        del via  # servers to ask, once there are others
-        return await self._summaries.of(requester, await self._aliases.resolve(room_id_or_alias))
+        located = await self._aliases.locate(room_id_or_alias)
+        named = dict.fromkeys([*via[:MAX_VIA], *located.servers[:MAX_VIA], domain_of(located.room_id)])
+        servers = [ServerName(name) for name in named if is_server_name(name) and name != self._server_name]
+        return await self._summaries.of(requester, located.room_id, servers)
 
     async def _list(self, requester: Requester | None, body: ListBody, server: str | None) -> RoomList:
         self._rooms.require_reader(requester)
-        if server is not None and server != self._server_name:
+        if server is None or server == self._server_name:
+            return await list_rooms(self._rooms, body)
+        if not is_server_name(server):
+            raise InvalidParam("server: not a server name")
+        if self._remote is None:
             raise NotFound("This server knows no other servers' rooms")
-        limit = min(body.limit if body.limit is not None and body.limit > 0 else DEFAULT_PAGE, MAX_LIMIT)
-        page = await self._rooms.page(_wanted(body), _place(body.since), limit)
-        start, order = page.place
-        return RoomList(
-            chunk=page.rooms,
-            next_batch=_token(page.end, order) if page.end < page.total else None,
-            prev_batch=_token(max(0, start - limit), order) if start else None,
-            total_room_count_estimate=page.total,
-        )
-
-
-def _wanted(body: ListBody) -> Wanted:
-    given = body.filter or Filter()
-    return Wanted(
-        words=words(given.generic_search_term or ""),
-        types=None if given.room_types is None else frozenset(given.room_types),
-        network=None if body.include_all_networks else body.third_party_instance_id or "",
-    )
-
-
-def _place(token: str | None) -> Place:
-    if not token:
-        return Place()
-    found = _TOKEN.fullmatch(token)
-    if found is None:
-        raise InvalidParam("since: not a token of this server")
-    return Place(int(found[1]), found[2])
-
-
-def _token(start: int, order: str | None) -> str:
-    return f"p{start}" if order is None else f"p{start}_{order}"
+        return await self._remote.list_rooms(ServerName(server), body)

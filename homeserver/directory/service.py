@@ -119,9 +119,9 @@ class RoomDirectory:
         folded = self._folded.of(room)
         return all(word in folded for word in wanted.words)
 
-    async def describe(self, room: Room) -> PublishedRoom:
-        """A room as the list would show it, whether or not it is in it."""
-        return (await self._shown([room]))[0]
+    async def describe(self, rooms: Sequence[Room]) -> list[PublishedRoom]:
+        """Rooms as the list would show them, whether or not they are in it. One query for what is not in memory."""
+        return await self._shown(rooms)
 
     async def _shown(self, rooms: Sequence[Room]) -> list[PublishedRoom]:
         events = await self._events.load(

@@ -176,6 +176,17 @@ class Interning:
             known = self._remember(row) if row else None
         return known
 
+    async def find_rooms(self, room_ids: Collection[RoomId]) -> dict[RoomId, RoomIdentity]:
+        """Those of the rooms that this server knows. What is no room id (the content of events names anything) is none."""
+        found, missing = _known(self._rooms_by_id.get, room_ids)
+        if missing := [room_id for room_id in missing if is_room_id(room_id)]:
+            async with self._db.read() as tx:
+                rows = await tx.all(
+                    "SELECT room_nid, room_id, version FROM rooms WHERE room_id = ANY(%(ids)s)", ids=missing
+                )
+            found.update((row[1], self._remember(row)) for row in rows)
+        return found
+
     async def rooms(self, nids: Collection[int]) -> dict[int, RoomIdentity]:
         """Rooms by number; those that exist."""
         found, missing = _known(self._rooms.get, nids)

@@ -24,6 +24,8 @@ from homeserver.policy.passages import system_passage
 from homeserver.policy.types import alias_act
 from homeserver.rooms import store
 from homeserver.rooms.canonical_alias import CANONICAL_ALIAS, without
+from homeserver.rooms.ports import LocatedRoom, RemoteAliases
+from homeserver.rooms.servers import servers_in
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -35,7 +37,7 @@ class AliasTaken(Unknown):
 
 
 class AliasService:
-    """Aliases of this server; those of others come with federation."""
+    """Aliases of this server, and through a port those of others."""
 
     def __init__(
         self,
@@ -55,24 +57,40 @@ class AliasService:
         self._interning = interning
         self._gate = gate
         self.server_name = server_name
+        self._remote: RemoteAliases | None = None
+
+    def ask_with(self, remote: RemoteAliases) -> None:
+        """Who asks other servers for their aliases."""
+        self._remote = remote
 
     async def resolve(self, room_id_or_alias: str) -> RoomId:
-        """The room an id or alias names. Raises `InvalidParam`, `NotFound`."""
+        """The room an id or alias names. Raises as `locate`."""
+        return (await self.locate(room_id_or_alias)).room_id
+
+    async def locate(self, room_id_or_alias: str) -> LocatedRoom:
+        """The room an id or alias names, and which servers may know it: for an id none.
+
+        Raises `InvalidParam`, `NotFound`; `Unavailable` (502) where an alias is another server's that cannot be asked.
+        """
         if is_room_id(room_id_or_alias):
-            return RoomId(room_id_or_alias)
+            return LocatedRoom(RoomId(room_id_or_alias), ())
         if not is_room_alias(room_id_or_alias):
             raise InvalidParam("roomIdOrAlias: neither a room ID nor an alias")
-        return await self.room_of(RoomAlias(room_id_or_alias))
+        alias = RoomAlias(room_id_or_alias)
+        if domain_of(alias) == self.server_name:
+            return await self.local(alias)
+        if self._remote is None:
+            raise NotFound("There is no such alias")
+        return await self._remote.locate(alias)
 
-    async def room_of(self, alias: RoomAlias) -> RoomId:
-        """The room an alias points to. Raises `InvalidParam`, `NotFound`."""
-        self._check(alias)
+    async def local(self, alias: RoomAlias) -> LocatedRoom:
+        """What an alias of this server names, and some servers that are in the room, this one first. Raises `NotFound`."""
         async with self._db.read() as tx:
             found = await store.find_alias(tx, alias)
         if found is None:
             raise NotFound("There is no such alias")
-        names = await self._interning.rooms([found[0]])
-        return names[found[0]].room_id
+        room = await self._rooms.get(found[0])
+        return LocatedRoom(room.name.room_id, servers_in(room, self.server_name))
 
     async def put(self, requester: Requester, alias: RoomAlias, room_id: RoomId) -> None:
         """Give a room another name. Raises `InvalidParam`, `AliasTaken`, `NotFound`, `Forbidden`."""

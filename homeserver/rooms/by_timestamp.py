@@ -9,7 +9,7 @@ spec: client-server-api/#get_matrixclientv1roomsroomidtimestamp_to_event (CHECKL
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from homeserver.graph.event_cache import EventCache
@@ -20,7 +20,7 @@ from homeserver.graph.refs import JOIN
 from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import RoomId
 from homeserver.rooms import time_store as store
-from homeserver.rooms.access import Access, RoomAccess
+from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.time_store import Moment, Stay, TimeSearch
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
@@ -30,6 +30,8 @@ PAGES: Final = (20, 200, 800)
 MAX_STAYS: Final = 100
 """Times between a join and a leave that are searched; the newest."""
 MAX_TIME: Final = 2**62
+FirstVisible = Callable[[Sequence[PersistedEvent]], Awaitable[PersistedEvent | None]]
+"""Of some events the first that may be told."""
 
 
 class EventsByTimestamp:
@@ -54,24 +56,39 @@ class EventsByTimestamp:
         """
         access = await self._access.of(requester, room_id)
         upto = NEWEST if access.left_at is None else max(access.left_at, access.own)
-        ts = max(-MAX_TIME, min(ts, MAX_TIME))
         search = TimeSearch(access.room.name.nid, backwards, upto)
-        position = Moment(ts, NEWEST if backwards else -NEWEST)
+        viewer = Viewer(requester.user_id, requester.user_nid)
+
+        async def first(events: Sequence[PersistedEvent]) -> PersistedEvent | None:
+            seen = (await self._visibility.many(viewer, {access.room: events}))[access.room]
+            return seen[0].persisted if seen else None
+
+        found, left_off = await self._search(search, ts, first)
+        if found is None and left_off is not None:
+            found = await self._while_there(requester, search, left_off, first)
+        if found is None:
+            raise none_found(ts, backwards=backwards)
+        return found
+
+    async def first_of(
+        self, room_nid: int, ts: int, *, backwards: bool, first: FirstVisible
+    ) -> PersistedEvent | None:
+        """As `closest`, for whoever `first` chooses for: of events in the order of the search, the first that is told."""
+        return (await self._search(TimeSearch(room_nid, backwards, NEWEST), ts, first))[0]
+
+    async def _search(
+        self, search: TimeSearch, ts: int, first: FirstVisible
+    ) -> tuple[PersistedEvent | None, Moment | None]:
+        """What was found; if nothing, where the search was given up (None: at the end of the room)."""
+        ts = max(-MAX_TIME, min(ts, MAX_TIME))
+        position = Moment(ts, NEWEST if search.backwards else -NEWEST)
         for size in PAGES:
             page, whole = await self._page(search, position, size)
-            found = await self._first_visible(requester, access, page)
-            if found is not None:
-                return found
-            if whole:
-                break
+            found = await self._first(page, first)
+            if found is not None or whole:
+                return found, None
             position = page[-1]
-        else:
-            found = await self._while_there(requester, access, search, position)
-            if found is not None:
-                return found
-        raise NotFound(
-            f"Unable to find event from {ts} in {'backward' if backwards else 'forward'} direction"
-        )
+        return None, position
 
     async def _page(self, search: TimeSearch, position: Moment, size: int) -> tuple[list[Moment], bool]:
         """The next events in the order of time, and whether these are all there are.
@@ -94,17 +111,12 @@ class EventsByTimestamp:
         page = sorted([*messages, *between], reverse=search.backwards)
         return page[: 2 * size], whole and len(page) <= 2 * size
 
-    async def _first_visible(
-        self, requester: Requester, access: Access, page: Sequence[Moment]
-    ) -> PersistedEvent | None:
+    async def _first(self, page: Sequence[Moment], first: FirstVisible) -> PersistedEvent | None:
         loaded = await self._events.load([moment.event_nid for moment in page])
-        ordered = [loaded[moment.event_nid] for moment in page if moment.event_nid in loaded]
-        viewer = Viewer(requester.user_id, requester.user_nid)
-        seen = (await self._visibility.many(viewer, {access.room: ordered}))[access.room]
-        return seen[0].persisted if seen else None
+        return await first([loaded[moment.event_nid] for moment in page if moment.event_nid in loaded])
 
     async def _while_there(
-        self, requester: Requester, access: Access, search: TimeSearch, position: Moment
+        self, requester: Requester, search: TimeSearch, position: Moment, first: FirstVisible
     ) -> PersistedEvent | None:
         async with self._db.read() as tx:
             rows = await store.list_memberships(tx, requester.user_nid, search.room_nid)
@@ -114,7 +126,12 @@ class EventsByTimestamp:
             own = await store.find_moments(tx, [nid for stay in stays for nid in stay])
             page = await store.find_messages_within(tx, search, position, stays, PAGES[0])
         ends = [moment for moment in own if _is_between(position, moment, None, search)]
-        return await self._first_visible(requester, access, sorted([*page, *ends], reverse=search.backwards))
+        return await self._first(sorted([*page, *ends], reverse=search.backwards), first)
+
+
+def none_found(ts: int, *, backwards: bool) -> NotFound:
+    """There is no such event, or none among those looked at."""
+    return NotFound(f"Unable to find event from {ts} in {'backward' if backwards else 'forward'} direction")
 
 
 def _beside(position: Moment, search: TimeSearch) -> Moment:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from homeserver.graph.interning import RoomIdentity
-from homeserver.matrix.ids import UserId
+from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId
 from homeserver.web.auth import Requester
 
 
@@ -17,6 +17,22 @@ class Profiles(Protocol):
         """`displayname` and `avatar_url`, those that are set, for membership events: the user's own, and invites, which
         would else show a bare id until the user joins. Empty for users of other servers.
         """
+        ...
+
+
+class LocatedRoom(NamedTuple):
+    """A room that an alias names."""
+
+    room_id: RoomId
+    servers: Sequence[ServerName]
+    """Which may know the room, the likeliest first."""
+
+
+class RemoteAliases(Protocol):
+    """Fulfilled by federation."""
+
+    async def locate(self, alias: RoomAlias) -> LocatedRoom:
+        """What an alias of another server names. Raises `NotFound`; `Unavailable` (502) where the server cannot be asked."""
         ...
 
 

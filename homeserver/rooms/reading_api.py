@@ -12,7 +12,7 @@ import msgspec
 from homeserver.events.filtering import RoomEventFilter, read_room_event_filter
 from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam
-from homeserver.matrix.ids import EventId, RoomAlias, RoomId, UserId
+from homeserver.matrix.ids import EventId, RoomAlias, RoomId, ServerName, UserId
 from homeserver.matrix.tokens import parse_token
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
@@ -31,7 +31,7 @@ class RoomOfAlias(msgspec.Struct):
     """Where an alias points."""
 
     room_id: RoomId
-    servers: list[str]
+    servers: list[ServerName]
 
 
 class Aliases(msgspec.Struct):
@@ -174,8 +174,10 @@ class AliasesApi:
 
     @endpoint("getRoomIdByAlias", "GET", "/_matrix/client/{v}/directory/room/{roomAlias}", auth=Auth.NONE)
     async def resolve(self, room_alias: Path[str]) -> RoomOfAlias:
-        room_id = await self._aliases.room_of(RoomAlias(room_alias))
-        return RoomOfAlias(room_id, [self._aliases.server_name])
+        if not room_alias.startswith("#"):
+            raise InvalidParam("roomAlias: not a room alias")
+        located = await self._aliases.locate(room_alias)
+        return RoomOfAlias(located.room_id, list(located.servers))
 
     @endpoint("setRoomAlias", "PUT", "/_matrix/client/{v}/directory/room/{roomAlias}", auth=Auth.USER)
     async def put(self, requester: Requester, room_alias: Path[str], body: Body[RoomIdBody]) -> None:

@@ -31,10 +31,10 @@ class DirectoryFeature:
             RoomListOrders(core.db, core.clock),
             config.rooms.directory,
         )
-        self._aliases = rooms.aliases
         self.summaries = RoomSummaries(self.rooms, core.rooms, core.events)
         self._open_rooms = open_rooms = OpenRooms(core.db, core.events)
         self.people = PeopleSearch(core.db, config.rooms.directory, FoldedNames(core.db), open_rooms)
+        self.api = DirectoryApi(self.rooms, self.summaries, rooms.aliases, self.people, core.server_name)
 
     @property
     def manifest(self) -> Manifest:
@@ -42,7 +42,7 @@ class DirectoryFeature:
         return Manifest(
             name="directory",
             apis=[
-                DirectoryApi(self.rooms, self.summaries, self._aliases, self.people, self._core.server_name),
+                self.api,
                 NetworksApi(),
                 CallsApi(self._config.calls.turn, self._core.clock),
             ],

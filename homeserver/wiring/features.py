@@ -32,6 +32,7 @@ from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sliding import SlidingFeature
+from homeserver.wiring.spaces import SpacesFeature
 from homeserver.wiring.sync import SyncFeature
 from homeserver.wiring.to_device import ToDeviceFeature
 
@@ -70,6 +71,7 @@ class Features:
         self.media = self._add(MediaFeature(config, core, self.accounts.profiles))
         self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles))
         self.directory = self._add(DirectoryFeature(config, core, self.rooms))
+        self.spaces = self._add(SpacesFeature(core, self.rooms, self.directory))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
         self.presence = self._add(
             PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)

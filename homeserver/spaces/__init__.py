@@ -1,0 +1,4 @@
+"""Spaces: the tree of rooms under a room.
+
+spec: client-server-api/#spaces
+"""
