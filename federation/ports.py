@@ -139,10 +139,11 @@ class EventChecker(Protocol):
     """
 
     async def check(
-        self, pdus: Sequence[bytes | Mapping[str, Any]], version: RoomVersion
+        self, pdus: Sequence[bytes | Mapping[str, Any]], version: RoomVersion, *, bounded: bool = True
     ) -> list[Checked | Dropped]:
-        """In the order of the PDUs. Keys are fetched once for all; many are computed in threads. Raises nothing for what
-        others sent.
+        """In the order of the PDUs. `bounded`: those with more than 10 auth events or 20 previous ones are dropped.
+
+        Keys are fetched once for all; many are computed in threads. Raises nothing for what others sent.
         """
         ...
 

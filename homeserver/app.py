@@ -219,7 +219,7 @@ class App:
         timeouts = ClientTimeouts()
         parts = Parts(
             authenticator=self.features.authenticator,
-            server_authenticator=None,
+            server_authenticator=self.features.server_authenticator,
             limiter=self.limiter,
             observer=Observer(
                 self.clock,

@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from homeserver.storage import migrate
 from homeserver.storage.database import Database
 from tests.support import postgres as support_postgres
 from tests.support import server as support_server
+from tests.support.federation import Federation
 from tests.support.postgres import Postgres
 from tests.support.process import HomeserverProcess
 from tests.support.server import Server
@@ -172,6 +174,22 @@ async def start_server(
             return await stack.enter_async_context(support_server.run(dsn, folder, **sections))
 
         yield start
+
+
+@pytest.fixture
+async def federation(
+    postgres: Postgres, worker: str, migrated_template: str, tmp_path: Path
+) -> AsyncIterator[Federation]:
+    """Starts servers that federate over TLS on the loopback address; see tests/support/federation.py."""
+    async with AsyncExitStack() as stack:
+
+        def new_database() -> str:
+            name = f"federation_{worker}_{next(_numbers)}"
+            dsn = postgres.create(name, template=migrated_template)
+            stack.callback(postgres.drop, name)
+            return dsn
+
+        yield Federation(tmp_path, new_database, stack)
 
 
 @pytest.fixture

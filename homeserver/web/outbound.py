@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 from aiohttp import hdrs
@@ -99,6 +99,16 @@ class Answer:
     """Where it came from in the end."""
 
 
+class PoolBounds(NamedTuple):
+    """How many connections a purpose may have, and how long an idle one stays."""
+
+    sockets: int = 200
+    per_host: int = 8
+    """0: as many as there may be."""
+    keepalive: float = 15.0
+    """Seconds."""
+
+
 class Outbound:
     """The client sessions of a process. `close` when it ends."""
 
@@ -119,7 +129,18 @@ class Outbound:
             return context
         return self._tls
 
-    def connector(self, purpose: Purpose, resolver: AbstractResolver | None = None) -> aiohttp.TCPConnector:
+    @property
+    def settings(self) -> OutboundSettings:
+        """As configured."""
+        return self._settings
+
+    def connector(
+        self,
+        purpose: Purpose,
+        resolver: AbstractResolver | None = None,
+        *,
+        bounds: PoolBounds = PoolBounds(),  # noqa: B008  # immutable
+    ) -> aiohttp.TCPConnector:
         """A pool of connections that reaches only permitted addresses; for callers with a resolver of their own."""
         policy = self._policies[purpose]
 
@@ -132,8 +153,9 @@ class Outbound:
         return aiohttp.TCPConnector(
             ssl=self.tls(purpose),
             resolver=resolver or self._resolver or aiohttp.ThreadedResolver(),
-            limit=200,
-            limit_per_host=8,
+            limit=bounds.sockets,
+            limit_per_host=bounds.per_host,
+            keepalive_timeout=bounds.keepalive,
             ttl_dns_cache=60,
             socket_factory=make_socket,
         )

@@ -24,6 +24,7 @@ from homeserver.wiring.dehydrated import DehydratedFeature
 from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
+from homeserver.wiring.federation import FederationFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
@@ -66,6 +67,7 @@ class Features:
         self._figures = figures if config.metrics.enabled else None
         self.http_metrics = HttpMetrics()
         self.manifests: list[Manifest] = [core.manifest]
+        self.federation = self._add(FederationFeature(config, core))
         self.accounts = self._add(AccountsFeature(config, core, limiter))
         self.account_data = self._add(AccountDataFeature(core))
         self.media = self._add(MediaFeature(config, core, self.accounts.profiles))
@@ -102,6 +104,7 @@ class Features:
         self._add(self._sliding(config))
         self._connect(figures)
         self.authenticator = self.accounts.authenticator
+        self.server_authenticator = self.federation.authenticator
 
     def _sliding(self, config: Config) -> SlidingFeature:
         streams = Streams(

@@ -6,7 +6,7 @@ from homeserver.config.outbound import OutboundSection
 from homeserver.web.outbound import Outbound, OutboundSettings, Purpose
 
 
-def outbound_of(section: OutboundSection) -> Outbound:
+def outbound_of(section: OutboundSection, *, verify_federation: bool = True) -> Outbound:
     """Close it when the process ends. Raises `OSError`, `ssl.SSLError` for certificate files that cannot be used."""
     return Outbound(
         OutboundSettings(
@@ -14,5 +14,6 @@ def outbound_of(section: OutboundSection) -> Outbound:
             ca_files=section.extra_ca_files,
             proxy=section.proxy,
             timeout=section.timeout,
+            verify_federation=verify_federation,
         )
     )

@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -11,12 +12,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(folder: Path, name: str = "localhost") -> tuple[Path, ssl.SSLContext]:
-    """(the certificate's file, for those who are to trust it; the context of a server that shows it)"""
+def self_signed(
+    folder: Path, name: str = "localhost", *, dns: Sequence[str] = ()
+) -> tuple[Path, ssl.SSLContext]:
+    """(the certificate's file, for those who are to trust it; the context of a server that shows it)
+
+    It names 127.0.0.1 and, of `dns`, other names. The key is beside it, in `{name}.key`.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    addresses: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = x509.SubjectAlternativeName([*addresses, *(x509.DNSName(each) for each in dns)])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -40,6 +40,12 @@ class Server:
     def __post_init__(self) -> None:
         self.client = CheckedClient(self.url)
 
+    @property
+    def name(self) -> str:
+        """Its server name, if it runs in this process: what stands behind the colon in identifiers."""
+        assert self.app is not None
+        return self.app.config.server.name
+
     async def register(self, name: str, password: str = PASSWORD, **fields: Any) -> User:
         """Makes an account the way a client does, and logs it in.
 
@@ -87,10 +93,19 @@ async def run(dsn: str, folder: Path, **sections: Any) -> AsyncIterator[Server]:
 
     It has the configuration of `atrium serve --dev`, but for what `sections` change: `registration={"guests": False}`.
     """
+    config = dev_config(port=0, data=folder, address="127.0.0.1").with_database(dsn)
+    async with running(changed(config, **sections)) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Server]:
+    """A homeserver in this process with this very configuration, whose database is migrated, until the block ends."""
     from homeserver.app import App
 
-    config = dev_config(port=0, data=folder, address="127.0.0.1").with_database(dsn)
-    app = App(changed(config, **sections))
+    dsn = config.database.url
+    assert dsn is not None
+    app = App(config)
     await app.start()
     server = Server(app.url, dsn, app)
     try:

@@ -1,0 +1,104 @@
+"""Fetching the keys of another server: once for all who wait, and not again soon if it fails.
+
+spec: server-server-api/#retrieving-server-keys
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, NamedTuple
+
+import structlog
+
+from federation.keys.responses import BadKeys, judge
+from federation.keys.types import ServerKeys
+from federation.ports import Ask, Client, RemoteFault
+from homeserver.matrix.ids import ServerName
+from homeserver.runtime.clock import Clock
+
+_log = structlog.get_logger(__name__)
+
+AT_ONCE: Final = 32
+"""Servers whose keys are fetched at the same time: anybody can name one."""
+MAX_UNDER_WAY: Final = 2000
+"""Servers that are waited for; what is asked beyond is told that there are no keys."""
+SECONDS: Final = 10.0
+MAX_BYTES: Final = 128 * 1024
+FIRST_PAUSE_MS: Final = 30_000
+LONGEST_PAUSE_MS: Final = 3_600_000
+FRESH_MS: Final = 60_000
+"""What a server has told in the last minute is not asked for again."""
+MAX_REMEMBERED: Final = 20_000
+"""Servers of which it is remembered when they were asked."""
+
+
+class _Outcome(NamedTuple):
+    """When a server was asked last, and how often in a row in vain."""
+
+    not_before_ms: int
+    failures: int
+
+
+class KeyFetcher:
+    """Asks servers for their keys."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._under_way: dict[ServerName, asyncio.Task[ServerKeys | None]] = {}
+        self._outcomes: dict[ServerName, _Outcome] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self.attempts = 0
+        """Requests made, for the metrics."""
+
+    async def fetch(self, server_name: ServerName) -> ServerKeys | None:
+        """Its keys, anew; None if they cannot be had, or were asked for a moment ago."""
+        task = self._under_way.get(server_name)
+        if task is None:
+            outcome = self._outcomes.get(server_name)
+            if outcome is not None and self._clock.now_ms() < outcome.not_before_ms:
+                return None
+            if len(self._under_way) >= MAX_UNDER_WAY:
+                return None
+            task = asyncio.create_task(self._ask(server_name), name=f"keys.{server_name}")
+            self._under_way[server_name] = task
+            task.add_done_callback(lambda _: self._under_way.pop(server_name, None))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, server_name: ServerName) -> ServerKeys | None:
+        async with self._turns:
+            self.attempts += 1
+            try:
+                ask = Ask(
+                    method="GET",
+                    path=("_matrix", "key", "v2", "server"),
+                    timeout=SECONDS,
+                    max_bytes=MAX_BYTES,
+                )
+                answer = await self._client.ask(server_name, ask, dict[str, Any])
+                keys = await asyncio.to_thread(judge, answer, server_name, self._clock.now_ms())
+            except (RemoteFault, BadKeys) as error:
+                self._failed(server_name, str(error))
+                return None
+        self._note(server_name, _Outcome(self._clock.now_ms() + FRESH_MS, 0))
+        return keys
+
+    def _failed(self, server_name: ServerName, problem: str) -> None:
+        before = self._outcomes.get(server_name)
+        failures = 1 if before is None else before.failures + 1
+        pause = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** min(failures - 1, 20))
+        self._note(server_name, _Outcome(self._clock.now_ms() + pause, failures))
+        _log.info("federation.keys_not_fetched", server=server_name, problem=problem, failures=failures)
+
+    def _note(self, server_name: ServerName, outcome: _Outcome) -> None:
+        self._outcomes.pop(server_name, None)
+        self._outcomes[server_name] = outcome
+        if len(self._outcomes) > MAX_REMEMBERED:
+            del self._outcomes[next(iter(self._outcomes))]

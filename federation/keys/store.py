@@ -1,0 +1,90 @@
+"""SQL of the keys of other servers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from homeserver.events.signatures import KeyRecord
+from homeserver.storage.tx import Tx
+
+
+class KeyRow(NamedTuple):
+    """A key and whose it is."""
+
+    server_name: str
+    key_id: str
+    public_key: bytes
+    valid_until_ts: int
+    received_ts: int
+    old: bool
+
+    @property
+    def record(self) -> KeyRecord:
+        """As the pure part knows it."""
+        return KeyRecord(*self[1:])
+
+
+async def find_keys(tx: Tx, server_names: Collection[str]) -> list[KeyRow]:
+    """All keys known of these servers."""
+    return await tx.rows(
+        KeyRow,
+        """
+        SELECT server_name, key_id, public_key, valid_until_ts, received_ts, old FROM remote_server_keys
+        WHERE server_name = ANY(%(names)s)
+        """,
+        names=list(server_names),
+    )
+
+
+async def insert_response(
+    tx: Tx, server_name: str, received_ts: int, valid_until_ts: int, response: bytes
+) -> int:
+    """Keep an answer; its number."""
+    return await tx.value(  # type: ignore[no-any-return]  # bigint
+        """
+        INSERT INTO remote_key_responses (server_name, received_ts, valid_until_ts, response)
+        VALUES (%(name)s, %(received)s, %(valid)s, %(response)s) RETURNING response_nid
+        """,
+        name=server_name,
+        received=received_ts,
+        valid=valid_until_ts,
+        response=response,
+    )
+
+
+async def upsert_keys(tx: Tx, response_nid: int, rows: Collection[KeyRow]) -> None:
+    """Keys as an answer tells them; not those of which a newer answer was written meanwhile."""
+    rows = sorted(rows)  # two processes take the same locks in the same order
+    await tx.execute(
+        """
+        INSERT INTO remote_server_keys AS k
+            (server_name, key_id, public_key, valid_until_ts, received_ts, old, response_nid)
+        SELECT n.*, %(response)s FROM unnest(
+            %(names)s::text[], %(key_ids)s::text[], %(keys)s::bytea[], %(valid)s::bigint[], %(received)s::bigint[],
+            %(old)s::boolean[]
+        ) n
+        ON CONFLICT (server_name, key_id) DO UPDATE SET
+            public_key = excluded.public_key, valid_until_ts = excluded.valid_until_ts, received_ts = excluded.received_ts,
+            old = excluded.old, response_nid = excluded.response_nid
+            WHERE k.received_ts <= excluded.received_ts
+        """,
+        response=response_nid,
+        names=[row.server_name for row in rows],
+        key_ids=[row.key_id for row in rows],
+        keys=[row.public_key for row in rows],
+        valid=[row.valid_until_ts for row in rows],
+        received=[row.received_ts for row in rows],
+        old=[row.old for row in rows],
+    )
+
+
+async def delete_responses(tx: Tx, server_name: str) -> None:
+    """Answers of a server that no key is known from any more."""
+    await tx.execute(
+        """
+        DELETE FROM remote_key_responses r WHERE server_name = %(name)s
+            AND NOT EXISTS (SELECT FROM remote_server_keys k WHERE k.response_nid = r.response_nid)
+        """,
+        name=server_name,
+    )

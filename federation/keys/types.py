@@ -1,0 +1,48 @@
+"""Values of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from homeserver.events.signatures import KeyRecord
+from homeserver.matrix.ids import ServerName
+
+
+class VerifyKey(msgspec.Struct, frozen=True):
+    """One of `verify_keys`."""
+
+    key: str
+
+
+class OldVerifyKey(msgspec.Struct, frozen=True):
+    """One of `old_verify_keys`."""
+
+    key: str
+    expired_ts: int
+
+
+class KeyResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """spec: server-server-api/#getmatrixkeyv2server"""
+
+    server_name: str
+    verify_keys: dict[str, VerifyKey]
+    old_verify_keys: dict[str, OldVerifyKey] = msgspec.field(default_factory=dict)
+    valid_until_ts: int
+    signatures: dict[str, dict[str, str]]
+
+
+class ServerKeys(NamedTuple):
+    """What a server has told of its keys, its own signature checked."""
+
+    server_name: ServerName
+    keys: Mapping[str, KeyRecord]
+    """By key id."""
+    valid_until_ts: int
+    """Unix ms: as the server said."""
+    received_ts: int
+    """Unix ms."""
+    response: Mapping[str, Any]
+    """The whole answer, for those who ask us as a notary."""

@@ -1,0 +1,1 @@
+"""Whom this server speaks with."""

@@ -1,0 +1,91 @@
+"""What stands under all of federation: how others are asked, how they are recognised, and keys. Parts that use it have files of
+their own beside this one (`federation_<part>.py`).
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from federation.keys.api import KeyApi
+from federation.keys.checking import SignatureChecker
+from federation.keys.fetching import KeyFetcher
+from federation.keys.own import OldKey, OwnKeys
+from federation.keys.requests import RequestAuthenticator
+from federation.keys.ring import KeyRing
+from federation.partners.lists import PartnerLists
+from federation.transport.api import ServerInformationApi
+from federation.transport.backoff import Backoff
+from federation.transport.client import SignedClient, Ways
+from federation.transport.connections import Connections
+from federation.transport.figures import TransportFigures
+from federation.transport.resolution import NameResolver
+from federation.transport.slots import Slots
+from homeserver.config import Config
+from homeserver.matrix import base64
+from homeserver.wiring.core import Core
+from homeserver.wiring.manifest import Manifest
+from homeserver.wiring.outbound import outbound_of
+
+
+class FederationFeature:
+    """Plug into it: `client` asks, `checker` checks events and other JSON, `own_keys` signs, `partners` permits."""
+
+    def __init__(self, config: Config, core: Core) -> None:
+        section = config.federation
+        self.partners = PartnerLists(enabled=section.enabled, allow=section.allow, deny=section.deny)
+        old = {
+            key_id: OldKey(base64.decode(key.key), key.expired_ts)
+            for key_id, key in config.server.old_signing_keys.items()
+        }
+        self.own_keys = OwnKeys(
+            core.server_name,
+            lambda: core.identity.key,
+            lambda: old,
+            core.clock,
+            round(config.server.key_validity * 1000),
+        )
+        self.backoff = Backoff(core.clock, core.entropy, longest_ms=round(section.retry_longest * 1000))
+        slots = Slots()
+        self._figures = TransportFigures(self.backoff, slots)
+        outbound = outbound_of(config.outbound, verify_federation=section.verify_certificates)
+        self._connections = Connections(outbound)
+        ways = Ways(
+            resolver=NameResolver(),
+            connections=self._connections,
+            backoff=self.backoff,
+            slots=slots,
+            partners=self.partners,
+            figures=self._figures,
+        )
+        self.client = SignedClient(self.own_keys.signer, ways)
+        self._fetcher = KeyFetcher(self.client, core.clock)
+        self.ring = KeyRing(self.own_keys, self._fetcher, core.db, core.memory)
+        self.checker = SignatureChecker(self.ring)
+        self.authenticator = RequestAuthenticator(
+            core.server_name, self.ring, self.partners, self.backoff, core.clock
+        )
+        self._apis: list[object] = []
+        if section.enabled:
+            self._apis = [
+                ServerInformationApi(
+                    name="Atrium",
+                    version=version("atrium-homeserver"),
+                    address=config.server.federation_address,
+                ),
+                KeyApi(self.own_keys),
+            ]
+
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="federation",
+            apis=self._apis,
+            collectors=[self._figures],
+            stop=[self._stop],
+        )
+
+    async def _stop(self) -> None:
+        await self._fetcher.close()
+        await self._connections.close()
+        self.checker.close()
