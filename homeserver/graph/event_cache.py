@@ -122,6 +122,25 @@ class EventCache:
                 )
         return found
 
+    async def state_numbers(
+        self, room_nid: int, event_ids: Collection[EventId]
+    ) -> dict[EventId, tuple[int, int]]:
+        """(key_nid, event_nid) of state events of a room; those that are here and were not rejected. One query."""
+        ids = [event_id for event_id in event_ids if is_event_id(event_id)]
+        if not ids:
+            return {}
+        async with self._db.read() as tx:
+            rows = await tx.all(
+                """
+                SELECT event_id, key_nid, event_nid FROM events
+                WHERE event_id = ANY(%(ids)s::text[]) AND room_nid = %(room)s AND key_nid IS NOT NULL
+                      AND flags & 1 = 0
+                """,
+                ids=ids,
+                room=room_nid,
+            )
+        return {event_id: (key, nid) for event_id, key, nid in rows}
+
     def _split(self, nids: Collection[int]) -> tuple[dict[int, PersistedEvent], list[int]]:
         found: dict[int, PersistedEvent] = {}
         missing: list[int] = []

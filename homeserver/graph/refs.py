@@ -18,6 +18,7 @@ STATELESS = REJECTED | OUTLIER
 """Flags of state events that are not in the state after them. spec: server-server-api/#soft-failure (FED-13)"""
 
 
+MEMBER = "m.room.member"
 DUMMY = "org.matrix.dummy_event"
 """Joins branches of a room and says nothing: servers send it to each other, and keep it from clients (INTERNAL)."""
 

@@ -16,6 +16,7 @@ from homeserver.graph.write.append import GraphWriter, Identity
 from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.originals import RedactedOriginals
 from homeserver.graph.write.receive import Receiver
+from homeserver.graph.write.receive_material import Sources
 from homeserver.graph.write.redactions import Redactions
 from homeserver.graph.write.relink import Relinker
 from homeserver.graph.write.sink import EventSink
@@ -63,12 +64,14 @@ class Core:
         self.receiver = Receiver(
             self.log,
             self.rooms,
-            self.events,
-            self.states,
-            StateResolver(db, self.events, self.states, self.interning),
-            self.interning,
+            Sources(
+                self.events,
+                self.states,
+                StateResolver(db, self.events, self.states, self.interning),
+                self.interning,
+                Redactions(db, self.events, self.states, self.interning),
+            ),
             ForwardExtremities(self.graph, self.rooms, self.events),
-            Redactions(db, self.events, self.states, self.interning),
             self.gate,
             self.server_name,
         )

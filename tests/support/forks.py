@@ -8,7 +8,9 @@ from typing import Any
 from homeserver.events.auth_selection import auth_keys_for
 from homeserver.events.builder import EventDraft, build_event, next_depth, reference_to
 from homeserver.events.event import Event, StateKey
+from homeserver.events.parse import event_from_storage
 from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.matrix import canonical_json
 from homeserver.matrix.ids import RoomId, UserId
 from tests.support.graph import Process
 
@@ -34,6 +36,44 @@ class Elsewhere:
             prev=[reference_to(parent) for parent in parents],
             auth=[reference_to(state[key]) for key in keys if key in state],
             depth=next_depth((parent.depth for parent in parents), version),
+            origin_server_ts=self._now,
+            server_name=self._identity.server_name,
+            signing_key=self._identity.key,
+        )
+
+    def message(
+        self, room: str, parent: Event, sender: str, state: State, *also_cited: Event, **more: Any
+    ) -> Event:
+        """A message that cites what it is given, right or wrong. `more`: `depth`, `event_id` (versions 1 and 2)."""
+        version = parent.room_version
+        keys = auth_keys_for("m.room.message", None, sender, {}, version)
+        cited = [*[state[key] for key in keys if key in state], *also_cited]
+        self._now += 1
+        built = build_event(
+            EventDraft("m.room.message", None, UserId(sender), {"msgtype": "m.text", "body": "x"}),
+            room_id=RoomId(room),
+            room_version=version,
+            prev=[reference_to(parent)],
+            auth=[reference_to(event) for event in cited],
+            depth=more.get("depth") or next_depth([parent.depth], version),
+            origin_server_ts=self._now,
+            server_name=self._identity.server_name,
+            signing_key=self._identity.key,
+        )
+        if "event_id" not in more:
+            return built
+        pdu = canonical_json.encode({**built.fields, "event_id": more["event_id"]})
+        return event_from_storage(pdu, more["event_id"], built.room_id, version)
+
+    def create(self, room: str, like: Event) -> Event:
+        """Another m.room.create by the same user."""
+        return build_event(
+            EventDraft("m.room.create", "", like.sender, {**like.content, "again": True}),
+            room_id=RoomId(room),
+            room_version=like.room_version,
+            prev=[],
+            auth=[],
+            depth=1,
             origin_server_ts=self._now,
             server_name=self._identity.server_name,
             signing_key=self._identity.key,
@@ -92,3 +132,11 @@ class Branch:
 async def receive(here: Process, *events: Event) -> list[PersistedEvent]:
     """As if they came from elsewhere, one after the other."""
     return [await here.core.receiver.receive(event) for event in events]
+
+
+async def receive_together(
+    here: Process, room_id: RoomId, *events: Event, **more: Any
+) -> list[PersistedEvent]:
+    """As if they came from elsewhere, all at once. `more`: of `Receiver.receive_many`."""
+    room = await here.core.rooms.known(room_id)
+    return await here.core.receiver.receive_many(room.name.nid, events, **more)

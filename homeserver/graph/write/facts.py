@@ -17,13 +17,20 @@ from homeserver.matrix.ids import EventId, UserId
 
 
 def facts_in(
-    room: Room, event: Event, state: Mapping[StateKey, Event], related_thread: EventId | None
+    room: Room,
+    event: Event,
+    state: Mapping[StateKey, Event],
+    related_thread: EventId | None,
+    joined: int | None = None,
 ) -> Facts:
-    """`state`: with the room's creation and power levels. `related_thread`: that of what the event relates to."""
+    """`state`: with the room's creation and power levels. `related_thread`: that of what the event relates to.
+
+    `joined`: how many members the room has by then; None: as many as it has now.
+    """
     members = [room.members.get(UserId(user)) for user in mentioned_users(event)]
     return facts_of(
         event,
-        member_count=room.joined_count,
+        member_count=room.joined_count if joined is None else joined,
         levels=levels_in(state, room.name.version) if mentions_room(event) else None,
         thread=_own_thread(event) or related_thread,
         mentions=tuple(dict.fromkeys(m.user_nid for m in members if m is not None and m.local)),

@@ -1,351 +1,293 @@
 """Events made elsewhere become part of a room: the state before them, the rules, the room's new forward extremities and state.
 
-Signatures and hashes have been checked by whoever got the event; its previous and auth events must be here.
+Signatures and hashes have been checked by whoever got the events. Those that come together are written together (`Run`).
 spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #rejection, #soft-failure
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+import asyncio
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from itertools import groupby
+from types import MappingProxyType
+from typing import Any
 
 from psycopg import IntegrityError
 
-from homeserver.events import auth_rules
-from homeserver.events.auth_rules.auth_events import auth_keys_of
-from homeserver.events.event import Event, StateKey
-from homeserver.events.push_facts import Facts
-from homeserver.events.redaction import redact_event
-from homeserver.graph.entry import EventEntry, StateChange
-from homeserver.graph.event_cache import EventCache
-from homeserver.graph.interning import Interning
-from homeserver.graph.persisted_event import PersistedEvent, Replaced
-from homeserver.graph.refs import MEMBERSHIPS, REJECTED, SOFT_FAILED, EventRef, StateRef, flags_of
+from homeserver.events.event import Event
+from homeserver.events.parse import MAX_AUTH_EVENTS, MAX_PREV_EVENTS, EventFormatError
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.refs import OUTLIER
 from homeserver.graph.relations import relation_of
-from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
-from homeserver.graph.state.states import StateMap, StateStore
-from homeserver.graph.write.facts import facts_in, thread_of_related
 from homeserver.graph.write.forward_extremities import ForwardExtremities
-from homeserver.graph.write.redactions import Effect, Redactions, relevant
-from homeserver.log.entries import Append, Conflict
+from homeserver.graph.write.receive_material import Material, Sources
+from homeserver.graph.write.receive_run import Run
+from homeserver.log.entries import Append, Conflict, Entry
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Unavailable
-from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
+from homeserver.matrix.ids import EventId, ServerName
 from homeserver.policy.gate import Gate
+from homeserver.policy.passages import Passage
 
 MAX_TRIES = 60
-CREATE: StateKey = ("m.room.create", "")
-MEMBER = "m.room.member"
+EXAMINED_AT_ONCE = 20
+"""Events that policy checks look at at the same time."""
+NO_STATES: Mapping[EventId, Collection[EventId]] = MappingProxyType({})
 
 
 class MissingEvents(Exception):
-    """Events that this one refers to are not here; fetch them first."""
+    """Events that these refer to are not here; fetch them first."""
 
     def __init__(self, event_ids: Sequence[EventId]) -> None:
         super().__init__(f"{len(event_ids)} events are not here")
         self.event_ids = list(event_ids)
 
 
-class _Before(NamedTuple):
-    """The state before an event."""
+class EventIdTaken(Exception):
+    """The ids belong to other events: of other rooms, or, in versions 1 and 2, with other content. Nothing was written.
 
-    ref: StateRef
-    state: StateMap
-    new: NewState | None
+    spec: rooms/v1/#event-ids (servers choose them)
+    """
 
-
-class _After(NamedTuple):
-    """The room with an event in it."""
-
-    extremities: tuple[EventRef, ...]
-    room_state: StateRef
-    changes: tuple[StateChange, ...] = ()
-    new: NewState | None = None
-    superseded: StateChange | None = None
+    def __init__(self, event_ids: Sequence[EventId]) -> None:
+        super().__init__(f"{len(event_ids)} event ids are taken")
+        self.event_ids = list(event_ids)
 
 
 class Receiver:
     """Takes events made elsewhere into rooms: state before, auth rules, resolution, append. Keeps nothing in memory."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         log: LogWriter,
         rooms: Rooms,
-        events: EventCache,
-        states: StateStore,
-        resolver: StateResolver,
-        interning: Interning,
+        sources: Sources,
         extremities: ForwardExtremities,
-        redactions: Redactions,
         gate: Gate,
         server_name: ServerName,
     ) -> None:
         self._log = log
         self._rooms = rooms
-        self._events = events
-        self._states = states
-        self._resolver = resolver
-        self._interning = interning
+        self._sources = sources
         self._forward_extremities = extremities
-        self._redactions = redactions
         self._gate = gate
         self._server_name = server_name
 
     async def receive(self, event: Event) -> PersistedEvent:
-        """Write an event of a known room, or return it if it is here. Flags say whether it was rejected or soft failed.
+        """One event of a room that is known: see `receive_many`."""
+        room = await self._rooms.known(event.room_id)
+        return (await self.receive_many(room.name.nid, [event]))[0]
 
-        What policy refuses is soft failed: later events build on it, but nobody is told of it.
-        Raises `MissingEvents`, `Unavailable` (the room is too busy, or a policy check fails).
+    async def receive_many(
+        self,
+        room_nid: int,
+        events: Sequence[Event],
+        *,
+        states: Mapping[EventId, Collection[EventId]] = NO_STATES,
+    ) -> list[PersistedEvent]:
+        """Write events of one room, each after those of `events` that it names; or return them if they are here.
+
+        Previous and auth events must be here (auth events may be outliers) or among `events`. Of an event in `states` previous
+        events may be missing: `states` names the whole state before it, by events that are here (outliers, too); it is resolved
+        with the states after those of its previous events that are here. The events that are missing before it may be asked for
+        later (`Backfill`).
+
+        Flags say whether an event was rejected or soft failed. What policy refuses is soft failed: later events build on it,
+        but nobody is told of it. Written in as few appends as can be, in order; what was written before something failed stays.
+
+        Raises `MissingEvents`, `EventIdTaken`, `EventFormatError` (more than 20 previous or 10 auth events): nothing was written.
+        `Unavailable`: the room is too busy, or a policy check fails.
         spec: server-server-api/#soft-failure
         """
-        known = await self._events.by_id(event.event_id)
-        if known is not None:
-            return known
-        room = await self._rooms.known(event.room_id)
-        prev = await self._all(event.prev_event_ids)
-        auth = await self._all(event.auth_event_ids)
-        passage = await self._gate.examine(event)
-        before = await self._before(room, prev)
-        rejected = await self._is_rejected(room, event, auth, before)
-        refused = REJECTED if rejected else SOFT_FAILED if passage.refused else 0
-        for _ in range(MAX_TRIES):
-            await self._settle(room)
-            entry = await self._entry(room, event, prev, auth, before, refused)
+        events = list({event.event_id: event for event in events}.values())
+        if not events:
+            return []
+        room = await self._rooms.get(room_nid)
+        _check_bounds(events)
+        material = Material(room.name, self._sources)
+        await material.gather(events, _also_named(events))
+        _check_ids(material, room.name, events)
+        _check_here(material, room.name, events, states)
+        await material.tell_states(states)
+        rest = [event for event in events if event.event_id not in material.by_id]
+        passages = await self._examined(rest)
+        await self._write_all(room_nid, material, rest, passages)
+        return [material.by_id[event.event_id] for event in events]
+
+    async def _examined(self, events: Sequence[Event]) -> dict[EventId, Passage]:
+        """Each is looked at once, however often it is built."""
+        found: dict[EventId, Passage] = {}
+        for start in range(0, len(events), EXAMINED_AT_ONCE):
+            some = events[start : start + EXAMINED_AT_ONCE]
+            passages = await asyncio.gather(*(self._gate.examine(event) for event in some))
+            found |= zip((event.event_id for event in some), passages, strict=True)
+        return found
+
+    async def _write_all(
+        self,
+        room_nid: int,
+        material: Material,
+        rest: Sequence[Event],
+        passages: Mapping[EventId, Passage],
+    ) -> None:
+        """Run by run. A conflict is one of others who are faster: their number is not bounded by how many events there are."""
+        tries = 0
+        while rest:
+            room = await self._settled(room_nid)
+            failed = None
             try:
-                await self._log.add(Append([entry], cause=passage))
+                await self._write_run(room, material, rest, passages)
             except Conflict:
-                # Others have written, perhaps this very event; and the room may have left memory meanwhile.
-                known = await self._events.by_id(event.event_id)
-                if known is not None:
-                    return known
-                room = await self._rooms.latest(room.name.nid)
-                before = await self._before(room, prev)  # a state that was found may be gone
-                continue
-            except IntegrityError:  # one that changes nothing of the room meets no conflict
-                known = await self._events.by_id(event.event_id)
-                if known is None:
-                    raise
-                return known
-            await self._forward_extremities.merge(room.name.nid)
-            return entry.persisted
-        raise Unavailable("The room is too busy, try again")
+                # Others have written, perhaps these very events; and the room may have left memory meanwhile.
+                await self._rooms.latest(room_nid)
+                material.forget_rows()
+            except IntegrityError as error:  # one that changes nothing of the room meets no conflict
+                failed = error
+            before = len(rest)
+            rest = [event for event in rest if event.event_id not in material.by_id]
+            if len(rest) == before:
+                await material.look_again(rest)
+                rest = [event for event in rest if event.event_id not in material.by_id]
+            if len(rest) < before:
+                tries = 0
+                await self._forward_extremities.merge(room_nid)
+            elif failed is not None:
+                raise failed
+            elif (tries := tries + 1) >= MAX_TRIES:
+                raise Unavailable("The room is too busy, try again")
 
-    async def _settle(self, room: Room) -> None:
-        """Wait for what is in flight in this process."""
-        if not room.idle:
+    async def _settled(self, room_nid: int) -> Room:
+        """The room, when nothing in flight in this process changes its state."""
+        room = await self._rooms.get(room_nid)
+        if any(entry.changes for entry in room.pending):
             await self._log.add(Append(()))
+            room = await self._rooms.get(room_nid)
+        return room
 
-    async def _all(self, event_ids: Sequence[EventId]) -> list[PersistedEvent]:
-        numbers = await self._events.numbers(event_ids)
-        missing = [event_id for event_id in event_ids if event_id not in numbers]
-        if missing:
-            raise MissingEvents(missing)
-        loaded = await self._events.load(numbers.values())
-        return [loaded[numbers[event_id]] for event_id in event_ids]
+    async def _write_run(
+        self, room: Room, material: Material, rest: Sequence[Event], passages: Mapping[EventId, Passage]
+    ) -> None:
+        """Build the first of the events on the room, and write them. Raises `Conflict`: none or some were written."""
+        refused = {event_id for event_id, passage in passages.items() if passage.refused}
+        run = self._run(room, material)
+        entries = await run.build(rest, refused)
+        if not run.fits or self._rooms.cached(room.name.nid) is not room:
+            run = self._run(room, material)  # most was loaded by the first attempt
+            entries = await run.build(rest, refused)
+            if not run.fits or self._rooms.cached(room.name.nid) is not room:
+                raise Conflict("the room has moved on while events were built on it")
+        appends = _appends(entries, passages)
+        if len(appends) == 1:
+            count = len(entries)
+            appends[0].build_again = lambda: self._build_again(room.name.nid, material, rest[:count], refused)
+        outcomes = await asyncio.gather(*map(self._log.add, appends), return_exceptions=True)
+        for append, outcome in zip(appends, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            for entry in _events_of(append):
+                material.written(entry)
 
-    # --- the rules -------------------------------------------------------------------------------------------------
+    def _run(self, room: Room, material: Material) -> Run:
+        return Run(room, material, self._forward_extremities, self._server_name)
 
-    async def _before(self, room: Room, prev: Sequence[PersistedEvent]) -> _Before:
-        nids = list(dict.fromkeys(persisted.state_after_nid for persisted in prev))
-        heights = await self._states.heights(nids)
-        maps = [await self._states.load(nid) for nid in nids]
-        state = await self._resolver.resolve(room.name.version, maps)
-        for nid, each in zip(nids, maps, strict=True):
-            if each == state:
-                return _Before(StateRef(heights[nid], nid=nid), state, None)
-        new = await self._resolver.new_state(state, nids[0])
-        return _Before(StateRef(new.height, nid=new.nid), state, new)
-
-    async def _is_rejected(
-        self, room: Room, event: Event, auth: Sequence[PersistedEvent], before: _Before
-    ) -> bool:
-        """Steps 4 and 5: by its auth events, and by the state before it."""
-        bad = {persisted.event.event_id for persisted in auth if persisted.flags & REJECTED}
-        cited = {
-            persisted.event.key: persisted.event for persisted in auth if persisted.event.key is not None
-        }
-        create = room.state.get(CREATE)
-        if create is not None and CREATE not in cited:
-            found = await self._events.one(create)
-            if found is not None:
-                cited[CREATE] = found.event
+    def _build_again(
+        self, room_nid: int, material: Material, events: Sequence[Event], refused: Collection[EventId]
+    ) -> Sequence[Entry]:
+        """The entries of an append that others were faster than, on the room as it is now, from what is in memory."""
+        room = self._rooms.cached(room_nid)
+        if room is None:
+            raise Conflict("the room is no longer in memory")
+        material.closed = True
         try:
-            auth_rules.check_auth_events(event, [persisted.event for persisted in auth], bad)
-            auth_rules.check(event, cited, event.room_version)
-            auth_rules.check(
-                event, await relevant(self._interning, self._events, event, before.state), event.room_version
-            )
-        except auth_rules.Rejected:
-            return True
-        return False
-
-    async def _soft_fails(self, room: Room, event: Event) -> bool:
-        """Step 6: by the current state. spec: server-server-api/#soft-failure"""
-        keys = [*auth_keys_of(event), CREATE]
-        loaded = await self._events.load([room.state[key] for key in keys if key in room.state])
-        state = {
-            persisted.event.key: persisted.event
-            for persisted in loaded.values()
-            if persisted.event.key is not None
-        }
-        try:
-            auth_rules.check(event, state, event.room_version)
-        except auth_rules.Rejected:
-            return True
-        return False
-
-    async def _facts(self, room: Room, event: Event, state: StateMap) -> Facts:
-        relation = relation_of(event)
-        thread = await thread_of_related(self._events, room.name.nid, relation) if relation else None
-        return facts_in(room, event, await relevant(self._interning, self._events, event, state), thread)
-
-    # --- the room with it ------------------------------------------------------------------------------------------
-
-    async def _entry(  # noqa: PLR0917  # one value each, called in one place
-        self,
-        room: Room,
-        event: Event,
-        prev: Sequence[PersistedEvent],
-        auth: Sequence[PersistedEvent],
-        before: _Before,
-        refused: int,
-    ) -> EventEntry:
-        """`refused`: REJECTED, SOFT_FAILED, or 0 if only the room's current state can still speak against it."""
-        base, current = room.extremities, room.room_state
-        refused = refused or (SOFT_FAILED if await self._soft_fails(room, event) else 0)
-        nid = room.name.nid
-        effect = Effect() if refused else await self._redactions.effect(nid, event, before.state)
-        redaction = await self._redactions.waiting_for(nid, event)
-        original = None
-        if redaction is not None:
-            original, event = event.pdu, redact_event(event)
-        nids = await self._interning.user_nids(_users_of(event))
-        key_nid = (await self._interning.key_nids([event.key]))[event.key] if event.key is not None else None
-        ref = EventRef(event.event_id, 0, event.depth)
-        old_nid = before.state.get(key_nid) if key_nid is not None else None
-        old = await self._events.one(old_nid) if old_nid else None
-        persisted = PersistedEvent(
-            event,
-            ref,
-            room_nid=room.name.nid,
-            sender_nid=nids[event.sender],
-            state_before=before.ref,
-            flags=refused | flags_of(event) | effect.flags,
-            replaced=_replaced(old),
-            redaction=redaction,
-            facts=await self._facts(room, event, before.state),
-        )
-        after = _After(base, current)
-        if not refused:
-            own = UnwrittenEvent(event, [each.nid for each in auth])
-            after = await self._after(
-                room, base, current, persisted, own, {each.nid for each in prev}, before, key_nid
-            )
-        return EventEntry(
-            persisted=persisted,
-            base=base,
-            extremities=after.extremities,
-            room_state=after.room_state,
-            prev=tuple(each.ref for each in prev),
-            auth=tuple(each.ref for each in auth),
-            changes=after.changes,
-            key_nid=key_nid,
-            replaces=old.ref if old else None,
-            new_states=tuple(new for new in (before.new, after.new) if new is not None),
-            superseded=after.superseded,
-            redacts=effect.target,
-            waits_for=effect.waits_for,
-            original=original,
-        )
-
-    async def _after(  # noqa: PLR0917  # one value each, called in one place
-        self,
-        room: Room,
-        base: Sequence[EventRef],
-        current: StateRef,
-        persisted: PersistedEvent,
-        own: UnwrittenEvent,
-        prev: Collection[int],
-        before: _Before,
-        key_nid: int | None,
-    ) -> _After:
-        """The room once the event is in."""
-        event, ref = persisted.event, persisted.ref
-        extremities = self._forward_extremities.newest(
-            room, (*(each for each in base if each.nid not in prev), ref)
-        )
-        others = extremities[:-1]
-        state = before.state if key_nid is None else {**before.state, key_nid: THIS_EVENT}
-        made: NewState | None = None
-        if not others:
-            room_state = before.ref if key_nid is None else StateRef(before.ref.height + 1, event=ref)
-        else:
-            branches = [state, *await self._states_after(others)]
-            state = await self._resolver.resolve(room.name.version, branches, own)
-            if state == await self._states.load(current.nid):
-                room_state = current
-            else:
-                made = await self._resolver.new_state(state, current.nid)
-                room_state = StateRef(made.height, nid=made.nid)
-        changes = await self._changes(current, state, event, ref)
-        superseded = None
-        if key_nid is not None and state.get(key_nid) != THIS_EVENT:
-            superseded = await self._standing(key_nid, state.get(key_nid))
-        return _After(extremities, room_state, changes, made, superseded)
-
-    async def _standing(self, key_nid: int, nid: int | None) -> StateChange:
-        """What stands at a key."""
-        names = await self._interning.keys([key_nid])
-        persisted = await self._events.one(nid) if nid else None
-        return StateChange(names[key_nid], key_nid, persisted.ref if persisted else None)
-
-    async def _states_after(self, refs: Sequence[EventRef]) -> list[StateMap]:
-        loaded = await self._events.load([ref.nid for ref in refs])
-        return [await self._states.load(loaded[ref.nid].state_after_nid) for ref in refs]
-
-    async def _changes(
-        self, current: StateRef, state: StateMap, own: Event, ref: EventRef
-    ) -> tuple[StateChange, ...]:
-        """What makes the room's current state this one."""
-        now = await self._states.load(current.nid)
-        changed = dict(state.items() - now.items())
-        gone = now.keys() - state.keys()
-        names = await self._interning.keys([*changed, *gone])
-        events = await self._events.load([nid for nid in changed.values() if nid != THIS_EVENT])
-        users = [UserId(names[key][1]) for key in (*changed, *gone) if names[key][0] == MEMBER]
-        nids = await self._interning.user_nids(users)
-        found: list[StateChange] = []
-        for key_nid, nid in changed.items():
-            event = own if nid == THIS_EVENT else events[nid].event
-            place = ref if nid == THIS_EVENT else events[nid].ref
-            found.append(self._change(names[key_nid], key_nid, place, event.membership, nids))
-        found += [self._change(names[key_nid], key_nid, None, None, nids) for key_nid in gone]
-        return tuple(found)
-
-    def _change(
-        self,
-        key: StateKey,
-        key_nid: int,
-        ref: EventRef | None,
-        membership: str | None,
-        nids: Mapping[UserId, int],
-    ) -> StateChange:
-        if key[0] != MEMBER:
-            return StateChange(key, key_nid, ref)
-        user_id = UserId(key[1])
-        local = domain_of(user_id) == self._server_name
-        return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
+            entries = _at_once(self._run(room, material).build(events, refused))
+        finally:
+            material.closed = False
+        if len(entries) < len(events):
+            raise Conflict("they cannot be written together any more")
+        return entries
 
 
-def _users_of(event: Event) -> list[UserId]:
-    target = [UserId(event.state_key)] if event.type == MEMBER and event.state_key is not None else []
-    return [event.sender, *target]
+def _at_once(building: Coroutine[Any, Any, list[EventEntry]]) -> list[EventEntry]:
+    """What a coroutine returns that has nothing to wait for. Raises what it raises."""
+    try:
+        building.send(None)
+    except StopIteration as done:
+        result: list[EventEntry] = done.value
+        return result
+    building.close()
+    raise Conflict("something must be waited for")
 
 
-def _replaced(old: PersistedEvent | None) -> Replaced | None:
-    if old is None:
-        return None
-    return Replaced(old.ref, old.event.event_id, old.event.sender, old.event.content_json)
+def _appends(entries: Sequence[EventEntry], passages: Mapping[EventId, Passage]) -> list[Append]:
+    """As few as can be: an append has one cause."""
+
+    def cause(entry: EventEntry) -> tuple[str | None, tuple[str, ...]]:
+        passage = passages[entry.persisted.event.event_id]
+        return passage.reason, passage.labels
+
+    found: list[Append] = []
+    for _, alike in groupby(entries, cause):
+        some = list(alike)
+        found.append(Append(some, cause=passages[some[0].persisted.event.event_id]))
+    return found
+
+
+def _events_of(append: Append) -> list[EventEntry]:
+    return [entry for entry in append.entries if isinstance(entry, EventEntry)]
+
+
+def _also_named(events: Iterable[Event]) -> set[EventId]:
+    """What events relate to, or redact."""
+    related = {relation.parent_id for event in events if (relation := relation_of(event)) is not None}
+    return related | {event.redacts for event in events if event.redacts is not None}
+
+
+def _check_bounds(events: Iterable[Event]) -> None:
+    for event in events:
+        # spec: server-server-api/#pdus (EVT-03)
+        if len(event.prev_event_ids) > MAX_PREV_EVENTS:
+            raise EventFormatError("prev_events", f"more than {MAX_PREV_EVENTS}")
+        if len(event.auth_event_ids) > MAX_AUTH_EVENTS:
+            raise EventFormatError("auth_events", f"more than {MAX_AUTH_EVENTS}")
+
+
+def _check_ids(material: Material, room: RoomIdentity, events: Sequence[Event]) -> None:
+    taken: list[EventId] = []
+    for event in events:
+        known = material.by_id.get(event.event_id)
+        if known is None:
+            continue
+        other = known.room_nid != room.nid or event.room_id != room.room_id
+        if not other and not room.version.hash_ids:
+            other = known.event.fields.get("hashes") != event.fields.get("hashes")
+        if other:
+            taken.append(event.event_id)
+    if taken:
+        raise EventIdTaken(taken)
+
+
+def _check_here(
+    material: Material,
+    room: RoomIdentity,
+    events: Sequence[Event],
+    states: Mapping[EventId, Collection[EventId]],
+) -> None:
+    """Whether what events name is here, or comes before them: nothing stands on what comes later."""
+    here = {
+        event_id: known.flags & OUTLIER
+        for event_id, known in material.by_id.items()
+        if known.room_nid == room.nid
+    }
+    missing: dict[EventId, None] = {}
+    for event in events:
+        if here.get(event.event_id, OUTLIER) & OUTLIER:
+            missing.update((each, None) for each in event.auth_event_ids if each not in here)
+            if event.event_id not in states:
+                missing.update((each, None) for each in event.prev_event_ids if here.get(each, OUTLIER))
+        here[event.event_id] = 0
+    if missing:
+        raise MissingEvents(list(missing))

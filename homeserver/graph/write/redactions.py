@@ -6,6 +6,7 @@ spec: rooms/v3/#handling-redactions (RED-02)
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from homeserver.events.auth_rules.auth_events import auth_keys_of
@@ -35,8 +36,24 @@ class Effect(NamedTuple):
     """It waits for this event."""
 
 
+def effect_of(
+    event: Event, target: PersistedEvent | None, room_nid: int, state: Mapping[StateKey, Event]
+) -> Effect:
+    """Of an event that was accepted; `state`: what the rules look at of that before it. `target`: what it redacts, if that is here.
+
+    Nothing for what is no redaction.
+    """
+    if event.type != REDACTION or event.redacts is None:
+        return Effect()
+    if target is None:
+        return Effect(flags=INTERNAL, waits_for=event.redacts)
+    if target.room_nid != room_nid or not may_apply(event, target.event, state, event.room_version):
+        return Effect(flags=INTERNAL)
+    return Effect(None if target.redaction is not None else target)
+
+
 class Redactions:
-    """Works out what redactions from elsewhere do, and when. Keeps nothing in memory."""
+    """Finds redactions that were here before their targets. Keeps nothing in memory."""
 
     def __init__(self, db: Database, events: EventCache, states: StateStore, interning: Interning) -> None:
         self._db = db
@@ -44,16 +61,19 @@ class Redactions:
         self._states = states
         self._interning = interning
 
-    async def effect(self, room_nid: int, event: Event, state: StateMap) -> Effect:
-        """Of an event that was accepted; `state` is that before it. Nothing for what is no redaction."""
-        if event.type != REDACTION or event.redacts is None:
-            return Effect()
-        target = await self._events.by_id(event.redacts)
-        if target is None:
-            return Effect(flags=INTERNAL, waits_for=event.redacts)
-        if target.room_nid != room_nid or not await self._allowed(event, target.event, state):
-            return Effect(flags=INTERNAL)
-        return Effect(None if target.redaction is not None else target)
+    async def waited_for(self, room_nid: int, event_ids: Collection[EventId]) -> set[EventId]:
+        """Those of the events that redactions wait for."""
+        async with self._db.read() as tx:
+            return set(
+                await tx.column(
+                    """
+                    SELECT DISTINCT redacts FROM waiting_redactions
+                    WHERE redacts = ANY(%(ids)s::text[]) AND room_nid = %(room)s
+                    """,
+                    ids=list(event_ids),
+                    room=room_nid,
+                )
+            )
 
     async def waiting_for(self, room_nid: int, event: Event) -> PersistedEvent | None:
         """The redaction that was here before the event and takes effect on it."""

@@ -122,13 +122,13 @@ async def test_a_state_that_went_before_it_was_used_is_made_anew(
         left, right = await branches(here.core, room_id, 2)
         await left.send(alice.user_id, TOPIC, "", {"topic": "left"})
         await right.send(alice.user_id, "org.example.note", "", {})
-        find = here.core.receiver._resolver._find
+        find = here.core.receiver._sources.resolver._find
         answers = [(FIRST_RESOLVED - 1_000_000, 5)]
 
         async def find_what_is_gone(content: bytes) -> tuple[int, int] | None:
             return answers.pop() if answers else await find(content)
 
-        monkeypatch.setattr(here.core.receiver._resolver, "_find", find_what_is_gone)
+        monkeypatch.setattr(here.core.receiver._sources.resolver, "_find", find_what_is_gone)
         await _say(left, alice.user_id, right)
         assert not answers
         assert left.tip.state_before.nid in await _all_states(here)

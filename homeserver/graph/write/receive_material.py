@@ -1,0 +1,218 @@
+"""What receiving events asks the database: everything that a run of events needs, loaded once for all of them and remembered for
+as long as they are being received. Once it is `closed`, what is not remembered is refused instead of waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from homeserver.events.event import Event, StateKey
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.interning import Interning, RoomIdentity
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.refs import MEMBER, StateRef
+from homeserver.graph.resolved import THIS_EVENT, NewState
+from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
+from homeserver.graph.state.states import StateMap, StateStore
+from homeserver.graph.write.redactions import Redactions
+from homeserver.log.entries import Conflict
+from homeserver.matrix.ids import EventId, UserId
+
+
+class Sources(NamedTuple):
+    """Where things are loaded from."""
+
+    events: EventCache
+    states: StateStore
+    resolver: StateResolver
+    interning: Interning
+    redactions: Redactions
+
+
+class Resolved(NamedTuple):
+    """What states become."""
+
+    ref: StateRef | None
+    """Which of them it is; None: another one, for which a row has to be found or made."""
+    state: StateMap
+
+
+class Material:
+    """Loads for one call of the receiver; owned by it. Grows with the events of the call, whose number is bounded."""
+
+    def __init__(self, room: RoomIdentity, sources: Sources) -> None:
+        self.closed = False
+        """Nothing may be waited for: what is not remembered raises `Conflict`."""
+        self.by_id: dict[EventId, PersistedEvent] = {}
+        """Events that are here: those received, those they name, those they relate to."""
+        self.given: dict[EventId, StateMap] = {}
+        """States before events, as told from outside."""
+        self._room = room
+        self._sources = sources
+        self._events: dict[int, PersistedEvent] = {}
+        self._states: dict[int, StateMap] = {0: {}}
+        self._heights: dict[int, int] = {0: 0}
+        self._users: dict[UserId, int] = {}
+        self._keys: dict[StateKey, int] = {}
+        self._unset: set[StateKey] = set()
+        self._names: dict[int, StateKey] = {}
+        self._waiting: set[EventId] = set()
+        self._resolved: dict[tuple[frozenset[int], EventId | None], Resolved] = {}
+        self._with_own: dict[tuple[EventId, frozenset[int]], StateMap] = {}
+        self._rows: dict[frozenset[tuple[int, int]], NewState] = {}
+
+    async def gather(self, events: Sequence[Event], related: Collection[EventId]) -> None:
+        """Load what all of these need, with a bounded number of queries. `related`: what they relate to."""
+        named = {each for event in events for each in (*event.prev_event_ids, *event.auth_event_ids)}
+        own = {event.event_id for event in events}
+        numbers = await self._sources.events.numbers({*named, *related, *own})
+        loaded = await self.load(numbers.values())
+        self.by_id = {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
+        await self.users([user for event in events for user in users_of(event)])
+        await self.make_keys({event.key for event in events if event.key is not None})
+        self._waiting = await self._sources.redactions.waited_for(self._room.nid, own)
+
+    async def look_again(self, events: Sequence[Event]) -> None:
+        """Others may have written these meanwhile."""
+        numbers = await self._sources.events.numbers([event.event_id for event in events])
+        loaded = await self.load(numbers.values())
+        self.by_id |= {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
+
+    async def tell_states(self, states: Mapping[EventId, Collection[EventId]]) -> None:
+        """States before events, as another server tells them: of them count the events that are here and were not rejected."""
+        wanted = {event_id for state in states.values() for event_id in state}
+        found = await self._sources.events.state_numbers(self._room.nid, wanted)
+        for event_id, state in states.items():
+            self.given[event_id] = dict(found[each] for each in state if each in found)
+
+    async def redaction_of(self, event: Event) -> PersistedEvent | None:
+        """The redaction that was here before the event and takes effect on it."""
+        if event.event_id not in self._waiting:
+            return None
+        self._open()
+        return await self._sources.redactions.waiting_for(self._room.nid, event)
+
+    async def load(self, nids: Collection[int]) -> dict[int, PersistedEvent]:
+        """Events by number; those that exist."""
+        missing = [nid for nid in nids if nid not in self._events]
+        if missing:
+            held = {nid: each for nid in missing if (each := self._sources.events.get(nid)) is not None}
+            missing = [nid for nid in missing if nid not in held]
+            if missing:
+                self._open()
+                held |= await self._sources.events.load(missing)
+            self._events |= held
+        return {nid: self._events[nid] for nid in nids if nid in self._events}
+
+    async def users(self, user_ids: Sequence[UserId]) -> dict[UserId, int]:
+        """Numbers of users; made for those never seen."""
+        missing = [user_id for user_id in user_ids if user_id not in self._users]
+        if missing:
+            self._open()
+            self._users |= await self._sources.interning.user_nids(missing)
+        return self._users
+
+    async def make_keys(self, keys: Collection[StateKey]) -> None:
+        """Number state keys that may never have been seen."""
+        if missing := [key for key in keys if key not in self._keys]:
+            self._open()
+            self._keys |= await self._sources.interning.key_nids(missing)
+
+    async def keys(self, keys: Collection[StateKey]) -> dict[StateKey, int]:
+        """Numbers of those keys that have one."""
+        missing = [key for key in keys if key not in self._keys and key not in self._unset]
+        if missing:
+            self._open()
+            found = await self._sources.interning.find_key_nids(missing)
+            self._keys |= found
+            self._unset.update(key for key in missing if key not in found)
+        return {key: self._keys[key] for key in keys if key in self._keys}
+
+    async def names(self, nids: Collection[int]) -> dict[int, StateKey]:
+        """State keys by number."""
+        if missing := [nid for nid in nids if nid not in self._names]:
+            self._open()
+            self._names |= await self._sources.interning.keys(missing)
+        return self._names
+
+    async def state(self, nid: int) -> StateMap:
+        """The whole state with a number."""
+        if nid not in self._states:
+            self._open()
+            self._states[nid] = await self._sources.states.load(nid)
+        return self._states[nid]
+
+    async def reference(self, nid: int) -> StateRef:
+        """A state with a number."""
+        if nid not in self._heights:
+            self._open()
+            self._heights |= await self._sources.states.heights([nid])
+        return StateRef(self._heights[nid], nid=nid)
+
+    def know_height(self, ref: StateRef) -> None:
+        """Of a state that is at hand."""
+        if ref.nid:
+            self._heights.setdefault(ref.nid, ref.height)
+
+    async def resolve(self, nids: frozenset[int], given: EventId | None = None) -> Resolved:
+        """The one state that these numbered states become; `given`: and the one told for this event from outside."""
+        if (nids, given) not in self._resolved:
+            self._open()
+            maps = [await self.state(nid) for nid in sorted(nids)]
+            known = self.given[given] if given is not None else None
+            state = await self._sources.resolver.resolve(
+                self._room.version, maps if known is None else [known, *maps]
+            )
+            same = next((nid for nid, each in zip(sorted(nids), maps, strict=True) if each == state), None)
+            ref = await self.reference(same) if same is not None else None
+            self._resolved[nids, given] = Resolved(ref, state)
+        return self._resolved[nids, given]
+
+    async def resolve_with(
+        self, own: UnwrittenEvent, state: StateMap, others: frozenset[int], before: int
+    ) -> StateMap:
+        """What becomes of the state with an event that is not written (`state`, on the state `before`), and others."""
+        place = (own.event.event_id, others | {before})
+        if place not in self._with_own:
+            self._open()
+            maps = [state, *[await self.state(nid) for nid in sorted(others)]]
+            self._with_own[place] = await self._sources.resolver.resolve(self._room.version, maps, own)
+        return self._with_own[place]
+
+    async def row(self, state: StateMap, near: int) -> NewState:
+        """The row of a state made by resolution, or told from outside."""
+        content = frozenset(state.items())
+        new = self._rows.get(content)
+        if new is None:
+            self._open()
+            new = await self._sources.resolver.new_state(state, near)
+            if THIS_EVENT not in state.values():
+                self._rows[content] = new
+                self._states[new.nid] = state
+            self._heights[new.nid] = new.height
+        return new
+
+    def forget_rows(self) -> None:
+        """After a conflict: a row that was found may be gone."""
+        self._rows.clear()
+
+    def written(self, entry: EventEntry) -> None:
+        """An event is committed: what comes may refer to it by its number."""
+        persisted = entry.persisted
+        if entry.waits_for is not None:
+            self._waiting.add(entry.waits_for)
+        self.by_id[persisted.event.event_id] = persisted
+        self._events[persisted.nid] = persisted
+        self.know_height(persisted.state_before)
+
+    def _open(self) -> None:
+        if self.closed:
+            raise Conflict("something must be loaded first")
+
+
+def users_of(event: Event) -> list[UserId]:
+    """Whom an event is of: its sender, and whose membership it is."""
+    target = [UserId(event.state_key)] if event.type == MEMBER and event.state_key is not None else []
+    return [event.sender, *target]

@@ -1,0 +1,442 @@
+"""A run of events made elsewhere, one on top of the other, on a room as it is: what each does to the room, as log entries.
+
+Events of a run may stand on state events of the same run, which have no number yet, as long as nothing has to be resolved or
+compared; where it has, the run ends, and the rest is built when these are written. Nothing is loaded per event (`Material`).
+spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #rejection, #soft-failure
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from homeserver.events.event import Event, StateKey
+from homeserver.events.redaction import redact_event
+from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.persisted_event import PersistedEvent, Replaced
+from homeserver.graph.refs import (
+    JOIN,
+    MEMBER,
+    MEMBERSHIPS,
+    OUTLIER,
+    REJECTED,
+    EventRef,
+    StateRef,
+    flags_of,
+)
+from homeserver.graph.relations import relation_of
+from homeserver.graph.resolved import THIS_EVENT, NewState
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.state.resolver import UnwrittenEvent
+from homeserver.graph.state.states import StateMap
+from homeserver.graph.write.facts import facts_in
+from homeserver.graph.write.forward_extremities import MERGE_ABOVE, ForwardExtremities
+from homeserver.graph.write.receive_material import Material, Resolved, users_of
+from homeserver.graph.write.receive_rules import Grounds, judge, keyed, keys_of
+from homeserver.graph.write.redactions import REDACTION, Effect, effect_of
+from homeserver.log.entries import Conflict
+from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
+
+MAX_RUN = 200
+MAX_RUN_BYTES = 2 << 20
+"""Of the JSON of events written in one append."""
+
+_Point = EventRef | int
+
+
+class _Cut(Exception):  # never leaves this file
+    """What was built so far has to be written first."""
+
+
+class _State(NamedTuple):
+    """A state of the room that an event stands on, or makes."""
+
+    ref: StateRef
+    over: Mapping[StateKey, PersistedEvent] = {}
+    """What is in it of this run, on top of the state `below`."""
+    below: int = 0
+
+    @property
+    def point(self) -> _Point:
+        return self.ref.nid or self.ref.event or 0
+
+
+class _Before(NamedTuple):
+    """What an event stands on."""
+
+    state: _State
+    relevant: Mapping[StateKey, PersistedEvent]
+    """What of that the rules look at, and what stands at the event's own key."""
+    new: NewState | None
+
+
+class _After(NamedTuple):
+    """The room with an event in it."""
+
+    extremities: tuple[EventRef, ...]
+    state: _State
+    changes: tuple[StateChange, ...] = ()
+    new: NewState | None = None
+    superseded: StateChange | None = None
+
+
+class Run:
+    """Builds entries on a room as it is, whatever is in flight there included. Used once."""
+
+    def __init__(
+        self, room: Room, material: Material, extremities: ForwardExtremities, server_name: ServerName
+    ) -> None:
+        """Raises `Conflict` if state events are in flight in the room."""
+        if any(entry.changes for entry in room.pending):
+            raise Conflict("the state of the room is about to change")
+        self._room = room
+        self._material = material
+        self._forward_extremities = extremities
+        self._server_name = server_name
+        self._base = self._first_base = room.head_extremities
+        self._current = _State(room.head_state, below=room.head_state.nid)
+        self._start = room.head_state.nid
+        self._now: dict[StateKey, PersistedEvent | None] = {}
+        """What of the room's state this run has changed."""
+        self._joined = room.joined_count
+        self._after: dict[EventId, _State] = {
+            ref.event_id: self._current for ref in self._base if not ref.nid
+        }
+        self._own: dict[EventId, PersistedEvent] = {}
+        self._awaited: set[EventId] = set()
+        """What redactions of the run wait for."""
+        self._ended = False
+        self._declared: set[int] = set()
+        """Numbers of states whose rows an entry of the run has."""
+        material.know_height(room.room_state)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the room still is as it was when the run began."""
+        return self._room.head_extremities is self._first_base
+
+    async def build(self, events: Sequence[Event], refused: Collection[EventId]) -> list[EventEntry]:
+        """Entries of the first of these events: of as many as can be written together, at least one.
+
+        `refused`: those that policy refuses.
+        """
+        entries: list[EventEntry] = []
+        size = 0
+        for event in events[:MAX_RUN]:
+            size += len(event.pdu)
+            if entries and size > MAX_RUN_BYTES:
+                break
+            try:
+                entry = await self._entry(event, refused=event.event_id in refused)
+            except _Cut:
+                assert entries, "the first event of a run stands on what is written"
+                break
+            entries.append(entry)
+            self._advance(entry)
+            # Of our own members the next event may mention one who has just come.
+            if (
+                self._ended
+                or len(entry.extremities) > MERGE_ABOVE
+                or entry.persisted.redaction is not None
+                or any(change.local for change in entry.changes)
+            ):
+                break
+        return entries
+
+    def _advance(self, entry: EventEntry) -> None:
+        persisted = entry.persisted
+        self._own[persisted.event.event_id] = persisted
+        self._base = entry.extremities
+        self._declared.update(new.nid for new in entry.new_states)
+        if entry.waits_for is not None:
+            self._awaited.add(entry.waits_for)
+
+    # --- one event ---------------------------------------------------------------------------------------------------
+
+    async def _entry(self, event: Event, *, refused: bool) -> EventEntry:
+        if event.event_id in self._awaited:
+            raise _Cut
+        room, material = self._room, self._material
+        prev = [self._known(each) for each in event.prev_event_ids if self._is_known(event, each)]
+        auth = [self._known(each) for each in event.auth_event_ids]
+        before = await self._before(event, prev)
+        grounds = Grounds(auth, before.relevant, await self._standing(keys_of(event)))
+        flags = judge(event, grounds, refused=refused)
+        effect = Effect()
+        if event.type == REDACTION and not flags:
+            known = {key: each.event for key, each in before.relevant.items()}
+            effect = effect_of(event, self._find(event.redacts), room.name.nid, known)
+        redaction = await material.redaction_of(event)
+        original = None
+        if redaction is not None:
+            original, event = event.pdu, redact_event(event)
+        old = before.relevant.get(event.key) if event.key is not None else None
+        persisted = await self._persisted(event, before, flags | flags_of(event) | effect.flags, redaction)
+        after = _After(self._base, self._current)
+        own = _with(before.state, persisted) if not flags & REJECTED else before.state
+        if not flags:
+            after = await self._room_with(persisted, auth, before.state, own)
+        self._after[event.event_id] = own
+        entry = EventEntry(
+            persisted=persisted,
+            base=self._base,
+            extremities=after.extremities,
+            room_state=after.state.ref,
+            prev=tuple([each.ref for each in prev]),
+            auth=tuple([each.ref for each in auth]),
+            changes=after.changes,
+            key_nid=(await material.keys([event.key]))[event.key] if event.key is not None else None,
+            replaces=old.ref if old else None,
+            new_states=tuple(
+                new for new in (before.new, after.new) if new is not None and new.nid not in self._declared
+            ),
+            superseded=after.superseded,
+            redacts=effect.target,
+            waits_for=effect.waits_for,
+            original=original,
+        )
+        await self._note(persisted, after)
+        return entry
+
+    async def _persisted(
+        self, event: Event, before: _Before, flags: int, redaction: PersistedEvent | None
+    ) -> PersistedEvent:
+        state = {key: each.event for key, each in before.relevant.items()}
+        return PersistedEvent(
+            event,
+            EventRef(event.event_id, 0, event.depth),
+            room_nid=self._room.name.nid,
+            sender_nid=(await self._material.users(users_of(event)))[event.sender],
+            state_before=before.state.ref,
+            flags=flags,
+            replaced=_replaced(before.relevant.get(event.key) if event.key is not None else None),
+            redaction=redaction,
+            facts=facts_in(self._room, event, state, self._related_thread(event), self._joined),
+        )
+
+    async def _note(self, persisted: PersistedEvent, after: _After) -> None:
+        """What the room's state is from here on."""
+        self._current = after.state
+        nids = [change.ref.nid for change in after.changes if change.ref is not None and change.ref.nid]
+        loaded = await self._material.load(nids)
+        for change in after.changes:
+            before = await self._stands(change.key) if change.user_nid is not None else None
+            self._joined -= before is not None and before.event.membership == "join"
+            self._joined += change.membership == JOIN
+            ref = change.ref
+            self._now[change.key] = (
+                None if ref is None else loaded[ref.nid] if ref.nid else self._own_or(ref, persisted)
+            )
+
+    def _own_or(self, ref: EventRef, persisted: PersistedEvent) -> PersistedEvent:
+        return persisted if ref is persisted.ref else self._own[ref.event_id]
+
+    async def _stands(self, key: StateKey) -> PersistedEvent | None:
+        """What stands at a key of the room's state, with this run."""
+        return (await self._standing([key])).get(key)
+
+    async def _standing(self, keys: Collection[StateKey]) -> dict[StateKey, PersistedEvent]:
+        found = {key: self._now[key] for key in keys if key in self._now}
+        state = self._room.state
+        loaded = await self._material.load([state[key] for key in keys if key not in found and key in state])
+        return {key: each for key, each in (found | keyed(loaded.values())).items() if each is not None}
+
+    def _is_known(self, event: Event, event_id: EventId) -> bool:
+        """Whether a previous event is here; of an event whose state is told from outside it may be missing."""
+        found = self._find(event_id)
+        if found is None or found.flags & OUTLIER:
+            assert event.event_id in self._material.given
+            return False
+        return True
+
+    def _find(self, event_id: EventId | None) -> PersistedEvent | None:
+        return (self._own.get(event_id) or self._material.by_id.get(event_id)) if event_id else None
+
+    def _known(self, event_id: EventId) -> PersistedEvent:
+        return self._own.get(event_id) or self._material.by_id[event_id]
+
+    def _related_thread(self, event: Event) -> EventId | None:
+        """See `facts.thread_of_related`."""
+        relation = relation_of(event)
+        if relation is None or relation.rel_type == "m.thread":
+            return None
+        parent = self._find(relation.parent_id)
+        return parent.facts.thread if parent is not None and parent.room_nid == self._room.name.nid else None
+
+    # --- the state before it, and the rules --------------------------------------------------------------------------
+
+    async def _before(self, event: Event, prev: Sequence[PersistedEvent]) -> _Before:
+        """Step 5 asks for the state before the event."""
+        keys = {*keys_of(event), *([event.key] if event.key is not None else [])}
+        given = event.event_id if len(prev) < len(set(event.prev_event_ids)) else None
+        states = {state.point: state for state in [await self._state_after(each) for each in prev]}
+        if len(states) == 1 and given is None:
+            (state,) = states.values()
+            return _Before(state, await self._at(state, keys), None)
+        if not states and given is None:
+            return _Before(_State(StateRef(0)), {}, None)
+        _want_numbers(states.values())
+        resolved = await self._material.resolve(
+            frozenset(state.below for state in states.values()), given=given
+        )
+        state, new = await self._numbered(resolved)
+        return _Before(state, await self._at(state, keys), new)
+
+    async def _numbered(self, resolved: Resolved) -> tuple[_State, NewState | None]:
+        if resolved.ref is not None:
+            return _State(resolved.ref, below=resolved.ref.nid), None
+        new = await self._material.row(resolved.state, self._start)
+        return _State(StateRef(new.height, nid=new.nid), below=new.nid), new
+
+    async def _state_after(self, persisted: PersistedEvent) -> _State:
+        known = self._after.get(persisted.event.event_id)
+        if known is not None:
+            return known
+        nid = persisted.state_after_nid
+        return _State(await self._material.reference(nid), below=nid)
+
+    async def _at(self, state: _State, keys: Collection[StateKey]) -> dict[StateKey, PersistedEvent]:
+        """What a state is at some keys."""
+        found = {key: state.over[key] for key in keys if key in state.over}
+        rest = [key for key in keys if key not in found]
+        if state.below == self._start:
+            values = self._room.state
+            nids = [values[key] for key in rest if key in values]
+        else:
+            numbers = await self._material.keys(rest)
+            below = await self._material.state(state.below)
+            nids = [below[nid] for nid in numbers.values() if nid in below]
+        return found | keyed((await self._material.load(nids)).values())
+
+    # --- the room with it --------------------------------------------------------------------------------------------
+
+    async def _room_with(
+        self,
+        persisted: PersistedEvent,
+        auth: Sequence[PersistedEvent],
+        before: _State,
+        own: _State,
+    ) -> _After:
+        """The room once the event is in. `before`, `own`: the states before and after it."""
+        event, current = persisted.event, self._current
+        extremities = self._forward_extremities.newest(
+            self._room,
+            (*(each for each in self._base if each.event_id not in event.prev_event_ids), persisted.ref),
+        )
+        others = await self._states_at(extremities[:-1])
+        if all(state.point == own.point for state in others):
+            if before.point == current.point:
+                changes: tuple[StateChange, ...] = ()
+                if event.key is not None:
+                    changes = (await self._change(persisted),)
+            else:
+                _want_numbers((before, current))
+                state = await self._material.state(before.below)
+                if event.key is not None:
+                    state = {**state, (await self._material.keys([event.key]))[event.key]: THIS_EVENT}
+                changes = await self._changes(state, persisted)
+            return _After(extremities, own, changes)
+        _want_numbers((before, current, *others))
+        nids = frozenset(state.below for state in others)
+        if event.key is None:
+            resolved = await self._material.resolve(nids | {before.below})
+        else:
+            if any(not each.nid for each in auth):
+                raise _Cut
+            self._ended = True
+            key_nid = (await self._material.keys([event.key]))[event.key]
+            state = {**await self._material.state(before.below), key_nid: THIS_EVENT}
+            unwritten = UnwrittenEvent(event, [each.nid for each in auth])
+            resolved = Resolved(None, await self._material.resolve_with(unwritten, state, nids, before.below))
+        return await self._resolved(extremities, resolved, persisted)
+
+    async def _resolved(
+        self, extremities: tuple[EventRef, ...], resolved: Resolved, persisted: PersistedEvent
+    ) -> _After:
+        """The room is what resolution made of its branches."""
+        current, new = self._current, None
+        if resolved.state == await self._material.state(current.below):
+            state = current
+        else:
+            state, new = await self._numbered(resolved)
+        changes = await self._changes(resolved.state, persisted) if state is not current else ()
+        superseded = None
+        if persisted.event.key is not None:
+            key_nid = (await self._material.keys([persisted.event.key]))[persisted.event.key]
+            stands = resolved.state.get(key_nid)
+            if stands != THIS_EVENT:
+                superseded = StateChange(persisted.event.key, key_nid, await self._reference(stands))
+        return _After(extremities, state, changes, new, superseded)
+
+    async def _reference(self, nid: int | None) -> EventRef | None:
+        found = (await self._material.load([nid])).get(nid) if nid else None
+        return found.ref if found is not None else None
+
+    async def _states_at(self, refs: Sequence[EventRef]) -> list[_State]:
+        """The states after the room's other extremities."""
+        loaded = await self._material.load([ref.nid for ref in refs if ref.event_id not in self._after])
+        if any(ref.event_id not in self._after and ref.nid not in loaded for ref in refs):
+            raise Conflict("an event in flight has been signed anew")
+        return [self._after.get(ref.event_id) or await self._state_after(loaded[ref.nid]) for ref in refs]
+
+    async def _change(self, persisted: PersistedEvent) -> StateChange:
+        """The event becomes current state."""
+        event = persisted.event
+        assert event.key is not None
+        key_nid = (await self._material.keys([event.key]))[event.key]
+        return self._change_of(
+            event.key, key_nid, persisted.ref, event.membership, await self._material.users(users_of(event))
+        )
+
+    async def _changes(self, state: StateMap, own: PersistedEvent) -> tuple[StateChange, ...]:
+        """What makes the room's current state this one."""
+        material = self._material
+        now = await material.state(self._current.below)
+        changed = dict(state.items() - now.items())
+        gone = now.keys() - state.keys()
+        names = await material.names([*changed, *gone])
+        events = await material.load([nid for nid in changed.values() if nid != THIS_EVENT])
+        users = await material.users(
+            [UserId(names[key][1]) for key in (*changed, *gone) if names[key][0] == MEMBER]
+        )
+        found: list[StateChange] = []
+        for key_nid, nid in changed.items():
+            persisted = own if nid == THIS_EVENT else events[nid]
+            membership = persisted.event.membership
+            found.append(self._change_of(names[key_nid], key_nid, persisted.ref, membership, users))
+        return (*found, *[self._change_of(names[key_nid], key_nid, None, None, users) for key_nid in gone])
+
+    def _change_of(
+        self,
+        key: StateKey,
+        key_nid: int,
+        ref: EventRef | None,
+        membership: str | None,
+        nids: Mapping[UserId, int],
+    ) -> StateChange:
+        if key[0] != MEMBER:
+            return StateChange(key, key_nid, ref)
+        user_id = UserId(key[1])
+        local = domain_of(user_id) == self._server_name
+        return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
+
+
+def _want_numbers(states: Iterable[_State]) -> None:
+    """What is resolved or compared has to be written."""
+    if any(state.over for state in states):
+        raise _Cut
+
+
+def _with(state: _State, persisted: PersistedEvent) -> _State:
+    """The state after an accepted event."""
+    key = persisted.event.key
+    if key is None:
+        return state
+    ref = StateRef(state.ref.height + 1, event=persisted.ref)
+    return _State(ref, {**state.over, key: persisted}, state.below)
+
+
+def _replaced(old: PersistedEvent | None) -> Replaced | None:
+    if old is None:
+        return None
+    return Replaced(old.ref, old.event.event_id, old.event.sender, old.event.content_json)
