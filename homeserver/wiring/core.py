@@ -15,6 +15,7 @@ from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.graph.write.append import GraphWriter, Identity
 from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.originals import RedactedOriginals
+from homeserver.graph.write.outliers import Outliers
 from homeserver.graph.write.receive import Receiver
 from homeserver.graph.write.receive_material import Sources
 from homeserver.graph.write.redactions import Redactions
@@ -75,6 +76,7 @@ class Core:
             self.gate,
             self.server_name,
         )
+        self.outliers = Outliers(db, self.events, self.interning)
         self.originals = RedactedOriginals(db, self.tail, config.rooms.redacted_originals)
         self._keep_originals = config.rooms.redacted_originals > 0
         self.compaction = Compaction(db)
