@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from homeserver.directory import store
 from homeserver.events.visibility import WORLD_READABLE
-from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.entry import ADOPTS, EventEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.log.entries import Entry, Position
 from homeserver.log.tail import Handler, Narrowed
@@ -55,7 +55,8 @@ class OpenRooms:
             return self._open
 
     def _event(self, _position: Position, entry: EventEntry) -> None:
-        if self._built and any(change.key in ((RULES, ""), (VISIBILITY, "")) for change in entry.changes):
+        keys = ((RULES, ""), (VISIBILITY, ""))
+        if self._built and (entry.place == ADOPTS or any(change.key in keys for change in entry.changes)):
             self._changed.add(entry.persisted.room_nid)
 
     async def _build(self) -> None:

@@ -11,6 +11,11 @@ from homeserver.graph.resolved import NewState
 from homeserver.log.entries import Entry
 from homeserver.matrix.ids import EventId
 
+FOLLOWS, BESIDE, ADOPTS = 0, 1, 2
+"""How an event stands to the room's head: it follows it; it is the membership of one of ours in a room that this server is not
+in, and leaves the head as it is; with it the room is taken as another server has it, whatever stood here before.
+"""
+
 
 class StateChange(msgspec.Struct, frozen=True):
     """One key of the room's current state takes another value; `ref` None: the key is no longer set."""
@@ -60,6 +65,8 @@ class EventEntry(Entry, frozen=True):
     """Of an event that is redacted as it comes: its JSON before that."""
     superseded: StateChange | None = None
     """Of a state event that does not become current state, because branches met: what stands at its key."""
+    place: int = FOLLOWS
+    """FOLLOWS, BESIDE or ADOPTS. The room of the latter two has its row already; of ADOPTS `changes` are those of our users."""
 
     @property
     def by_resolution(self) -> list[StateChange]:

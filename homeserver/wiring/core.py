@@ -12,7 +12,9 @@ from homeserver.graph.state.compaction import Compaction
 from homeserver.graph.state.resolver import StateResolver
 from homeserver.graph.state.states import StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
+from homeserver.graph.write.adopt import Adoption
 from homeserver.graph.write.append import GraphWriter, Identity
+from homeserver.graph.write.beside import MembershipsBeside
 from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.originals import RedactedOriginals
 from homeserver.graph.write.outliers import Outliers
@@ -77,6 +79,17 @@ class Core:
             self.server_name,
         )
         self.outliers = Outliers(db, self.events, self.interning)
+        self.beside = MembershipsBeside(db, self.log, self.rooms, self.events, self.interning)
+        self.adoption = Adoption(
+            db,
+            self.log,
+            self.rooms,
+            self.events,
+            self.interning,
+            self.outliers,
+            self.beside,
+            self.server_name,
+        )
         self.originals = RedactedOriginals(db, self.tail, config.rooms.redacted_originals)
         self._keep_originals = config.rooms.redacted_originals > 0
         self.compaction = Compaction(db)

@@ -63,7 +63,7 @@ class SyncFeature:
         )
         self.filters = FilterService(core.db)
         selector = _selector(core, rooms, limits)
-        stripped = StrippedRooms(core.events, core.states, core.interning)
+        stripped = StrippedRooms(core.db, core.events, core.states, core.interning)
         stream = RoomsStream(selector, stripped)
         log_slices = LogSlices(core.tail, recipients)
         self._projections: list[Projection] = [stream, log_slices]

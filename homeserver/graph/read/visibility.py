@@ -19,11 +19,11 @@ from homeserver.events.visibility import (
     is_visible,
     stages,
 )
-from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.entry import ADOPTS, EventEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.refs import HIDDEN, JOIN, MEMBERSHIPS
+from homeserver.graph.refs import HIDDEN, JOIN, MEMBERSHIPS, OUTLIER
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Entry, Position
@@ -99,7 +99,7 @@ class VisibilityFilter:
 
     def _applied(self, _: Position, entry: EventEntry) -> None:
         # Also one that does not become current state: on its branch it held.
-        if entry.persisted.event.key == HISTORY_VISIBILITY:
+        if entry.persisted.event.key == HISTORY_VISIBILITY or entry.place == ADOPTS:
             self._version += 1
             self._open.pop(entry.persisted.room_nid)
 
@@ -125,7 +125,8 @@ class VisibilityFilter:
         # Rooms move on while something is awaited: what they are to the viewer is looked at once.
         contexts: list[tuple[_ViewerContext, list[PersistedEvent]]] = []
         for room, page in pages.items():
-            context, shown = _ViewerContext(viewer, room), [s for s in page if not s.flags & HIDDEN]
+            context = _ViewerContext(viewer, room)
+            shown = [s for s in page if not s.flags & HIDDEN or is_own_beside(s, viewer)]
             plain = context.plain
             contexts.append((context, shown))
             unsure.update([s.state_before.nid for s in shown if s.ref.nid <= plain])
@@ -140,6 +141,10 @@ class VisibilityFilter:
             context.know(at, last_joins.get(context.room.name.nid, 0))
             seen = result[context.room] = []
             for persisted in shown:
+                if persisted.flags & OUTLIER:
+                    own = MEMBERSHIPS.get(persisted.event.membership or "", 0)
+                    seen.append(Visible(persisted, own, previous=True))
+                    continue
                 membership = context.membership(persisted)
                 if membership is None:
                     continue
@@ -273,6 +278,11 @@ class _ViewerContext:
             return False
         membership = self.membership(before)
         return membership == JOIN if before.sender_nid in erased else membership is not None
+
+
+def is_own_beside(persisted: PersistedEvent, viewer: Viewer) -> bool:
+    """Whether an outlier is the viewer's own membership in a room that this server was not in then."""
+    return persisted.flags & HIDDEN == OUTLIER and persisted.event.key == ("m.room.member", viewer.user_id)
 
 
 def stripped(persisted: PersistedEvent) -> PersistedEvent:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import ADOPTS, EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.refs import INTERNAL
@@ -112,6 +112,9 @@ class Rooms:
         if target is not None and target.redaction is None:
             target.redact(persisted)
             self._events.redacted(target)
+        if entry.place == ADOPTS:  # most of what has changed stands in the database alone
+            self._rooms.pop(persisted.room_nid)
+            return
         room = self._rooms.get(persisted.room_nid)
         if room is not None:
             room.apply(position, entry)
@@ -156,9 +159,15 @@ class Rooms:
                 position, rooms = await store.read_rooms(tx, names, self._server_name)
             if position < self._tail.floor:
                 continue  # the tail has lost what came after; read again
-            for written in self._tail.since(position) if position < self._tail.position else ():
-                if isinstance(written.entry, EventEntry) and written.entry.persisted.room_nid in rooms:
-                    rooms[written.entry.persisted.room_nid].apply(written.position, written.entry)
+            later = [
+                written
+                for written in (self._tail.since(position) if position < self._tail.position else ())
+                if isinstance(written.entry, EventEntry) and written.entry.persisted.room_nid in rooms
+            ]
+            if any(written.entry.place == ADOPTS for written in later):
+                continue
+            for written in later:
+                rooms[written.entry.persisted.room_nid].apply(written.position, written.entry)
             return rooms
 
 

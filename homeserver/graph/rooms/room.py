@@ -109,6 +109,15 @@ class Room:
     def idle(self) -> bool:
         return not self._flying
 
+    @property
+    def away(self) -> bool:
+        """Whether the room goes on without this server: none of ours is in it, and others are, or may be. What is here of its
+        state is as old as our last stay; nothing can be built on it.
+        """
+        if self.local_joined or self._flying:
+            return False
+        return not self.extremities or self.joined_count > 0
+
     # --- the projection: for readers -----------------------------------------------------------------------------
 
     def apply(self, position: Position, entry: EventEntry) -> None:

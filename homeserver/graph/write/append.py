@@ -142,6 +142,23 @@ class GraphWriter:
             return [entry.persisted for entry in _events_of(append)]
         raise Unavailable("The room is too busy, try again")
 
+    async def drafted(self, room_nid: int, plan: EventPlan) -> list[Event]:
+        """What `append` would write now, signed, and not written: for events that another server has to sign as well. They are
+        received then, like those of others. Raises as `append`.
+        """
+        for _ in range(MAX_TRIES):
+            room = await self._rooms.get(room_nid)
+            if not room.idle:
+                await self._log.add(Append(()))
+            mark = room.mark()
+            try:
+                return [entry.persisted.event for entry in self._build(room, plan, None)]
+            except NotReady as need:
+                await self._fetch(need)
+            finally:
+                room.back_to(mark)
+        raise Unavailable("The room is too busy, try again")
+
     async def create(
         self,
         version: RoomVersion,
@@ -284,7 +301,11 @@ class GraphWriter:
             raise Conflict("something must be loaded first") from None
 
     def _build(self, room: Room, plan: EventPlan, txn: TransactionId | None) -> list[EventEntry]:
-        """Build all events of a plan on the room's head and let them fly; or none."""
+        """Build all events of a plan on the room's head and let them fly; or none. Raises `Forbidden` where others go on
+        without this server: what is here of the room is old.
+        """
+        if room.away:
+            raise Forbidden("Nobody of this server is in the room")
         built: list[EventEntry] = []
         head = Head(room, self._events)
         mark = room.mark()

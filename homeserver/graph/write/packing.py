@@ -13,7 +13,7 @@ import msgspec
 from homeserver.events.parse import event_from_storage
 from homeserver.events.push_facts import Facts, plain
 from homeserver.events.room_version import ROOM_VERSIONS
-from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.entry import FOLLOWS, EventEntry, StateChange
 from homeserver.graph.persisted_event import PersistedEvent, Replaced, SentBy
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.log.entries import Position
@@ -37,6 +37,7 @@ class Feed(msgspec.Struct, array_like=True):
     changes: list[_FlatChange]
     redacts: int
     superseded: _FlatChange | None = None
+    place: int = FOLLOWS
 
 
 class _Whole(Feed, array_like=True, kw_only=True):
@@ -68,6 +69,7 @@ def encode_feed(entry: EventEntry) -> bytes:
             [_flat_change(change) for change in entry.changes],
             entry.redacts.nid if entry.redacts else 0,
             _flat_change(entry.superseded) if entry.superseded else None,
+            entry.place,
         )
     )
 
@@ -87,6 +89,7 @@ def entry_of(feed: Feed, persisted: PersistedEvent, redacts: PersistedEvent | No
         changes=tuple(_change(change) for change in feed.changes),
         redacts=redacts,
         superseded=_change(feed.superseded) if feed.superseded else None,
+        place=feed.place,
     )
 
 
@@ -101,7 +104,7 @@ def pack(entry: EventEntry, *, to_write: bool) -> bytes | None:
         or entry.original is not None
     ):
         return None
-    if to_write and (not entry.base or entry.superseded):
+    if to_write and (not entry.base or entry.superseded or entry.place != FOLLOWS):
         return None
     replaced, sent_by, facts = persisted.replaced, persisted.sent_by, persisted.facts
     version = event.room_version
@@ -113,6 +116,7 @@ def pack(entry: EventEntry, *, to_write: bool) -> bytes | None:
             [_flat_change(change) for change in entry.changes],
             0,
             _flat_change(entry.superseded) if entry.superseded else None,
+            entry.place,
             pdu=event.pdu,
             event_id=event.event_id,
             room=(persisted.room_nid, event.room_id, version.id),
@@ -185,6 +189,7 @@ class Unpacker:
             key_nid=key_nid,
             replaces=self._ref(replaces, own) if replaces else None,
             superseded=self._change(whole.superseded, own) if whole.superseded else None,
+            place=whole.place,
         )
 
     def _remember(self, ref: EventRef) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import BESIDE, FOLLOWS, EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.relations import delete_relations, insert_relations
@@ -70,7 +70,7 @@ class EventSink:
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Refuse what was built on extremities that are no longer the room's."""
         events = [entry for append in appends for entry in append.entries if isinstance(entry, EventEntry)]
-        rooms = sorted({entry.persisted.room_nid for entry in events if entry.base})
+        rooms = sorted({e.persisted.room_nid for e in events if e.base or e.place != FOLLOWS})
         found = store.find_heads(batch, rooms) if rooms else None
         known = sorted({state.nid for entry in events for state in entry.new_states if state.known})
         held = store.hold_states(batch, known) if known else None
@@ -141,10 +141,12 @@ class EventSink:
         store.write_waiting(batch, written, keep=self._keep_originals)
 
     def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
-        """State events get a place in the chain cover: messages are in no auth chain."""
+        """State events get a place in the chain cover: messages are in no auth chain. What rests on events that are not here
+        has none.
+        """
         placed: dict[int, Row] = {}
         for position, entry in written:
-            if entry.key_nid is not None:
+            if entry.key_nid is not None and entry.place != BESIDE:
                 row = self._placer.place(position, {ref.nid for ref in entry.auth})
                 if row is not None:
                     placed[position] = row
@@ -214,6 +216,7 @@ def _only_follows(head: _HeadNow, entry: EventEntry) -> bool:
         head.state == _point(entry.room_state) == _point(persisted.state_before)
         and entry.key_nid is None
         and bool(entry.base)
+        and entry.place == FOLLOWS
         and not (entry.changes or entry.new_states or entry.redacts or entry.waits_for or persisted.redaction)
         and not persisted.flags
         and persisted.event.room_version.hash_ids

@@ -9,7 +9,7 @@ from typing import Any, LiteralString, NamedTuple
 from homeserver.events.event import Event
 from homeserver.events.packing import pack
 from homeserver.events.redaction import redact_event
-from homeserver.graph.entry import EventEntry, StateChange
+from homeserver.graph.entry import ADOPTS, BESIDE, FOLLOWS, EventEntry, StateChange
 from homeserver.graph.refs import JOIN, LEAVE
 from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.state.chains import Row
@@ -106,10 +106,19 @@ def _stored_form(entry: EventEntry) -> bytes:
 
 def write_rooms(batch: Pipeline, written: Batch) -> None:
     """Insert new rooms, move the heads of the others."""
-    last = {entry.persisted.room_nid: entry for _, entry in written}
-    new = {e.persisted.room_nid: e.persisted.event for _, e in written if not e.base}
+    last = {entry.persisted.room_nid: entry for _, entry in written if entry.place != BESIDE}
+    new = {e.persisted.room_nid: e.persisted.event for _, e in written if not e.base and e.place == FOLLOWS}
     if new:
         _insert_rooms(batch, new)
+    if not last:
+        return
+    gaps = [(entry.persisted.room_nid, at) for at, entry in written if entry.place == ADOPTS]
+    if gaps:
+        batch.execute(
+            "INSERT INTO room_gaps (room_nid, position) SELECT * FROM unnest(%(rooms)s::bigint[], %(at)s::bigint[])",
+            rooms=[room for room, _ in gaps],
+            at=[at for _, at in gaps],
+        )
     batch.execute(
         """
         UPDATE rooms SET extremities = row.extremities::bigint[], depth = row.depth, state_nid = row.state,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from homeserver.graph.entry import ADOPTS
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import BAN, INVITE, JOIN, LEAVE, MEMBERSHIPS
@@ -48,6 +49,10 @@ class Classifier:
             if request.since is not None and request.memberships[room].position > request.since
         }
         before = await self._before(request, changed)
+        again = [room for room, membership in before.items() if membership == JOIN]
+        adopted = await self._adopted_since(
+            request, [room for room in again if request.memberships[room].membership == JOIN]
+        )
         joined: set[int] = set()
         new: set[int] = set()
         left: dict[int, Position] = {}
@@ -58,7 +63,7 @@ class Classifier:
             initial = request.since is None
             if own.membership == JOIN:
                 joined.add(room)
-                if initial or (room in changed and before.get(room) != JOIN):
+                if initial or (room in changed and (before.get(room) != JOIN or room in adopted)):
                     new.add(room)
             elif own.forgotten and (initial or room not in changed):
                 continue  # but that it was left is told to every device, also if it was forgotten before they asked
@@ -112,6 +117,15 @@ class Classifier:
             async with self._db.read() as tx:
                 found |= await store.memberships_at(tx, request.requester.user_nid, resolved, request.since)
         return found
+
+    async def _adopted_since(self, request: SyncRequest, rooms: Sequence[int]) -> Collection[int]:
+        """Those of the rooms that were taken from another server since: what the client knows of them may not be so any more."""
+        if not rooms or request.since is None:
+            return ()
+        if request.recent is not None:
+            return {e.persisted.room_nid for _, e in request.recent.moving if e.place == ADOPTS}
+        async with self._db.read() as tx:
+            return await store.rooms_with_gaps(tx, rooms, request.since)
 
     async def _joined_since(self, request: SyncRequest, rooms: Sequence[int]) -> frozenset[int]:
         """Those of the rooms which the user has been joined to at some time after `since`."""

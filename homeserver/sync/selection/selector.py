@@ -15,6 +15,7 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.bundles import Bundles
 from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, as_state
+from homeserver.graph.refs import OUTLIER
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.ids import UserId
@@ -78,6 +79,8 @@ class _Work:
     """room_nid -> member events that are told to who loads members lazily."""
     doubtful: set[int] = field(default_factory=set)
     """Rooms the user did not leave as a member: an invite turned down, a ban on top."""
+    beside: set[int] = field(default_factory=set)
+    """Those of them that this server is not in: nothing of them is told but the user's own membership."""
 
 
 class RoomSelector:
@@ -197,7 +200,9 @@ class RoomSelector:
                 unseen = self._own_membership(work, nid, visible)
             elif not request.state_after:
                 unseen = unseen_state(work.timelines.get(nid), visible, room.state if joined else None)
-            if self._is_whole(work, nid):
+            if nid in work.beside:
+                work.state[nid] = list(self._own_membership(work, nid, visible).values())
+            elif self._is_whole(work, nid):
                 state = (
                     await self._state.whole(room, work.timelines.get(nid), request, joined=joined) | unseen
                 )
@@ -238,6 +243,13 @@ class RoomSelector:
             ends = await self._events.load(left.values())
             user_id = work.request.requester.user_id
             work.doubtful = {nid for nid, at in left.items() if not ends_stay(ends.get(at), user_id)}
+            own = await self._events.load([work.request.memberships[nid].event_nid for nid in left])
+            work.beside = {
+                nid
+                for nid in left
+                if (event := own.get(work.request.memberships[nid].event_nid)) and event.flags & OUTLIER
+            }
+            work.doubtful |= work.beside
 
     async def _withhold(self, work: _Work) -> None:
         """Of doubtful rooms, only state the user may see."""

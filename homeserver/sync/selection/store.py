@@ -17,16 +17,27 @@ class Span(NamedTuple):
     """The last event of it."""
 
 
+class Newest(NamedTuple):
+    """The newest events of a room between two positions."""
+
+    since: Position
+    """After which they are complete: where the room was taken from another server, if that was between the positions."""
+    events: list[tuple[int, int]]
+    """(number, bytes), oldest first."""
+
+
 async def newest_events(
     tx: Tx, log_slices: Mapping[int, tuple[Position, Position]], limit: int
-) -> dict[int, list[tuple[int, int]]]:
-    """room_nid -> (number, bytes) of its newest events in (since, upto], oldest first, at most `limit` each."""
+) -> dict[int, Newest]:
+    """room_nid -> its newest events in (since, upto], at most `limit` each."""
     rows = await tx.all(
         """
-        SELECT row.room, e.event_nid, e.size
-        FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS row (room, since, upto),
+        SELECT row.room, row.began, e.event_nid, e.size
+        FROM (SELECT room, upto, greatest(since, (SELECT max(g.position) - 1 FROM room_gaps g
+                                                  WHERE g.room_nid = room AND g.position <= upto)) AS began
+              FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS slice (room, since, upto)) row,
              LATERAL (SELECT event_nid, octet_length(pdu) AS size FROM events
-                      WHERE room_nid = row.room AND event_nid > row.since AND event_nid <= row.upto AND flags = 0
+                      WHERE room_nid = row.room AND event_nid > row.began AND event_nid <= row.upto AND flags = 0
                       ORDER BY event_nid DESC LIMIT %(limit)s) e
         ORDER BY row.room, e.event_nid
         """,
@@ -35,10 +46,22 @@ async def newest_events(
         upto=[upto for _, upto in log_slices.values()],
         limit=limit,
     )
-    found: dict[int, list[tuple[int, int]]] = {}
-    for room, nid, size in rows:
-        found.setdefault(room, []).append((nid, size))
+    found: dict[int, Newest] = {}
+    for room, began, nid, size in rows:
+        found.setdefault(room, Newest(began, [])).events.append((nid, size))
     return found
+
+
+async def rooms_with_gaps(tx: Tx, room_nids: Collection[int], since: Position) -> list[int]:
+    """Those of the rooms that were taken from another server after a position."""
+    return await tx.column(
+        """
+        SELECT DISTINCT room_nid FROM room_gaps
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND position > %(since)s
+        """,
+        rooms=list(room_nids),
+        since=since,
+    )
 
 
 async def changed_state(
@@ -132,4 +155,12 @@ async def find_events_after(
         ends=[span.upto for span in spans],
         since=since,
         limit=limit,
+    )
+
+
+async def find_stripped_states(tx: Tx, event_nids: Collection[int]) -> list[tuple[int, bytes]]:
+    """(event_nid of an invite or knock, JSON list of what the other server has told of the room)."""
+    return await tx.all(
+        "SELECT event_nid, events FROM stripped_states WHERE event_nid = ANY(%(nids)s::bigint[])",
+        nids=list(event_nids),
     )

@@ -5,13 +5,22 @@ spec: client-server-api/#stripped-state (FILT-08, SYNC-13, SYNC-15)
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
+import msgspec
+
+from homeserver.events.client_format import stripped
 from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.refs import OUTLIER
 from homeserver.graph.state.states import StateStore
+from homeserver.matrix import json
+from homeserver.matrix.ids import is_user_id
+from homeserver.storage.database import Database
+from homeserver.sync.selection import store
 from homeserver.sync.selection.classify import Classified
 from homeserver.sync.types import SyncRequest
 
@@ -25,6 +34,7 @@ SHOWN: tuple[StateKey, ...] = (
     ("m.room.encryption", ""),
 )
 MEMBER = "m.room.member"
+MAX_HEROES = 5
 MAX_ROOMS = 500
 """Invites in one answer; the newest count."""
 
@@ -34,20 +44,21 @@ class StrippedRoom(NamedTuple):
 
     member: PersistedEvent
     """The invite or knock."""
-    state: list[PersistedEvent]
-    """To be told in stripped form; the last one is `member`."""
+    state: list[bytes]
+    """Stripped state events, as JSON; the last one is `member`."""
 
 
 class StrippedRooms:
     """Selects the stripped state of invites and knocks. Keeps nothing in memory."""
 
-    def __init__(self, events: EventCache, states: StateStore, interning: Interning) -> None:
+    def __init__(self, db: Database, events: EventCache, states: StateStore, interning: Interning) -> None:
+        self._db = db
         self._events = events
         self._states = states
         self._interning = interning
 
     async def of(self, request: SyncRequest, kinds: Classified) -> dict[int, StrippedRoom]:
-        """room_nid -> what is shown of it, as before the invite or knock; invites first. At most four queries."""
+        """room_nid -> what is shown of it, as before the invite or knock; invites first. At most five queries."""
         nids = [*kinds.invited, *kinds.knocked]
         if not nids:
             return {}
@@ -67,12 +78,70 @@ class StrippedRooms:
             {persisted.state_before.nid for persisted in members.values()}, list(numbers.values())
         )
         loaded = await self._events.load({nid for state in states.values() for nid in state.values()})
+        told = await self._told({member.nid for member in members.values() if member.flags & OUTLIER})
         rooms: dict[int, StrippedRoom] = {}
         for room, member in members.items():
+            own = stripped(member.event)
+            if member.flags & OUTLIER:
+                rooms[room] = StrippedRoom(member, [*told.get(member.nid, ()), own])
+                continue
             state = states[member.state_before.nid]
             wanted = [*SHOWN, (MEMBER, member.event.sender)]
             shown = [loaded[state[numbers[key]]] for key in wanted if numbers.get(key, 0) in state]
             rooms[room] = StrippedRoom(
-                member, [*(each for each in shown if each.event.key != member.event.key), member]
+                member,
+                [*(stripped(each.event) for each in shown if each.event.key != member.event.key), own],
             )
         return rooms
+
+    async def _told(self, event_nids: Collection[int]) -> dict[int, list[msgspec.Raw]]:
+        """What other servers have told of rooms that this server is not in, by the invite or knock."""
+        if not event_nids:
+            return {}
+        async with self._db.read() as tx:
+            rows = await store.find_stripped_states(tx, event_nids)
+        return {nid: _decode_list(events) for nid, events in rows}
+
+
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def described(room: StrippedRoom) -> dict[str, bytes]:
+    """`name`, `avatar` and, of a room without a name, `heroes` of sliding sync, as far as the stripped state tells; JSON."""
+    names: dict[str, str] = {}
+    heroes: list[bytes] = []
+    own = room.member.event.key
+    for entry in room.state:
+        event = _decode_stripped(entry)
+        member = {"m.room.name": "name", "m.room.avatar": "url"}.get(event.type)
+        value = event.content.get(member) if member is not None and event.state_key == "" else None
+        if isinstance(value, str) and value:
+            names[event.type] = value
+        elif event.type == MEMBER and (MEMBER, event.state_key) != own and is_user_id(event.state_key):
+            heroes.append(_hero(event))
+    found = {}
+    if "m.room.name" in names:
+        found["name"] = json.dumps(names["m.room.name"])
+    elif heroes:
+        found["heroes"] = b"[%b]" % b",".join(heroes[:MAX_HEROES])
+    if "m.room.avatar" in names:
+        found["avatar"] = json.dumps(names["m.room.avatar"])
+    return found
+
+
+class _Stripped(msgspec.Struct):
+    type: str
+    state_key: str
+    content: dict[str, object]
+
+
+_decode_stripped = msgspec.json.Decoder(_Stripped).decode
+
+
+def _hero(event: _Stripped) -> bytes:
+    told = {
+        key: value
+        for key in ("displayname", "avatar_url")
+        if isinstance(value := event.content.get(key), str)
+    }
+    return json.dumps({"user_id": event.state_key, **told})

@@ -116,24 +116,24 @@ class Timelines:
         for rooms in pieces(newest, ROOMS_AT_ONCE):
             if len(newest) > ROOMS_AT_ONCE:
                 await next_turn()
-            since = {room: log_slices[room][0] for room in rooms}
+            since = {room: newest[room].since for room in rooms}
             raw: dict[int, list[int]] = {}
             for room in rooms:
-                events = newest[room]
+                events = newest[room].events
                 kept = min(scan, fitting((size for _, size in reversed(events)), share))
                 raw[room] = [nid for nid, _ in events[len(events) - kept :]]
                 if kept < len(events):
                     since[room] = events[len(events) - kept - 1][0]
             loaded = await self._events.load([nid for nids in raw.values() for nid in nids])
             for room, nids in raw.items():
-                more = len(nids) < len(newest[room])
+                more = len(nids) < len(newest[room].events) or newest[room].since > log_slices[room][0]
                 found[room] = _cut(request, [loaded[nid] for nid in nids], limit, since[room], more=more)
         return found
 
 
-def _share(newest: Mapping[int, Sequence[tuple[int, int]]]) -> int:
+def _share(newest: Mapping[int, store.Newest]) -> int:
     """Bytes that each room's timeline may have."""
-    total = sum(min(ROOM_BYTES, sum(size for _, size in events)) for events in newest.values())
+    total = sum(min(ROOM_BYTES, sum(size for _, size in each.events)) for each in newest.values())
     return ROOM_BYTES if total <= ANSWER_BYTES else ANSWER_BYTES // len(newest)
 
 

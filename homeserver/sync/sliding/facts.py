@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from homeserver.events.event import StateKey
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import ADOPTS, EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
@@ -84,6 +84,9 @@ class RoomFacts:
         self._rooms.clear()
 
     def _applied(self, position: Position, entry: EventEntry) -> None:
+        if entry.place == ADOPTS:
+            self._rooms.pop(entry.persisted.room_nid, None)
+            return
         facts = self._rooms.get(entry.persisted.room_nid)
         if facts is not None:
             _move(facts, position, entry)
@@ -113,11 +116,15 @@ class RoomFacts:
             found = {nid: Facts(position, {}) for nid, position in newest}
             for nid, key, event in state:
                 found[nid].state[keys[key]] = event
-            for written in self._tail.since(at) if at < self._tail.position else ():
-                if isinstance(written.entry, EventEntry):
-                    facts = found.get(written.entry.persisted.room_nid)
-                    if facts is not None:
-                        _move(facts, written.position, written.entry)
+            later = [
+                written
+                for written in (self._tail.since(at) if at < self._tail.position else ())
+                if isinstance(written.entry, EventEntry) and written.entry.persisted.room_nid in found
+            ]
+            if any(written.entry.place == ADOPTS for written in later):
+                continue
+            for written in later:
+                _move(found[written.entry.persisted.room_nid], written.position, written.entry)
             self._rooms.update(found)
             while len(self._rooms) > MAX_ROOMS:
                 self._rooms.popitem(last=False)

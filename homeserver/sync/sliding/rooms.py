@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from homeserver.events.client_format import stripped
 from homeserver.events.event import StateKey
 from homeserver.events.filtering import Filter, RoomEventFilter, RoomFilter
 from homeserver.graph.entry import EventEntry
@@ -29,7 +28,7 @@ from homeserver.matrix.tokens import format_token
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.selection.selector import Given, RoomSelector
-from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms
+from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms, described
 from homeserver.sync.selection.update import RoomUpdate
 from homeserver.sync.sliding.connection import Sent, State
 from homeserver.sync.sliding.facts import RoomFacts
@@ -443,12 +442,13 @@ class _Writer:
 
     def stripped(self, room: StrippedRoom, position: Position) -> Section:
         """A room the user is invited to or has knocked on."""
-        events = b"[%b]" % b",".join(stripped(persisted.event) for persisted in room.state)
+        events = b"[%b]" % b",".join(room.state)
         return {
             "initial": b"true",
             "invite_state": events,
             "stripped_state": events,
             "bump_stamp": b"%d" % position,
+            **described(room),
         }
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from homeserver.events.client_format import stripped
 from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Entry
@@ -171,7 +170,7 @@ def _summary(update: RoomUpdate) -> bytes:
 
 
 def _stripped_events(room: StrippedRoom) -> bytes:
-    return b'{"events":[%b]}' % b",".join(stripped(persisted.event) for persisted in room.state)
+    return b'{"events":[%b]}' % b",".join(room.state)
 
 
 __all__ = ["RoomsPart", "RoomsStream", "Section"]

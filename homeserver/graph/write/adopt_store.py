@@ -1,0 +1,98 @@
+"""SQL of rooms that are taken as another server has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from homeserver.graph.interning import RoomIdentity
+from homeserver.matrix.ids import ServerName
+from homeserver.storage.tx import Pipeline, Tx
+
+
+class StateRow(NamedTuple):
+    """A key of a room's current state."""
+
+    key_nid: int
+    event_nid: int
+    user_nid: int
+    """Of m.room.member, else 0."""
+    membership: int
+    """JOIN … BAN; 0: none."""
+    local: bool
+    """The membership of one of our users."""
+
+
+async def insert_room(tx: Tx, name: RoomIdentity) -> None:
+    """A room of which nothing is here yet; nothing if there is one of that id."""
+    await tx.execute(
+        """
+        INSERT INTO rooms (room_nid, room_id, version, extremities, depth, state_nid, state_height)
+        VALUES (%(nid)s, %(id)s, %(version)s, '{}', 0, 0, 0) ON CONFLICT (room_id) DO NOTHING
+        """,
+        nid=name.nid,
+        id=name.room_id,
+        version=name.version.id,
+    )
+
+
+async def find_current_state(tx: Tx, room_nid: int) -> dict[int, int]:
+    """key_nid -> event_nid."""
+    return dict(
+        await tx.all("SELECT key_nid, event_nid FROM current_state WHERE room_nid = %(room)s", room=room_nid)
+    )
+
+
+async def next_state_number(tx: Tx) -> int:
+    """For a state that no event stands for."""
+    return int(await tx.value("SELECT nextval('resolved_state_nids')"))
+
+
+def put_current_state(batch: Pipeline, room_nid: int, rows: Sequence[StateRow]) -> None:
+    """What stands at these keys from now on."""
+    batch.execute(
+        """
+        INSERT INTO current_state (room_nid, key_nid, event_nid, user_nid, membership)
+        SELECT %(room)s, key, event, nullif(usr, 0), nullif(membership, 0)
+        FROM unnest(%(keys)s::int[], %(events)s::bigint[], %(users)s::bigint[], %(memberships)s::smallint[])
+             AS row (key, event, usr, membership)
+        ON CONFLICT (room_nid, key_nid) DO UPDATE
+            SET event_nid = excluded.event_nid, user_nid = excluded.user_nid, membership = excluded.membership,
+                since = NULL
+        """,
+        room=room_nid,
+        keys=[row.key_nid for row in rows],
+        events=[row.event_nid for row in rows],
+        users=[row.user_nid for row in rows],
+        memberships=[row.membership for row in rows],
+    )
+
+
+def delete_current_state(batch: Pipeline, room_nid: int, key_nids: Sequence[int]) -> None:
+    """These keys are not set any more."""
+    batch.execute(
+        "DELETE FROM current_state WHERE room_nid = %(room)s AND key_nid = ANY(%(keys)s::int[])",
+        room=room_nid,
+        keys=list(key_nids),
+    )
+
+
+def put_stripped_state(batch: Pipeline, event_nid: int, events: bytes, servers: Sequence[ServerName]) -> None:
+    """What came with an invite or a knock: JSON list of stripped state events, and who has sent it."""
+    batch.execute(
+        """
+        INSERT INTO stripped_states (event_nid, events, servers)
+        VALUES (%(nid)s, %(events)s, %(servers)s::text[]) ON CONFLICT DO NOTHING
+        """,
+        nid=event_nid,
+        events=events,
+        servers=list(servers),
+    )
+
+
+async def find_tellers(tx: Tx, event_nid: int) -> list[ServerName]:
+    """Who has sent the stripped state of an invite or a knock."""
+    servers: list[ServerName] | None = await tx.value(
+        "SELECT servers FROM stripped_states WHERE event_nid = %(nid)s", nid=event_nid
+    )
+    return servers or []
