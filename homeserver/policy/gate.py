@@ -101,16 +101,26 @@ class Gate(Collector):
 
     async def examine(self, event: Event) -> Passage:
         """The passage of an event from another server; `refused` if a check says no. Raises `Unavailable` as `admit`."""
-        if not self._elsewhere:
-            return made_by_gate(None)
-        act = received_act(event.sender, event.room_id, (event.type, event.state_key), event.content)
-        concerned = [(check, act) for check in self._elsewhere.get(act.kind, ()) if _concerns(check, act)]
-        if not concerned:
-            return made_by_gate(None)
-        verdict, by = await self._ask(concerned)
+        verdict, by = await self._examined(event)
         if isinstance(verdict, Refuse):
             return made_by_gate(None, reason=f"refused by {by}", refused=True)
         return made_by_gate(None, verdict.labels)
+
+    async def admit_from_elsewhere(self, event: Event) -> Passage:
+        """The passage of an event from another server, where that waits for an answer. Raises what the check that refuses says,
+        `Unavailable` as `admit`.
+        """
+        verdict, _ = await self._examined(event)
+        if isinstance(verdict, Refuse):
+            raise verdict.error
+        return made_by_gate(None, verdict.labels)
+
+    async def _examined(self, event: Event) -> tuple[Verdict, str]:
+        if not self._elsewhere:
+            return Allow(), ""
+        act = received_act(event.sender, event.room_id, (event.type, event.state_key), event.content)
+        concerned = [(check, act) for check in self._elsewhere.get(act.kind, ()) if _concerns(check, act)]
+        return await self._ask(concerned) if concerned else (Allow(), "")
 
     async def _ask(self, concerned: Sequence[tuple[Check, Act]]) -> tuple[Verdict, str]:
         """The first refusal, with the name of its check, or all labels."""

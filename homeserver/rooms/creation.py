@@ -30,6 +30,7 @@ from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId, is_room
 from homeserver.policy.gate import Gate
 from homeserver.policy.types import Act, alias_act, create_act, event_act, publish_act
 from homeserver.rooms import store
+from homeserver.rooms.elsewhere import Elsewhere
 from homeserver.rooms.ports import Profiles
 from homeserver.rooms.presets import PRESETS, Preset, power_levels
 from homeserver.rooms.successors import Successors
@@ -70,7 +71,7 @@ class CreateRoom(msgspec.Struct):
 class CreationService:
     """Makes rooms."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it is made of; built in one place
         self,
         graph: GraphWriter,
         db: Database,
@@ -79,6 +80,7 @@ class CreationService:
         entropy: Entropy,
         *,
         successors: Successors,
+        elsewhere: Elsewhere,
         server_name: ServerName,
         default_version: RoomVersion,
     ) -> None:
@@ -88,6 +90,7 @@ class CreationService:
         self._gate = gate
         self._entropy = entropy
         self._successors = successors
+        self._elsewhere = elsewhere
         self._server_name = server_name
         self._default_version = default_version
 
@@ -115,8 +118,13 @@ class CreationService:
 
             return write
 
+        drafts = events.after_create()
+        elsewhere = [
+            draft for draft in drafts if self._elsewhere.possible and self._is_invite_elsewhere(draft)
+        ]
+
         def plan(_: Head) -> Sequence[Send]:
-            return [Send(draft) for draft in events.after_create()]
+            return [Send(draft) for draft in drafts if draft not in elsewhere]
 
         room_id = None
         if not version.room_id_is_create_hash:
@@ -133,7 +141,14 @@ class CreationService:
             # spec: createRoom: "a room could not be created with the given state" (ROOM-05)
             raise InvalidRoomState(f"The room would not be valid: {refused.error}") from refused
         await self._successors.created(requester, name, wish.creation_content)
+        if elsewhere:
+            await self._elsewhere.invite_all(name.nid, elsewhere)
         return name.room_id
+
+    def _is_invite_elsewhere(self, draft: EventDraft) -> bool:
+        return draft.content.get("membership") == "invite" and self._elsewhere.is_remote(
+            UserId(draft.state_key or "")
+        )
 
     def _version(self, wish: CreateRoom) -> RoomVersion:
         if wish.room_version is None:

@@ -5,12 +5,13 @@ spec: client-server-api/#creation, #room-membership
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from homeserver.matrix.errors import Forbidden, MissingParam
-from homeserver.matrix.ids import RoomId, UserId, user_id
+from homeserver.matrix.ids import RoomId, ServerName, UserId, is_server_name, user_id
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.creation import CreateRoom, CreationService
 from homeserver.rooms.membership import MembershipService
@@ -19,6 +20,8 @@ from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, Query, endpoint
 
 ROOM = "/_matrix/client/{v}/rooms/{roomId}"
+MAX_VIA = 20
+"""Servers that a client may name."""
 
 
 class RoomIdResponse(msgspec.Struct):
@@ -101,9 +104,9 @@ class MembershipApi:
         via: Query[list[str]] = [],  # noqa: B006  # never changed
         server_name: Query[list[str]] = [],  # noqa: B006  # the name of `via` before 1.14
     ) -> RoomIdResponse:
-        del via, server_name  # servers to ask, once there are others
-        room_id = await self._aliases.resolve(room_id_or_alias)
-        return RoomIdResponse(await self._membership.join(requester, room_id, body))
+        found = await self._aliases.locate(room_id_or_alias)
+        servers = _servers(via, server_name, found.servers)
+        return RoomIdResponse(await self._membership.join(requester, found.room_id, body, servers))
 
     @endpoint("joinRoomById", "POST", ROOM + "/join", auth=Auth.GUEST_ALLOWED, limit="join")
     async def join_by_id(
@@ -111,8 +114,11 @@ class MembershipApi:
         requester: Requester,
         room_id: Path[RoomId],
         body: Body[dict[str, Any]] = {},  # noqa: B006  # never changed
+        via: Query[list[str]] = [],  # noqa: B006  # never changed; beyond the specification, as others have it
+        server_name: Query[list[str]] = [],  # noqa: B006  # likewise
     ) -> RoomIdResponse:
-        return RoomIdResponse(await self._membership.join(requester, room_id, body))
+        servers = _servers(via, server_name, ())
+        return RoomIdResponse(await self._membership.join(requester, room_id, body, servers))
 
     @endpoint("knockRoom", "POST", "/_matrix/client/{v}/knock/{roomIdOrAlias}", auth=Auth.USER, limit="join")
     async def knock(
@@ -123,9 +129,9 @@ class MembershipApi:
         via: Query[list[str]] = [],  # noqa: B006  # never changed
         server_name: Query[list[str]] = [],  # noqa: B006  # the name of `via` before 1.14
     ) -> RoomIdResponse:
-        del via, server_name  # servers to ask, once there are others
-        room_id = await self._aliases.resolve(room_id_or_alias)
-        return RoomIdResponse(await self._membership.knock(requester, room_id, body.reason))
+        found = await self._aliases.locate(room_id_or_alias)
+        servers = _servers(via, server_name, found.servers)
+        return RoomIdResponse(await self._membership.knock(requester, found.room_id, body.reason, servers))
 
     @endpoint("inviteUser", "POST", ROOM + "/invite", auth=Auth.USER, limit="invite")
     async def invite(self, requester: Requester, room_id: Path[RoomId], body: Body[InviteTarget]) -> None:
@@ -154,3 +160,9 @@ class MembershipApi:
     @endpoint("getJoinedRooms", "GET", "/_matrix/client/{v}/joined_rooms", auth=Auth.GUEST_ALLOWED)
     async def joined_rooms(self, requester: Requester) -> JoinedRooms:
         return JoinedRooms(await self._reading.joined_rooms(requester))
+
+
+def _servers(via: list[str], server_name: list[str], more: Sequence[ServerName]) -> list[ServerName]:
+    """Which servers may know a room: those the client names, and those that an alias has told. What is no name is passed over."""
+    named = [ServerName(each) for each in (*via, *server_name)[:MAX_VIA] if is_server_name(each)]
+    return list(dict.fromkeys([*named, *more]))

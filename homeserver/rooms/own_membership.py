@@ -17,13 +17,16 @@ import structlog
 from homeserver.events.builder import EventDraft
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import INVITE, JOIN, KNOCK
+from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.head import Head
 from homeserver.graph.write.append import EventPlan, GraphWriter, Send
 from homeserver.log.tail import Tail
-from homeserver.matrix.errors import Forbidden
+from homeserver.matrix.errors import Forbidden, NotFound
 from homeserver.matrix.ids import UserId
 from homeserver.policy.passages import system_passage
+from homeserver.rooms.elsewhere import Elsewhere
 from homeserver.rooms.memberships import Memberships
+from homeserver.rooms.ports import RemoteWish
 
 _log = structlog.get_logger("atrium.rooms")
 
@@ -37,10 +40,18 @@ CARRIED = ("displayname", "avatar_url")
 class OwnMembership:
     """Writes to every room of a user."""
 
-    def __init__(
-        self, graph: GraphWriter, memberships: Memberships, interning: Interning, tail: Tail
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        graph: GraphWriter,
+        rooms: Rooms,
+        memberships: Memberships,
+        interning: Interning,
+        tail: Tail,
+        elsewhere: Elsewhere,
     ) -> None:
         self._graph = graph
+        self._rooms = rooms
+        self._elsewhere = elsewhere
         self._memberships = memberships
         self._interning = interning
         self._tail = tail
@@ -83,8 +94,12 @@ class OwnMembership:
         async def write(room_nid: int) -> None:
             async with turn:
                 try:
+                    room = await self._rooms.get(room_nid)
+                    if room.away:  # an invite that is turned down, a knock that is taken back
+                        await self._elsewhere.leave(RemoteWish(user_id, room.name.room_id, {}, (), passage))
+                        return
                     await self._graph.append(room_nid, plan, passage)
-                except Forbidden as refusal:
+                except (Forbidden, NotFound) as refusal:
                     _log.warning("own_membership_refused", room_nid=room_nid, why=refusal.error)
 
         await _all(write, rooms)

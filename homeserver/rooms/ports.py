@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from homeserver.events.event import Event
 from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.rooms.room import Room
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId
+from homeserver.policy.passages import Passage
 from homeserver.web.auth import Requester
 
 
@@ -33,6 +36,45 @@ class RemoteAliases(Protocol):
 
     async def locate(self, alias: RoomAlias) -> LocatedRoom:
         """What an alias of another server names. Raises `NotFound`; `Unavailable` (502) where the server cannot be asked."""
+        ...
+
+
+class RemoteWish(NamedTuple):
+    """What a user of ours wants to be in a room that goes on without this server, or that this server cannot let them into."""
+
+    user_id: UserId
+    room_id: RoomId
+    content: Mapping[str, Any]
+    """What the membership event says besides: name, picture, reason."""
+    servers: Sequence[ServerName]
+    """Which may know the room, as the client or an alias has said."""
+    passage: Passage
+
+
+class RemoteRooms(Protocol):
+    """Fulfilled by federation."""
+
+    async def join(self, wish: RemoteWish) -> None:
+        """Join through another server. When it returns, this server is in the room: with the user, or others have joined
+        meanwhile. Raises `NotFound`, `Forbidden`, `IncompatibleRoomVersion`, `LimitExceeded`; 502 where nobody answers.
+        """
+        ...
+
+    async def knock(self, wish: RemoteWish) -> None:
+        """Knock through another server. Raises as `join`."""
+        ...
+
+    async def leave(self, wish: RemoteWish) -> None:
+        """Turn down an invite or take back a knock. It is done here also where no other server answers. Raises nothing for what
+        others say.
+        """
+        ...
+
+    async def signed_invite(self, invite: Event, room: Room) -> Event:
+        """An invite of a user of another server that their server has agreed to, with its signature.
+
+        Raises what it says: `Forbidden`, `InviteBlocked`, `IncompatibleRoomVersion`; 502 where it does not answer.
+        """
         ...
 
 

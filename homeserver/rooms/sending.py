@@ -32,9 +32,10 @@ from homeserver.matrix.errors import (
     ServerFault,
     Unknown,
 )
-from homeserver.matrix.ids import EventId, RoomId, UserId
+from homeserver.matrix.ids import EventId, RoomId, UserId, is_user_id
 from homeserver.policy.gate import Gate
 from homeserver.policy.types import Kind, event_act
+from homeserver.rooms.elsewhere import Elsewhere
 from homeserver.rooms.guests import GUEST_ACCESS, lets_guests_in
 from homeserver.rooms.successors import Successors
 from homeserver.storage.database import Database
@@ -49,7 +50,7 @@ VOUCHER = "join_authorised_via_users_server"
 class SendingService:
     """Policy of sending; the graph does the rest."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         graph: GraphWriter,
@@ -59,6 +60,7 @@ class SendingService:
         transactions: Transactions,
         gate: Gate,
         successors: Successors,
+        elsewhere: Elsewhere,
     ) -> None:
         self._db = db
         self._graph = graph
@@ -68,6 +70,7 @@ class SendingService:
         self._transactions = transactions
         self._gate = gate
         self._successors = successors
+        self._elsewhere = elsewhere
         self._turns = KeyedLocks()
 
     async def send(
@@ -139,10 +142,15 @@ class SendingService:
             return [Send(draft)]
 
         passage = await self._gate.admit(requester, event_act(requester, room_id, key, content))
+        if key[0] == MEMBER and content.get("membership") == "invite" and self._invites_elsewhere(key):
+            return await self._elsewhere.invite(room, draft)
         written = await self._graph.append(room.name.nid, plan, passage)
         if joins:
             await self._successors.joined(requester, room)
         return (written or same)[-1].event.event_id
+
+    def _invites_elsewhere(self, key: StateKey) -> bool:
+        return self._elsewhere.possible and is_user_id(key[1]) and self._elsewhere.is_remote(UserId(key[1]))
 
     async def redact(
         self,

@@ -15,6 +15,7 @@ from homeserver.rooms.by_timestamp import EventsByTimestamp
 from homeserver.rooms.by_timestamp_api import ByTimestampApi
 from homeserver.rooms.canonical_alias import AliasCheck
 from homeserver.rooms.creation import CreationService
+from homeserver.rooms.elsewhere import Elsewhere
 from homeserver.rooms.entries import ForgetSink
 from homeserver.rooms.guests import LOOK_EVERY, GuestAccess
 from homeserver.rooms.history import HistoryService
@@ -54,6 +55,7 @@ class RoomsFeature:
             server_name=core.server_name,
         )
         self.successors = Successors(self.memberships, core.events, core.interning)
+        self.elsewhere = Elsewhere(core.graph, core.rooms, core.receiver, core.server_name)
         self.creation = CreationService(
             core.graph,
             core.db,
@@ -61,19 +63,11 @@ class RoomsFeature:
             core.gate,
             core.entropy,
             successors=self.successors,
+            elsewhere=self.elsewhere,
             server_name=core.server_name,
             default_version=ROOM_VERSIONS[config.rooms.default_version],
         )
-        self.membership = MembershipService(
-            core.graph,
-            core.log,
-            core.rooms,
-            core.events,
-            profiles,
-            core.gate,
-            self.successors,
-            forget_on_leave=config.rooms.forget_on_leave,
-        )
+        self.membership = self._membership(config, core, profiles)
         self.guests = GuestAccess(core.db, core.rooms, core.events, self.membership)
         self.upgrades = UpgradeService(
             core.db,
@@ -93,8 +87,23 @@ class RoomsFeature:
             suspension.CHECK,
         ]
 
+    def _membership(self, config: Config, core: Core, profiles: Profiles) -> MembershipService:
+        return MembershipService(
+            core.graph,
+            core.log,
+            core.rooms,
+            core.events,
+            profiles,
+            core.gate,
+            self.successors,
+            self.elsewhere,
+            forget_on_leave=config.rooms.forget_on_leave,
+        )
+
     def _own_and_sending(self, config: Config, core: Core) -> None:
-        self.own = OwnMembership(core.graph, self.memberships, core.interning, core.tail)
+        self.own = OwnMembership(
+            core.graph, core.rooms, self.memberships, core.interning, core.tail, self.elsewhere
+        )
         self.autojoin = AutoJoin(
             self.aliases, self.membership, core.interning, config.registration.autojoin_rooms
         )
@@ -107,6 +116,7 @@ class RoomsFeature:
             core.transactions,
             core.gate,
             self.successors,
+            self.elsewhere,
         )
 
     def _reading(self, config: Config, core: Core) -> None:

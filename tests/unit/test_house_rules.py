@@ -120,6 +120,8 @@ def test_redacted_originals_are_written_and_destroyed_in_one_file() -> None:
 
 # Where the server writes to rooms by itself, past the policy gate, and how often in the file. Every one is a decision.
 SYSTEM_PASSAGES = {
+    "federation/handshakes/invited.py": 1,
+    "federation/handshakes/third_party.py": 1,
     "homeserver/graph/write/forward_extremities.py": 1,
     "homeserver/rooms/aliases.py": 1,
     "homeserver/rooms/membership.py": 1,

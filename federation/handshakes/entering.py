@@ -1,0 +1,205 @@
+"""Users of ours come into rooms that this server is not in: joining and knocking through other servers. Fulfils, with `leaving` and
+`inviting`, `rooms.ports.RemoteRooms`.
+
+Of a room one at a time: whoever wants to join beside somebody else finds the room here when they have joined. How many join at once
+is bounded, and what they have fetched is stored some events at a time, so that nobody else waits for them.
+spec: server-server-api/#joining-rooms, #knocking-upon-a-room (FED-19 to FED-24)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+
+from federation.handshakes.asking import Residency, by_one_of
+from federation.handshakes.shown import ShownState
+from federation.handshakes.templates import Wish
+from federation.handshakes.verifying import Verified, Verifier
+from federation.ports import BadAnswer, EventChecker, Partners
+from homeserver.events.event import Event
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.refs import INVITE, JOIN, KNOCK
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.adopt import Adoption
+from homeserver.graph.write.beside import MembershipsBeside, NotAway, Unfit
+from homeserver.graph.write.receive import MissingEvents, Receiver
+from homeserver.log.keyed_locks import KeyedLocks
+from homeserver.matrix.errors import LimitExceeded
+from homeserver.matrix.ids import ServerName, domain_of, is_server_name
+from homeserver.policy.passages import Passage
+from homeserver.rooms.ports import RemoteWish
+from homeserver.runtime.clock import Clock
+
+_log = structlog.get_logger("atrium.federation.handshakes")
+
+MAX_SERVERS: Final = 8
+"""Servers that are asked for one wish."""
+ASKING: Final = 50
+"""Users who ask other servers at the same time, in a process; further ones are told to come back."""
+STORING: Final = 2
+"""Rooms that are checked and stored at the same time, in a process."""
+RETRY_MS: Final = 5_000
+ARRIVES: Final = 20
+"""Half seconds that a join of ours may take to come back to us from the server that has accepted it."""
+
+
+class Candidates:
+    """Which servers may know a room. Keeps nothing in memory."""
+
+    def __init__(
+        self,
+        events: EventCache,
+        beside: MembershipsBeside,
+        partners: Partners,
+        server_name: ServerName,
+    ) -> None:
+        self._events = events
+        self._beside = beside
+        self._partners = partners
+        self._server_name = server_name
+
+    async def of(self, wish: RemoteWish, room: Room | None) -> list[ServerName]:
+        """The likeliest first: who has invited, whom the client names, who was in the room when we were, whose it is by name."""
+        found: list[str] = []
+        member = room.members.get(wish.user_id) if room is not None else None
+        if member is not None and member.membership in (INVITE, KNOCK):
+            found += await self._beside.servers(member.event_nid)
+            pending = await self._events.one(member.event_nid)
+            if pending is not None:
+                found.append(domain_of(pending.event.sender))
+        found += wish.servers
+        if room is not None:
+            found += servers_in(room)
+        found.append(domain_of(wish.room_id))
+        usable = [
+            ServerName(each)
+            for each in dict.fromkeys(found)
+            if each != self._server_name
+            and is_server_name(each)
+            and self._partners.may_speak(ServerName(each))
+            and self._partners.may_share(ServerName(each), wish.room_id)
+        ]
+        return usable[:MAX_SERVERS]
+
+
+def servers_in(room: Room) -> list[str]:
+    """Servers of who is joined, as far as it is known here: those with most users first."""
+    counts: dict[str, int] = {}
+    for user in room.users_with(JOIN):
+        counts[domain_of(user)] = counts.get(domain_of(user), 0) + 1
+    return sorted(counts, key=lambda server: -counts[server])[:MAX_SERVERS]
+
+
+class Entering:
+    """Joins and knocks. Owns who is at it in this process."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        rooms: Rooms,
+        adoption: Adoption,
+        beside: MembershipsBeside,
+        receiver: Receiver,
+        residency: Residency,
+        checker: EventChecker,
+        candidates: Candidates,
+        clock: Clock,
+    ) -> None:
+        self._rooms = rooms
+        self._adoption = adoption
+        self._beside = beside
+        self._receiver = receiver
+        self._residency = residency
+        self._verifier = Verifier(checker)
+        self._shown = ShownState(checker)
+        self._candidates = candidates
+        self._clock = clock
+        self._turns = KeyedLocks()
+        self._storing = asyncio.Semaphore(STORING)
+        self._asking = 0
+
+    async def join(self, wish: RemoteWish) -> None:
+        """See `RemoteRooms.join`. Nothing if the room is no longer away when it is our turn, unless the user was asked for who
+        vouches for them by others (a restricted room that this server is in).
+        """
+        first = await self._rooms.by_id(wish.room_id)
+        with self._one_more():
+            async with self._turns.of(wish.room_id):
+                room = await self._rooms.by_id(wish.room_id)
+                if room is not None and not room.away and (first is None or first.away):
+                    return
+                servers = await self._candidates.of(wish, room)
+                await by_one_of(servers, "join", lambda server: self._join(server, wish))
+
+    async def knock(self, wish: RemoteWish) -> None:
+        """See `RemoteRooms.knock`."""
+        with self._one_more():
+            async with self._turns.of(wish.room_id):
+                room = await self._rooms.by_id(wish.room_id)
+                servers = await self._candidates.of(wish, room)
+                await by_one_of(servers, "knock", lambda server: self._knock(server, wish))
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        if self._asking >= ASKING:
+            raise LimitExceeded(RETRY_MS, "Too many join rooms of other servers at the moment")
+        self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+
+    # --- joining -------------------------------------------------------------------------------------------------------
+
+    async def _join(self, server: ServerName, wish: RemoteWish) -> None:
+        """Raises `RemoteFault`."""
+        wanted = Wish(wish.room_id, wish.user_id, "join", wish.content)
+        template = await self._residency.template(server, wanted)
+        event = self._residency.event(template, wanted)
+        answer = await self._residency.send_join(server, event)
+        async with self._storing:
+            verified = await self._verifier.verified(server, event, answer)
+            del answer
+            try:
+                await self._adoption.adopt(verified.join, verified.state, verified.auth_chain, wish.passage)
+            except NotAway:
+                await self._beside_others(verified, wish)
+            except MissingEvents as missing:
+                raise BadAnswer(server, f"send_join: {missing}") from missing
+            except Unfit as unfit:
+                raise BadAnswer(server, f"send_join: {unfit}") from unfit
+        _log.info("handshakes.joined", room=wish.room_id, server=server, state=len(verified.state))
+
+    async def _beside_others(self, verified: Verified, wish: RemoteWish) -> None:
+        """This server is in the room: the join is one event more of it. What lies between may have yet to come."""
+        try:
+            await self._receiver.receive(verified.join)
+        except MissingEvents:
+            for _ in range(ARRIVES):
+                room = await self._rooms.known(wish.room_id)
+                if room.membership(wish.user_id) == JOIN:
+                    return
+                await self._clock.sleep(0.5)
+
+    # --- knocking ------------------------------------------------------------------------------------------------------
+
+    async def _knock(self, server: ServerName, wish: RemoteWish) -> None:
+        """Raises `RemoteFault`."""
+        wanted = Wish(wish.room_id, wish.user_id, "knock", wish.content)
+        template = await self._residency.template(server, wanted)
+        event = self._residency.event(template, wanted)
+        answer = await self._residency.send_knock(server, event)
+        shown = await self._shown.stripped(answer.knock_room_state, wish.room_id, template.version, drop=True)
+        await self._keep(server, event, wish.passage, shown)
+
+    async def _keep(self, server: ServerName, event: Event, passage: Passage, shown: Sequence[bytes]) -> None:
+        try:
+            await self._beside.put(event, passage, shown, servers=[server])
+        except NotAway:
+            pass  # it comes with the room's other events
+        except Unfit as unfit:
+            raise BadAnswer(server, f"send_knock: {unfit}") from unfit

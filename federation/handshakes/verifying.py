@@ -1,0 +1,118 @@
+"""What a server answers to a join of ours, looked at before anything of it is kept.
+
+spec: server-server-api/#joining-rooms, op:sendJoinV2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import structlog
+
+from federation.handshakes.asking import JoinAnswer
+from federation.ports import BadAnswer, Checked, EventChecker
+from homeserver.events.auth_rules.signers import authorising_server
+from homeserver.events.event import Event
+from homeserver.graph.write.auth_order import cited_by
+from homeserver.matrix.ids import EventId, ServerName
+from homeserver.runtime.turns import next_turn, pieces
+
+_log = structlog.get_logger("atrium.federation.handshakes")
+
+MAX_EVENTS: Final = 300_000
+"""Of the state and the auth chain together."""
+AT_ONCE: Final = 500
+
+
+class Verified(NamedTuple):
+    """A room as another server has it, with signatures and hashes checked."""
+
+    join: Event
+    """With the signature of the server that vouches for it, if one does."""
+    state: list[Event]
+    auth_chain: list[Event]
+
+
+class Verifier:
+    """Checks answers. Keeps nothing in memory."""
+
+    def __init__(self, checker: EventChecker) -> None:
+        self._checker = checker
+
+    async def verified(self, server: ServerName, join: Event, answer: JoinAnswer) -> Verified:
+        """Raises `BadAnswer` where the answer cannot be that of an honest server.
+
+        Events whose signatures cannot be verified are left out, with all that rests on them: keys of servers that are gone
+        cannot always be had. Whether what is left hangs together is asked when the room is adopted.
+        """
+        if answer.members_omitted:
+            raise BadAnswer(server, "send_join: members are omitted, which was not asked for")
+        if len(answer.state) + len(answer.auth_chain) > MAX_EVENTS:
+            raise BadAnswer(server, "send_join: too many events")
+        signed = await self._signed(server, join, answer)
+        known: dict[EventId, Event] = {}
+        dropped: set[EventId] = set()
+        state = await self._events(server, join, answer.state, (known, dropped))
+        chain = await self._events(server, join, answer.auth_chain, (known, dropped))
+        if dropped:
+            _log.warning("handshakes.left_out", room=join.room_id, server=server, events=len(dropped))
+            out = _resting_on(dropped, known.values())
+            state = [event for event in state if event.event_id not in out]
+            chain = [event for event in chain if event.event_id not in out]
+        return Verified(signed, state, chain)
+
+    async def _signed(self, server: ServerName, join: Event, answer: JoinAnswer) -> Event:
+        """Our event as the resident server has it: the same, with one more signature where one is needed."""
+        if authorising_server(join) is None:
+            return join
+        if answer.event is None:
+            raise BadAnswer(server, "send_join: nobody has signed for the join")
+        checked = (await self._checker.check([answer.event], join.room_version))[0]
+        if not isinstance(checked, Checked):
+            raise BadAnswer(server, f"send_join: the signed join is not accepted: {checked.reason}")
+        unsigned = {key: value for key, value in checked.event.fields.items() if key != "signatures"}
+        ours = {key: value for key, value in join.fields.items() if key != "signatures"}
+        if checked.event.event_id != join.event_id or unsigned != ours:
+            raise BadAnswer(server, "send_join: the signed join is another event")
+        return checked.event
+
+    async def _events(
+        self,
+        server: ServerName,
+        join: Event,
+        pdus: Sequence[msgspec.Raw],
+        seen: tuple[dict[EventId, Event], set[EventId]],
+    ) -> list[Event]:
+        known, dropped = seen
+        found: dict[EventId, Event] = {}
+        for some in pieces(pdus, AT_ONCE):
+            await next_turn()
+            results = await self._checker.check(
+                [bytes(each) for each in some], join.room_version, bounded=False
+            )
+            for result in results:
+                if not isinstance(result, Checked):
+                    dropped.update(() if result.event_id is None else (result.event_id,))
+                    continue
+                event = known.setdefault(result.event.event_id, result.event)
+                if event.room_id != join.room_id:
+                    raise BadAnswer(server, "send_join: an event of another room")
+                found[event.event_id] = event
+        return list(found.values())
+
+
+def _resting_on(dropped: set[EventId], events: Iterable[Event]) -> set[EventId]:
+    """Those, and all that rest on them. Time grows with what the events cite."""
+    citing: dict[EventId, list[EventId]] = {}
+    for event in events:
+        for each in cited_by(event):
+            citing.setdefault(each, []).append(event.event_id)
+    found, waiting = set(dropped), list(dropped)
+    while waiting:
+        for event_id in citing.get(waiting.pop(), ()):
+            if event_id not in found:
+                found.add(event_id)
+                waiting.append(event_id)
+    return found

@@ -1,0 +1,234 @@
+"""Users come into rooms of other servers, and leave them: two Atriums, over TLS (FED-18 to FED-28, JOIN-01 to JOIN-04)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.support.federation import Federation
+from tests.support.server import Server
+from tests.support.user import User
+
+VERSIONS = ["6", "7", "8", "9", "10", "11", "12"]
+
+
+async def two(federation: Federation) -> tuple[Server, User, Server, User]:
+    """Alice on one server, Bob on another."""
+    here, there = await federation.start(), await federation.start()
+    return here, await here.register("alice"), there, await there.register("bob")
+
+
+def invited(answer: dict[str, Any], room: str) -> list[dict[str, Any]] | None:
+    section = answer.get("rooms", {}).get("invite", {}).get(room)
+    return section["invite_state"]["events"] if section else None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_public_room_is_joined(federation: Federation, version: str) -> None:
+    here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(preset="public_chat", room_version=version, name="Everybody")
+    await alice.send(room, "before")
+    await bob.join(room, via=[here.name])
+    assert await bob.members(room) == {alice.user_id: "join", bob.user_id: "join"}
+    assert (await alice.members(room))[bob.user_id] == "join"
+    assert (await bob.state(room, "m.room.name"))["name"] == "Everybody"
+    news = await bob.sync()
+    assert {event["type"] for event in news["rooms"]["join"][room]["state"]["events"]} >= {"m.room.create"}
+    await bob.join(room, via=[here.name])
+    await bob.send(room, "hello")
+
+
+@pytest.mark.parametrize("version", ["6", "11", "12"])
+async def test_an_invite_is_taken(federation: Federation, version: str) -> None:
+    _here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(name="Few", room_version=version)
+    await alice.invite(room, bob)
+    assert (await alice.members(room))[bob.user_id] == "invite"
+    told = invited(await bob.sync(), room)
+    assert told is not None
+    assert {event["type"] for event in told} >= {"m.room.create", "m.room.name", "m.room.member"}
+    await bob.join(room)
+    assert (await alice.members(room))[bob.user_id] == "join"
+    assert (await bob.members(room))[alice.user_id] == "join"
+
+
+@pytest.mark.parametrize("version", ["6", "12"])
+async def test_an_invite_is_turned_down(federation: Federation, version: str) -> None:
+    _here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(invite=[bob.user_id], room_version=version)
+    since = (await bob.sync())["next_batch"]
+    assert (await alice.members(room))[bob.user_id] == "invite"
+    await bob.leave(room)
+    assert (await alice.members(room))[bob.user_id] == "leave"
+    news = await bob.sync(since=since)
+    assert room in news["rooms"]["leave"]
+    assert invited(await bob.sync(since=None), room) is None
+    await alice.invite(room, bob)
+    assert invited(await bob.sync(since=news["next_batch"]), room)
+
+
+async def test_an_invite_is_turned_down_while_the_other_server_is_dead(federation: Federation) -> None:
+    """FED-28"""
+    there, remote = await federation.start(), await federation.remote()
+    bob = await there.register("bob")
+    room = await scripted_invite(remote, there, bob)
+    remote.away = True
+    await bob.leave(room)
+    assert invited(await bob.sync(since=None), room) is None
+
+
+async def scripted_invite(remote: Any, there: Server, bob: User) -> str:
+    """An invite of a scripted server's user. The room."""
+    create = remote.event("12", "m.room.create", {"room_version": "12"}, state_key="", room_id=None)
+    room = create.room_id
+    event = remote.event(
+        "12",
+        "m.room.member",
+        {"membership": "invite"},
+        state_key=bob.user_id,
+        room_id=room,
+        prev=[create.event_id],
+        auth=[],
+        depth=2,
+    )
+    uri = f"/_matrix/federation/v2/invite/{room}/{event.event_id}"
+    body = {
+        "room_version": "12",
+        "event": dict(event.fields),
+        "invite_room_state": [dict(create.fields)],
+    }
+    status, answer = await remote.ask(there, "PUT", uri, body)
+    assert status == 200, answer
+    assert there.name in answer["event"]["signatures"]
+    return str(room)
+
+
+async def test_a_knock_is_answered(federation: Federation) -> None:
+    here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(
+        room_version="10",
+        name="Closed",
+        initial_state=[{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}],
+    )
+    await bob.post("/knock/{}", room, json={"reason": "please"}, params={"via": [here.name]})
+    assert (await alice.members(room))[bob.user_id] == "knock"
+    section = (await bob.sync())["rooms"]["knock"][room]["knock_state"]["events"]
+    assert {event["type"] for event in section} >= {"m.room.create", "m.room.name", "m.room.member"}
+    await alice.invite(room, bob)
+    assert invited(await bob.sync(), room)
+    await bob.join(room)
+    assert (await alice.members(room))[bob.user_id] == "join"
+
+
+async def test_a_knock_is_taken_back(federation: Federation) -> None:
+    here, alice, _there, bob = await two(federation)
+    rules = [{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}]
+    room = await alice.create_room(room_version="12", initial_state=rules)
+    await bob.post("/knock/{}", room, json={}, params={"server_name": [here.name]})
+    await bob.leave(room)
+    assert (await alice.members(room))[bob.user_id] == "leave"
+    assert room not in (await bob.sync(since=None)).get("rooms", {}).get("knock", {})
+
+
+async def test_a_restricted_room_is_joined_by_who_is_in_the_other(federation: Federation) -> None:
+    """JOIN-02, FED-23"""
+    here, alice, there, bob = await two(federation)
+    carol = await there.register("carol")
+    space = await alice.create_room(preset="public_chat")
+    allow = [{"type": "m.room_membership", "room_id": space}]
+    rules = {"type": "m.room.join_rules", "content": {"join_rule": "restricted", "allow": allow}}
+    room = await alice.create_room(initial_state=[rules])
+    await bob.join(room, via=[here.name], expect=(403, "M_FORBIDDEN"))
+    await bob.join(space, via=[here.name])
+    await bob.join(room, via=[here.name])
+    assert (await alice.members(room))[bob.user_id] == "join"
+    member = await bob.state(room, "m.room.member", bob.user_id)
+    assert member["join_authorised_via_users_server"] == alice.user_id
+    # Here nobody of the second server may vouch: the first one is asked although the room is here (JOIN-01).
+    await carol.join(space)
+    await carol.join(room)
+    assert (await alice.members(room))[carol.user_id] == "join"
+    assert (await carol.members(room))[carol.user_id] == "join"
+
+
+async def test_who_is_banned_is_not_let_in(federation: Federation) -> None:
+    here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(preset="public_chat")
+    await alice.ban(room, bob)
+    await bob.join(room, via=[here.name], expect=(403, "M_FORBIDDEN"))
+    assert room not in (await bob.sync()).get("rooms", {}).get("join", {})
+
+
+async def test_what_no_server_knows_is_not_found(federation: Federation) -> None:
+    here, _alice, _there, bob = await two(federation)
+    await bob.join("!nothing:" + here.name, via=[here.name], expect=(404, "M_NOT_FOUND"))
+    await bob.join("!nothing", expect=(404, "M_NOT_FOUND"))
+
+
+async def test_a_join_twice_at_once_is_one(federation: Federation) -> None:
+    here, alice, there, bob = await two(federation)
+    carol = await there.register("carol")
+    room = await alice.create_room(preset="public_chat")
+    await asyncio.gather(*(user.join(room, via=[here.name]) for user in (bob, carol) * 3))
+    assert set(await alice.members(room)) >= {alice.user_id, bob.user_id}
+    assert set(await bob.members(room)) == {alice.user_id, bob.user_id, carol.user_id}
+    joins = [e for e in (await bob.messages(room))["chunk"] if e.get("state_key") == bob.user_id]
+    assert len(joins) == 1
+
+
+async def test_other_servers_are_tried(federation: Federation) -> None:
+    here, alice, _there, bob = await two(federation)
+    dead, refusing = await federation.remote(), await federation.remote()
+    dead.away = True
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room, via=[dead.name, refusing.name, here.name])
+    assert (await alice.members(room))[bob.user_id] == "join"
+
+
+async def test_the_other_servers_refusal_is_told(federation: Federation) -> None:
+    """FED-27, MOD-04"""
+    _here, alice, there, bob = await two(federation)
+    room = await alice.create_room()
+    await bob.put(
+        "/user/{}/account_data/{}",
+        bob.user_id,
+        "m.invite_permission_config",
+        json={"default_action": "block"},
+    )
+    await alice.invite(room, bob, expect=(403, "M_INVITE_BLOCKED"))
+    await alice.invite(room, f"@nobody:{there.name}", expect=(403, "M_FORBIDDEN"))
+    assert bob.user_id not in await alice.members(room)
+    gone = await federation.remote()
+    gone.away = True
+    await alice.invite(room, gone.user("x"), expect=502)
+    status = await alice.put(
+        "/rooms/{}/state/{}/{}", room, "m.room.member", bob.user_id, json={"membership": "invite"}, expect=403
+    )
+    assert status["errcode"] == "M_INVITE_BLOCKED"
+
+
+async def test_leaving_and_joining_again(federation: Federation) -> None:
+    here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(preset="public_chat", name="First")
+    await bob.join(room, via=[here.name])
+    await bob.leave(room)
+    await alice.put_state(room, "m.room.name", {"name": "Second"})
+    since = (await bob.sync())["next_batch"]
+    # Nobody has told the first server that he has left: to it he is still in.
+    await alice.kick(room, bob)
+    await bob.join(room)
+    assert (await bob.state(room, "m.room.name"))["name"] == "Second"
+    news = (await bob.sync(since=since))["rooms"]["join"][room]
+    assert news["timeline"]["limited"] is True
+
+
+async def test_sliding_sync_shows_the_invite(federation: Federation) -> None:
+    _here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(name="Sliding")
+    await alice.invite(room, bob)
+    body = {"lists": {"all": {"ranges": [[0, 10]], "timeline_limit": 1, "required_state": []}}}
+    answer = await bob.post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", json=body)
+    assert answer["rooms"][room]["name"] == "Sliding"
+    assert answer["rooms"][room]["invite_state"]
