@@ -32,6 +32,9 @@ ROOM_MENTION: Final = 1024
 """Mentions everybody, and its sender may."""
 BODY: Final = 2048
 """`content.body` is a string."""
+BRANCHED: Final = 4096
+"""No rule asks for it: the state before the event is not what the room's state was when it came. Who may see it does not follow
+from who was in the room by then."""
 
 _TYPES: Final = {
     "m.room.message": MESSAGE,

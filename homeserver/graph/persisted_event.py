@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from homeserver.events.client_format import client_event_bytes, room_member
 from homeserver.events.event import Event
-from homeserver.events.push_facts import NO_FACTS, Facts
+from homeserver.events.push_facts import BRANCHED, NO_FACTS, Facts
 from homeserver.events.redaction import redact_event
 from homeserver.graph.refs import HIDDEN, MEMBERSHIP_NAMES, STATELESS, EventRef, StateRef
 from homeserver.matrix import json
@@ -104,6 +104,11 @@ class PersistedEvent:
     def hidden(self) -> bool:
         """Rejected, soft failed or an outlier: never shown to clients."""
         return bool(self.flags & HIDDEN)
+
+    @property
+    def branched(self) -> bool:
+        """See `push_facts.BRANCHED`."""
+        return bool(self.facts.bits & BRANCHED)
 
     @property
     def unclosed(self) -> bytes:

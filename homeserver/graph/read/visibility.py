@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from homeserver.events.event import StateKey
+from homeserver.events.push_facts import BRANCHED
 from homeserver.events.redaction import redact_event
 from homeserver.events.visibility import (
     SHARED,
@@ -129,8 +130,10 @@ class VisibilityFilter:
             shown = [s for s in page if not s.flags & HIDDEN or is_own_beside(s, viewer)]
             plain = context.plain
             contexts.append((context, shown))
-            unsure.update([s.state_before.nid for s in shown if s.ref.nid <= plain])
-            earlier.update([s.replaced.ref.nid for s in shown if s.replaced and s.replaced.ref.nid <= plain])
+            unsure.update([s.state_before.nid for s in shown if not is_plain(s, plain)])
+            earlier.update(
+                [s.replaced.ref.nid for s in shown if s.replaced and not _shows_replaced(s, plain)]
+            )
         befores = await self._events.load(earlier) if earlier else {}
         unsure.update(persisted.state_before.nid for persisted in befores.values())
         at = await self._moments(viewer, unsure) if unsure else {}
@@ -250,7 +253,7 @@ class _ViewerContext:
 
     def membership(self, persisted: PersistedEvent) -> int | None:
         """The viewer's at an event that is not hidden; None if they may not see it."""
-        if persisted.ref.nid > self.plain:
+        if is_plain(persisted, self.plain):
             return JOIN
         if not self._joined or persisted.event.state_key is not None:
             return self._membership(persisted)
@@ -271,7 +274,7 @@ class _ViewerContext:
         """Whether the viewer may see what the event replaced."""
         if persisted.replaced is None:
             return False
-        if persisted.replaced.ref.nid > self.plain:
+        if _shows_replaced(persisted, self.plain):
             return True
         before = befores.get(persisted.replaced.ref.nid)
         if before is None or before.hidden:
@@ -283,6 +286,12 @@ class _ViewerContext:
 def is_own_beside(persisted: PersistedEvent, viewer: Viewer) -> bool:
     """Whether an outlier is the viewer's own membership in a room that this server was not in then."""
     return persisted.flags & HIDDEN == OUTLIER and persisted.event.key == ("m.room.member", viewer.user_id)
+
+
+def _shows_replaced(persisted: PersistedEvent, plain: Position) -> bool:
+    """Whether what an event replaced is seen for sure: it came after the viewer, and both came on the room's state."""
+    assert persisted.replaced is not None
+    return persisted.replaced.ref.nid > plain and not persisted.facts.bits & BRANCHED
 
 
 def stripped(persisted: PersistedEvent) -> PersistedEvent:
@@ -299,9 +308,18 @@ def stripped(persisted: PersistedEvent) -> PersistedEvent:
 
 
 def plain_after(room: Room, viewer: Viewer) -> Position:
-    """Live events after this are seen whatever the visibility: the viewer's last membership change, if it was to join."""
+    """Since when the viewer is joined. Events after this that came on the room's state (`is_plain`) are seen whatever the
+    visibility.
+    """
     member = room.members.get(viewer.user_id)
-    return NEVER if member is None or member.membership != JOIN else member.event_nid
+    return NEVER if member is None or member.membership != JOIN else max(0, member.since)
+
+
+def is_plain(persisted: PersistedEvent, plain: Position) -> bool:
+    """Whether the viewer was joined in the state before the event: since `plain_after` they are in the room's state, and that
+    was the state before it, unless it came late.
+    """
+    return persisted.ref.nid > plain and not persisted.facts.bits & BRANCHED
 
 
 def as_state(room: Room, viewer: Viewer, persisted: PersistedEvent) -> Visible:
@@ -311,5 +329,5 @@ def as_state(room: Room, viewer: Viewer, persisted: PersistedEvent) -> Visible:
     """
     plain = plain_after(room, viewer)
     own = persisted.event.key == ("m.room.member", viewer.user_id)
-    previous = persisted.replaced is not None and (own or persisted.replaced.ref.nid > plain)
-    return Visible(persisted, JOIN if persisted.nid > plain else None, previous)
+    previous = persisted.replaced is not None and (own or _shows_replaced(persisted, plain))
+    return Visible(persisted, JOIN if is_plain(persisted, plain) else None, previous)

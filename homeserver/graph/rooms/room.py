@@ -26,6 +26,8 @@ class Member(NamedTuple):
     membership: int
     event_nid: int
     local: bool
+    since: Position
+    """From where on the room says so without a break; of who is joined: that they are, by whatever name."""
 
 
 class Room:
@@ -130,8 +132,10 @@ class Room:
         same_state = not entry.changes and entry.room_state.nid == self.room_state.nid
         self.extremities = entry.extremities
         self.room_state = entry.room_state
+        own = entry.persisted.ref
         for change in entry.changes:
-            self.change(change)
+            by_resolution = change.ref is not None and change.ref.event_id != own.event_id
+            self.change(change, position if by_resolution else None)
         if self._flying and self._flying[0] is entry:
             self._flying.popleft()
             if not self._flying:
@@ -140,23 +144,29 @@ class Room:
             # What only says something may stand beside what somebody else has said.
             self.drop_flying()
 
-    def change(self, change: StateChange) -> None:
-        """One key of the current state takes another value."""
+    def change(self, change: StateChange, since: Position | None = None) -> None:
+        """One key of the current state takes another value. `since`: from where on; None: from its event on."""
         if change.ref is None:
             self.state.pop(change.key, None)
         else:
             self.state[change.key] = change.ref.nid
         if change.user_nid is not None:
-            self._change_member(UserId(change.key[1]), change)
+            self._change_member(UserId(change.key[1]), change, since)
 
-    def _change_member(self, user_id: UserId, change: StateChange) -> None:
+    def _change_member(self, user_id: UserId, change: StateChange, since: Position | None) -> None:
         before = self.members.pop(user_id, None)
         if before is not None:
             self._count(before.membership, -1)
             self.local_joined.discard(before.user_nid)
         if change.ref is None or change.membership is None or change.user_nid is None:
             return
-        self.members[user_id] = Member(change.user_nid, change.membership, change.ref.nid, change.local)
+        if since is None:
+            since = change.ref.nid
+        if before is not None and before.membership == change.membership == JOIN:
+            since = before.since
+        self.members[user_id] = Member(
+            change.user_nid, change.membership, change.ref.nid, change.local, since
+        )
         self._count(change.membership, 1)
         if change.local and change.membership == JOIN:
             self.local_joined.add(change.user_nid)

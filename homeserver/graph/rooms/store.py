@@ -29,7 +29,8 @@ async def read_rooms(
         )
         state = batch.all(
             """
-            SELECT c.room_nid, k.type, k.state_key, c.key_nid, c.event_nid, c.user_nid, c.membership
+            SELECT c.room_nid, k.type, k.state_key, c.key_nid, c.event_nid, c.user_nid, c.membership,
+                   coalesce(c.since, c.event_nid)
             FROM current_state c JOIN event_keys k USING (key_nid)
             WHERE c.room_nid = ANY(%(nids)s::bigint[]) ORDER BY c.event_nid
             """,
@@ -45,8 +46,10 @@ async def read_rooms(
         if event_nid is not None:
             # Depth of each extremity: only the greatest matters, for the next event.
             room.extremities += (EventRef(EventId(event_id), event_nid, depth),)
-    for room_nid, kind, state_key, key_nid, event_nid, user_nid, membership in state.result:
+    for room_nid, kind, state_key, key_nid, event_nid, user_nid, membership, since in state.result:
         local = user_nid is not None and domain_of(state_key) == server_name
         ref = EventRef(EventId(""), event_nid, 0)
-        rooms[room_nid].change(StateChange((kind, state_key), key_nid, ref, user_nid, membership, local))
+        rooms[room_nid].change(
+            StateChange((kind, state_key), key_nid, ref, user_nid, membership, local), since
+        )
     return position, rooms

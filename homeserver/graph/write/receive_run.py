@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from homeserver.events.event import Event, StateKey
+from homeserver.events.push_facts import BRANCHED
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.persisted_event import PersistedEvent, Replaced
@@ -202,6 +203,9 @@ class Run:
         self, event: Event, before: _Before, flags: int, redaction: PersistedEvent | None
     ) -> PersistedEvent:
         state = {key: each.event for key, each in before.relevant.items()}
+        facts = facts_in(self._room, event, state, self._related_thread(event), self._joined)
+        if before.state.point != self._current.point:
+            facts = facts._replace(bits=facts.bits | BRANCHED)
         return PersistedEvent(
             event,
             EventRef(event.event_id, 0, event.depth),
@@ -211,7 +215,7 @@ class Run:
             flags=flags,
             replaced=_replaced(before.relevant.get(event.key) if event.key is not None else None),
             redaction=redaction,
-            facts=facts_in(self._room, event, state, self._related_thread(event), self._joined),
+            facts=facts,
         )
 
     async def _note(self, persisted: PersistedEvent, after: _After) -> None:

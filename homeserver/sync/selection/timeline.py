@@ -66,8 +66,10 @@ class Timeline:
 
     @cached_property
     def told(self) -> Told | None:
-        """None where each reader's section is their own: gaps, summaries, nothing to show."""
-        if self.limited or not self.events or any(changes_summary(persisted) for persisted in self.events):
+        """None where each reader's section is their own: gaps, summaries, events that came late, nothing to show."""
+        if self.limited or not self.events:
+            return None
+        if any(persisted.branched or changes_summary(persisted) for persisted in self.events):
             return None
         replaced = [persisted.replaced.ref.nid for persisted in self.events if persisted.replaced is not None]
         return Told(

@@ -67,7 +67,7 @@ def key_of(request: SyncRequest, room: Room, timeline: Timeline, given: Given | 
     member = room.members.get(request.requester.user_id)
     if told is None or member is None or member.membership != JOIN:
         return None
-    if min(told.first, told.before) <= member.event_nid:
+    if min(told.first, told.before) <= max(member.event_nid, member.since):
         return None
     if (request.requester.user_nid, request.requester.device_id) in told.devices:
         return None
