@@ -104,6 +104,7 @@ class App:
         self._begin(dsn, figures)
         if self._host is not None:
             await self._placed(self._host)
+        await self.features.load()
         self.registry = Registry(settings.bounds(self.config.limits))
         self.registry.add(*self.features.apis(self.loops))
         self.web = self._web_server(alone=alone)
@@ -128,7 +129,8 @@ class App:
         await self._stack.aclose()
 
     def reload(self) -> None:
-        """Read TLS certificates anew; what cannot be read leaves those in use."""
+        """Read TLS certificates and registrations of application services anew; what cannot be read leaves those in use."""
+        self.features.reload()
         try:
             self.web.reload_certificates()
         except OSError as error:  # ssl.SSLError is one

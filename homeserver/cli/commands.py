@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from homeserver.cli.appservice import appservice_app
 from homeserver.cli.config import config_app
 from homeserver.cli.doctor import doctor
 from homeserver.cli.init import init
@@ -53,6 +54,7 @@ app.command()(doctor)
 app.command()(restored)
 app.add_typer(user_app, name="user", help="Accounts.")
 app.add_typer(media_app, name="media", help="Files people share.")
+app.add_typer(appservice_app, name="appservice", help="Bridges and bots: application services.")
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
 app.add_typer(signing_key_app, name="signing-key", help="The key the server signs with.")
 app.add_typer(config_app, name="config", help="The configuration file.")

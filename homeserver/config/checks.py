@@ -9,7 +9,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from re._parser import SubPattern  # type: ignore[import-not-found]  # Python's own, which has no stubs
 from re._parser import parse as _parse
@@ -21,7 +21,11 @@ from homeserver.matrix.ids import is_room_alias, is_user_id
 _DNS_NAME = re.compile(r"(?!-)[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63})*")
 _KEY_ID = re.compile(r"ed25519:[0-9A-Za-z_]+")
 _MANY = 32
-"""Repetitions from which a number of them counts as any number."""
+"""Repetitions from which it need not be worked out how many ways there are."""
+_LONGEST = 255
+"""Characters of a name (`matrix.ids.MAX_ID_BYTES`)."""
+_MOST_WAYS = 4 * _LONGEST**2
+"""Two repetitions of any number of characters, and a few choices: some milliseconds at worst."""
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 _ById = TypeVar("_ById")
@@ -31,26 +35,66 @@ def regular_expression(pattern: str) -> str:
     """One that strangers' names are tried on: it may not take for ever, whatever the name."""
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
-    if _repeats_repeats(_parse(pattern)):
+    if _ways(_parse(pattern).data, last=True) > _MOST_WAYS:
         raise ValueError(
-            "a repetition inside a repetition, such as (a+)+: some names would take for ever to be compared with it"
+            "too many ways to read a name: a repetition inside a repetition, such as (a+)+, or more than two repetitions "
+            "one after the other; some names would take for ever to be compared with it"
         )
     return pattern
 
 
-def _repeats_repeats(tree: Any, *, inside: bool = False) -> bool:
-    """Whether what may come any number of times holds something that may: the number of ways to read a text then grows with
-    its powers.
+def _ways(sequence: Sequence[tuple[Any, Any]], *, last: bool = False) -> int:
+    """In how many ways a name of 255 characters can be tried on a parsed expression before it does not match, at most.
+
+    `last`: nothing comes after it, so the repetition at its end is never tried again with fewer. Counts no further than
+    just above `_MOST_WAYS`.
     """
-    if isinstance(tree, SubPattern):
-        tree = tree.data
-    if isinstance(tree, tuple) and len(tree) == 3 and isinstance(tree[2], SubPattern):
-        _, at_most, of_what = tree
-        many = int(at_most) > _MANY
-        return (inside and many) or _repeats_repeats(of_what, inside=inside or many)
-    return isinstance(tree, tuple | list) and any(_repeats_repeats(each, inside=inside) for each in tree)
+    ways = 1
+    for place, (operation, argument) in enumerate(sequence, 1):
+        ways *= _ways_of(str(operation), argument, last=last and place == len(sequence))
+        if ways > _MOST_WAYS:
+            return _MOST_WAYS + 1
+    return ways
+
+
+def _plain(sequence: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether a repeated part can be read in one way alone: it begins with a character that nothing else in it repeats, or
+    consists of, as in (ab{1,3})+.
+    """
+    while len(sequence) == 1 and str(sequence[0][0]) == "SUBPATTERN":
+        sequence = sequence[0][1][-1].data
+    kinds = [(str(operation), argument) for operation, argument in sequence]
+    if not kinds or kinds[0][0] != "LITERAL":
+        return False
+    rest = [
+        argument[2].data if kind.endswith("_REPEAT") else [(kind, argument)] for kind, argument in kinds[1:]
+    ]
+    return all(len(each) == 1 and str(each[0][0]) == "LITERAL" and each[0][1] != kinds[0][1] for each in rest)
+
+
+def _ways_of(operation: str, argument: Any, *, last: bool) -> int:
+    if operation in {"MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"}:
+        least, most, repeated = int(argument[0]), min(int(argument[1]), _LONGEST), argument[2]
+        inner = _ways(repeated.data)
+        if inner > 1 and most > 1 and not _plain(repeated.data):
+            return _MOST_WAYS + 1 if most > _MANY else min(inner**most, _MOST_WAYS + 1) * (most - least + 1)
+        return 1 if last and inner == 1 else inner * max(1, most - least + 1)
+    if operation == "BRANCH":
+        branches = [branch.data for branch in argument[1]]
+        first = [branch[0] if branch else None for branch in branches]
+        apart = all(each is not None and str(each[0]) == "LITERAL" for each in first) and len(
+            set(first)
+        ) == len(first)
+        counts = [_ways(branch, last=last) for branch in branches]
+        return max(counts) if apart else sum(counts)
+    if isinstance(argument, SubPattern):
+        return _ways(argument.data)
+    inside = (
+        [each for each in argument if isinstance(each, SubPattern)] if isinstance(argument, tuple) else []
+    )
+    return max([1, *(_ways(each.data, last=last) for each in inside)])
 
 
 def room_alias(alias: str) -> str:

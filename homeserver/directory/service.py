@@ -155,7 +155,16 @@ class RoomDirectory:
         if not requester.is_admin and not await self._may_manage(requester, room):
             raise Forbidden("Only who may name the room's addresses may do this")
         async with self._db.transaction() as tx:
-            await (store.publish if published else store.unpublish)(tx, room.name.nid)
+            await (store.publish if published else store.unpublish)(tx, room.name.nid, "")
+
+    async def set_listed(self, room_id: RoomId, network: str, *, listed: bool) -> None:
+        """Put a room into the list of a third-party network, or take it out: for the application service whose it is.
+
+        `network`: the id of the instance, as clients name it. Raises `NotFound`.
+        """
+        room = await self._known(room_id)
+        async with self._db.transaction() as tx:
+            await (store.publish if listed else store.unpublish)(tx, room.name.nid, network)
 
     async def _known(self, room_id: RoomId) -> Room:
         room = await self._rooms.by_id(room_id)

@@ -18,7 +18,8 @@ async def list_published(tx: Tx, network: str | None) -> list[int]:
     """room_nids of a network's list; None: of all lists."""
     return await tx.column(
         """
-        SELECT room_nid FROM published_rooms WHERE %(all)s OR network = %(network)s ORDER BY room_nid LIMIT %(limit)s
+        SELECT DISTINCT room_nid FROM published_rooms WHERE %(all)s OR network = %(network)s
+        ORDER BY room_nid LIMIT %(limit)s
         """,
         all=network is None,
         network=network or "",
@@ -30,7 +31,7 @@ async def still_published(tx: Tx, room_nids: Sequence[int], network: str | None)
     """Which of these rooms are in a network's list; None: in any list."""
     return await tx.column(
         """
-        SELECT room_nid FROM published_rooms
+        SELECT DISTINCT room_nid FROM published_rooms
         WHERE room_nid = ANY(%(rooms)s::bigint[]) AND (%(all)s OR network = %(network)s)
         """,
         rooms=list(room_nids),
@@ -81,14 +82,20 @@ async def is_published(tx: Tx, room_nid: int) -> bool:
     return row is not None
 
 
-async def publish(tx: Tx, room_nid: int) -> None:
+async def publish(tx: Tx, room_nid: int, network: str) -> None:
     await tx.execute(
-        "INSERT INTO published_rooms (room_nid) VALUES (%(room)s) ON CONFLICT DO NOTHING", room=room_nid
+        "INSERT INTO published_rooms (room_nid, network) VALUES (%(room)s, %(network)s) ON CONFLICT DO NOTHING",
+        room=room_nid,
+        network=network,
     )
 
 
-async def unpublish(tx: Tx, room_nid: int) -> None:
-    await tx.execute("DELETE FROM published_rooms WHERE room_nid = %(room)s", room=room_nid)
+async def unpublish(tx: Tx, room_nid: int, network: str) -> None:
+    await tx.execute(
+        "DELETE FROM published_rooms WHERE room_nid = %(room)s AND network = %(network)s",
+        room=room_nid,
+        network=network,
+    )
 
 
 class Sought(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from homeserver.e2ee.one_time_store import NewKey, count_waiting, delete_all
 from homeserver.log.entries import Position
+from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Later, Pipeline, Tx
 
 
@@ -85,6 +86,34 @@ async def find_changed_users(tx: Tx, reader: int, since: Position, upto: Positio
         reader=reader,
         since=since,
         upto=upto,
+    )
+
+
+async def list_changes(
+    tx: Tx, after: Position, upto: Position, limit: int
+) -> list[tuple[Position, int, UserId, int | None]]:
+    """(position, user_nid, user_id, seen_by) of the oldest changes in (after, upto]."""
+    return await tx.all(
+        """
+        SELECT position, user_nid, user_id, seen_by FROM device_list_changes JOIN users USING (user_nid)
+        WHERE position > %(after)s AND position <= %(upto)s ORDER BY position LIMIT %(limit)s
+        """,
+        after=after,
+        upto=upto,
+        limit=limit,
+    )
+
+
+async def find_changes_at(
+    tx: Tx, positions: Sequence[Position]
+) -> list[tuple[Position, int, UserId, int | None]]:
+    """The same of the changes at some positions."""
+    return await tx.all(
+        """
+        SELECT position, user_nid, user_id, seen_by FROM device_list_changes JOIN users USING (user_nid)
+        WHERE position = ANY(%(positions)s::bigint[]) ORDER BY position
+        """,
+        positions=list(positions),
     )
 
 

@@ -24,7 +24,14 @@ from homeserver.profiles import store
 from homeserver.profiles.entries import ProfileChanged
 from homeserver.profiles.fields import REMOVED
 from homeserver.profiles.store import Stored
-from homeserver.profiles.types import AVATAR_URL, DISPLAYNAME, Profile, ProfilePropagation, RemoteProfiles
+from homeserver.profiles.types import (
+    AVATAR_URL,
+    DISPLAYNAME,
+    Profile,
+    ProfilePropagation,
+    RemoteProfiles,
+    UnknownUsers,
+)
 from homeserver.runtime.cache import MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline
@@ -69,6 +76,7 @@ class ProfileService:
         self._gate = gate
         self._server_name = server_name
         self._remote: RemoteProfiles | None = None
+        self._unknown: UnknownUsers | None = None
         self._turns = KeyedLocks()
 
     async def avatars_of(self, user_nids: Collection[int]) -> set[str]:
@@ -92,6 +100,10 @@ class ProfileService:
     def fetch_with(self, remote: RemoteProfiles) -> None:
         """Plug in who asks other servers."""
         self._remote = remote
+
+    def ask_with(self, unknown: UnknownUsers) -> None:
+        """Plug in who is asked for users of this server that have no account."""
+        self._unknown = unknown
 
     def name_newcomer(self, batch: Pipeline, user_nid: int, displayname: str) -> None:
         """See `accounts.ports.AccountProfiles`."""
@@ -150,7 +162,7 @@ class ProfileService:
         if field is not None:
             rules.check_key(field)
         if domain_of(user_id) == self._server_name:
-            profile = await self.get(user_id)
+            profile = await self._local(user_id)
         elif self._remote is not None:
             profile = await self._remote.fetch(user_id, field)
         else:
@@ -160,6 +172,14 @@ class ProfileService:
         if field not in profile:
             raise NotFound("There is no such profile field")
         return {field: profile[field]}
+
+    async def _local(self, user_id: UserId) -> Profile:
+        try:
+            return await self.get(user_id)
+        except NotFound:
+            if self._unknown is None or not await self._unknown.user(user_id):
+                raise
+        return await self.get(user_id)
 
     async def set_field(self, requester: Requester, key: str, value: Any) -> None:
         """Set a field, or remove it (`REMOVED`), and tell the rooms if it is the name or picture.

@@ -27,6 +27,14 @@ class ProfilePropagation(Protocol):
         ...
 
 
+class UnknownUsers(Protocol):
+    """Who may know a user of this server that has no account yet; fulfilled by `appservices`."""
+
+    async def user(self, user_id: UserId) -> bool:
+        """Whether there is an account by now. May take seconds; raises `MatrixError` where nobody answers."""
+        ...
+
+
 class RemoteProfiles(Protocol):
     """Fulfilled by federation."""
 

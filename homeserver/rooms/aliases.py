@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
+
+from psycopg.errors import UniqueViolation
 
 from homeserver.events.auth_rules.power import can_send
 from homeserver.events.builder import EventDraft
@@ -17,6 +20,8 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.head import Head
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.append import GraphWriter, Send
+from homeserver.log.entries import Written
+from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unknown
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, domain_of, is_room_alias, is_room_id
 from homeserver.policy.gate import Gate
@@ -24,9 +29,11 @@ from homeserver.policy.passages import system_passage
 from homeserver.policy.types import alias_act
 from homeserver.rooms import store
 from homeserver.rooms.canonical_alias import CANONICAL_ALIAS, without
-from homeserver.rooms.ports import LocatedRoom, RemoteAliases
+from homeserver.rooms.entries import AliasesChanged
+from homeserver.rooms.ports import LocatedRoom, RemoteAliases, ReservedAliases, UnknownAliases
 from homeserver.rooms.servers import servers_in
 from homeserver.storage.database import Database
+from homeserver.storage.tx import Pipeline
 from homeserver.web.auth import Requester
 
 
@@ -39,13 +46,14 @@ class AliasTaken(Unknown):
 class AliasService:
     """Aliases of this server, and through a port those of others."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         graph: GraphWriter,
         rooms: Rooms,
         events: EventCache,
         interning: Interning,
+        log: LogWriter,
         *,
         gate: Gate,
         server_name: ServerName,
@@ -55,13 +63,24 @@ class AliasService:
         self._rooms = rooms
         self._events = events
         self._interning = interning
+        self._log = log
         self._gate = gate
         self.server_name = server_name
         self._remote: RemoteAliases | None = None
+        self._reserved: ReservedAliases | None = None
+        self._unknown: UnknownAliases | None = None
 
     def ask_with(self, remote: RemoteAliases) -> None:
         """Who asks other servers for their aliases."""
         self._remote = remote
+
+    def reserve_with(self, reserved: ReservedAliases) -> None:
+        """Plug in who says to whom aliases belong."""
+        self._reserved = reserved
+
+    def ask_here_with(self, unknown: UnknownAliases) -> None:
+        """Plug in who is asked for aliases of this server that are not here."""
+        self._unknown = unknown
 
     async def resolve(self, room_id_or_alias: str) -> RoomId:
         """The room an id or alias names. Raises as `locate`."""
@@ -85,12 +104,17 @@ class AliasService:
 
     async def local(self, alias: RoomAlias) -> LocatedRoom:
         """What an alias of this server names, and some servers that are in the room, this one first. Raises `NotFound`."""
-        async with self._db.read() as tx:
-            found = await store.find_alias(tx, alias)
+        found = await self._find(alias)
+        if found is None and self._unknown is not None and await self._unknown.alias(alias):
+            found = await self._find(alias)
         if found is None:
             raise NotFound("There is no such alias")
         room = await self._rooms.get(found[0])
         return LocatedRoom(room.name.room_id, servers_in(room, self.server_name))
+
+    async def _find(self, alias: RoomAlias) -> tuple[int, int] | None:
+        async with self._db.read() as tx:
+            return await store.find_alias(tx, alias)
 
     async def put(self, requester: Requester, alias: RoomAlias, room_id: RoomId) -> None:
         """Give a room another name. Raises `InvalidParam`, `AliasTaken`, `NotFound`, `Forbidden`."""
@@ -103,21 +127,34 @@ class AliasService:
             raise Forbidden("You are not in this room")
         if room is None:
             raise NotFound("There is no such room")
-        async with self._db.transaction() as tx:
-            if not await store.insert_alias(tx, alias, room.name.nid, requester.user_nid):
-                raise AliasTaken("The alias is taken")
+        if await self._find(alias) is not None:
+            raise AliasTaken("The alias is taken")
+        room_nid = room.name.nid
+
+        def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            store.add_alias(batch, alias, room_nid, requester.user_nid)
+
+        try:
+            await self._log.append(AliasesChanged(room_nid), alongside=write)
+        except UniqueViolation as clash:
+            if clash.diag.constraint_name != store.ONE_ROOM_PER_ALIAS:
+                raise
+            raise AliasTaken("The alias is taken") from clash
 
     async def delete(self, requester: Requester, alias: RoomAlias) -> None:
         """Take a name away: one's own, or any of a room where one may set m.room.canonical_alias. Who may also takes it
         out of that event.
 
-        Raises `NotFound`, `Forbidden`.
+        Raises `NotFound`, `Forbidden`, `Exclusive` for one that belongs to an application service.
         """
         self._check(alias)
-        async with self._db.read() as tx:
-            found = await store.find_alias(tx, alias)
+        found = await self._find(alias)
         if found is None:
             raise NotFound("There is no such alias")
+        if self._reserved is not None and not requester.is_admin:
+            refusal = self._reserved.refusal(requester, alias)
+            if refusal is not None:
+                raise refusal
         room_nid, creator_nid = found
         room = await self._rooms.get(room_nid)
         if (
@@ -126,9 +163,11 @@ class AliasService:
             and not await self._may_manage(requester, room)
         ):
             raise Forbidden("You may not remove this alias")
-        async with self._db.transaction() as tx:
-            if not await store.delete_alias(tx, alias):
-                raise NotFound("There is no such alias")
+
+        def erase(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            store.remove_alias(batch, alias)
+
+        await self._log.append(AliasesChanged(room_nid), alongside=erase)
 
         def plan(head: Head) -> Sequence[Send]:
             persisted = head.persisted(CANONICAL_ALIAS)

@@ -20,6 +20,19 @@ class ForgetEntry(Entry, frozen=True):
     """Position of the membership event that is forgotten; a later one brings the room back."""
 
 
+class AliasesChanged(Entry, frozen=True):
+    """A room has got an alias of this server, or lost one."""
+
+    room_nid: int
+
+
+class AliasesChangedSink(StructSink[AliasesChanged]):
+    """Nothing but the feed: the table is written alongside."""
+
+    kind = "aliases"
+    entry_type = AliasesChanged
+
+
 class ForgetSink(StructSink[ForgetEntry]):
     """Into `forgotten_rooms`."""
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from homeserver.events.event import Event
 from homeserver.graph.interning import RoomIdentity
 from homeserver.graph.rooms.room import Room
+from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId
 from homeserver.policy.passages import Passage
 from homeserver.web.auth import Requester
@@ -83,6 +84,22 @@ class Accounts(Protocol):
 
     async def is_local_account(self, user_id: UserId) -> bool:
         """Whether the user exists here and is not deactivated."""
+        ...
+
+
+class ReservedAliases(Protocol):
+    """Aliases that belong to somebody; fulfilled by `appservices`."""
+
+    def refusal(self, requester: Requester, alias: RoomAlias) -> MatrixError | None:
+        """Why somebody may neither give nor take an alias; None: they may."""
+        ...
+
+
+class UnknownAliases(Protocol):
+    """Who may know an alias of this server that is not here yet; fulfilled by `appservices`."""
+
+    async def alias(self, alias: RoomAlias) -> bool:
+        """Whether it is here by now. May take seconds; raises `MatrixError` where nobody answers."""
         ...
 
 

@@ -24,6 +24,7 @@ from homeserver.graph.write.facts import thread_of_related
 from homeserver.log.entries import Position, TransactionId
 from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.transactions import Transactions
+from homeserver.matrix.canonical_json import MAX_INTEGER
 from homeserver.matrix.errors import (
     DuplicateAnnotation,
     Forbidden,
@@ -74,9 +75,18 @@ class SendingService:
         self._turns = KeyedLocks()
 
     async def send(
-        self, requester: Requester, room_id: RoomId, event_type: str, txn_id: str | None, content: Content
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        event_type: str,
+        txn_id: str | None,
+        content: Content,
+        *,
+        ts: int | None = None,
     ) -> EventId:
         """Send a message event, once per transaction id (None: each time). Returns its id.
+
+        `ts`: when it was said, Unix ms, as an application service knows it; of others it does not count.
 
         Raises `Forbidden` (not joined, or not allowed), `BadJson` (content), `TooLarge`, what policy checks say.
         """
@@ -88,20 +98,22 @@ class SendingService:
         check_client_event(event_type, None, content, room.name.version)
         draft = EventDraft(event_type, None, requester.user_id, content)
         relation = read_relation(content)
+        send = Send(draft, origin_server_ts=_massaged(requester, ts))
         if relation is None or relation.rel_type != "m.annotation":
-            return await self._send(requester, room, draft, txn_id, relation)
+            return await self._send(requester, room, send, txn_id, relation)
         # One at a time: the same annotation twice at once finds itself.
         async with self._turns.of((requester.user_nid, event_type, relation)):
-            return await self._send(requester, room, draft, txn_id, relation)
+            return await self._send(requester, room, send, txn_id, relation)
 
     async def _send(
         self,
         requester: Requester,
         room: Room,
-        draft: EventDraft,
+        send: Send,
         txn_id: str | None,
         relation: Relation | None,
     ) -> EventId:
+        draft = send.draft
         scope = f"send/{room.name.room_id}/{draft.type}"
         related_thread: EventId | None = None
         if relation is not None:
@@ -111,14 +123,20 @@ class SendingService:
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined(head, requester.user_id)
-            return [Send(draft, related_thread=related_thread)]
+            return [send._replace(related_thread=related_thread)]
 
         return await self._once(requester, scope, txn_id, self._writer(requester, room, draft, plan))
 
     async def put_state(
-        self, requester: Requester, room_id: RoomId, key: StateKey, content: Content
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        key: StateKey,
+        content: Content,
+        *,
+        ts: int | None = None,
     ) -> EventId:
-        """Set one key of the room's state; the event already there if it says the same. Raises as `send`."""
+        """Set one key of the room's state; the event already there if it says the same. `ts` and errors as of `send`."""
         room = await self._rooms.known(room_id)
         check_client_event(key[0], key[1], content, room.name.version)
         if key[0] == MEMBER and VOUCHER in content:
@@ -126,6 +144,7 @@ class SendingService:
             # with the rest of their membership when they change their name.
             content = {name: value for name, value in content.items() if name != VOUCHER}
         draft = EventDraft(key[0], key[1], requester.user_id, content)
+        ts = _massaged(requester, ts)
         same: list[PersistedEvent] = []
         joins = False
 
@@ -139,7 +158,7 @@ class SendingService:
             if current and current.event.sender == requester.user_id and current.event.content == content:
                 same.append(current)
                 return []
-            return [Send(draft)]
+            return [Send(draft, origin_server_ts=ts)]
 
         passage = await self._gate.admit(requester, event_act(requester, room_id, key, content))
         if key[0] == MEMBER and content.get("membership") == "invite" and self._invites_elsewhere(key):
@@ -262,6 +281,18 @@ class SendingService:
         if persisted is None:
             raise ServerFault("The event of this transaction is gone")
         return persisted.event.event_id
+
+
+def _massaged(requester: Requester, ts: int | None) -> int | None:
+    """When an event is to have been said. spec: application-service-api/#timestamp-massaging (CHECKLIST AS-11)
+
+    Raises `InvalidParam` for what is no moment that an event can have.
+    """
+    if ts is None or requester.appservice_id is None:
+        return None
+    if not 0 <= ts <= MAX_INTEGER:
+        raise InvalidParam("ts: milliseconds since 1970 are expected")
+    return ts
 
 
 def _transaction(requester: Requester, scope: str, txn_id: str | None) -> TransactionId | None:

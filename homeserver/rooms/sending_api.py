@@ -12,7 +12,7 @@ import msgspec
 from homeserver.matrix.ids import EventId, RoomId
 from homeserver.rooms.sending import SendingService
 from homeserver.web.auth import Auth, Requester
-from homeserver.web.endpoint import Body, Path, endpoint
+from homeserver.web.endpoint import Body, Path, Query, endpoint
 
 ROOM = "/_matrix/client/{v}/rooms/{roomId}"
 
@@ -32,15 +32,16 @@ class SendingApi:
     @endpoint(
         "sendMessage", "PUT", ROOM + "/send/{eventType}/{txnId}", auth=Auth.GUEST_ALLOWED, limit="message"
     )
-    async def send(
+    async def send(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,
         room_id: Path[RoomId],
         event_type: Path[str],
         txn_id: Path[str],
         body: Body[dict[str, Any]],
+        ts: Query[int | None] = None,
     ) -> EventIdResponse:
-        return EventIdResponse(await self._sending.send(requester, room_id, event_type, txn_id, body))
+        return EventIdResponse(await self._sending.send(requester, room_id, event_type, txn_id, body, ts=ts))
 
     @endpoint(
         "sendMessageWithoutTransaction",
@@ -50,10 +51,15 @@ class SendingApi:
         limit="message",
     )
     async def send_each_time(
-        self, requester: Requester, room_id: Path[RoomId], event_type: Path[str], body: Body[dict[str, Any]]
+        self,
+        requester: Requester,
+        room_id: Path[RoomId],
+        event_type: Path[str],
+        body: Body[dict[str, Any]],
+        ts: Query[int | None] = None,
     ) -> EventIdResponse:
         """As clients did before transaction ids: whoever repeats it sends twice."""
-        return EventIdResponse(await self._sending.send(requester, room_id, event_type, None, body))
+        return EventIdResponse(await self._sending.send(requester, room_id, event_type, None, body, ts=ts))
 
     @endpoint(
         "setRoomStateWithKey",
@@ -62,16 +68,17 @@ class SendingApi:
         auth=Auth.GUEST_ALLOWED,
         limit="message",
     )
-    async def put_state(
+    async def put_state(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,
         room_id: Path[RoomId],
         event_type: Path[str],
         state_key: Path[str],
         body: Body[dict[str, Any]],
+        ts: Query[int | None] = None,
     ) -> EventIdResponse:
         return EventIdResponse(
-            await self._sending.put_state(requester, room_id, (event_type, state_key), body)
+            await self._sending.put_state(requester, room_id, (event_type, state_key), body, ts=ts)
         )
 
     @endpoint(
@@ -82,9 +89,16 @@ class SendingApi:
         limit="message",
     )
     async def put_state_without_key(
-        self, requester: Requester, room_id: Path[RoomId], event_type: Path[str], body: Body[dict[str, Any]]
+        self,
+        requester: Requester,
+        room_id: Path[RoomId],
+        event_type: Path[str],
+        body: Body[dict[str, Any]],
+        ts: Query[int | None] = None,
     ) -> EventIdResponse:
-        return EventIdResponse(await self._sending.put_state(requester, room_id, (event_type, ""), body))
+        return EventIdResponse(
+            await self._sending.put_state(requester, room_id, (event_type, ""), body, ts=ts)
+        )
 
     @endpoint(
         "redactEvent",

@@ -35,22 +35,9 @@ def add_alias(batch: Pipeline, alias: RoomAlias, room_nid: int, creator_nid: int
     )
 
 
-async def insert_alias(tx: Tx, alias: RoomAlias, room_nid: int, creator_nid: int) -> bool:
-    """False if the alias is taken."""
-    count = await tx.execute(
-        """
-        INSERT INTO room_aliases (alias, room_nid, creator_nid) VALUES (%(alias)s, %(room)s, %(creator)s)
-        ON CONFLICT DO NOTHING
-        """,
-        alias=alias,
-        room=room_nid,
-        creator=creator_nid,
-    )
-    return count == 1
-
-
-async def delete_alias(tx: Tx, alias: RoomAlias) -> bool:
-    return await tx.execute("DELETE FROM room_aliases WHERE alias = %(alias)s", alias=alias) == 1
+def remove_alias(batch: Pipeline, alias: RoomAlias) -> None:
+    """Nothing happens if it is gone."""
+    batch.execute("DELETE FROM room_aliases WHERE alias = %(alias)s", alias=alias)
 
 
 def move_room(batch: Pipeline, old_nid: int, new_nid: int) -> None:
@@ -66,7 +53,8 @@ def move_room(batch: Pipeline, old_nid: int, new_nid: int) -> None:
 async def is_published(tx: Tx, room_nid: int) -> bool:
     return bool(
         await tx.value(
-            "SELECT EXISTS (SELECT 1 FROM published_rooms WHERE room_nid = %(room)s)", room=room_nid
+            "SELECT EXISTS (SELECT 1 FROM published_rooms WHERE room_nid = %(room)s AND network = '')",
+            room=room_nid,
         )
     )
 

@@ -77,7 +77,9 @@ class AppserviceSessions:
             appservice_id=appservice.id,
             suspended=account.suspended,
             locked=account.locked,
-            rate_limited=appservice.rate_limited,
+            named=user_id is not None,
+            # spec: #registration `rate_limited`: "The sender is excluded" (CHECKLIST AS-14)
+            rate_limited=appservice.rate_limited and account.user_id != appservice.sender,
         )
         if version == self._version:
             self._masquerades.put(masquerade, requester, REQUESTER_BYTES)

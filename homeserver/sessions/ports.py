@@ -20,7 +20,9 @@ class Appservice(Protocol):
         ...
 
     @property
-    def rate_limited(self) -> bool: ...
+    def rate_limited(self) -> bool:
+        """Whether its users count as others do; its sender never does."""
+        ...
 
     def covers(self, user_id: UserId) -> bool:
         """Whether the user is its sender or in one of its namespaces."""

@@ -31,7 +31,7 @@ class PeekingApi:
             raise InvalidParam("limit: must not be negative")
         return RawJson(await self._peeking.room(requester, room_id, limit))
 
-    @endpoint("peekEvents", "GET", "/_matrix/client/{v}/events", auth=Auth.GUEST_ALLOWED)
+    @endpoint("peekEvents", "GET", "/_matrix/client/{v}/events", auth=Auth.GUEST_ALLOWED, named_only=True)
     async def events(
         self,
         requester: Requester,

@@ -82,6 +82,12 @@ class ToDeviceService:
         async with self._db.read() as tx:
             return await store.find(tx, user_nid, device_id, after, MAX_POSITION, PAGE)
 
+    async def delivered(self, devices: Mapping[tuple[int, str], Position]) -> None:
+        """(user_nid, device_id) -> up to where its messages have arrived by another way than its own sync."""
+        async with self._db.transaction() as tx:
+            for (user_nid, device_id), upto in sorted(devices.items()):
+                await store.delete_upto(tx, user_nid, device_id, upto)
+
     async def entries(self, sender: UserId, event_type: str, messages: Messages) -> Sequence[ToDeviceEntry]:
         """What is to be written: one entry per local device."""
         if sum(map(len, messages.values())) > MAX_RECIPIENTS:

@@ -149,3 +149,25 @@ async def drop(tx: Tx, user_nid: int, device_id: str | None, messages: int, size
         messages=messages,
         size=size,
     )
+
+
+async def find_of_appservices(  # one value each, called in one place
+    tx: Tx, others: Sequence[str], after: Position, upto: Position, limit: int
+) -> list[tuple[Position, int, str, bytes]]:
+    """(position, user_nid, device_id, message) of what waits in (after, upto] for accounts that application services have
+    made, and for those of `others` (user ids); the oldest first.
+    """
+    return await tx.all(
+        """
+        WITH theirs AS MATERIALIZED (
+            SELECT user_nid FROM accounts WHERE appservice_id IS NOT NULL
+            UNION SELECT user_nid FROM users WHERE user_id = ANY(%(others)s::text[]))
+        SELECT position, user_nid, device_id, message FROM theirs JOIN devices USING (user_nid)
+             JOIN to_device USING (user_nid, device_id)
+        WHERE position > %(after)s AND position <= %(upto)s ORDER BY position LIMIT %(limit)s
+        """,
+        others=list(others),
+        after=after,
+        upto=upto,
+        limit=limit,
+    )

@@ -79,6 +79,10 @@ class Typing(EphemeralSource):
         """None for who does not type there."""
         return self._rooms.get(room_nid, {}).get(user_nid)
 
+    def in_room(self, room_nid: int) -> list[str]:
+        """User ids of all who type there."""
+        return [typist.user_id for typist in self._rooms.get(room_nid, {}).values()]
+
     def everybody(self) -> Iterator[tuple[Key, Typist]]:
         """All who type. To be used up before anything is awaited."""
         for room_nid, room in self._rooms.items():

@@ -21,7 +21,7 @@ def admit(endpoint: Endpoint, requester: Requester) -> Requester:
         UserLocked: spec: client-server-api/#account-locking
         UserSuspended: spec: client-server-api/#account-suspension
         GuestAccessForbidden: spec: client-server-api/#guest-access
-        Forbidden: the endpoint is for administrators or appservices.
+        Forbidden: the endpoint is for administrators or appservices, or for who says which user it is (CHECKLIST AS-19).
     """
     if requester.locked and not endpoint.allow_locked:
         raise UserLocked("This account is locked", soft_logout=True)
@@ -29,6 +29,8 @@ def admit(endpoint: Endpoint, requester: Requester) -> Requester:
         raise UserSuspended("This account is suspended: it may read, but not act")
     if requester.is_guest and endpoint.auth is not Auth.GUEST_ALLOWED and endpoint.auth is not Auth.OPTIONAL:
         raise GuestAccessForbidden("Guests may not do this")
+    if endpoint.named_only and not requester.named:
+        raise Forbidden("Application services say as which user they do this: ?user_id=")
     if endpoint.auth is Auth.ADMIN and not requester.is_admin:
         raise Forbidden("You are not a server administrator")
     if endpoint.auth is Auth.APPSERVICE and requester.appservice_id is None:

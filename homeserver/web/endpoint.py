@@ -56,6 +56,8 @@ class Options(TypedDict, total=False):
     """Open to locked users: logging out."""
     allow_expired: bool
     """Open to tokens whose time is over: logging out."""
+    named_only: bool
+    """Not for an appservice that does not say as which user it acts. spec: application-service-api/#using-sync-and-events"""
     max_body: int
     """Bytes of body accepted. Default: what the configuration says, for clients or for servers."""
     cancel_on_disconnect: bool
@@ -78,6 +80,7 @@ class Endpoint:
     when_suspended: bool
     allow_locked: bool
     allow_expired: bool
+    named_only: bool
     max_body: int | None
     """None: what the configuration says."""
     cancel_on_disconnect: bool
@@ -132,6 +135,7 @@ def endpoint(
             when_suspended=options.get("when_suspended", method in {"GET", "HEAD"}),
             allow_locked=options.get("allow_locked", False),
             allow_expired=options.get("allow_expired", False),
+            named_only=options.get("named_only", False),
             max_body=options.get("max_body"),
             cancel_on_disconnect=options.get("cancel_on_disconnect", method in {"GET", "HEAD"}),
             resource=options.get("resource") or resource_of(paths[0]),

@@ -23,6 +23,8 @@ class Requester(msgspec.Struct, frozen=True, kw_only=True):
     is_admin: bool = False
     appservice_id: str | None = None
     """Set when an appservice acts, also when it acts as one of its users."""
+    named: bool = True
+    """False for an appservice that did not say as which of its users it acts."""
     suspended: bool = False
     locked: bool = False
     rate_limited: bool = True

@@ -69,7 +69,7 @@ class AccountsFeature:
         core, auth = self._core, self._config.auth
         self.last_seen = LastSeen(core.db, core.clock)
         self.current_sessions = cache = Sessions(core.memory)
-        masks = AppserviceSessions(core.db, self._appservices, core.memory)
+        self.masquerades = masks = AppserviceSessions(core.db, self._appservices, core.memory)
         cache.on_change(masks.forget)
         self.authenticator = TokenAuthenticator(
             db=core.db, clock=core.clock, sessions=cache, last_seen=self.last_seen, appservices=masks

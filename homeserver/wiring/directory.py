@@ -5,7 +5,6 @@ from __future__ import annotations
 from homeserver.calls.api import CallsApi
 from homeserver.config import Config
 from homeserver.directory.api import DirectoryApi
-from homeserver.directory.networks_api import NetworksApi
 from homeserver.directory.open_rooms import OpenRooms
 from homeserver.directory.orders import RoomListOrders
 from homeserver.directory.people import PeopleSearch
@@ -43,7 +42,6 @@ class DirectoryFeature:
             name="directory",
             apis=[
                 self.api,
-                NetworksApi(),
                 CallsApi(self._config.calls.turn, self._core.clock),
             ],
             projections=[self._open_rooms],

@@ -33,8 +33,8 @@ class E2eeFeature:
         self.signatures = SignatureService(core.db, core.log, core.interning)
         self.tracking = DeviceTracking(core.db, core.rooms, rooms.memberships, core.interning)
         self.queries = KeyQueries(core.db, core.interning, core.server_name)
-        self._counts = KeyCounts(core.db)
-        self.key_counts = KeyCountStream(self._counts)
+        self.counts = KeyCounts(core.db)
+        self.key_counts = KeyCountStream(self.counts)
         self.device_lists = DeviceListStream(self.tracking, rooms.memberships)
 
     @property
@@ -53,7 +53,7 @@ class E2eeFeature:
             name="e2ee",
             apis=[keys, CrossSigningAdminApi(self.cross_signing, self._core.interning)],
             sinks=KEY_SINKS,
-            projections=[self.queries, self._counts],
+            projections=[self.queries, self.counts],
             streams=[self.key_counts, self.device_lists],
             device_listeners=[DeviceEnding()],
             forgets=[self.cross_signing],

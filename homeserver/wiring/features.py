@@ -19,6 +19,7 @@ from homeserver.web.rate_limit import RateLimiter
 from homeserver.web.system_api import Check, HealthApi, Impaired, MetricsApi, Unwell
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
+from homeserver.wiring.appservices import AppserviceFeature, registry_of
 from homeserver.wiring.core import Core
 from homeserver.wiring.dehydrated import DehydratedFeature
 from homeserver.wiring.directory import DirectoryFeature
@@ -68,7 +69,8 @@ class Features:
         self.http_metrics = HttpMetrics()
         self.manifests: list[Manifest] = [core.manifest]
         self.federation = self._add(FederationFeature(config, core))
-        self.accounts = self._add(AccountsFeature(config, core, limiter))
+        services = registry_of(config, core)
+        self.accounts = self._add(AccountsFeature(config, core, limiter, services))
         self.account_data = self._add(AccountDataFeature(core))
         self.media = self._add(MediaFeature(config, core, self.accounts.profiles))
         self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles))
@@ -87,6 +89,11 @@ class Features:
         self.key_backup = self._add(KeyBackupFeature(core))
         self.e2ee = self._add(E2eeFeature(core, self.accounts, self.rooms))
         self.dehydrated = self._add(DehydratedFeature(core, self.accounts, self.e2ee, self.to_device))
+        self.appservices = AppserviceFeature(
+            config, core, services, self.accounts, self.rooms, self.directory
+        )
+        self.appservices.tell(self.ephemeral, self.to_device, self.e2ee)
+        self._add(self.appservices)
         # The last one: it wakes those who wait when all others have heard.
         self.sync = self._add(
             SyncFeature(
@@ -192,6 +199,14 @@ class Features:
 
     async def _readers_run(self) -> None:
         await check_readers(self.readers, self._core.db)
+
+    async def load(self) -> None:
+        """What must be in memory before anybody is answered. Raises `ConfigError`, `psycopg.Error`, `StorageError`."""
+        await self.appservices.registry.load()
+
+    def reload(self) -> None:
+        """An administrator has changed files that need no restart."""
+        self.appservices.registry.reload()
 
     def periodic(self) -> list[Periodic]:
         """All background work that is done again and again."""

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from appservices.administration import Administration
+from appservices.entries import AppservicesChangedSink
 from homeserver.config import Config
 from homeserver.e2ee.ending import DeviceEnding
 from homeserver.runtime import signing_key
@@ -17,6 +19,7 @@ from homeserver.to_device.entries import ToDeviceSink
 from homeserver.to_device.stream import ToDeviceStream
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.accounts import AccountsFeature
+from homeserver.wiring.appservices import administration_of
 from homeserver.wiring.core import Core
 from homeserver.wiring.e2ee import KEY_SINKS
 from homeserver.wiring.manifest import Manifest, connect
@@ -57,6 +60,14 @@ async def accounts_of(config: Config) -> AsyncIterator[AccountsFeature]:
             yield feature
         finally:
             await feature.stop()
+
+
+@contextlib.asynccontextmanager
+async def appservices_of(config: Config) -> AsyncIterator[tuple[Administration, Database]]:
+    """Registering application services at run time. A running server learns of it at once."""
+    async with core_of(config) as core:
+        connect((Manifest(name="appservices", sinks=[AppservicesChangedSink()]),), core.tail, core.jobs)
+        yield administration_of(config, core), core.db
 
 
 @contextlib.asynccontextmanager

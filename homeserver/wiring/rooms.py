@@ -16,7 +16,7 @@ from homeserver.rooms.by_timestamp_api import ByTimestampApi
 from homeserver.rooms.canonical_alias import AliasCheck
 from homeserver.rooms.creation import CreationService
 from homeserver.rooms.elsewhere import Elsewhere
-from homeserver.rooms.entries import ForgetSink
+from homeserver.rooms.entries import AliasesChangedSink, ForgetSink
 from homeserver.rooms.guests import LOOK_EVERY, GuestAccess
 from homeserver.rooms.history import HistoryService
 from homeserver.rooms.membership import MembershipService
@@ -39,21 +39,26 @@ from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
 
 
+def _aliases(core: Core) -> AliasService:
+    return AliasService(
+        core.db,
+        core.graph,
+        core.rooms,
+        core.events,
+        core.interning,
+        core.log,
+        gate=core.gate,
+        server_name=core.server_name,
+    )
+
+
 class RoomsFeature:
     """Services and endpoints of rooms."""
 
     def __init__(self, config: Config, core: Core, profiles: Profiles) -> None:
         self.memberships = Memberships(core.db, core.tail, core.memory)
         self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
-        self.aliases = AliasService(
-            core.db,
-            core.graph,
-            core.rooms,
-            core.events,
-            core.interning,
-            gate=core.gate,
-            server_name=core.server_name,
-        )
+        self.aliases = _aliases(core)
         self.successors = Successors(self.memberships, core.events, core.interning)
         self.elsewhere = Elsewhere(core.graph, core.rooms, core.receiver, core.server_name)
         self.creation = CreationService(
@@ -162,7 +167,7 @@ class RoomsFeature:
                 ByTimestampApi(self.by_timestamp),
                 MutualRoomsApi(self.mutual),
             ],
-            sinks=[ForgetSink()],
+            sinks=[ForgetSink(), AliasesChangedSink()],
             policy=self._policy,
             projections=[self.memberships, guests, self._related, self._pages],
             periodic=[every(LOOK_EVERY, guests.once, name="rooms.guests", wake=guests.wake, first=0.0)],

@@ -22,6 +22,7 @@ class SlidingApi:
         "POST",
         PATH,
         auth=Auth.USER,
+        named_only=True,
         when_suspended=True,
         cancel_on_disconnect=True,
     )

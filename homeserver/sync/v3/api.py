@@ -39,7 +39,7 @@ class SyncApi:
         self._sync = sync
         self._filters = filters
 
-    @endpoint("sync", "GET", "/_matrix/client/{v}/sync", auth=Auth.GUEST_ALLOWED)
+    @endpoint("sync", "GET", "/_matrix/client/{v}/sync", auth=Auth.GUEST_ALLOWED, named_only=True)
     async def sync(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,

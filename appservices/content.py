@@ -1,0 +1,176 @@
+"""What a transaction says: events in the clients' form, ephemeral data, and what encrypted bridges need.
+
+Stable and unstable names stand beside each other, because bridges look for one or the other: of `ephemeral` and `to_device`
+(MSC2409, MSC4203), of device lists and key counts the unstable ones of MSC3202 alone, which is all there is.
+
+spec: application-service-api/#pushing-events, #pushing-ephemeral-data (CHECKLIST AS-06, AS-08)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from appservices.types import Service
+from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry
+from homeserver.events.client_format import room_member
+from homeserver.graph.interning import Interning
+from homeserver.graph.persisted_event import PersistedEvent, Reader
+from homeserver.log.readers.types import Item
+from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
+from homeserver.presence.types import PresenceEntry
+from homeserver.receipts.types import NAMES, UNTHREADED, ReceiptEntry
+from homeserver.runtime.clock import Clock
+from homeserver.to_device.entries import ToDeviceEntry
+from homeserver.typing.entries import TypingEntry
+
+NOBODY: Final = Reader(0, None)
+ACTIVE_MS: Final = 60_000
+Device = tuple[int, str]
+"""(user_nid, device_id)."""
+
+
+class Typists(Protocol):
+    """Who types where; fulfilled by `homeserver.typing`."""
+
+    def in_room(self, room_nid: int) -> list[str]: ...
+
+
+class Counts(Protocol):
+    """Keys of devices that can still be claimed; fulfilled by `homeserver.e2ee`."""
+
+    async def of(self, user_nid: int, device_id: str) -> Mapping[str, bytes]: ...
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What items become, before they are written down."""
+
+    events: list[bytes] = field(default_factory=list)
+    typing: dict[int, None] = field(default_factory=dict)
+    receipts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    presence: dict[int, PresenceEntry] = field(default_factory=dict)
+    to_device: list[ToDeviceEntry] = field(default_factory=list)
+    changed: dict[str, None] = field(default_factory=dict)
+    devices: dict[Device, None] = field(default_factory=dict)
+
+
+class Content:
+    """Writes transactions down."""
+
+    def __init__(self, interning: Interning, typists: Typists, counts: Counts, clock: Clock) -> None:
+        self._interning = interning
+        self._typists = typists
+        self._counts = counts
+        self._clock = clock
+
+    async def body(self, service: Service, items: Sequence[Item[Any]]) -> bytes:
+        """The transaction's JSON. What a service has not asked for is not among the items (`Interest`)."""
+        parts = _Parts()
+        for item in items:
+            self._add(parts, item.value)
+        sections = [b'"events":[%b]' % b",".join(parts.events)]
+        if service.ephemeral:
+            sections += await self._ephemeral(parts)
+        if service.encryption:
+            sections += await self._encryption(service, parts)
+        return b"{%b}" % b",".join(sections)
+
+    def _add(self, parts: _Parts, value: Any) -> None:
+        if isinstance(value, PersistedEvent):
+            room = room_member(value.event.room_id)
+            parts.events.append(value.render(NOBODY, None, self._clock.now_ms(), previous=True, members=room))
+        elif isinstance(value, TypingEntry):
+            parts.typing[value.room_nid] = None
+        elif isinstance(value, ReceiptEntry):
+            _add_receipt(parts.receipts.setdefault(value.room_nid, {}), value)
+        elif isinstance(value, PresenceEntry):
+            parts.presence[value.user_nid] = value
+        elif isinstance(value, ToDeviceEntry):
+            parts.to_device.append(value)
+            parts.devices[value.user_nid, value.device_id] = None
+        elif isinstance(value, DeviceListEntry):
+            parts.changed[value.user_id] = None
+        elif isinstance(value, KeyCountEntry):
+            parts.devices[value.user_nid, value.device_id] = None
+        elif isinstance(value, KeysClaimedEntry):
+            parts.devices.update(dict.fromkeys((nid, device) for nid, device in value.devices))
+
+    async def _ephemeral(self, parts: _Parts) -> list[bytes]:
+        rooms = await self._interning.rooms({*parts.typing, *parts.receipts})
+        told: list[bytes] = [
+            _in_room("m.typing", {"user_ids": self._typists.in_room(nid)}, rooms[nid].room_id)
+            for nid in parts.typing
+            if nid in rooms
+        ]
+        told += [
+            _in_room("m.receipt", content, rooms[nid].room_id)
+            for nid, content in parts.receipts.items()
+            if nid in rooms
+        ]
+        told += [json.dumps(_presence(entry, self._clock.now_ms())) for entry in parts.presence.values()]
+        sections = _twice(b"ephemeral", b"de.sorunome.msc2409.ephemeral", told)
+        if parts.to_device:
+            names = await self._interning.user_ids({entry.user_nid for entry in parts.to_device})
+            messages = [_addressed(entry, names[entry.user_nid]) for entry in parts.to_device]
+            sections += _twice(b"to_device", b"de.sorunome.msc2409.to_device", messages)
+        return sections
+
+    async def _encryption(self, service: Service, parts: _Parts) -> list[bytes]:
+        sections: list[bytes] = []
+        if parts.changed:
+            lists = json.dumps({"changed": list(parts.changed), "left": []})
+            sections.append(b'"org.matrix.msc3202.device_lists":' + lists)
+        names = await self._interning.user_ids({nid for nid, _ in parts.devices})
+        counts: dict[str, dict[str, msgspec.Raw]] = {}
+        unused: dict[str, dict[str, msgspec.Raw]] = {}
+        for nid, device in parts.devices:
+            if service.watches(names[nid]):
+                found = await self._counts.of(nid, device)
+                counts.setdefault(names[nid], {})[device] = msgspec.Raw(found["device_one_time_keys_count"])
+                unused.setdefault(names[nid], {})[device] = msgspec.Raw(
+                    found["device_unused_fallback_key_types"]
+                )
+        if counts:
+            sections += [
+                b'"org.matrix.msc3202.device_one_time_keys_count":' + json.dumps(counts),
+                b'"org.matrix.msc3202.device_one_time_key_counts":' + json.dumps(counts),
+                b'"org.matrix.msc3202.device_unused_fallback_key_types":' + json.dumps(unused),
+            ]
+        return sections
+
+
+def _add_receipt(content: dict[str, Any], entry: ReceiptEntry) -> None:
+    seen: dict[str, Any] = {"ts": entry.ts_ms}
+    if entry.thread != UNTHREADED:
+        seen["thread_id"] = entry.thread
+    content.setdefault(entry.event_id, {}).setdefault(NAMES[entry.type], {})[entry.user_id] = seen
+
+
+def _presence(entry: PresenceEntry, now_ms: int) -> dict[str, Any]:
+    ago = max(0, now_ms - entry.last_active_ms)
+    content: dict[str, Any] = {"presence": entry.presence, "last_active_ago": ago}
+    if entry.presence == "online":
+        content["currently_active"] = ago < ACTIVE_MS
+    if entry.status_msg:
+        content["status_msg"] = entry.status_msg
+    return {"type": "m.presence", "sender": entry.user_id, "content": content}
+
+
+def _addressed(entry: ToDeviceEntry, user_id: UserId) -> bytes:
+    """spec: MSC4203: with whom it is for."""
+    whom = b',"to_user_id":%b,"to_device_id":%b}' % (json.dumps(user_id), json.dumps(entry.device_id))
+    return entry.message[:-1] + whom
+
+
+def _in_room(kind: str, content: Mapping[str, Any], room_id: str) -> bytes:
+    return json.dumps({"type": kind, "room_id": room_id, "content": content})
+
+
+def _twice(stable: bytes, unstable: bytes, values: Iterable[bytes]) -> list[bytes]:
+    joined = b",".join(values)
+    return [b'"%b":[%b]' % (name, joined) for name in (stable, unstable)] if joined else []
