@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from homeserver.e2ee import store
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
@@ -22,6 +22,14 @@ from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRe
 CACHED_DEVICES = 50_000
 ALWAYS_COUNTED = "signed_curve25519"
 """Clients top up their keys only when they are told that there are none."""
+
+
+_NO_DEVICE: Final = {
+    "device_one_time_keys_count": b"{}",
+    "device_unused_fallback_key_types": b"[]",
+    "org.matrix.msc2732.device_unused_fallback_key_types": b"[]",
+}
+"""Of an application service that names no device."""
 
 
 class KeyCounts:
@@ -89,7 +97,7 @@ class KeyCountStream:
         del rooms
         requester = request.requester
         if requester.device_id is None:
-            return NO_NEWS
+            return Part(always=_NO_DEVICE)
         return Part(always=await self._counts.of(requester.user_nid, requester.device_id))
 
 

@@ -49,6 +49,8 @@ class FakeService:
     )
     options: dict[str, Any] = field(default_factory=dict)
     answer: Answer | None = None
+    slow: float = 0.0
+    """Seconds before it answers."""
     port: int = field(default_factory=free_port)
     told: list[Told] = field(default_factory=list)
     transactions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -109,6 +111,7 @@ class FakeService:
 
     async def _handle(self, request: web.Request) -> web.Response:
         raw = await request.read()
+        await asyncio.sleep(self.slow)
         body = json.loads(raw) if raw else None
         told = Told(
             request.method,
