@@ -119,6 +119,7 @@ class Outbound:
         self._policies = {p: AddressPolicy(settings.allow_private.get(p, ())) for p in Purpose}
         self._tls = trusting(settings.ca_files)
         self._sessions: dict[Purpose, aiohttp.ClientSession] = {}
+        self._closed = False
 
     def tls(self, purpose: Purpose) -> ssl.SSLContext:
         """What a certificate is checked against."""
@@ -161,7 +162,12 @@ class Outbound:
         )
 
     def session(self, purpose: Purpose) -> aiohttp.ClientSession:
-        """The session of a purpose: for streaming or TLS names of one's own; follow no redirects with it."""
+        """The session of a purpose: for streaming or TLS names of one's own; follow no redirects with it.
+
+        Raises `Unreachable` when they have been closed.
+        """
+        if self._closed:
+            raise Unreachable("this server stops")
         found = self._sessions.get(purpose)
         if found is None:
             found = self._sessions[purpose] = aiohttp.ClientSession(
@@ -201,7 +207,8 @@ class Outbound:
         raise Refused(f"{url.host} redirects too often")
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. Whoever asks from now on, while the process ends, is told that nobody can be reached."""
+        self._closed = True
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()

@@ -150,6 +150,7 @@ class AppserviceFeature:
             interest=self._interest.of,
             batch=ITEMS,
             at_once=AT_ONCE,
+            struggling_at_once=AT_ONCE,
             timeout=150.0,
             backoff=Backoff(first=0.05, longest=0.1),
         )

@@ -221,3 +221,12 @@ async def test_a_certificate_is_checked_against_the_files_named(tmp_path: Path) 
                 with pytest.raises(Unreachable):
                     await asks.request(purpose, request)
             await asks.close()
+
+
+async def test_nobody_is_asked_any_more_when_all_is_closed(party: Party) -> None:
+    """What still runs while a process ends must not open connections that nobody closes."""
+    outbound = Outbound(OutboundSettings(allow_private=LOOPBACK))
+    await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=party.url + "/hello"))
+    await outbound.close()
+    with pytest.raises(Unreachable):
+        await outbound.request(Purpose.PUSH, HttpRequest(method="GET", url=party.url + "/hello"))
