@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from appservices.registry import Registry
 from homeserver.config import Config
 from homeserver.log.readers.figures import ReaderFigures
 from homeserver.log.readers.figures import check as check_readers
@@ -89,11 +90,7 @@ class Features:
         self.key_backup = self._add(KeyBackupFeature(core))
         self.e2ee = self._add(E2eeFeature(core, self.accounts, self.rooms))
         self.dehydrated = self._add(DehydratedFeature(core, self.accounts, self.e2ee, self.to_device))
-        self.appservices = AppserviceFeature(
-            config, core, services, self.accounts, self.rooms, self.directory
-        )
-        self.appservices.tell(self.ephemeral, self.to_device, self.e2ee)
-        self._add(self.appservices)
+        self.appservices = self._add(self._services(config, services))
         # The last one: it wakes those who wait when all others have heard.
         self.sync = self._add(
             SyncFeature(
@@ -112,6 +109,11 @@ class Features:
         self._connect(figures)
         self.authenticator = self.accounts.authenticator
         self.server_authenticator = self.federation.authenticator
+
+    def _services(self, config: Config, registry: Registry) -> AppserviceFeature:
+        feature = AppserviceFeature(config, self._core, registry, self.accounts, self.rooms, self.directory)
+        feature.tell(self.ephemeral, self.to_device, self.e2ee)
+        return feature
 
     def _sliding(self, config: Config) -> SlidingFeature:
         streams = Streams(
