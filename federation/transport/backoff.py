@@ -42,7 +42,9 @@ class Pause:
 
 
 class Backoff:
-    """The view of a process. `changed` is called with each destination whose pause begins, grows or ends."""
+    """The view of a process. `changed` is called with each destination whose pause begins, grows or ends; `eased` with each
+    whose pause ends, or will sooner than it was said: what waits for it may go on.
+    """
 
     def __init__(self, clock: Clock, entropy: Entropy, *, longest_ms: int) -> None:
         self._clock = clock
@@ -50,6 +52,7 @@ class Backoff:
         self._longest_ms = longest_ms
         self._pauses: dict[ServerName, Pause] = {}
         self.changed: Callable[[ServerName], None] = lambda _: None
+        self.eased: Callable[[ServerName], None] = lambda _: None
 
     def __len__(self) -> int:
         return len(self._pauses)
@@ -88,6 +91,7 @@ class Backoff:
         if destination in self._pauses:
             del self._pauses[destination]
             self.changed(destination)
+            self.eased(destination)
 
     def heard_from(self, destination: ServerName) -> None:
         """It has asked us something, so it is alive: it may be tried at once, once in a while."""
@@ -98,6 +102,7 @@ class Backoff:
         soon = max(now, pause.failed_ms + HEARD_MS)
         if soon < pause.until_ms:
             self._put(destination, replace(pause, until_ms=soon))
+            self.eased(destination)
 
     def _put(self, destination: ServerName, pause: Pause) -> None:
         self._pauses.pop(destination, None)

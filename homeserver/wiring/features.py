@@ -27,6 +27,7 @@ from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.federation import FederationFeature
+from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
@@ -91,6 +92,7 @@ class Features:
         self.e2ee = self._add(E2eeFeature(core, self.accounts, self.rooms))
         self.dehydrated = self._add(DehydratedFeature(core, self.accounts, self.e2ee, self.to_device))
         self.appservices = self._add(self._services(config, services))
+        self.federation_outbound = self._sending(config)
         # The last one: it wakes those who wait when all others have heard.
         self.sync = self._add(
             SyncFeature(
@@ -114,6 +116,12 @@ class Features:
         feature = AppserviceFeature(config, self._core, registry, self.accounts, self.rooms, self.directory)
         feature.tell(self.ephemeral, self.to_device, self.e2ee)
         return feature
+
+    def _sending(self, config: Config) -> FederationOutboundFeature:
+        """After all that registers sources of EDUs."""
+        enabled = config.federation.enabled
+        members = self.rooms.memberships
+        return self._add(FederationOutboundFeature(self._core, members, self.federation, enabled=enabled))
 
     def _sliding(self, config: Config) -> SlidingFeature:
         streams = Streams(
@@ -169,6 +177,7 @@ class Features:
             self._core.tail,
             self._core.entropy,
         )
+        self.federation_outbound.service.run_with(self.readers)
         figures.register(self.http_metrics)
         figures.register(ReaderFigures(self.readers, self._core.tail))
         for manifest in self.manifests:

@@ -35,6 +35,8 @@ MAX_ITEMS = 50_000
 """Items kept in memory for all cursors of a reader."""
 LET_GO_AFTER = 3
 """Failures in a row after which a cursor that can be resumed keeps nothing in memory."""
+LET_GO_PAUSE = 30.0
+"""Seconds of a pause for which it is not kept either."""
 RETRIES_AT_ONCE = 500
 """Failing cursors that are found due in the database by one query."""
 
@@ -176,7 +178,7 @@ class Runner:
 
     async def _assign(self, found: Slice) -> None:
         """Tell each cursor what is for it. From the last `await` on, nothing else may come between."""
-        wanted = await self._keys(found.items)
+        wanted = await self._patiently(self._keys, found.items)
         for item, keys in zip(found.items, wanted, strict=True):
             told = keys - self._behind if isinstance(keys, frozenset) else keys
             for key in told:
@@ -286,7 +288,8 @@ class Runner:
             cursor.failures += 1
             pause = self.reader.backoff.pause(cursor.failures, self._entropy.uniform(0, 1))
             self._say_failed(cursor, failure, pause)
-        if self.reader.resume is not None and cursor.failures >= LET_GO_AFTER:
+        away = cursor.failures >= LET_GO_AFTER or pause >= LET_GO_PAUSE
+        if self.reader.resume is not None and away:
             self._kept -= cursor.let_go()
             self._behind.add(cursor.key)
         await self._record(CursorRow(cursor.key, cursor.acked, cursor.failures, pause))
@@ -346,7 +349,9 @@ class Runner:
 
     def _say_failed(self, cursor: Cursor, failure: BaseException, pause: float) -> None:
         self._figures.failures += 1
-        if cursor.failures & (cursor.failures - 1) == 0:  # the 1st, 2nd, 4th, 8th … in a row
+        # The 1st, 2nd, 4th, 8th … in a row; where many other sides are away, those that stay so.
+        told = cursor.failures & (cursor.failures - 1) == 0
+        if told and (self.reader.resume is None or cursor.failures > LET_GO_AFTER):
             log.warning(
                 "reader.delivery_failed",
                 reader=self.reader.name,
