@@ -65,8 +65,20 @@ class EventEntry(Entry, frozen=True):
     """Of an event that is redacted as it comes: its JSON before that."""
     superseded: StateChange | None = None
     """Of a state event that does not become current state, because branches met: what stands at its key."""
+    opens_gap: bool = False
+    """Previous events of it are not here: what comes before it may be found later (`graph.gaps`)."""
+    fills_gap: bool = False
+    """Events that are here name it as previous: it is no forward extremity."""
+    was: EventRef | None = None
+    """The outlier that becomes a whole event."""
     place: int = FOLLOWS
     """FOLLOWS, BESIDE or ADOPTS. The room of the latter two has its row already; of ADOPTS `changes` are those of our users."""
+
+    @property
+    def missing(self) -> list[EventId]:
+        """Of an event that is being written: its previous events that are not here."""
+        here = {ref.event_id for ref in self.prev}
+        return [each for each in dict.fromkeys(self.persisted.event.prev_event_ids) if each not in here]
 
     @property
     def by_resolution(self) -> list[StateChange]:

@@ -104,7 +104,11 @@ class EventCache:
             return {}
         async with self._db.read() as tx:
             rows = await tx.all(
-                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])", ids=ids
+                """
+                SELECT event_id, event_nid FROM events
+                WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL
+                """,
+                ids=ids,
             )
         return dict(rows)
 
@@ -134,7 +138,7 @@ class EventCache:
                 """
                 SELECT event_id, key_nid, event_nid FROM events
                 WHERE event_id = ANY(%(ids)s::text[]) AND room_nid = %(room)s AND key_nid IS NOT NULL
-                      AND flags & 1 = 0
+                      AND moved_to IS NULL AND flags & 1 = 0
                 """,
                 ids=ids,
                 room=room_nid,

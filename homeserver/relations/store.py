@@ -41,7 +41,7 @@ async def find_threads(tx: Tx, wanted: WantedThreads) -> list[tuple[int, int]]:
     return await tx.all(
         """
         SELECT root.event_nid, r.event_nid
-        FROM relations r JOIN events root ON root.event_id = r.parent_id AND root.room_nid = r.room_nid
+        FROM relations r JOIN events root ON root.event_id = r.parent_id AND root.moved_to IS NULL AND root.room_nid = r.room_nid
         WHERE r.room_nid = %(room)s AND r.rel_type = 'm.thread' AND r.event_nid <= %(upto)s
           AND NOT r.sender_nid = ANY(%(ignored)s::bigint[])
           AND NOT EXISTS (SELECT 1 FROM relations later

@@ -9,7 +9,6 @@ from homeserver.graph.read.visibility import VisibilityFilter
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.state import upkeep
 from homeserver.graph.state.compaction import Compaction
-from homeserver.graph.state.resolver import StateResolver
 from homeserver.graph.state.states import StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.graph.write.adopt import Adoption
@@ -20,7 +19,6 @@ from homeserver.graph.write.originals import RedactedOriginals
 from homeserver.graph.write.outliers import Outliers
 from homeserver.graph.write.receive import Receiver
 from homeserver.graph.write.receive_material import Sources
-from homeserver.graph.write.redactions import Redactions
 from homeserver.graph.write.relink import Relinker
 from homeserver.graph.write.sink import EventSink
 from homeserver.jobs.service import Jobs
@@ -67,13 +65,7 @@ class Core:
         self.receiver = Receiver(
             self.log,
             self.rooms,
-            Sources(
-                self.events,
-                self.states,
-                StateResolver(db, self.events, self.states, self.interning),
-                self.interning,
-                Redactions(db, self.events, self.states, self.interning),
-            ),
+            Sources.of(db, self.events, self.states, self.interning),
             ForwardExtremities(self.graph, self.rooms, self.events),
             self.gate,
             self.server_name,

@@ -191,8 +191,9 @@ async def find_places(tx: Tx, nids: Collection[int]) -> dict[int, Place]:
     """Places of those events that have one."""
     rows = await tx.all(
         """
-        SELECT event_nid, coalesce(chain, event_nid), sequence FROM events
-        WHERE event_nid = ANY(%(nids)s::bigint[]) AND sequence IS NOT NULL
+        SELECT e.event_nid, coalesce(t.chain, t.event_nid), t.sequence
+        FROM events e JOIN events t ON t.event_nid = coalesce(e.moved_to, e.event_nid)
+        WHERE e.event_nid = ANY(%(nids)s::bigint[]) AND t.sequence IS NOT NULL
         """,
         nids=list(nids),
     )
@@ -235,7 +236,7 @@ async def find_unplaced(tx: Tx, room_nid: int, after: int, upto: int, limit: int
     return await tx.column(
         """
         SELECT event_nid FROM events
-        WHERE room_nid = %(room)s AND key_nid IS NOT NULL AND sequence IS NULL
+        WHERE room_nid = %(room)s AND key_nid IS NOT NULL AND sequence IS NULL AND moved_to IS NULL
               AND event_nid > %(after)s AND event_nid <= %(upto)s
         ORDER BY event_nid LIMIT %(limit)s
         """,

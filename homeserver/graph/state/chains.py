@@ -45,6 +45,11 @@ class Placer:
             if links is not None:
                 self._links.setdefault(chain, []).extend(Link(1, target) for target in unpack_links(links))
 
+    def move(self, nid: int, to: int) -> None:
+        """An event gets another number; the place stays."""
+        if nid in self._places:
+            self._places[to] = self._places[nid]
+
     def place(self, nid: int, auth: Collection[int]) -> Row | None:
         """The place of a new event; None if one of its auth events has none."""
         places = [self._places[each] for each in auth if each in self._places]

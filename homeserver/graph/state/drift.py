@@ -314,7 +314,8 @@ class DriftCheck:
 
     async def _numbers(self, tx: Tx, event_ids: Sequence[str]) -> list[int]:
         return await tx.column(
-            "SELECT event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])", ids=list(event_ids)
+            "SELECT event_nid FROM events WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL",
+            ids=list(event_ids),
         )
 
     async def _name(self, tx: Tx, nid: int) -> str:

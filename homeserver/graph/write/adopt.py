@@ -252,6 +252,7 @@ class Adoption:
             key_nid=key_nid,
             replaces=before.ref if before is not None else None,
             new_states=(NewState(state_nid, 0, 1, state.numbers),),
+            opens_gap=bool(join.prev_event_ids),
             place=ADOPTS,
         )
 

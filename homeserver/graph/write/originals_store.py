@@ -32,12 +32,19 @@ def redact(
         pdus=list(pdus),
         redactions=list(redactions),
     )
+    # The same events as states name them that were outliers.
+    batch.execute(_REDACT_MOVED, targets=list(targets), pdus=list(pdus), redactions=list(redactions))
 
 
 _REDACT: LiteralString = """
     UPDATE events SET pdu = row.pdu, redacted_by = row.redaction
     FROM unnest(%(targets)s::bigint[], %(pdus)s::bytea[], %(redactions)s::bigint[]) AS row (target, pdu, redaction)
     WHERE event_nid = row.target AND redacted_by IS NULL
+"""
+_REDACT_MOVED: LiteralString = """
+    UPDATE events SET pdu = row.pdu, redacted_by = row.redaction
+    FROM unnest(%(targets)s::bigint[], %(pdus)s::bytea[], %(redactions)s::bigint[]) AS row (target, pdu, redaction)
+    WHERE moved_to = row.target AND redacted_by IS NULL
 """
 # Both halves see the events as they were before the statement.
 _KEEP_AND_REDACT: LiteralString = """

@@ -69,6 +69,7 @@ def find_unplaced(batch: Pipeline, nids: Collection[int]) -> Later[list[tuple[in
         """
         SELECT event_nid FROM events
         WHERE event_nid = ANY(%(nids)s::bigint[]) AND sequence IS NULL AND key_nid IS NOT NULL
+              AND moved_to IS NULL
         """,
         nids=list(nids),
     )
@@ -77,5 +78,6 @@ def find_unplaced(batch: Pipeline, nids: Collection[int]) -> Later[list[tuple[in
 def find_numbers(batch: Pipeline, event_ids: Collection[EventId]) -> Later[list[tuple[EventId, int]]]:
     """(event_id, event_nid) of those that are here."""
     return batch.all(
-        "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])", ids=list(event_ids)
+        "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL",
+        ids=list(event_ids),
     )

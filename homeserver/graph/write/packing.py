@@ -38,6 +38,7 @@ class Feed(msgspec.Struct, array_like=True):
     redacts: int
     superseded: _FlatChange | None = None
     place: int = FOLLOWS
+    opens_gap: bool = False
 
 
 class _Whole(Feed, array_like=True, kw_only=True):
@@ -70,6 +71,7 @@ def encode_feed(entry: EventEntry) -> bytes:
             entry.redacts.nid if entry.redacts else 0,
             _flat_change(entry.superseded) if entry.superseded else None,
             entry.place,
+            entry.opens_gap,
         )
     )
 
@@ -90,6 +92,7 @@ def entry_of(feed: Feed, persisted: PersistedEvent, redacts: PersistedEvent | No
         redacts=redacts,
         superseded=_change(feed.superseded) if feed.superseded else None,
         place=feed.place,
+        opens_gap=feed.opens_gap,
     )
 
 
@@ -102,9 +105,12 @@ def pack(entry: EventEntry, *, to_write: bool) -> bytes | None:
         or entry.waits_for
         or entry.new_states
         or entry.original is not None
+        or entry.was is not None
     ):
         return None
     if to_write and (not entry.base or entry.superseded or entry.place != FOLLOWS):
+        return None
+    if to_write and (entry.opens_gap or entry.fills_gap):
         return None
     replaced, sent_by, facts = persisted.replaced, persisted.sent_by, persisted.facts
     version = event.room_version
@@ -117,6 +123,7 @@ def pack(entry: EventEntry, *, to_write: bool) -> bytes | None:
             0,
             _flat_change(entry.superseded) if entry.superseded else None,
             entry.place,
+            entry.opens_gap,
             pdu=event.pdu,
             event_id=event.event_id,
             room=(persisted.room_nid, event.room_id, version.id),
@@ -190,6 +197,7 @@ class Unpacker:
             replaces=self._ref(replaces, own) if replaces else None,
             superseded=self._change(whole.superseded, own) if whole.superseded else None,
             place=whole.place,
+            opens_gap=whole.opens_gap,
         )
 
     def _remember(self, ref: EventRef) -> None:

@@ -113,7 +113,7 @@ class Receiver:
         _check_ids(material, room.name, events)
         _check_here(material, room.name, events, states)
         await material.tell_states(states)
-        rest = [event for event in events if event.event_id not in material.by_id]
+        rest = [event for event in events if not material.is_here(event.event_id)]
         passages = await self._examined(rest)
         await self._write_all(room_nid, material, rest, passages)
         return [material.by_id[event.event_id] for event in events]
@@ -148,10 +148,10 @@ class Receiver:
             except IntegrityError as error:  # one that changes nothing of the room meets no conflict
                 failed = error
             before = len(rest)
-            rest = [event for event in rest if event.event_id not in material.by_id]
+            rest = [event for event in rest if not material.is_here(event.event_id)]
             if len(rest) == before:
                 await material.look_again(rest)
-                rest = [event for event in rest if event.event_id not in material.by_id]
+                rest = [event for event in rest if not material.is_here(event.event_id)]
             if len(rest) < before:
                 tries = 0
                 await self._forward_extremities.merge(room_nid)

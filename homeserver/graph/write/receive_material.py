@@ -12,23 +12,31 @@ from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.refs import MEMBER, StateRef
+from homeserver.graph.refs import MEMBER, OUTLIER, StateRef
 from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
 from homeserver.graph.state.states import StateMap, StateStore
+from homeserver.graph.write import gap_store
 from homeserver.graph.write.redactions import Redactions
 from homeserver.log.entries import Conflict
 from homeserver.matrix.ids import EventId, UserId
+from homeserver.storage.database import Database
 
 
 class Sources(NamedTuple):
     """Where things are loaded from."""
 
+    db: Database
     events: EventCache
     states: StateStore
     resolver: StateResolver
     interning: Interning
     redactions: Redactions
+
+    @classmethod
+    def of(cls, db: Database, events: EventCache, states: StateStore, interning: Interning) -> Sources:
+        resolver = StateResolver(db, events, states, interning)
+        return cls(db, events, states, resolver, interning, Redactions(db, events, states, interning))
 
 
 class Resolved(NamedTuple):
@@ -47,6 +55,10 @@ class Material:
         """Nothing may be waited for: what is not remembered raises `Conflict`."""
         self.by_id: dict[EventId, PersistedEvent] = {}
         """Events that are here: those received, those they name, those they relate to."""
+        self.outliers: dict[EventId, PersistedEvent] = {}
+        """Those of the events received that are here as outliers."""
+        self.missed: dict[EventId, int] = {}
+        """Those of the events received that events here name as previous -> the gap before those."""
         self.given: dict[EventId, StateMap] = {}
         """States before events, as told from outside."""
         self._room = room
@@ -70,15 +82,33 @@ class Material:
         numbers = await self._sources.events.numbers({*named, *related, *own})
         loaded = await self.load(numbers.values())
         self.by_id = {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
+        await self._find_outliers(own)
         await self.users([user for event in events for user in users_of(event)])
         await self.make_keys({event.key for event in events if event.key is not None})
         self._waiting = await self._sources.redactions.waited_for(self._room.nid, own)
+
+    async def _find_outliers(self, own: Collection[EventId]) -> None:
+        self.outliers = {
+            event_id: known
+            for event_id in own
+            if (known := self.by_id.get(event_id)) is not None and known.flags & OUTLIER
+        }
+        new = [event_id for event_id in own if event_id not in self.by_id or event_id in self.outliers]
+        if new:
+            async with self._sources.db.read() as tx:
+                self.missed = await gap_store.find_missing(tx, self._room.nid, new)
+
+    def is_here(self, event_id: EventId) -> bool:
+        """Whether an event is here, and whole."""
+        known = self.by_id.get(event_id)
+        return known is not None and not known.flags & OUTLIER
 
     async def look_again(self, events: Sequence[Event]) -> None:
         """Others may have written these meanwhile."""
         numbers = await self._sources.events.numbers([event.event_id for event in events])
         loaded = await self.load(numbers.values())
         self.by_id |= {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
+        await self._find_outliers({event.event_id for event in events})
 
     async def tell_states(self, states: Mapping[EventId, Collection[EventId]]) -> None:
         """States before events, as another server tells them: of them count the events that are here and were not rejected."""

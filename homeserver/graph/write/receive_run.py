@@ -195,6 +195,9 @@ class Run:
             redacts=effect.target,
             waits_for=effect.waits_for,
             original=original,
+            opens_gap=not flags and len(prev) < len(event.prev_event_ids),
+            fills_gap=event.event_id in material.missed,
+            was=self._was(event.event_id),
         )
         await self._note(persisted, after)
         return entry
@@ -258,6 +261,10 @@ class Run:
 
     def _known(self, event_id: EventId) -> PersistedEvent:
         return self._own.get(event_id) or self._material.by_id[event_id]
+
+    def _was(self, event_id: EventId) -> EventRef | None:
+        outlier = self._material.outliers.get(event_id)
+        return outlier.ref if outlier is not None else None
 
     def _related_thread(self, event: Event) -> EventId | None:
         """See `facts.thread_of_related`."""
@@ -323,6 +330,8 @@ class Run:
     ) -> _After:
         """The room once the event is in. `before`, `own`: the states before and after it."""
         event, current = persisted.event, self._current
+        if event.event_id in self._material.missed:
+            return await self._room_behind(persisted)
         extremities = self._forward_extremities.newest(
             self._room,
             (*(each for each in self._base if each.event_id not in event.prev_event_ids), persisted.ref),
@@ -352,6 +361,23 @@ class Run:
             state = {**await self._material.state(before.below), key_nid: THIS_EVENT}
             unwritten = UnwrittenEvent(event, [each.nid for each in auth])
             resolved = Resolved(None, await self._material.resolve_with(unwritten, state, nids, before.below))
+        return await self._resolved(extremities, resolved, persisted)
+
+    async def _room_behind(self, persisted: PersistedEvent) -> _After:
+        """The room with an event that events which are here have been waiting for: it is behind them."""
+        extremities = tuple(
+            [each for each in self._base if each.event_id not in persisted.event.prev_event_ids]
+        )
+        if not extremities or len(extremities) == len(self._base):
+            superseded = None
+            if (key := persisted.event.key) is not None:
+                stands = await self._stands(key)
+                key_nid = (await self._material.keys([key]))[key]
+                superseded = StateChange(key, key_nid, stands.ref if stands is not None else None)
+            return _After(self._base, self._current, superseded=superseded)
+        states = await self._states_at(extremities)
+        _want_numbers((self._current, *states))
+        resolved = await self._material.resolve(frozenset(state.below for state in states))
         return await self._resolved(extremities, resolved, persisted)
 
     async def _resolved(

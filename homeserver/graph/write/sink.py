@@ -18,7 +18,8 @@ from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.relations import delete_relations, insert_relations
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.chains import Placer, Row, find_rows
-from homeserver.graph.write import packing, store
+from homeserver.graph.write import gap_store, packing, store
+from homeserver.graph.write.gap_store import Placed
 from homeserver.graph.write.packing import Unpacker
 from homeserver.log.entries import Append, Conflict, Position, Refused, Written
 from homeserver.matrix.errors import MatrixError
@@ -64,6 +65,8 @@ class EventSink:
         self._relink = relink
         self._keep_originals = keep_originals
         self._unpacker = Unpacker()
+        self._moved: dict[int, Placed] = {}
+        """Places of outliers that become whole events with the batch."""
         self._placer = Placer([])
         """What is known, under the lock, of the auth events of the batch that is being written."""
 
@@ -75,10 +78,13 @@ class EventSink:
         known = sorted({state.nid for entry in events for state in entry.new_states if state.known})
         held = store.hold_states(batch, known) if known else None
         auth = {ref.nid for entry in events if entry.key_nid is not None for ref in entry.auth if ref.nid}
-        places = find_rows(batch, auth) if auth else None
+        moved = [entry.was.nid for entry in events if entry.was is not None]
+        places = find_rows(batch, auth.union(moved)) if auth or moved else None
+        placed = gap_store.find_placed(batch, moved) if moved else None
 
         def moved_on(refused: Refused) -> Refused:
             self._placer = Placer(places.result if places else [])
+            self._moved = {each.event_nid: each for each in placed.result} if placed else {}
             heads = (
                 {room: self._head(room, nids, state) for room, nids, state in found.result} if found else {}
             )
@@ -129,6 +135,9 @@ class EventSink:
     def write(self, batch: Pipeline, written: Sequence[Written[EventEntry]]) -> None:
         for position, entry in written:
             entry.persisted.ref.nid = position
+        moved = [(entry.was.nid, position) for position, entry in written if entry.was is not None]
+        if moved:
+            gap_store.move(batch, [nid for nid, _ in moved], [position for _, position in moved])
         store.insert_events(batch, written, self._place(written))
         store.write_rooms(batch, written)
         store.write_state(batch, written)
@@ -139,6 +148,7 @@ class EventSink:
             delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
 
         store.write_waiting(batch, written, keep=self._keep_originals)
+        store.write_gaps(batch, written)
 
     def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
         """State events get a place in the chain cover: messages are in no auth chain. What rests on events that are not here
@@ -146,7 +156,11 @@ class EventSink:
         """
         placed: dict[int, Row] = {}
         for position, entry in written:
-            if entry.key_nid is not None and entry.place != BESIDE:
+            if entry.was is not None and entry.was.nid in self._moved:
+                _, chain, sequence, links = self._moved[entry.was.nid]
+                self._placer.move(entry.was.nid, position)
+                placed[position] = Row(position, chain, sequence, links)
+            elif entry.key_nid is not None and entry.place != BESIDE:
                 row = self._placer.place(position, {ref.nid for ref in entry.auth})
                 if row is not None:
                     placed[position] = row

@@ -13,7 +13,8 @@ from homeserver.graph.entry import ADOPTS, BESIDE, FOLLOWS, EventEntry, StateCha
 from homeserver.graph.refs import JOIN, LEAVE
 from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.state.chains import Row
-from homeserver.graph.write import originals_store
+from homeserver.graph.write import gap_store, originals_store
+from homeserver.graph.write.gap_store import Opened
 from homeserver.graph.write.originals_store import Original
 from homeserver.log.entries import Written
 from homeserver.storage.tx import Later, Pipeline
@@ -311,6 +312,20 @@ def _keep_past_memberships(batch: Pipeline, changes: Sequence[_Change]) -> None:
         # What resolution took away is a leave.
         passed=[each.what.membership or LEAVE for each in passed],
     )
+
+
+def write_gaps(batch: Pipeline, written: Batch) -> None:
+    """Gaps that events open, because what is before them is not here, and what others fill."""
+    opened = [
+        Opened(entry.persisted.room_nid, position, entry.missing)
+        for position, entry in written
+        if entry.opens_gap
+    ]
+    if opened:
+        gap_store.open_gaps(batch, opened)
+    filling = [entry.persisted for _, entry in written if entry.fills_gap]
+    if filling:
+        gap_store.fill(batch, [each.room_nid for each in filling], [each.event.event_id for each in filling])
 
 
 def apply_redactions(batch: Pipeline, written: Batch, *, keep: bool) -> None:

@@ -9,7 +9,7 @@ from homeserver.events.filtering import RoomEventFilter
 from homeserver.matrix import json
 from homeserver.matrix.ids import RoomId
 from homeserver.web.auth import Requester
-from tests.support.forks import Fork, receive_together
+from tests.support.forks import Fork, receive_together, state_of
 from tests.support.graph import Process, process
 
 TEXT = {"msgtype": "m.text", "body": "from before"}
@@ -81,3 +81,36 @@ async def test_sync_04_what_fills_a_gap_is_told(database: str, tmp_path: Path) -
             event.event_id,
             *(each.event_id for each in missing),
         }
+
+
+async def test_what_fills_a_gap_is_behind_what_it_was_missing_before(database: str, tmp_path: Path) -> None:
+    """FED-14: neither a forward extremity nor the newest word on the state; what stands before it is one no longer."""
+    async with process(database, tmp_path) as here:
+        alice = await here.user("alice")
+        room_id = await here.room(alice)
+        fork = await Fork.of(here, room_id)
+        theirs = fork.branch()
+        missing = [
+            theirs.says(alice.user_id, "m.room.topic", "", {"topic": "old"}),
+            theirs.says(alice.user_id, "m.room.message", None, TEXT),
+        ]
+        state = dict(theirs.state)
+        event = theirs.says(alice.user_id, "m.room.topic", "", {"topic": "new"})
+        base = (await state_of(here, room_id)).values()
+        await here.core.outliers.add((await here.core.rooms.known(room_id)).name, missing[:1])
+        given = [each.event_id for each in {**{e.key: e for e in base}, **state}.values()]
+        await receive_together(here, room_id, event, states={event.event_id: given})
+        room = await here.core.rooms.known(room_id)
+        assert {ref.event_id for ref in room.extremities} == {fork.tip.event_id, event.event_id}
+        since = (await here.sync(alice))["next_batch"]
+        received = await receive_together(here, room_id, *missing)
+        assert [each.flags for each in received] == [0, 0]
+        assert await timeline(here, alice, room_id, since) == [each.event_id for each in missing]
+        room = await here.core.rooms.known(room_id)
+        assert [ref.event_id for ref in room.extremities] == [event.event_id]
+        assert (await state_of(here, room_id))["m.room.topic", ""].event_id == event.event_id
+        async with here.core.db.read() as tx:
+            assert not await tx.all("SELECT * FROM backward_extremities")
+        assert (await here.core.events.by_id(missing[0].event_id)) is received[0]
+        await here.send(alice, room_id, "on")
+        assert await here.core.receiver.receive(missing[0]) is received[0]
