@@ -130,6 +130,8 @@ class Dropped(NamedTuple):
     """Where it could be computed."""
     reason: str
     """Fit for a log, and for the answer to who sent it."""
+    retry: bool = False
+    """The keys that it is signed with could not be had: another attempt may succeed."""
 
 
 class EventChecker(Protocol):

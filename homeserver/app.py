@@ -214,8 +214,12 @@ class App:
             raise
 
     async def _follow_hints(self, dsn: str) -> None:
-        async for position in listen(dsn, "atrium_log"):
-            self.core.tail.hint(int(position) if position else None)
+        hints = self.features.hints
+        async for channel, payload in listen(dsn, "atrium_log", *hints):
+            if channel in hints:
+                hints[channel](payload)
+            else:
+                self.core.tail.hint(int(payload) if payload else None)
 
     def _web_server(self, *, alone: bool) -> WebServer:
         timeouts = ClientTimeouts()

@@ -143,7 +143,9 @@ def _judge(event: Event, keys: KeysByServer) -> _Judged:
 
 def _unknown(event: Event, wanted: Sequence[WantedKeys]) -> Dropped:
     servers = ", ".join(wish.server for wish in wanted)
-    return Dropped(event.event_id, f"the keys of {servers} that it is signed with cannot be had"[:300])
+    return Dropped(
+        event.event_id, f"the keys of {servers} that it is signed with cannot be had"[:300], retry=True
+    )
 
 
 def _verify(obj: Mapping[str, Any], server_name: ServerName, keys: Sequence[KeyRecord]) -> None:

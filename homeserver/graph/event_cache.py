@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 from weakref import WeakValueDictionary
 
 from homeserver.events.packing import MARK, Opened, unpack
@@ -32,6 +32,14 @@ SELECT: LiteralString = """
                        WHERE position = e.event_nid AND position > 0 LIMIT 1) o ON true
     WHERE e.event_nid = ANY(%(nids)s::bigint[])
 """
+
+
+class Place(NamedTuple):
+    """Where an event stands."""
+
+    nid: int
+    room_nid: int
+    flags: int
 
 
 class EventCache:
@@ -144,6 +152,20 @@ class EventCache:
                 room=room_nid,
             )
         return {event_id: (key, nid) for event_id, key, nid in rows}
+
+    async def places(self, event_ids: Collection[EventId]) -> dict[EventId, Place]:
+        """Where the events stand that are here. One query."""
+        ids = [event_id for event_id in event_ids if is_event_id(event_id)]
+        if not ids:
+            return {}
+        async with self._db.read() as tx:
+            rows = await tx.all(
+                """
+                SELECT event_id, event_nid, room_nid, flags FROM events WHERE event_id = ANY(%(ids)s::text[])
+                """,
+                ids=ids,
+            )
+        return {row[0]: Place(*row[1:]) for row in rows}
 
     def _split(self, nids: Collection[int]) -> tuple[dict[int, PersistedEvent], list[int]]:
         found: dict[int, PersistedEvent] = {}

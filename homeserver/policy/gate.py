@@ -66,7 +66,9 @@ class Gate(Collector):
         checks = tuple(checks)
         self._causes = {check.name: Causes(_log, "policy_check_failed", name=check.name) for check in checks}
         assert len(self._causes) == len(checks), "two checks have the same name"
-        self._local = {kind: found for kind in Kind if (found := _of(kind, checks))}
+        self._local = {
+            kind: found for kind in Kind if (found := _of(kind, [each for each in checks if each.here]))
+        }
         self._elsewhere = {
             kind: found for kind in Kind if (found := _of(kind, [each for each in checks if each.elsewhere]))
         }
@@ -118,7 +120,7 @@ class Gate(Collector):
     async def _examined(self, event: Event) -> tuple[Verdict, str]:
         if not self._elsewhere:
             return Allow(), ""
-        act = received_act(event.sender, event.room_id, (event.type, event.state_key), event.content)
+        act = received_act(event)
         concerned = [(check, act) for check in self._elsewhere.get(act.kind, ()) if _concerns(check, act)]
         return await self._ask(concerned) if concerned else (Allow(), "")
 

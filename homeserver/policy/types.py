@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from homeserver.events.event import Event
 from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import RoomAlias, RoomId, UserId
 from homeserver.web.auth import Requester
@@ -68,6 +69,8 @@ class Act:
     """Whom it concerns: of a membership its user, of a redaction the author of what is redacted."""
     file: Path | None = None
     """Of an upload: the bytes, to be read off the event loop."""
+    event: Event | None = None
+    """Of an event that comes from another server: the whole of it."""
 
 
 class Allow(NamedTuple):
@@ -101,6 +104,8 @@ class Check:
     """Only events of these types. None: all."""
     elsewhere: bool = False
     """Asked also of events that come from other servers."""
+    here: bool = True
+    """Asked of what local users do."""
     timeout: float = 10.0
     """Seconds."""
 
@@ -126,19 +131,18 @@ def event_act(
     )
 
 
-def received_act(
-    sender: UserId, room_id: RoomId, key: tuple[str, str | None], content: Mapping[str, Any]
-) -> Act:
+def received_act(event: Event) -> Act:
     """An event of another server as an act."""
-    kind, target = _kind_of(key, content)
+    kind, target = _kind_of((event.type, event.state_key), event.content)
     return Act(
         kind=kind,
-        actor=sender,
-        room_id=room_id,
-        type=key[0],
-        state_key=key[1],
-        content=content,
+        actor=event.sender,
+        room_id=event.room_id,
+        type=event.type,
+        state_key=event.state_key,
+        content=event.content,
         target=target,
+        event=event,
     )
 
 

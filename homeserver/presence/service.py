@@ -21,7 +21,7 @@ from homeserver.graph.interning import Interning
 from homeserver.log.entries import Conflict, Position
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound, Unavailable
-from homeserver.matrix.ids import UserId
+from homeserver.matrix.ids import ServerName, UserId, domain_of
 from homeserver.presence import store
 from homeserver.presence.store import Row
 from homeserver.presence.types import PresenceEntry, Word
@@ -120,7 +120,10 @@ class PresenceService:
         *,
         config: PresenceSection,
         alone: bool,
+        server_name: ServerName | None = None,
     ) -> None:
+        """`server_name`: whose users are looked after here; None: all."""
+        self._server_name = server_name
         self._db = db
         self._log = log
         self._interning = interning
@@ -216,11 +219,14 @@ class PresenceService:
             rows = await store.find_present(tx, MAX_TAKEN_OVER)
         now = self._clock.now_ms()
         for row, position in rows:
-            if row.user_nid not in self._known:
+            if row.user_nid not in self._known and self._is_ours(row.user_id):
                 self._known[row.user_nid] = Known(
                     UserId(row.user_id), row.presence, row.status_msg, row.last_active_ms, now, position
                 )
         self._began = True
+
+    def _is_ours(self, user_id: str) -> bool:
+        return self._server_name is None or domain_of(user_id) == self._server_name
 
     def _due(self, user_nid: int, known: Known, now: int) -> str | None:
         """What the user has become by the clock; None: nothing else than they are."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from homeserver.log.entries import Entry, Position
+from homeserver.matrix.ids import UserId
 
 
 class Word(msgspec.Struct, frozen=True, array_like=True):
@@ -41,3 +42,12 @@ class Latest(NamedTuple):
     position: Position
     entry: PresenceEntry
     last_active_ms: int
+
+
+class Heard(NamedTuple):
+    """What another server says of a user of its own."""
+
+    user_id: UserId
+    presence: str
+    status_msg: str | None
+    active_ago_ms: int

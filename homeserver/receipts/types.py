@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from homeserver.log.entries import Entry
+from homeserver.matrix.ids import UserId
 
 READ: Final = 1
 PRIVATE: Final = 2
@@ -24,3 +25,15 @@ class ReceiptEntry(Entry, frozen=True):
     event_nid: int
     event_id: str
     ts_ms: int
+
+
+class RemoteReceipt(NamedTuple):
+    """A public receipt of another server's user, who is in the room."""
+
+    user_id: UserId
+    user_nid: int
+    event_id: str
+    thread: str | None
+    """None: of all threads together."""
+    ts_ms: int
+    """As that server says, Unix ms."""

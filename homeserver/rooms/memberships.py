@@ -1,4 +1,4 @@
-"""Projection: in which rooms each local user is, was, or is invited; for users who are about."""
+"""Projection: in which rooms a user is, was, or is invited; for users who are about, also those of other servers."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Memberships:
 
     def _event(self, position: Position, entry: EventEntry) -> None:
         for change in entry.changes:
-            user = self._users.get(change.user_nid) if change.local and change.user_nid is not None else None
+            user = self._users.get(change.user_nid) if change.user_nid is not None else None
             if user is not None and change.user_nid is not None:
                 self._apply_to(change.user_nid, user, position, entry)
                 self._users.resize(change.user_nid, user.size)

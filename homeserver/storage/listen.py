@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any, LiteralString
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 import structlog
@@ -24,35 +24,46 @@ _LOOK_AGAIN = 2.0
 _log = structlog.get_logger(__name__)
 
 
-async def listen(dsn: str, channel: LiteralString) -> AsyncIterator[str]:
-    """Yield the payload of every notification on `channel`, for ever; an empty one after each (re)connect.
+class Hint(NamedTuple):
+    """A notification; an empty payload after each (re)connect."""
+
+    channel: str
+    payload: str
+
+
+async def listen(dsn: str, *channels: LiteralString) -> AsyncIterator[Hint]:
+    """Yield every notification on these channels, for ever; for each an empty one after each (re)connect.
 
     At most the newest thousand wait to be fetched: who falls behind that far should look for itself anyway.
     """
-    pause, causes = _FIRST_PAUSE, Causes(_log, "database_listener_lost", channel=channel)
+    pause, causes = _FIRST_PAUSE, Causes(_log, "database_listener_lost", channel=channels[0])
     while True:
         try:
-            async with contextlib.aclosing(_listen_once(dsn, channel)) as payloads:
-                async for payload in payloads:
+            async with contextlib.aclosing(_listen_once(dsn, channels)) as hints:
+                async for hint in hints:
                     causes.over()
                     pause = _FIRST_PAUSE
-                    yield payload
+                    yield hint
         except psycopg.OperationalError as error:
             causes.tell(error, again_in=pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _listen_once(dsn: str, channel: LiteralString) -> AsyncGenerator[str]:
+async def _listen_once(dsn: str, channels: Sequence[LiteralString]) -> AsyncGenerator[Hint]:
     connection = await psycopg.AsyncConnection.connect(
         dsn, autocommit=True, client_encoding="utf8", application_name="atrium-listen", connect_timeout=10
     )
     notify_socket = _NotifySocket(connection.pgconn)
     try:
-        connection.add_notify_handler(lambda notification: notify_socket.waiting.append(notification.payload))
-        await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
+        connection.add_notify_handler(
+            lambda each: notify_socket.waiting.append(Hint(each.channel, each.payload))
+        )
+        for channel in channels:
+            await connection.execute(psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel)))
         notify_socket.hear()
-        yield ""
+        for channel in channels:
+            yield Hint(channel, "")
         while True:
             await notify_socket.something.wait()
             notify_socket.something.clear()
@@ -73,7 +84,7 @@ class _NotifySocket:
         self._loop = asyncio.get_running_loop()
         self._descriptor = -1
         self._look: asyncio.TimerHandle | None = None
-        self.waiting: collections.deque[str] = collections.deque(maxlen=_BOUND)
+        self.waiting: collections.deque[Hint] = collections.deque(maxlen=_BOUND)
         self.something = asyncio.Event()
         self.error: psycopg.OperationalError | None = None
 
@@ -99,7 +110,7 @@ class _NotifySocket:
         try:
             self._pg.consume_input()
             while (notification := self._pg.notifies()) is not None:
-                self.waiting.append(notification.extra.decode())
+                self.waiting.append(Hint(notification.relname.decode(), notification.extra.decode()))
         except psycopg.OperationalError as error:
             self.error = error
             self.deafen()

@@ -17,10 +17,11 @@ from typing_extensions import override
 
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Member, Room
 from homeserver.log.entries import Entry, Position
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden
-from homeserver.matrix.ids import RoomId
+from homeserver.matrix.ids import RoomId, UserId
 from homeserver.runtime.clock import Clock
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
@@ -35,6 +36,10 @@ REPEAT_SECONDS = 60.0
 """Whoever goes on typing is told of anew after this time, or other processes would think their own process gone."""
 LOST_SECONDS = MAX_MS / 1000 + 10
 """After this time without a word any process ends it."""
+ELSEWHERE_SECONDS = 60.0
+"""How long a user of another server types whose server does not say so again."""
+MAX_TYPISTS = 100
+"""Users of other servers that may type in a room at a time: nobody reads more names."""
 TOGETHER = 500
 """How many are ended at a time."""
 
@@ -82,6 +87,10 @@ class Typing(EphemeralSource):
     def in_room(self, room_nid: int) -> list[str]:
         """User ids of all who type there."""
         return [typist.user_id for typist in self._rooms.get(room_nid, {}).values()]
+
+    def count(self, room_nid: int) -> int:
+        """How many type in a room."""
+        return len(self._rooms.get(room_nid, ()))
 
     def everybody(self) -> Iterator[tuple[Key, Typist]]:
         """All who type. To be used up before anything is awaited."""
@@ -137,6 +146,23 @@ class TypingService:
             await self._log.append(TypingEntry(*key, requester.user_id, typing))
         if typing:
             self._until[key] = now + min(max(timeout_ms, 0), MAX_MS) / 1000
+        else:
+            self._until.pop(key, None)
+
+    async def hear(self, room: Room, user_id: UserId, member: Member, *, typing: bool) -> None:
+        """Another server says that its user, who is in the room, types or has ceased to.
+
+        spec: server-server-api/#typing-notifications
+        """
+        key = (room.name.nid, member.user_nid)
+        now, told = self._clock.monotonic(), self._typing.of(*key)
+        news = told is None or now - told.since > REPEAT_SECONDS if typing else told is not None
+        if typing and told is None and self._typing.count(room.name.nid) >= MAX_TYPISTS:
+            return
+        if news:
+            await self._log.append(TypingEntry(*key, user_id, typing))
+        if typing:
+            self._until[key] = now + ELSEWHERE_SECONDS
         else:
             self._until.pop(key, None)
 

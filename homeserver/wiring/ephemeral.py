@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from homeserver.receipts.api import ReceiptsApi
+from homeserver.receipts.elsewhere import EVERY, RemoteReceipts
 from homeserver.receipts.entries import ReceiptSink
 from homeserver.receipts.service import ReceiptService
 from homeserver.receipts.stream import ReceiptSource
@@ -23,6 +24,7 @@ class EphemeralFeature:
         self.receipts = ReceiptService(
             core.db, core.log, core.rooms, core.events, account_data.service, core.clock
         )
+        self.remote_receipts = RemoteReceipts(core.db, core.log, core.events, core.clock)
         self.typing = Typing(core.clock)
         self.typing_service = TypingService(core.log, core.rooms, self.typing, core.clock)
         self.receipt_source = ReceiptSource(core.db)
@@ -35,7 +37,15 @@ class EphemeralFeature:
             name="ephemeral",
             apis=[ReceiptsApi(self.receipts), TypingApi(self.typing_service)],
             sinks=[ReceiptSink(), TypingSink()],
-            projections=[self.typing],
+            projections=[self.typing, self.remote_receipts],
             streams=[self.stream],
-            periodic=[every(1.0, self.typing_service.tick, name="typing")],
+            periodic=[
+                every(1.0, self.typing_service.tick, name="typing"),
+                every(
+                    EVERY,
+                    self.remote_receipts.tick,
+                    name="receipts.elsewhere",
+                    wake=self.remote_receipts.wake,
+                ),
+            ],
         )

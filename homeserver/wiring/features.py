@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import LiteralString, Protocol, TypeVar
 
 from appservices.registry import Registry
 from homeserver.config import Config
@@ -28,6 +29,7 @@ from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.federation import FederationFeature
 from homeserver.wiring.federation_outbound import FederationOutboundFeature
+from homeserver.wiring.federation_inbound import FederationInboundFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
@@ -81,6 +83,9 @@ class Features:
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
         self.presence = self._add(
             PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
+        )
+        self.federation_inbound = self._add(
+            FederationInboundFeature(config, core, self.federation, self.ephemeral, self.presence)
         )
         self.to_device = self._add(ToDeviceFeature(config, core, limiter))
         self.push = self._add(PushFeature(core, self.account_data.service))
@@ -225,6 +230,11 @@ class Features:
         if self._figures is not None and self._figures.shared:
             work.append(every(WRITE_EVERY, self._figures.write, name="figures", first=0.0))
         return work
+
+    @property
+    def hints(self) -> dict[LiteralString, Callable[[str], None]]:
+        """By channel of the database: who hears other processes there."""
+        return {name: call for manifest in self.manifests for name, call in manifest.hints.items()}
 
     def closing(self) -> None:
         """The server stops: long polls answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 
 from prometheus_client.registry import Collector
 
@@ -53,6 +53,8 @@ class Manifest:
     """Checks that acts pass before anything is written, in the order in which they are asked."""
     checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """What it adds to `/health`: raises where the feature is not well."""
+    hints: Mapping[LiteralString, Callable[[str], None]] = field(default_factory=dict)
+    """Channels of the database on which it hears other processes, and what is called with each payload (empty: some were lost)."""
     closing: Sequence[Callable[[], None]] = ()
     """The server begins to stop: what waits shall be answered."""
     stop: Sequence[Callable[[], Awaitable[None]]] = ()

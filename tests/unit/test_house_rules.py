@@ -45,6 +45,7 @@ def test_a_file_is_short_and_begins_with_what_it_owns(path: Path) -> None:
 # and again is declared with `every`, what must run for ever is started by `SupervisedLoops`, what is deferred is a job.
 WAITING_LOOPS = {
     "federation/transport/body.py pieces": "as long as an answer comes",
+    "federation/inbound/room.py run": "while there is something staged for the room, under its lease",
     "homeserver/graph/state/upkeep.py _resolved": "a round over what there is",
     "homeserver/graph/state/upkeep.py _rooms": "a round over what there is",
     "homeserver/graph/state/upkeep.py _shortcuts": "a round over what there is",

@@ -24,6 +24,7 @@ from homeserver.graph.refs import MEMBERSHIPS, EventRef, StateRef, flags_of
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.head import Head, NotReady, known_numbers
 from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.countersigning import Countersigner, Countersigning
 from homeserver.graph.write.facts import facts_in
 from homeserver.log.entries import Alongside, Append, Conflict, Entry, TransactionId
 from homeserver.log.tail import Tail
@@ -101,8 +102,15 @@ class GraphWriter:
         self._interning = interning
         self._identity = identity
         self._clock = clock
+        self._countersigning: Countersigning[EventPlan] | None = None
         self._last_created = 0
         """Unix ms of the newest room made here; each has one of its own."""
+
+    def countersign_with(self, countersigner: Countersigner) -> None:
+        """Who has to sign what is written to some rooms."""
+        self._countersigning = Countersigning(
+            countersigner, self._log, self._tail, self._rooms, (self._build, self._fetch)
+        )
 
     async def append(
         self,
@@ -120,6 +128,8 @@ class GraphWriter:
         """
         for _ in range(MAX_TRIES):
             room = await self._rooms.get(room_nid)
+            if self._countersigning is not None and self._countersigning.concerns(room):
+                return await self._countersigning.append(room_nid, plan, Append((), txn, alongside, passage))
             try:
                 entries = self._build(room, plan, txn)
             except NotReady as need:

@@ -15,6 +15,7 @@ from homeserver.policy.types import ALLOW, Act, Allow, Check, Kind, Refuse, Verd
 from homeserver.runtime import request_context
 from homeserver.runtime.clock import SystemClock
 from homeserver.web.auth import Requester
+from tests.support.pdus import event
 
 ALICE = Requester(user_id=UserId("@alice:here"), user_nid=7)
 ROOM = RoomId("!r:here")
@@ -217,5 +218,8 @@ def test_two_checks_of_one_name_are_a_mistake() -> None:
 def test_what_kind_of_act_an_event_is(
     key: tuple[str, str | None], content: dict[str, Any], kind: Kind, target: str | None
 ) -> None:
-    for act in (event_act(ALICE, ROOM, key, content), received_act(ALICE.user_id, ROOM, key, content)):
+    for act in (
+        event_act(ALICE, ROOM, key, content),
+        received_act(event("11", key[0], content, state_key=key[1])),
+    ):
         assert (act.kind, act.target) == (kind, target)

@@ -1,0 +1,350 @@
+"""Filling gaps: what events refer to and is not here is asked for, from who sent them first, then from others in the room.
+
+First the events between (`get_missing_events`), which become part of the timeline; where these do not reach back to what is
+here, the state before the oldest of them (`state_ids`, then what of it is missing); then auth events that are missing still.
+
+spec: server-server-api/#backfilling-and-retrieving-missing-events (FED-14)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from federation.inbound.known import Here
+from federation.inbound.remote import Allowance, Budget, Remote, StateIds
+from federation.ports import Checked, EventChecker, RemoteError, RemoteFault
+from homeserver.events.event import Event
+from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.refs import JOIN
+from homeserver.graph.rooms.room import Room
+from homeserver.matrix.ids import EventId, ServerName, domain_of
+from homeserver.runtime.clock import Clock
+from homeserver.runtime.turns import next_turn, pieces
+
+_log = structlog.get_logger("atrium.federation.inbound")
+
+MAX_SERVERS: Final = 4
+"""Servers that are asked, the one that sent the events included."""
+MAX_ROUNDS: Final = 20
+"""Calls of `get_missing_events` for one gap."""
+PER_ROUND: Final = 50
+"""Events that are asked for in one call; servers give 10 to 20 of their own accord."""
+MAX_STATES: Final = 5
+"""Places in the graph whose state is asked for in one filling."""
+ONE_BY_ONE: Final = 50
+"""So many events of a state may be asked for each by itself; of more the whole state is."""
+MAX_LACKING: Final = 0.1
+"""The part of a state that may be missing if no server has it or can prove it."""
+AT_ONCE: Final = 8
+"""Events asked for at once."""
+REQUESTS: Final = 200
+EVENTS: Final = 250_000
+EVENTS_PER_SECOND: Final = 20.0
+"""What of them an origin may cause again after it has caused so many."""
+BYTES: Final = 192 << 20
+SECONDS: Final = 120.0
+"""The budget of one filling."""
+CHECKED_AT_ONCE: Final = 500
+LATEST: Final = 20
+"""Events that one question names, and extremities of ours."""
+
+
+class OutlierStore(Protocol):
+    """Keeps events whose state is not known. Fulfilled by `homeserver.graph.write.outliers`."""
+
+    async def add(self, room: RoomIdentity, events: Sequence[Event]) -> None:
+        """Those that are here already are passed over."""
+        ...
+
+
+@dataclass(slots=True)
+class Filled:
+    """What was fetched for a gap."""
+
+    events: list[Event] = field(default_factory=list)
+    """Checked; they become part of the timeline."""
+    states: dict[EventId, list[EventId]] = field(default_factory=dict)
+    """The state before events whose previous events are not to be had."""
+    unreachable: bool = False
+    """Something is missing still, and some server could not be asked: another attempt may succeed."""
+
+
+class Gaps:
+    """Fills gaps. Keeps nothing in memory between two."""
+
+    def __init__(
+        self, remote: Remote, checker: EventChecker, here: Here, outliers: OutlierStore, clock: Clock
+    ) -> None:
+        self._remote = remote
+        self._checker = checker
+        self._here = here
+        self._outliers = outliers
+        self._clock = clock
+        self._allowance = Allowance(clock, burst=EVENTS, per_second=EVENTS_PER_SECOND)
+        self._large = asyncio.Semaphore(1)
+        """Of whole states one is in memory at a time."""
+
+    async def fill(
+        self,
+        room: Room,
+        origin: ServerName,
+        roots: Sequence[Event],
+        held: Collection[EventId],
+        own: ServerName,
+    ) -> Filled:
+        """Get what `roots` refer to. `held`: events that are being worked on anyway; `own`: our name.
+
+        Raises nothing for what others do: what could not be had is missing still.
+        """
+        events = min(EVENTS, self._allowance.left(origin))
+        budget = Budget(self._clock, requests=REQUESTS, events=events, size=BYTES, seconds=SECONDS)
+        filling = _Filling(self, room, _servers(room, origin, own), budget, set(held))
+        try:
+            return await filling.run(roots)
+        except RemoteFault as fault:
+            _log.info(
+                "inbound.gap_not_filled", room=room.name.room_id, origin=origin, problem=fault.problem[:200]
+            )
+            filling.filled.unreachable = True
+            return filling.filled
+        finally:
+            self._allowance.spend(origin, events - budget.events)
+
+    async def check(self, room: Room, pdus: Sequence[msgspec.Raw]) -> list[Event]:
+        """Those that are events of the room with the right signatures."""
+        good: list[Event] = []
+        for piece in pieces(pdus, CHECKED_AT_ONCE):
+            await next_turn()
+            checked = await self._checker.check([bytes(pdu) for pdu in piece], room.name.version)
+            good += [
+                each.event
+                for each in checked
+                if isinstance(each, Checked) and each.event.room_id == room.name.room_id
+            ]
+        return good
+
+
+class _Filling:
+    """One gap being filled."""
+
+    def __init__(
+        self, gaps: Gaps, room: Room, servers: Sequence[ServerName], budget: Budget, held: set[EventId]
+    ) -> None:
+        self._gaps = gaps
+        self._remote = gaps._remote  # noqa: SLF001  # two halves of one thing
+        self._room = room
+        self._servers = list(servers)
+        self._budget = budget
+        self._held = held
+        self._whole: set[EventId] = set()
+        self._outliers: set[EventId] = set()
+        self._looked: set[EventId] = set()
+        self.filled = Filled()
+
+    async def run(self, roots: Sequence[Event]) -> Filled:
+        found: dict[EventId, Event] = {}
+        await self._between(roots, found)
+        self.filled.events = list(found.values())
+        everything = [*roots, *found.values()]
+        await self._states(everything, found)
+        await self._auth([*roots, *found.values()])
+        return self.filled
+
+    # --- what is here ----------------------------------------------------------------------------------------------
+
+    async def _look(self, event_ids: Iterable[EventId]) -> None:
+        new = set(event_ids) - self._looked
+        if new:
+            known = await self._gaps._here.find(self._room.name.nid, new)  # noqa: SLF001  # likewise
+            self._whole |= known.whole
+            self._outliers |= known.outliers
+            self._looked |= new
+
+    async def _missing_prev(
+        self, events: Iterable[Event], found: Mapping[EventId, Event]
+    ) -> dict[EventId, Event]:
+        """Of each event that has a previous event which is neither here nor found: itself, by its id."""
+        events = list(events)
+        await self._look(each for event in events for each in event.prev_event_ids)
+        known = self._whole | self._held | found.keys()
+        return {event.event_id: event for event in events if not known.issuperset(event.prev_event_ids)}
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    async def _first(self, what: str, ask: Any) -> Any:
+        """The answer of the first server that has one; None: nobody has. Who could not be reached is not asked again."""
+        for server in [*self._servers]:
+            try:
+                return await ask(server)
+            except RemoteError as error:
+                _log.debug("inbound.refused", server=server, what=what, status=error.status)
+                self.filled.unreachable |= error.status >= 500 or error.status == 429
+            except RemoteFault:
+                self._servers.remove(server)
+                self.filled.unreachable = True
+        return None
+
+    async def _between(self, roots: Sequence[Event], found: dict[EventId, Event]) -> None:
+        """The events between the roots and what is here."""
+        wanting = await self._missing_prev(roots, found)
+        ours = [ref.event_id for ref in self._room.extremities[-LATEST:]]
+        for _ in range(MAX_ROUNDS):
+            if not wanting:
+                return
+            latest = sorted(wanting.values(), key=lambda event: event.depth)[:LATEST]
+
+            async def ask(server: ServerName, latest: Sequence[Event] = latest) -> list[msgspec.Raw]:
+                names = (ours, [event.event_id for event in latest])
+                return await self._remote.missing_events(
+                    server, self._room.name.room_id, names, PER_ROUND, self._budget
+                )
+
+            pdus = await self._first("get_missing_events", ask)
+            checked = await self._gaps.check(self._room, pdus) if pdus else []
+            known = self._held | self._whole
+            new = {event.event_id: event for event in checked if event.event_id not in known | found.keys()}
+            wanted = {each for event in latest for each in event.prev_event_ids}
+            if not _connected(new, wanted):
+                return
+            found.update(new)
+            wanting = await self._missing_prev([*wanting.values(), *new.values()], found)
+
+    async def _states(self, events: Sequence[Event], found: dict[EventId, Event]) -> None:
+        """The state before each event whose previous events were not to be had."""
+        wanting = await self._missing_prev(events, found)
+        for event in sorted(wanting.values(), key=lambda event: event.depth)[:MAX_STATES]:
+            state = await self._state_before(event)
+            if state is not None:
+                self.filled.states[event.event_id] = state
+
+    async def _state_before(self, event: Event) -> list[EventId] | None:
+        """Whole, or, where no server gives all of it (the keys of some who are long gone are not to be had), nearly."""
+        room_id = self._room.name.room_id
+        nearly: list[EventId] | None = None
+        for server in [*self._servers]:
+
+            async def ask(_: ServerName, server: ServerName = server) -> StateIds:
+                return await self._remote.state_ids(server, room_id, event.event_id, self._budget)
+
+            ids = await self._first_of(server, "state_ids", ask)
+            if ids is None:
+                continue
+            lacking = await self._fetch_state(event, ids, server)
+            here = [each for each in dict.fromkeys(ids.pdu_ids) if each not in lacking]
+            if not lacking:
+                return here
+            if len(lacking) <= len(ids.pdu_ids) * MAX_LACKING and len(here) > len(nearly or ()):
+                nearly = here
+        return nearly
+
+    async def _first_of(self, server: ServerName, what: str, ask: Any) -> Any:
+        rest, self._servers = self._servers, [server]
+        try:
+            return await self._first(what, ask)
+        finally:
+            self._servers = [each for each in rest if each != server or server in self._servers]
+
+    async def _fetch_state(self, event: Event, ids: StateIds, server: ServerName) -> set[EventId]:
+        """Fetch what of a state is not here. What is not to be had."""
+        await self._look([*ids.pdu_ids, *ids.auth_chain_ids])
+        missing = self._lacking(ids.pdu_ids) | self._lacking(ids.auth_chain_ids)
+        if missing:
+            fetched = (
+                await self._one_by_one(missing)
+                if len(missing) <= ONE_BY_ONE
+                else await self._whole_state(event, server)
+            )
+            await self._keep(fetched)
+        return self._lacking(ids.pdu_ids)
+
+    def _lacking(self, event_ids: Iterable[EventId]) -> set[EventId]:
+        return {each for each in event_ids if each not in self._whole and each not in self._outliers}
+
+    async def _one_by_one(self, event_ids: Collection[EventId]) -> list[Event]:
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def one(event_id: EventId) -> msgspec.Raw | None:
+            async def ask(server: ServerName) -> msgspec.Raw:
+                return await self._remote.event(server, event_id, self._budget)
+
+            async with turns:
+                found: msgspec.Raw | None = await self._first("event", ask)
+                return found
+
+        pdus = await asyncio.gather(*(one(event_id) for event_id in sorted(event_ids)))
+        checked = await self._gaps.check(self._room, [pdu for pdu in pdus if pdu is not None])
+        return [event for event in checked if event.event_id in event_ids]
+
+    async def _whole_state(self, event: Event, server: ServerName) -> list[Event]:
+        async with self._gaps._large:  # noqa: SLF001  # likewise
+            state = await self._remote.state(server, self._room.name.room_id, event.event_id, self._budget)
+            return await self._gaps.check(self._room, [*state.auth_chain, *state.pdus])
+
+    async def _auth(self, events: Sequence[Event]) -> None:
+        """Auth events that are missing still: with the chain of the event that names them, else by themselves."""
+        await self._look(each for event in events for each in event.auth_event_ids)
+        own = self._held | {event.event_id for event in events}
+        for event in events:
+            if not self._lacking(event.auth_event_ids) - own:
+                continue
+
+            async def ask(server: ServerName, event: Event = event) -> list[msgspec.Raw]:
+                return await self._remote.event_auth(
+                    server, self._room.name.room_id, event.event_id, self._budget
+                )
+
+            pdus = await self._first("event_auth", ask)
+            await self._keep(await self._gaps.check(self._room, pdus) if pdus else [])
+            if left := self._lacking(event.auth_event_ids) - own:
+                await self._keep(await self._one_by_one(left))
+
+    async def _keep(self, events: Sequence[Event]) -> None:
+        """As outliers, in an order in which each comes after its auth events."""
+        new = {each.event_id: each for each in events if each.event_id in self._lacking([each.event_id])}
+        await self._look(new)
+        await self._look(each for event in new.values() for each in event.auth_event_ids)
+        ordered = _placed(new, self._whole | self._outliers)
+        if ordered:
+            await self._gaps._outliers.add(self._room.name, ordered)  # noqa: SLF001  # likewise
+            self._looked.difference_update(event.event_id for event in ordered)
+            await self._look(event.event_id for event in ordered)
+
+
+def _connected(new: Mapping[EventId, Event], wanted: Collection[EventId]) -> bool:
+    """Whether an answer has something of what was asked for: else it is noise."""
+    return any(event_id in new for event_id in wanted)
+
+
+def _placed(events: Mapping[EventId, Event], known: Collection[EventId]) -> list[Event]:
+    """Those whose auth events are all known or among them, each after its own. What refers to itself is left out."""
+    followers: dict[EventId, list[EventId]] = {}
+    waits: dict[EventId, int] = {}
+    for event in events.values():
+        mine = {each for each in event.auth_event_ids if each not in known}
+        waits[event.event_id] = len(mine)
+        for each in mine:
+            followers.setdefault(each, []).append(event.event_id)
+    ready = [event_id for event_id, count in waits.items() if not count]
+    ordered: list[Event] = []
+    while ready:
+        event_id = ready.pop()
+        ordered.append(events[event_id])
+        for follower in followers.get(event_id, ()):
+            waits[follower] -= 1
+            if not waits[follower]:
+                ready.append(follower)
+    return ordered
+
+
+def _servers(room: Room, origin: ServerName, own: ServerName) -> list[ServerName]:
+    """Whom to ask: who has sent it, then the servers with the most people in the room."""
+    counted = Counter(domain_of(user) for user, member in room.members.items() if member.membership == JOIN)
+    others = [name for name, _ in counted.most_common(MAX_SERVERS + 2) if name not in {origin, own}]
+    return [origin, *others[: MAX_SERVERS - 1]]
