@@ -28,8 +28,8 @@ from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.federation import FederationFeature
-from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from homeserver.wiring.federation_inbound import FederationInboundFeature
+from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
@@ -84,9 +84,7 @@ class Features:
         self.presence = self._add(
             PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
         )
-        self.federation_inbound = self._add(
-            FederationInboundFeature(config, core, self.federation, self.ephemeral, self.presence)
-        )
+        self.federation_inbound = self._add(self._receiving(config))
         self.to_device = self._add(ToDeviceFeature(config, core, limiter))
         self.push = self._add(PushFeature(core, self.account_data.service))
         self.notifications = self._add(
@@ -121,6 +119,9 @@ class Features:
         feature = AppserviceFeature(config, self._core, registry, self.accounts, self.rooms, self.directory)
         feature.tell(self.ephemeral, self.to_device, self.e2ee)
         return feature
+
+    def _receiving(self, config: Config) -> FederationInboundFeature:
+        return FederationInboundFeature(config, self._core, self.federation, self.ephemeral, self.presence)
 
     def _sending(self, config: Config) -> FederationOutboundFeature:
         """After all that registers sources of EDUs."""

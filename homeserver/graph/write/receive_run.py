@@ -161,7 +161,7 @@ class Run:
         prev = [self._known(each) for each in event.prev_event_ids if self._is_known(event, each)]
         auth = [self._known(each) for each in event.auth_event_ids]
         before = await self._before(event, prev)
-        grounds = Grounds(auth, before.relevant, await self._standing(keys_of(event)))
+        grounds = Grounds(auth, before.relevant, await self._room_state(event, prev, before))
         flags = judge(event, grounds, refused=refused)
         effect = Effect()
         if event.type == REDACTION and not flags:
@@ -247,6 +247,23 @@ class Run:
         state = self._room.state
         loaded = await self._material.load([state[key] for key in keys if key not in found and key in state])
         return {key: each for key, each in (found | keyed(loaded.values())).items() if each is not None}
+
+    async def _room_state(
+        self, event: Event, prev: Sequence[PersistedEvent], before: _Before
+    ) -> dict[StateKey, PersistedEvent]:
+        """Step 6 asks for the room's current state. Where there is a gap before an event, that may have been overtaken by what is
+        missing: then it is what the room's branches and the state before the event become together. So who has come meanwhile is
+        heard, and who was banned does not evade it by a gap of their own making.
+        """
+        keys = keys_of(event)
+        if len(prev) == len(set(event.prev_event_ids)):
+            return await self._standing(keys)
+        branches = [before.state, *await self._states_at(self._base)]
+        _want_numbers(branches)
+        resolved = await self._material.resolve(frozenset(state.below for state in branches))
+        numbers = await self._material.keys(keys)
+        nids = [resolved.state[nid] for nid in numbers.values() if nid in resolved.state]
+        return keyed((await self._material.load(nids)).values())
 
     def _is_known(self, event: Event, event_id: EventId) -> bool:
         """Whether a previous event is here; of an event whose state is told from outside it may be missing."""

@@ -54,6 +54,21 @@ async def test_a_gap_that_is_too_long_is_bridged_by_the_state(federation: Federa
     assert members[room.remote.user("carol")] == "join"
 
 
+async def test_a_gap_of_ones_own_making_does_not_evade_a_ban(federation: Federation) -> None:
+    """FED-13: bob is banned; his server tells a state in which he is not, before an event whose parent nobody has."""
+    _, alice, room = await joined(federation)
+    room.serve()
+    room.remote.answers("POST", f"{V1}/get_missing_events/*", {"events": []})
+    await alice.ban(room.room_id, room.remote.user("bob"))
+    parent = room.says("bob", "m.room.message", TEXT)
+    room.hidden.add(parent.event_id)
+    event = room.says("bob", "m.room.message", TEXT)
+    await room.send(event)
+    (persisted,) = await room.arrives(event)
+    assert persisted.flags & SOFT_FAILED
+    assert (await alice.members(room.room_id))[room.remote.user("bob")] == "ban"
+
+
 async def test_missing_auth_events_are_fetched(federation: Federation) -> None:
     """FED-14: the previous event is here, what allows the event is not."""
     _, _, room = await joined(federation)
