@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from federation.inbound.acl import ServerAcls
 from federation.keys.api import KeyApi
 from federation.keys.checking import SignatureChecker
 from federation.keys.fetching import KeyFetcher
@@ -28,7 +29,9 @@ from homeserver.wiring.outbound import outbound_of
 
 
 class FederationFeature:
-    """Plug into it: `client` asks, `checker` checks events and other JSON, `own_keys` signs, `partners` permits."""
+    """Plug into it: `client` asks, `checker` checks events and other JSON, `own_keys` signs, `partners` permits,
+    `acls` are those of rooms.
+    """
 
     def __init__(self, config: Config, core: Core) -> None:
         section = config.federation
@@ -64,6 +67,7 @@ class FederationFeature:
         self.authenticator = RequestAuthenticator(
             core.server_name, self.ring, self.partners, self.backoff, core.clock
         )
+        self.acls = ServerAcls(core.events, core.memory)
         self._apis: list[object] = []
         if section.enabled:
             self._apis = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from federation.inbound.acl import ServerAcls
 from federation.inbound.api import SendApi
 from federation.inbound.edus import EduDispatcher
 from federation.inbound.ephemeral import Ephemeral
@@ -24,7 +23,7 @@ from homeserver.wiring.presence import PresenceFeature
 
 
 class FederationInboundFeature:
-    """Plug into it: `edus` takes handlers of further EDUs, `acls` answers for a room, `transactions` says what ends invites."""
+    """Plug into it: `edus` takes handlers of further EDUs, `transactions` says what ends invites."""
 
     def __init__(
         self,
@@ -35,11 +34,10 @@ class FederationInboundFeature:
         presence: PresenceFeature,
     ) -> None:
         self._enabled = config.federation.enabled
-        self.acls = ServerAcls(core.events, core.memory)
         self.edus = EduDispatcher()
         Ephemeral(
             core.rooms,
-            self.acls,
+            federation.acls,
             ephemeral.typing_service,
             ephemeral.remote_receipts,
             presence.elsewhere,
@@ -50,7 +48,7 @@ class FederationInboundFeature:
         self.inbound = Inbound(core.db, core.entropy)
         self.inbound.work_with(self._parts(core, federation))
         self.transactions = Transactions(
-            core.db, core.interning, core.rooms, self.acls, self.edus, self.inbound, federation.checker
+            core.db, core.interning, core.rooms, federation.acls, self.edus, self.inbound, federation.checker
         )
 
     def _parts(self, core: Core, federation: FederationFeature) -> Parts:
