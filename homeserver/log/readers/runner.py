@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +15,7 @@ import structlog
 from homeserver.log.entries import Position
 from homeserver.log.readers import store
 from homeserver.log.readers.cursor import Cursor
+from homeserver.log.readers.lanes import BehindKeys, Lane
 from homeserver.log.readers.lease import Lease, LeaseLost
 from homeserver.log.readers.slices import Slices
 from homeserver.log.readers.store import CursorRow
@@ -63,22 +63,6 @@ class Environment(NamedTuple):
     entropy: Entropy
 
 
-class Lane:
-    """Cursors that are ready, first come, first served, and how many of such deliver at once."""
-
-    __slots__ = ("at_once", "keys", "running")
-
-    def __init__(self, at_once: int) -> None:
-        self.at_once = at_once
-        self.keys: deque[str] = deque()
-        self.running = 0
-
-    @property
-    def may_begin(self) -> bool:
-        """Whether one is ready, and has a place."""
-        return bool(self.keys) and self.running < self.at_once
-
-
 class Recorded(NamedTuple):
     """A row to be written, and who waits for it."""
 
@@ -108,8 +92,7 @@ class Runner:
         self._retries: list[tuple[float, str]] = []
         self._nudges: dict[str, float] = {}
         self._nudged: list[tuple[float, str]] = []
-        self._behind: set[str] = set()
-        """Cursors that are not told of what is found, since they read it again anyway."""
+        self._behind = BehindKeys()
         self._running: set[asyncio.Task[None]] = set()
         self._records: list[Recorded] = []
         self._recorded = asyncio.Event()
@@ -180,8 +163,7 @@ class Runner:
         """Tell each cursor what is for it. From the last `await` on, nothing else may come between."""
         wanted = await self._patiently(self._keys, found.items)
         for item, keys in zip(found.items, wanted, strict=True):
-            told = keys - self._behind if isinstance(keys, frozenset) else keys
-            for key in told:
+            for key in self._behind.others(keys):
                 cursor = self._cursor(key)
                 self._kept += cursor.add(item, self.scanned, room=self._kept < MAX_ITEMS)
                 if not cursor.whole:
