@@ -6,6 +6,7 @@ from federation.outbound.interest import NEVER_SENT
 from homeserver.graph.refs import SOFT_FAILED
 from homeserver.matrix.ids import RoomId
 from homeserver.rooms.creation import StateEvent
+from tests.integration.graph.test_adoption import adopt, elsewhere
 from tests.support.graph import Process, process
 from tests.support.outbound import Others, join, numbered, runs, says, sending, until
 
@@ -164,3 +165,21 @@ async def test_what_has_to_be_passed_on_reaches_all_but_its_sender(database: str
             await until(lambda server=server: others.texts(server) == ["m.room.member join"])  # type: ignore[misc]
         assert set(others.asked)
         assert {sent.destination for sent in others.asked} == {"two", "three", "five"}
+
+
+async def test_the_servers_of_a_room_joined_elsewhere_are_told(database: str, tmp_path: Path) -> None:
+    """Its state came in bulk, past the projection; at the second join it is another one."""
+    others, remote = Others(), elsewhere()
+    async with process(database, tmp_path) as here, sending(here, others) as sender:
+        await runs(sender)
+        anna = await here.user("anna")
+        room_id = await adopt(here, remote)
+        await here.send(anna, room_id, "hello")
+        await until(lambda: others.texts("two.example")[-1:] == ["hello"])
+        await here.rooms.membership.leave(anna, room_id)
+        await until(lambda: others.texts("two.example")[-1:] == ["m.room.member leave"])
+        remote.member(str(anna.user_id), "leave")
+        remote.join("@zoe:zoe.example")
+        assert await adopt(here, remote) == room_id
+        await here.send(anna, room_id, "again")
+        await until(lambda: others.texts("zoe.example")[-1:] == others.texts("two.example")[-1:] == ["again"])
