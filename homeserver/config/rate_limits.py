@@ -63,6 +63,9 @@ class RateLimitSection(Section):
     preview: Rate | None = _rate(1, 20)
     """Web pages looked up, by person."""
 
+    report: Rate | None = _rate(0.1, 20)
+    """Reports of events, rooms and users, by person."""
+
     mail: Rate | None = _rate(0.01, 5)
     """Mails sent on request, by address."""
 

@@ -36,6 +36,7 @@ from homeserver.wiring.media import MediaFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
+from homeserver.wiring.reports import ReportsFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sliding import SlidingFeature
 from homeserver.wiring.spaces import SpacesFeature
@@ -91,6 +92,7 @@ class Features:
             NotificationsFeature(core, self.push, self.rooms.memberships, self.account_data.ignores)
         )
         self.relations = self._add(RelationsFeature(core, self.rooms))
+        self._add(ReportsFeature(core, self.rooms))
         self.key_backup = self._add(KeyBackupFeature(core))
         self.e2ee = self._add(E2eeFeature(core, self.accounts, self.rooms))
         self.dehydrated = self._add(DehydratedFeature(core, self.accounts, self.e2ee, self.to_device))
