@@ -73,35 +73,55 @@ class Features:
         self._figures = figures if config.metrics.enabled else None
         self.http_metrics = HttpMetrics()
         self.manifests: list[Manifest] = [core.manifest]
-        self.federation = self._add(FederationFeature(config, core))
         services = registry_of(config, core)
-        self.accounts = self._add(AccountsFeature(config, core, limiter, services))
-        self.account_data = self._add(AccountDataFeature(core))
-        self.media = self._add(MediaFeature(config, core, self.accounts.profiles))
-        self.rooms = self._add(RoomsFeature(config, core, self.accounts.profiles))
+        self._people(config, limiter, services)
+        self._conversations(config)
+        self._devices(config, limiter)
+        self._reached_from_outside(config, services)
+        self._reading(config)
+        self._connect(figures)
+        self.authenticator = self.accounts.authenticator
+        self.server_authenticator = self.federation.authenticator
+
+    # --- in this order -----------------------------------------------------------------------------------------------
+
+    def _people(self, config: Config, limiter: RateLimiter, services: Registry) -> None:
+        self.federation = self._add(FederationFeature(config, self._core))
+        self.accounts = self._add(AccountsFeature(config, self._core, limiter, services))
+        self.account_data = self._add(AccountDataFeature(self._core))
+        self.media = self._add(MediaFeature(config, self._core, self.accounts.profiles))
+
+    def _conversations(self, config: Config) -> None:
+        core, profiles = self._core, self.accounts.profiles
+        self.rooms = self._add(RoomsFeature(config, core, profiles))
         self.directory = self._add(DirectoryFeature(config, core, self.rooms))
         self.spaces = self._add(SpacesFeature(core, self.rooms, self.directory))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
-        self.presence = self._add(
-            PresenceFeature(config, core, self.rooms.memberships, self.accounts.profiles)
-        )
+        self.presence = self._add(PresenceFeature(config, core, self.rooms.memberships, profiles))
         self.federation_inbound = self._add(self._receiving(config))
+
+    def _devices(self, config: Config, limiter: RateLimiter) -> None:
+        core, rooms, accounts = self._core, self.rooms, self.accounts
         self.to_device = self._add(ToDeviceFeature(config, core, limiter))
         self.push = self._add(PushFeature(core, self.account_data.service))
         self.notifications = self._add(
-            NotificationsFeature(core, self.push, self.rooms.memberships, self.account_data.ignores)
+            NotificationsFeature(core, self.push, rooms.memberships, self.account_data.ignores)
         )
-        self.relations = self._add(RelationsFeature(core, self.rooms))
-        self._add(ReportsFeature(core, self.rooms))
+        self.relations = self._add(RelationsFeature(core, rooms))
+        self._add(ReportsFeature(core, rooms))
         self.key_backup = self._add(KeyBackupFeature(core))
-        self.e2ee = self._add(E2eeFeature(core, self.accounts, self.rooms))
-        self.dehydrated = self._add(DehydratedFeature(core, self.accounts, self.e2ee, self.to_device))
+        self.e2ee = self._add(E2eeFeature(core, accounts, rooms))
+        self.dehydrated = self._add(DehydratedFeature(core, accounts, self.e2ee, self.to_device))
+
+    def _reached_from_outside(self, config: Config, services: Registry) -> None:
         self.appservices = self._add(self._services(config, services))
         self.federation_outbound = self._sending(config)
-        # The last one: it wakes those who wait when all others have heard.
+
+    def _reading(self, config: Config) -> None:
+        """The last ones: they wake those who wait when all others have heard."""
         self.sync = self._add(
             SyncFeature(
-                core,
+                self._core,
                 self.rooms,
                 [stream for each in self.manifests for stream in each.streams],
                 self.account_data.ignores,
@@ -113,9 +133,8 @@ class Features:
             )
         )
         self._add(self._sliding(config))
-        self._connect(figures)
-        self.authenticator = self.accounts.authenticator
-        self.server_authenticator = self.federation.authenticator
+
+    # --- what takes more than a line ---------------------------------------------------------------------------------
 
     def _services(self, config: Config, registry: Registry) -> AppserviceFeature:
         feature = AppserviceFeature(config, self._core, registry, self.accounts, self.rooms, self.directory)
