@@ -15,6 +15,7 @@ from homeserver.cli.media import media_app
 from homeserver.cli.migrate import migrate
 from homeserver.cli.readers import readers_app
 from homeserver.cli.restored import restored
+from homeserver.cli.search import search_app
 from homeserver.cli.serve import serve
 from homeserver.cli.signing_key import signing_key_app
 from homeserver.cli.user import user_app
@@ -56,5 +57,6 @@ app.add_typer(user_app, name="user", help="Accounts.")
 app.add_typer(media_app, name="media", help="Files people share.")
 app.add_typer(appservice_app, name="appservice", help="Bridges and bots: application services.")
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
+app.add_typer(search_app, name="search", help="The index by which messages are found.")
 app.add_typer(signing_key_app, name="signing-key", help="The key the server signs with.")
 app.add_typer(config_app, name="config", help="The configuration file.")

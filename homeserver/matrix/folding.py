@@ -6,7 +6,7 @@ or word of it: dakuten (が is not か), vowel signs and viramas of Indic script
 
 The result depends on nothing but the text: not on a locale, not on the database's. It is what is stored and compared, and never
 shown. Whoever stores it stores `VERSION` with it, and folds anew what has another one. Words of scripts that are written without
-spaces (`words` leaves them whole) are found as parts of the folded text.
+spaces (`words` leaves them whole) are found as parts of the folded text; messages are cut into words and pairs (`cutting`).
 
 References: Unicode Standard, chapter 3.13 (default case folding) and 5.18; UAX #15 (normalization forms); UTS #10, section 5.
 """
@@ -65,9 +65,9 @@ _TABLE: Final[dict[int, str | None]] = {
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
-def fold(text: str) -> str:
-    """The first `MAX_FOLDED` characters folded, with single spaces and none at the ends. Folding it again changes nothing."""
-    text = text[:MAX_FOLDED]
+def fold(text: str, most: int = MAX_FOLDED) -> str:
+    """The first `most` characters folded, with single spaces and none at the ends. Folding it again changes nothing."""
+    text = text[:most]
     if text.isascii():
         folded = text.lower()
     else:

@@ -38,6 +38,7 @@ from homeserver.wiring.push import NotificationsFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.reports import ReportsFeature
 from homeserver.wiring.rooms import RoomsFeature
+from homeserver.wiring.search import SearchFeature
 from homeserver.wiring.sliding import SlidingFeature
 from homeserver.wiring.spaces import SpacesFeature
 from homeserver.wiring.sync import SyncFeature
@@ -109,6 +110,7 @@ class Features:
         )
         self.relations = self._add(RelationsFeature(core, rooms))
         self._add(ReportsFeature(core, rooms))
+        self.search = self._add(SearchFeature(core, rooms))
         self.key_backup = self._add(KeyBackupFeature(core))
         self.e2ee = self._add(E2eeFeature(core, accounts, rooms))
         self.dehydrated = self._add(DehydratedFeature(core, accounts, self.e2ee, self.to_device))

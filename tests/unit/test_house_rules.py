@@ -63,6 +63,8 @@ WAITING_LOOPS = {
     "homeserver/rooms/guests.py once": "a round over what there is",
     "homeserver/runtime/supervisor.py": "the parent of the serving processes",
     "homeserver/runtime/workers.py": "the parent of the serving processes",
+    "homeserver/cli/search.py begin": "until the work it shows is done",
+    "homeserver/search/rebuild.py once": "a round over what there is",
     "homeserver/storage/claim.py take": "for 20 seconds",
     "homeserver/storage/listen.py _listen_once": "supervised",
     "homeserver/storage/listen.py listen": "supervised",

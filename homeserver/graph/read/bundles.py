@@ -161,7 +161,7 @@ class Bundles:
             open_ = {parent: nids[:size] for parent, nids in candidates.items() if parent not in chosen}
             seen = await self._seen(context, {nid for nids in open_.values() for nid in nids})
             for parent, nids in open_.items():
-                valid = (seen[nid] for nid in nids if nid in seen and _replaces(seen[nid].persisted))
+                valid = (seen[nid] for nid in nids if nid in seen and replaces(seen[nid].persisted))
                 if (edit := next(valid, None)) is not None:
                     chosen[parent] = edit
         return chosen
@@ -241,6 +241,6 @@ def _may_be_edited(persisted: PersistedEvent) -> bool:
     return relation is None or relation.rel_type != "m.replace"
 
 
-def _replaces(edit: PersistedEvent) -> bool:
+def replaces(edit: PersistedEvent) -> bool:
     """Whether it says what is new, where that can be seen. spec: #validity-of-replacement-events (REL-05)"""
     return edit.event.type == "m.room.encrypted" or isinstance(edit.event.content.get("m.new_content"), dict)

@@ -1,0 +1,116 @@
+"""The newest of what matches, as far as it is ranked and counted.
+
+The index cannot be read from its end, and a common word has matches without number. So the log is gone through from its end
+in blocks that the index knows (`words.BLOCKS`): small ones where there are many matches, larger ones where there are few, each
+with a bound on what is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+from homeserver.log.entries import Position
+from homeserver.matrix.cutting import Term
+from homeserver.search import store
+from homeserver.search.store import Match, Wanted
+from homeserver.search.words import BLOCKS, query, query_in
+from homeserver.storage.database import Database
+
+MOST: Final = 1_000
+"""Matches that are ranked and counted together."""
+READ: Final = 5_000
+"""Matches read of one block; more than the smallest can have."""
+FEW: Final = READ // 8
+"""With fewer matches the next block is a larger one."""
+FIRST: Final = 1
+"""The size of the first block."""
+MAX_MARKS: Final = 500
+"""Rooms that the index is asked for by name; of more, each match is looked at."""
+STATEMENT_MS: Final = 2_000
+"""That one statement may take."""
+SECONDS: Final = 2.0
+"""After which a search ends with what it has found."""
+
+
+class Asked(NamedTuple):
+    """What is looked for, and where."""
+
+    term: Term
+    kinds: Sequence[int]
+    rooms: Collection[int]
+    senders: Sequence[int] | None
+    not_senders: Sequence[int]
+
+
+class Window(NamedTuple):
+    """The matches of [since, before), the newest first."""
+
+    matches: list[Match]
+    since: Position
+    whole: bool
+    """Nothing that matches is older."""
+
+
+class Windows:
+    """Reads the index. Keeps nothing in memory."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def newest(self, asked: Asked, before: Position, since: Position | None = None) -> Window:
+        """The newest `MOST` matches before a position, or all from `since` on.
+
+        Raises `psycopg.errors.QueryCanceled` where one step takes too long.
+        """
+        async with self._db.read() as tx:
+            first = await store.find_first(tx)
+        if first is None or not asked.rooms or not asked.kinds:
+            return Window([], before, True)
+        floor = first if since is None else max(first, since)
+        found: list[Match] = []
+        size, at = FIRST, before
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SECONDS
+        async with self._db.snapshot() as tx:
+            async with tx.pipeline() as batch:
+                store.look_by_index(batch, STATEMENT_MS)
+            while at > floor and len(found) < MOST and loop.time() < deadline:
+                start = max(_start(size, at), floor)
+                rows = await store.find_matches(tx, _wanted(asked, size, start, at))
+                if len(rows) >= READ and size > 0:
+                    size -= 1
+                    continue
+                found += rows
+                at = start
+                if len(rows) < FEW:
+                    size = min(size + 1, len(BLOCKS))
+        found.sort(key=lambda match: -match.event_nid)
+        if len(found) > MOST:
+            found, at = found[:MOST], found[MOST - 1].event_nid
+        return Window(found, at, at <= first)
+
+
+def _start(size: int, before: Position) -> Position:
+    """Where the block begins that ends at a position; beyond the largest size, everything is one."""
+    if size == len(BLOCKS):
+        return -(2**62)
+    bits = BLOCKS[size][1]
+    return (before - 1) >> bits << bits
+
+
+def _wanted(asked: Asked, size: int, since: Position, before: Position) -> Wanted:
+    block = (size, before - 1) if size < len(BLOCKS) else None
+    marks = asked.rooms if len(asked.rooms) <= MAX_MARKS else ()
+    return Wanted(
+        query_in(asked.term, marks, block),
+        query(asked.term),
+        asked.kinds,
+        list(asked.rooms),
+        asked.senders,
+        asked.not_senders,
+        since,
+        before,
+        READ,
+    )
