@@ -10,12 +10,12 @@ from tests.support.user import User
 WITHIN = 10.0
 
 
-async def indexed(server: Server) -> None:
-    """Returns when the reader that runs in the server has written everything that is in the log by now."""
-    assert server.app is not None
-    position = server.app.core.tail.position
+async def indexed(*servers: Server) -> None:
+    """Returns when the reader that runs in one of these servers of a database has written everything in the log by now."""
+    apps = [server.app for server in servers if server.app is not None]
+    position = max(app.core.tail.position for app in apps)
     async with asyncio.timeout(WITHIN):
-        while not _is_at(server.app.features.readers.runners.get("search"), position):  # noqa: ASYNC110  # it tells nobody
+        while not any(_is_at(app.features.readers.runners.get("search"), position) for app in apps):  # noqa: ASYNC110  # it tells nobody
             await asyncio.sleep(0.02)
 
 
