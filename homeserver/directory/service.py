@@ -5,17 +5,17 @@ spec: client-server-api/#published-room-directory (CHECKLIST DIR)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from homeserver.config.rooms import DirectorySection
 from homeserver.directory import store
+from homeserver.directory.descriptions import Descriptions, size_of
 from homeserver.directory.folded_rooms import FoldedRooms
 from homeserver.directory.orders import RoomListOrders
 from homeserver.directory.types import Page, Place, PublishedRoom, Wanted
 from homeserver.events.auth_rules.power import can_send
-from homeserver.events.event import Event, StateKey
-from homeserver.events.visibility import WORLD_READABLE
+from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.read.page_size import PAGE_BYTES, fitting
 from homeserver.graph.rooms.cache import Rooms
@@ -24,24 +24,14 @@ from homeserver.matrix.errors import Forbidden, MissingToken, NotFound
 from homeserver.matrix.ids import RoomId
 from homeserver.policy.gate import Gate
 from homeserver.policy.types import publish_act
-from homeserver.runtime.turns import next_turn
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
-AT_ONCE: Final = 200
+AT_ONCE: Final = 2_000
 """Rooms looked at without letting others have their turn."""
 CREATE: Final = ("m.room.create", "")
 LEVELS: Final = ("m.room.power_levels", "")
-_SHOWN: Final[Sequence[StateKey]] = (
-    CREATE,
-    ("m.room.name", ""),
-    ("m.room.topic", ""),
-    ("m.room.avatar", ""),
-    ("m.room.canonical_alias", ""),
-    ("m.room.join_rules", ""),
-    ("m.room.history_visibility", ""),
-    ("m.room.guest_access", ""),
-)
 
 
 class RoomDirectory:
@@ -54,6 +44,7 @@ class RoomDirectory:
         events: EventCache,
         gate: Gate,
         orders: RoomListOrders,
+        descriptions: Descriptions,
         config: DirectorySection,
     ) -> None:
         self._db = db
@@ -61,6 +52,7 @@ class RoomDirectory:
         self._events = events
         self._gate = gate
         self._orders = orders
+        self._descriptions = descriptions
         self._config = config
         self._folded = FoldedRooms()
 
@@ -81,33 +73,27 @@ class RoomDirectory:
             cut = order[place.start : place.start + limit]
             async with self._db.read() as tx:
                 published = await store.still_published(tx, cut, wanted.network)
-            there = await self._rooms.get_many(published)
-            shown = await self._shown([there[nid] for nid in cut if nid in there])
-            fits = shown[: fitting(map(_size, shown), PAGE_BYTES)]
-            if len(fits) == len(shown):
-                return Page(fits, place, len(order), place.start + len(cut))
-            left = {room.room_id for room in shown[len(fits) :]}
-            first_left = next(
-                n for n, nid in enumerate(cut) if nid in there and there[nid].name.room_id in left
-            )
-            return Page(fits, place, len(order), place.start + first_left)
+            there = await self._descriptions.of(published)
+            shown = [(n, there[nid]) for n, nid in enumerate(cut) if nid in there]
+            fits = fitting((size_of(room) for _, room in shown), PAGE_BYTES)
+            left = shown[fits][0] if fits < len(shown) else len(cut)
+            return Page([room for _, room in shown[:fits]], place, len(order), place.start + left)
         async with self._db.read() as tx:
             nids = await store.list_published(tx, wanted.network)
-        rooms = await self._rooms.get_many(nids)
-        found = await self._matching(list(rooms.values()), wanted)
-        found.sort(key=lambda room: (-room.num_joined_members, room.room_id))
-        wished, kept = found[place.start : place.start + limit], None
-        page = wished[: fitting(map(_size, wished), PAGE_BYTES)]
+        found = await self._matching(await self._descriptions.of(nids), wanted)
+        found.sort(key=_by_size)
+        wished, kept = [room for _, room in found[place.start : place.start + limit]], None
+        page = wished[: fitting(map(size_of, wished), PAGE_BYTES)]
         if len(found) > len(page):
-            by_id = {room.name.room_id: nid for nid, room in rooms.items()}
-            kept = await self._orders.keep([by_id[room.room_id] for room in found])
+            kept = await self._orders.keep([nid for nid, _ in found])
         return Page(page, Place(place.start, kept), len(found), place.start + len(page))
 
-    async def _matching(self, rooms: Sequence[Room], wanted: Wanted) -> list[PublishedRoom]:
-        found: list[PublishedRoom] = []
-        for start in range(0, len(rooms), AT_ONCE):
-            shown = await self._shown(rooms[start : start + AT_ONCE])
-            found += [room for room in shown if self._matches(room, wanted)]
+    async def _matching(
+        self, rooms: Mapping[int, PublishedRoom], wanted: Wanted
+    ) -> list[tuple[int, PublishedRoom]]:
+        found: list[tuple[int, PublishedRoom]] = []
+        for some in pieces(rooms.items(), AT_ONCE):
+            found += [(nid, room) for nid, room in some if self._matches(room, wanted)]
             await next_turn()  # a long list is gone through in pieces
         return found
 
@@ -121,23 +107,7 @@ class RoomDirectory:
 
     async def describe(self, rooms: Sequence[Room]) -> list[PublishedRoom]:
         """Rooms as the list would show them, whether or not they are in it. One query for what is not in memory."""
-        return await self._shown(rooms)
-
-    async def _shown(self, rooms: Sequence[Room]) -> list[PublishedRoom]:
-        events = await self._events.load(
-            {room.state[key] for room in rooms for key in _SHOWN if key in room.state}
-        )
-        return [
-            _publish(
-                room,
-                {
-                    key[0]: events[room.state[key]].event
-                    for key in _SHOWN
-                    if key in room.state and room.state[key] in events
-                },
-            )
-            for room in rooms
-        ]
+        return list((await self._descriptions.look_at({room.name.nid: room for room in rooms})).values())
 
     # --- changing ------------------------------------------------------------------------------------------------
 
@@ -184,27 +154,7 @@ class RoomDirectory:
         )
 
 
-def _publish(room: Room, state: dict[str, Event]) -> PublishedRoom:
-    def text(kind: str, key: str) -> str | None:
-        value: Any = state[kind].content.get(key) if kind in state else None
-        return value if isinstance(value, str) and value else None
-
-    return PublishedRoom(
-        room_id=room.name.room_id,
-        num_joined_members=room.joined_count,
-        world_readable=text("m.room.history_visibility", "history_visibility") == WORLD_READABLE,
-        guest_can_join=text("m.room.guest_access", "guest_access") == "can_join",
-        join_rule=text("m.room.join_rules", "join_rule") or "invite",
-        name=text("m.room.name", "name"),
-        topic=text("m.room.topic", "topic"),
-        avatar_url=text("m.room.avatar", "url"),
-        canonical_alias=text("m.room.canonical_alias", "alias"),
-        room_type=text("m.room.create", "type"),
-    )
-
-
-def _size(room: PublishedRoom) -> int:
-    """Bytes of what a room is called, at most: all else is short."""
-    return sum(
-        4 * len(text) for text in (room.name, room.topic, room.avatar_url, room.canonical_alias) if text
-    )
+def _by_size(listed: tuple[int, PublishedRoom]) -> tuple[int, str]:
+    """Those with most members first."""
+    _, room = listed
+    return -room.num_joined_members, room.room_id

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Tx
 
-MAX_CANDIDATES = 5_000
+MAX_CANDIDATES = 2_000
 """People whose names match, of whom it is looked up whether they may be found."""
 MAX_PUBLISHED = 20_000
 """Rooms the list is made of."""
@@ -115,44 +115,64 @@ class Seeker(NamedTuple):
     """If not: others with whom they share a room, and members of the list's rooms and of `rooms`. A whole user id finds its
     owner anyway: whoever knows it can ask for the profile."""
     rooms: Collection[int] = ()
+    direct: Collection[str] = ()
+    """Room ids of their direct chats."""
+
+
+MANY_SHARED = 10
+"""Rooms shared with somebody beyond which more make no difference."""
 
 
 async def find_users(
     tx: Tx, sought: Sought, seeker: Seeker, *, limit: int
 ) -> list[tuple[UserId, bytes | None]]:
-    """(user id, profile as JSON) of local people, best match first: the local part, then the beginning of the name.
+    """(user id, profile as JSON) of local people: whose id it is, then those with whom the seeker has a direct chat, then by the
+    rooms they share, then by how well the name matches: its beginning, the beginning of a word in it.
 
-    Whom the seeker may find is looked up for the `MAX_CANDIDATES` best alone.
+    Whom the seeker may find and knows is looked up for the `MAX_CANDIDATES` whose names match best alone.
     """
     return await tx.all(
         """
+        WITH mine AS MATERIALIZED (
+            SELECT room_nid, room_nid IN (SELECT room_nid FROM rooms WHERE room_id = ANY(%(direct)s::text[])) AS direct
+            FROM current_state WHERE user_nid = %(asker)s AND membership = 1
+        )
         SELECT user_id, fields FROM (
             SELECT user_nid, user_id, lower(user_id COLLATE "C") = %(whole)s AS owner,
                    split_part(lower(user_id COLLATE "C"), ':', 1) IN (%(whole)s, '@' || %(whole)s) AS named,
-                   coalesce(folded_name, '') LIKE %(begins)s AS begins
+                   (coalesce(folded_name, '') LIKE %(begins)s)::int
+                   + (' ' || coalesce(folded_name, '') LIKE %(word)s
+                      OR split_part(lower(user_id COLLATE "C"), ':', 1) LIKE '@' || %(begins)s)::int AS begins
             FROM accounts JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
             WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
               AND (lower(user_id COLLATE "C") = %(whole)s OR
                    (coalesce(folded_name, '') || chr(10) || split_part(lower(user_id COLLATE "C"), ':', 1))
                    LIKE ALL (%(patterns)s::text[]))
             ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
-            LIMIT %(candidates)s) a LEFT JOIN profiles USING (user_nid)
-        WHERE owner OR %(everybody)s OR EXISTS (
+            LIMIT %(candidates)s) a
+        LEFT JOIN profiles USING (user_nid)
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS shared, coalesce(bool_or(mine.direct), false) AS direct
+            FROM current_state theirs JOIN mine USING (room_nid)
+            WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1 AND a.user_nid <> %(asker)s) known
+        WHERE owner OR %(everybody)s OR shared > 0 OR EXISTS (
             SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
               AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
-                OR theirs.room_nid IN (SELECT room_nid FROM published_rooms)
-                OR a.user_nid <> %(asker)s AND theirs.room_nid IN (
-                        SELECT room_nid FROM current_state mine WHERE mine.user_nid = %(asker)s AND mine.membership = 1)))
-        ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
+                OR theirs.room_nid IN (SELECT room_nid FROM published_rooms)))
+        ORDER BY owner DESC, named DESC, direct DESC, least(shared, %(many)s) DESC, begins DESC, length(user_id),
+                 user_id COLLATE "C"
         LIMIT %(limit)s
         """,
         patterns=["%" + _literally(word) + "%" for word in sought.words],
         begins=_literally(sought.whole) + "%",
+        word="% " + _literally(sought.whole) + "%",
         whole=sought.whole,
         everybody=seeker.everybody,
         asker=seeker.user_nid,
+        direct=list(seeker.direct),
         rooms=list(seeker.rooms),
-        candidates=limit if seeker.everybody else MAX_CANDIDATES,
+        many=MANY_SHARED,
+        candidates=MAX_CANDIDATES,
         limit=limit,
     )
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from homeserver.log.entries import Position
 from homeserver.matrix.cutting import Term
+from homeserver.matrix.errors import LimitExceeded
 from homeserver.search import store
 from homeserver.search.store import Match, Wanted
 from homeserver.search.words import BLOCKS, query, query_in
@@ -32,6 +33,11 @@ STATEMENT_MS: Final = 2_000
 """That one statement may take."""
 SECONDS: Final = 2.0
 """After which a search ends with what it has found."""
+
+
+AT_ONCE: Final = 3
+"""Searches of a process that have a connection to the database; others wait for their turn."""
+MAX_WAITING: Final = 100
 
 
 class Asked(NamedTuple):
@@ -54,16 +60,28 @@ class Window(NamedTuple):
 
 
 class Windows:
-    """Reads the index. Keeps nothing in memory."""
+    """Reads the index; so many at a time that others find connections. Keeps nothing of it in memory."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
 
     async def newest(self, asked: Asked, before: Position, since: Position | None = None) -> Window:
         """The newest `MOST` matches before a position, or all from `since` on.
 
-        Raises `psycopg.errors.QueryCanceled` where one step takes too long.
+        Raises `psycopg.errors.QueryCanceled` where one step takes too long, `LimitExceeded` where too many wait for their turn.
         """
+        if self._waiting >= MAX_WAITING:
+            raise LimitExceeded(round(SECONDS * 1000))
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await self._newest(asked, before, since)
+        finally:
+            self._waiting -= 1
+
+    async def _newest(self, asked: Asked, before: Position, since: Position | None) -> Window:
         async with self._db.read() as tx:
             first = await store.find_first(tx)
         if first is None or not asked.rooms or not asked.kinds:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from homeserver.calls.api import CallsApi
 from homeserver.config import Config
 from homeserver.directory.api import DirectoryApi
+from homeserver.directory.descriptions import Descriptions
 from homeserver.directory.open_rooms import OpenRooms
 from homeserver.directory.orders import RoomListOrders
-from homeserver.directory.people import PeopleSearch
+from homeserver.directory.people import Labels, PeopleSearch
 from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
 from homeserver.profiles.folded_names import FoldedNames
@@ -19,20 +20,22 @@ from homeserver.wiring.rooms import RoomsFeature
 class DirectoryFeature:
     """Services and endpoints."""
 
-    def __init__(self, config: Config, core: Core, rooms: RoomsFeature) -> None:
+    def __init__(self, config: Config, core: Core, rooms: RoomsFeature, labels: Labels) -> None:
         self._config = config
         self._core = core
+        self._descriptions = Descriptions(core.rooms, core.events, core.memory)
         self.rooms = RoomDirectory(
             core.db,
             core.rooms,
             core.events,
             core.gate,
             RoomListOrders(core.db, core.clock),
+            self._descriptions,
             config.rooms.directory,
         )
         self.summaries = RoomSummaries(self.rooms, core.rooms, core.events)
         self._open_rooms = open_rooms = OpenRooms(core.db, core.events)
-        self.people = PeopleSearch(core.db, config.rooms.directory, FoldedNames(core.db), open_rooms)
+        self.people = PeopleSearch(core.db, config.rooms.directory, FoldedNames(core.db), open_rooms, labels)
         self.api = DirectoryApi(self.rooms, self.summaries, rooms.aliases, self.people, core.server_name)
 
     @property
@@ -44,5 +47,5 @@ class DirectoryFeature:
                 self.api,
                 CallsApi(self._config.calls.turn, self._core.clock),
             ],
-            projections=[self._open_rooms],
+            projections=[self._open_rooms, self._descriptions],
         )

@@ -95,7 +95,7 @@ class Features:
     def _conversations(self, config: Config) -> None:
         core, profiles = self._core, self.accounts.profiles
         self.rooms = self._add(RoomsFeature(config, core, profiles))
-        self.directory = self._add(DirectoryFeature(config, core, self.rooms))
+        self.directory = self._add(DirectoryFeature(config, core, self.rooms, self.account_data.labels))
         self.spaces = self._add(SpacesFeature(core, self.rooms, self.directory))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
         self.presence = self._add(PresenceFeature(config, core, self.rooms.memberships, profiles))

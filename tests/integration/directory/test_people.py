@@ -65,6 +65,24 @@ async def test_more_people_than_asked_for_are_said_to_be_there(fresh_server: Ser
     assert (len(reply["results"]), reply["limited"]) == (4, False)
 
 
+async def test_people_one_talks_with_come_first(fresh_server: Server) -> None:
+    """USER-06: direct chats, then those with whom one shares most rooms, then by how the name begins."""
+    people = [await fresh_server.register_exactly(f"sam{n}") for n in range(5)]
+    alice = await fresh_server.register_exactly("alice")
+    for person, name in zip(people, ("Sam", "Dr. Samuel", "Sam", "Balsam", "Sam"), strict=True):
+        await rename(person, name)
+    direct = await alice.create_room(invite=[people[4].user_id], is_direct=True)
+    await people[4].join(direct)
+    rooms = [await alice.create_room(preset="public_chat") for _ in range(2)]
+    for room, who in ((rooms[0], 3), (rooms[1], 3), (rooms[0], 2)):
+        await people[who].join(room)
+    assert await found(alice, "sam") == [people[n].user_id for n in (3, 2, 4, 0, 1)]
+    content = {people[4].user_id: [direct]}
+    await alice.put("/user/{}/account_data/m.direct", alice.user_id, json=content)
+    assert await found(alice, "sam") == [people[n].user_id for n in (4, 3, 2, 0, 1)]
+    assert (await found(alice, "sam1"))[0] == people[1].user_id, "whose id it is"
+
+
 @pytest.mark.parametrize(
     ("whom", "expected"), [("everybody", "abcd"), ("shared_rooms", "bc"), ("nobody", "")]
 )

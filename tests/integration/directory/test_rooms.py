@@ -206,3 +206,23 @@ async def test_nobody_publishes_where_nobody_may(start_server: Any) -> None:
     alice = await server.register("alice")
     await alice.create_room(visibility="public", expect=(403, "M_FORBIDDEN"))
     await alice.create_room(preset="public_chat")
+
+
+async def test_the_list_follows_its_rooms(fresh_server: Server) -> None:
+    """DIR-02: what a room is called, and how many are in it, also when what was said is taken back."""
+    alice, bob = await fresh_server.register("alice"), await fresh_server.register("bob")
+    room = await alice.create_room(visibility="public", preset="public_chat", name="Before")
+
+    async def listed() -> tuple[str | None, int]:
+        (only,) = (await bob.get("/publicRooms"))["chunk"]
+        return only.get("name"), only["num_joined_members"]
+
+    assert await listed() == ("Before", 1)
+    await bob.join(room)
+    assert await listed() == ("Before", 2)
+    named = await alice.put_state(room, "m.room.name", {"name": "After"})
+    assert await listed() == ("After", 2)
+    await alice.redact(room, named)
+    assert await listed() == (None, 2)
+    await bob.leave(room)
+    assert await listed() == (None, 1)
