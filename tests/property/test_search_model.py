@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,7 +196,8 @@ class Play:
 async def test_each_finds_the_newest_text_of_what_they_may_see(
     database: str, tmp_path: Path, seed: int
 ) -> None:
-    shared = {"database": {"shared": True}}
+    key = {"signing_key_path": str(tmp_path / "signing.key")}  # one server on two hosts
+    shared: dict[str, Any] = {"database": {"shared": True}, "server": key}
     async with (
         support_server.run(database, tmp_path / "one", **shared) as one,
         support_server.run(database, tmp_path / "two", **shared) as two,
