@@ -52,9 +52,8 @@ def vocabulary(chance: random.Random) -> list[str]:
     return list(words)
 
 
-def bodies(count: int, chance: random.Random) -> Iterator[str]:
+def bodies(count: int, words: list[str], chance: random.Random) -> Iterator[str]:
     """Messages of three to thirty words; each tenth is in Chinese."""
-    words = vocabulary(chance)
     weights = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(len(words))))
     chinese = list(itertools.accumulate(1 / (rank + 2.7) for rank in range(len(_CHINESE))))
     for number in range(count):
@@ -152,7 +151,7 @@ def write_messages(dsn: str, count: int) -> list[str]:
         weights = list(itertools.accumulate(1 / (rank + 10) for rank in range(len(rooms))))
         chance.shuffle(rooms)
         with connection.cursor().copy(f"COPY events ({columns}) FROM STDIN".encode()) as copy:
-            for number, body in enumerate(bodies(count, chance)):
+            for number, body in enumerate(bodies(count, words, chance)):
                 nid = first + number
                 room_nid, room_id, state = chance.choices(rooms, cum_weights=weights)[0]
                 event_id = "$" + base64.urlsafe_b64encode(chance.randbytes(32)).decode().rstrip("=")
@@ -228,7 +227,7 @@ async def searches(name: str, client: Client, words: Sequence[str], room: str) -
         ("the beginning of a word, four letters", rare[:4], {}),
         ("common word and a beginning", f"{common} {seldom[:3]}", {}),
         ("two Chinese characters", _CHINESE[0] + _CHINESE[1], {}),
-        ("one Chinese character", _CHINESE[5], {}),
+        ("one Chinese character", _CHINESE[50], {}),
         ("no such word", "qqqqqqqq", {}),
         ("common word in one room", common, {"filter": {"rooms": [room]}}),
         ("seldom word in one room", seldom, {"filter": {"rooms": [room]}}),
@@ -264,7 +263,7 @@ async def indexing(app: App, watched: Watched, dsn: str, count: int) -> None:
     events = {}
     for start in range(0, some, 1_000):
         events |= await app.core.events.load(nids[start : start + 1_000])
-    for size in (BATCH, 5):
+    for size in (BATCH, 10):
         before, began = watched.usage(), time.monotonic()
         mine = nids[: some // 2] if size == BATCH else nids[some // 2 : some // 2 + 2_000]
         for start in range(0, len(mine), size):
@@ -280,10 +279,10 @@ async def indexing(app: App, watched: Watched, dsn: str, count: int) -> None:
     indexer.PAUSE = 0.25  # type: ignore[misc]
 
 
-async def lag(app: App, client: Client, room: str) -> None:
+async def lag(app: App, client: Client, room: str, words: list[str]) -> None:
     """How long after it was sent a message is found, at a steady pace."""
     sent: list[tuple[float, int]] = []
-    texts = bodies(SECONDS * RATE, random.Random(11))
+    texts = bodies(SECONDS * RATE, words, random.Random(11))
     seen: list[tuple[float, int]] = []
     done = asyncio.Event()
 
@@ -345,7 +344,7 @@ async def measure(dsn: str, folder: Path, postmaster: int, count: int) -> None:
         await searches(f"in {MINE} of {ROOMS} rooms", reader, words, room)
         await searches(f"in all {ROOMS} rooms", everywhere, words, room)
         await indexing(app, watched, dsn, count)
-        await lag(app, reader, room)
+        await lag(app, reader, room, words)
 
 
 def main() -> None:

@@ -77,18 +77,31 @@ def look_by_index(batch: Pipeline, milliseconds: int) -> None:
     )
 
 
-async def find_matches(tx: Tx, wanted: Wanted) -> list[Match]:
-    """At most `limit` entries in [since, before), in no order."""
-    return await tx.rows(
-        Match,
+class Looked(NamedTuple):
+    """What one look at the index found."""
+
+    matches: list[Match]
+    """In no order."""
+    read: int
+    """Entries that had the words, wanted or not."""
+
+
+async def find_matches(tx: Tx, wanted: Wanted) -> Looked:
+    """Entries in [since, before), of the first `limit` that have the words."""
+    row = await tx.one(
         # `+ 0`: these bounds are no way to the rows, whatever the planner takes them for.
         """
-        SELECT event_nid, room_nid, sender_nid, coalesce(edit_nid, 0), ts_rank(words, %(rank)s::tsquery)::float8
-        FROM search_entries
-        WHERE words @@ %(query)s::tsquery AND kind = ANY(%(kinds)s::smallint[])
-          AND room_nid = ANY(%(rooms)s::bigint[]) AND event_nid + 0 >= %(since)s AND event_nid + 0 < %(before)s
-          AND (%(anybody)s OR sender_nid = ANY(%(senders)s::bigint[])) AND NOT sender_nid = ANY(%(not_senders)s::bigint[])
-        LIMIT %(limit)s
+        SELECT count(*), array_agg(event_nid) FILTER (WHERE ok), array_agg(room_nid) FILTER (WHERE ok),
+               array_agg(sender_nid) FILTER (WHERE ok), array_agg(coalesce(edit_nid, 0)) FILTER (WHERE ok),
+               array_agg((1e6 * ts_rank(words, %(rank)s::tsquery))::bigint) FILTER (WHERE ok)
+        FROM (
+            SELECT event_nid, room_nid, sender_nid, edit_nid, words,
+                   kind = ANY(%(kinds)s::smallint[]) AND room_nid = ANY(%(rooms)s::bigint[])
+                   AND (%(anybody)s OR sender_nid = ANY(%(senders)s::bigint[]))
+                   AND NOT sender_nid = ANY(%(not_senders)s::bigint[]) AS ok
+            FROM search_entries
+            WHERE words @@ %(query)s::tsquery AND event_nid + 0 >= %(since)s AND event_nid + 0 < %(before)s
+            LIMIT %(limit)s) looked
         """,
         query=wanted.query,
         rank=wanted.rank,
@@ -100,6 +113,12 @@ async def find_matches(tx: Tx, wanted: Wanted) -> list[Match]:
         since=wanted.since,
         before=wanted.before,
         limit=wanted.limit,
+    )
+    if row is None or not row[1]:
+        return Looked([], row[0] if row else 0)
+    columns = zip(*row[1:], strict=True)
+    return Looked(
+        [Match(nid, room, sender, edit, rank / 1e6) for nid, room, sender, edit, rank in columns], row[0]
     )
 
 

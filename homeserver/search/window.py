@@ -21,14 +21,14 @@ from homeserver.storage.database import Database
 
 MOST: Final = 1_000
 """Matches that are ranked and counted together."""
-READ: Final = 5_000
-"""Matches read of one block; more than the smallest can have."""
+READ: Final = 10_000
+"""Entries read of one block, in whichever room; more than the smallest block can have."""
 FEW: Final = READ // 8
-"""With fewer matches the next block is a larger one."""
+"""With fewer the next block is a larger one."""
 FIRST: Final = 1
 """The size of the first block."""
-MAX_MARKS: Final = 500
-"""Rooms that the index is asked for by name; of more, each match is looked at."""
+MAX_MARKS: Final = 16
+"""Rooms that the index is asked for by name; with more, it is slower than looking at the room of each entry."""
 STATEMENT_MS: Final = 2_000
 """That one statement may take."""
 SECONDS: Final = 2.0
@@ -96,13 +96,13 @@ class Windows:
                 store.look_by_index(batch, STATEMENT_MS)
             while at > floor and len(found) < MOST and loop.time() < deadline:
                 start = max(_start(size, at), floor)
-                rows = await store.find_matches(tx, _wanted(asked, size, start, at))
-                if len(rows) >= READ and size > 0:
+                looked = await store.find_matches(tx, _wanted(asked, size, start, at))
+                if looked.read >= READ and size > 0:
                     size -= 1
                     continue
-                found += rows
+                found += looked.matches
                 at = start
-                if len(rows) < FEW:
+                if looked.read < FEW:
                     size = min(size + 1, len(BLOCKS))
         found.sort(key=lambda match: -match.event_nid)
         if len(found) > MOST:
