@@ -134,6 +134,7 @@ class running:  # noqa: N801  # reads as what it does
 def write_messages(dsn: str, count: int) -> list[str]:
     """By COPY, behind the server's back. Returns some words, from common to rare."""
     chance = random.Random(7)
+    words = vocabulary(chance)
     with psycopg.connect(dsn) as connection:
         connection.execute("DELETE FROM search_rebuild")
         row = connection.execute("SELECT position FROM log_head").fetchone()
