@@ -27,13 +27,13 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.adopt import Adoption
 from homeserver.graph.write.beside import MembershipsBeside, NotAway, Unfit
+from homeserver.graph.write.outliers import Outliers
 from homeserver.graph.write.receive import MissingEvents, Receiver
 from homeserver.log.keyed_locks import KeyedLocks
-from homeserver.matrix.errors import LimitExceeded
+from homeserver.matrix.errors import Forbidden, LimitExceeded
 from homeserver.matrix.ids import ServerName, domain_of, is_server_name
 from homeserver.policy.passages import Passage
 from homeserver.rooms.ports import RemoteWish
-from homeserver.runtime.clock import Clock
 
 _log = structlog.get_logger("atrium.federation.handshakes")
 
@@ -44,8 +44,6 @@ ASKING: Final = 50
 STORING: Final = 2
 """Rooms that are checked and stored at the same time, in a process."""
 RETRY_MS: Final = 5_000
-ARRIVES: Final = 20
-"""Half seconds that a join of ours may take to come back to us from the server that has accepted it."""
 
 
 class Candidates:
@@ -64,7 +62,10 @@ class Candidates:
         self._server_name = server_name
 
     async def of(self, wish: RemoteWish, room: Room | None) -> list[ServerName]:
-        """The likeliest first: who has invited, whom the client names, who was in the room when we were, whose it is by name."""
+        """The likeliest first: who has invited, whom the client names, who was in the room when we were, whose it is by name.
+
+        Raises `Forbidden` if there are some, but our own configuration forbids all of them.
+        """
         found: list[str] = []
         member = room.members.get(wish.user_id) if room is not None else None
         if member is not None and member.membership in (INVITE, KNOCK):
@@ -76,14 +77,18 @@ class Candidates:
         if room is not None:
             found += servers_in(room)
         found.append(domain_of(wish.room_id))
-        usable = [
+        named = [
             ServerName(each)
             for each in dict.fromkeys(found)
-            if each != self._server_name
-            and is_server_name(each)
-            and self._partners.may_speak(ServerName(each))
-            and self._partners.may_share(ServerName(each), wish.room_id)
+            if each != self._server_name and is_server_name(each)
         ]
+        usable = [
+            each
+            for each in named
+            if self._partners.may_speak(each) and self._partners.may_share(each, wish.room_id)
+        ]
+        if named and not usable:
+            raise Forbidden(f"This server does not share rooms with {', '.join(named[:3])}")
         return usable[:MAX_SERVERS]
 
 
@@ -107,7 +112,7 @@ class Entering:
         residency: Residency,
         checker: EventChecker,
         candidates: Candidates,
-        clock: Clock,
+        outliers: Outliers,
     ) -> None:
         self._rooms = rooms
         self._adoption = adoption
@@ -117,7 +122,7 @@ class Entering:
         self._verifier = Verifier(checker)
         self._shown = ShownState(checker)
         self._candidates = candidates
-        self._clock = clock
+        self._outliers = outliers
         self._turns = KeyedLocks()
         self._storing = asyncio.Semaphore(STORING)
         self._asking = 0
@@ -165,25 +170,32 @@ class Entering:
             verified = await self._verifier.verified(server, event, answer)
             del answer
             try:
-                await self._adoption.adopt(verified.join, verified.state, verified.auth_chain, wish.passage)
-            except NotAway:
-                await self._beside_others(verified, wish)
+                await self._store(verified, wish.passage)
             except MissingEvents as missing:
                 raise BadAnswer(server, f"send_join: {missing}") from missing
             except Unfit as unfit:
                 raise BadAnswer(server, f"send_join: {unfit}") from unfit
         _log.info("handshakes.joined", room=wish.room_id, server=server, state=len(verified.state))
 
-    async def _beside_others(self, verified: Verified, wish: RemoteWish) -> None:
-        """This server is in the room: the join is one event more of it. What lies between may have yet to come."""
+    async def _store(self, verified: Verified, passage: Passage) -> None:
+        """Raises `Unfit`, `MissingEvents`."""
         try:
-            await self._receiver.receive(verified.join)
+            await self._adoption.adopt(verified.join, verified.state, verified.auth_chain, passage)
+        except NotAway:
+            await self._beside_others(verified)
+
+    async def _beside_others(self, verified: Verified) -> None:
+        """This server is in the room: the join is one event more of it, with a state of its own where not all is here that it
+        follows. Raises `MissingEvents`.
+        """
+        join = verified.join
+        try:
+            await self._receiver.receive(join)
         except MissingEvents:
-            for _ in range(ARRIVES):
-                room = await self._rooms.known(wish.room_id)
-                if room.membership(wish.user_id) == JOIN:
-                    return
-                await self._clock.sleep(0.5)
+            room = await self._rooms.known(join.room_id)
+            await self._outliers.add(room.name, [*verified.state, *verified.auth_chain])
+            state = [event.event_id for event in verified.state]
+            await self._receiver.receive_many(room.name.nid, [join], states={join.event_id: state})
 
     # --- knocking ------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import INVITE, KNOCK
 from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.beside import MembershipsBeside, NotAway, Unfit
 from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.matrix.errors import Forbidden
@@ -62,13 +63,19 @@ class Leaving:
             if member is None or pending is None or member.membership not in (INVITE, KNOCK):
                 return
             wanted = Wish(wish.room_id, wish.user_id, "leave", wish.content)
-            event = await self._told(wanted, await self._candidates.of(wish, room))
+            event = await self._told(wanted, await self._servers(wish, room))
             if event is None:
                 event = self._alone(wanted, pending)
             try:
                 await self._beside.put(event, wish.passage)
             except (NotAway, Unfit):
                 raise Forbidden("This server has just joined the room, try again") from None
+
+    async def _servers(self, wish: RemoteWish, room: Room) -> list[ServerName]:
+        try:
+            return await self._candidates.of(wish, room)
+        except Forbidden:  # an invite may be older than what forbids to speak with who has sent it
+            return []
 
     async def _told(self, wanted: Wish, servers: Sequence[ServerName]) -> Event | None:
         """The event that another server has taken into the room; None: none has."""

@@ -15,6 +15,7 @@ from federation.handshakes.asking import JoinAnswer
 from federation.ports import BadAnswer, Checked, EventChecker
 from homeserver.events.auth_rules.signers import authorising_server
 from homeserver.events.event import Event
+from homeserver.events.parse import event_from_storage
 from homeserver.graph.write.auth_order import cited_by
 from homeserver.matrix.ids import EventId, ServerName
 from homeserver.runtime.turns import next_turn, pieces
@@ -96,11 +97,16 @@ class Verifier:
                 if not isinstance(result, Checked):
                     dropped.update(() if result.event_id is None else (result.event_id,))
                     continue
-                event = known.setdefault(result.event.event_id, result.event)
+                event = known.setdefault(result.event.event_id, _light(result.event))
                 if event.room_id != join.room_id:
                     raise BadAnswer(server, "send_join: an event of another room")
                 found[event.event_id] = event
         return list(found.values())
+
+
+def _light(event: Event) -> Event:
+    """The same without what was decoded to check it: there may be hundreds of thousands."""
+    return event_from_storage(event.pdu, event.event_id, event.room_id, event.room_version)
 
 
 def _resting_on(dropped: set[EventId], events: Iterable[Event]) -> set[EventId]:

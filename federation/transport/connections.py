@@ -52,6 +52,7 @@ class Connections:
         self._outbound = outbound
         self._partner_tls = partner_tls or NoPartnerTls()
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @contextlib.asynccontextmanager
     async def exchange(
@@ -73,7 +74,8 @@ class Connections:
                 response.close()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; no more are opened."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -117,6 +119,9 @@ class Connections:
         )
 
     def _opened(self) -> aiohttp.ClientSession:
+        """Raises `OSError` once they are closed: whoever still asks while the server ends opens none that nobody would close."""
+        if self._closed:
+            raise OSError("this server is ending")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=self._outbound.connector(Purpose.FEDERATION, bounds=POOL),

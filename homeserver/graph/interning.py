@@ -218,6 +218,12 @@ class Interning:
         self._rooms_by_id[name.room_id] = name
         self._rooms.put(name.nid, name, NAME_BYTES)
 
+    def forget_room(self, nid: int) -> None:
+        """Its version may be another one than was said when it was first heard of."""
+        name = self._rooms.pop(nid)
+        if name is not None:
+            self._rooms_by_id.pop(name.room_id, None)
+
     def _room_gone(self, _: int, name: RoomIdentity) -> None:
         self._rooms_by_id.pop(name.room_id, None)
 

@@ -28,6 +28,7 @@ from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.federation import FederationFeature
+from homeserver.wiring.federation_handshakes import HandshakesFeature, Parts
 from homeserver.wiring.federation_inbound import FederationInboundFeature
 from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
@@ -118,6 +119,7 @@ class Features:
     def _reached_from_outside(self, config: Config, services: Registry) -> None:
         self.appservices = self._add(self._services(config, services))
         self.federation_outbound = self._sending(config)
+        self.handshakes = self._handshakes(config)
 
     def _reading(self, config: Config) -> None:
         """The last ones: they wake those who wait when all others have heard."""
@@ -145,6 +147,12 @@ class Features:
 
     def _receiving(self, config: Config) -> FederationInboundFeature:
         return FederationInboundFeature(config, self._core, self.federation, self.ephemeral, self.presence)
+
+    def _handshakes(self, config: Config) -> HandshakesFeature:
+        parts = Parts(self.federation, self.rooms, self.accounts.accounts)
+        feature = HandshakesFeature(self._core, parts, enabled=config.federation.enabled)
+        self.federation_inbound.transactions.end_with(feature.invited)
+        return self._add(feature)
 
     def _sending(self, config: Config) -> FederationOutboundFeature:
         """After all that registers sources of EDUs."""

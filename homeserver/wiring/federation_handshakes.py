@@ -11,10 +11,10 @@ from federation.handshakes.invited import Invited
 from federation.handshakes.inviting import Inviting
 from federation.handshakes.join_answers import JoinAnswers
 from federation.handshakes.leaving import Leaving
-from federation.handshakes.ports import Acls, Relay
 from federation.handshakes.remote_rooms import FederatedRooms
 from federation.handshakes.residents import Residents
 from federation.handshakes.third_party import ThirdPartyInvites
+from federation.outbound.relays import Relays
 from homeserver.graph.state.auth_cover import AuthCover
 from homeserver.rooms.ports import Accounts
 from homeserver.rooms.restricted import RestrictedJoins
@@ -30,8 +30,6 @@ class Parts(NamedTuple):
     federation: FederationFeature
     rooms: RoomsFeature
     accounts: Accounts
-    acls: Acls
-    relay: Relay
 
 
 class HandshakesFeature:
@@ -59,9 +57,9 @@ class HandshakesFeature:
             RestrictedJoins(core.rooms, core.events),
             core.gate,
             checker,
-            parts.acls,
+            federation.acls,
             partners,
-            parts.relay,
+            Relays(core.log),
             core.identity,
             core.clock,
         )
@@ -76,7 +74,7 @@ class HandshakesFeature:
             parts.rooms.elsewhere,
             parts.accounts,
             federation.client,
-            parts.acls,
+            federation.acls,
             core.server_name,
         )
         self._core = core
@@ -96,7 +94,7 @@ class HandshakesFeature:
             residency,
             federation.checker,
             candidates,
-            core.clock,
+            core.outliers,
         )
         leaving = Leaving(core.rooms, core.events, core.beside, residency, candidates)
         inviting = Inviting(federation.client, federation.checker, core.events, federation.partners)

@@ -114,6 +114,7 @@ class Rooms:
             self._events.redacted(target)
         if entry.place == ADOPTS:  # most of what has changed stands in the database alone
             self._rooms.pop(persisted.room_nid)
+            self._interning.forget_room(persisted.room_nid)
             return
         room = self._rooms.get(persisted.room_nid)
         if room is not None:

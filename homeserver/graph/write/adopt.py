@@ -217,6 +217,8 @@ class Adoption:
         entry = await self._entry(room, join, state, state_nid)
 
         def alongside(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+            if room.name.version.id != join.room_version.id:
+                store.set_version(batch, room.name.nid, join.room_version.id)
             if pending.gone:
                 store.delete_current_state(batch, room.name.nid, pending.gone)
             if pending.changed:

@@ -36,6 +36,13 @@ async def insert_room(tx: Tx, name: RoomIdentity) -> None:
     )
 
 
+def set_version(batch: Pipeline, room_nid: int, version: str) -> None:
+    """What was said of a room before this server was in it was not so."""
+    batch.execute(
+        "UPDATE rooms SET version = %(version)s WHERE room_nid = %(room)s", room=room_nid, version=version
+    )
+
+
 async def find_current_state(tx: Tx, room_nid: int) -> dict[int, int]:
     """key_nid -> event_nid."""
     return dict(

@@ -56,7 +56,14 @@ class MembershipsBeside:
         self._interning = interning
 
     async def identity(self, room_id: RoomId, version: RoomVersion) -> RoomIdentity:
-        """The number of a room, given to it now if it has none. Raises `Unfit` if it is here with another version."""
+        """The number of a room, given to it now if it has none, with this version.
+
+        What the first server that invites says of a room's version need not be true: as long as this server has not been in it,
+        another one may be said, which counts when somebody joins. Raises `Unfit` otherwise, and if no room of the version has
+        such an id.
+        """
+        if version.room_id_is_create_hash is not (":" not in room_id):
+            raise Unfit(f"no room of version {version.id} has such an ID")
         known = await self._interning.room(room_id)
         if known is None:
             new = RoomIdentity(await self._interning.new_room_nid(), room_id, version)
@@ -64,9 +71,12 @@ class MembershipsBeside:
                 await store.insert_room(tx, new)
             known = await self._interning.room(room_id)
             assert known is not None
-        if known.version.id != version.id:
+        if known.version.id == version.id:
+            return known
+        room = await self._rooms.get(known.nid)
+        if room.extremities or known.version.hash_ids is not version.hash_ids:
             raise Unfit(f"the room has version {known.version.id}, not {version.id}")
-        return known
+        return RoomIdentity(known.nid, room_id, version)
 
     async def put(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -146,11 +147,92 @@ async def test_a_restricted_room_is_joined_by_who_is_in_the_other(federation: Fe
     assert (await alice.members(room))[bob.user_id] == "join"
     member = await bob.state(room, "m.room.member", bob.user_id)
     assert member["join_authorised_via_users_server"] == alice.user_id
-    # Here nobody of the second server may vouch: the first one is asked although the room is here (JOIN-01).
+    # Nobody of the second server may invite: the first one is asked, although the room is here (JOIN-01).
+    await alice.put_state(room, "m.room.power_levels", {"invite": 50})
+    await becomes(bob, room, "m.room.power_levels", lambda content: content["invite"] == 50)
     await carol.join(space)
+    await becomes(alice, space, "m.room.member", is_joined, carol.user_id)
     await carol.join(room)
-    assert (await alice.members(room))[carol.user_id] == "join"
-    assert (await carol.members(room))[carol.user_id] == "join"
+    member = await carol.state(room, "m.room.member", carol.user_id)
+    assert member["join_authorised_via_users_server"] == alice.user_id
+    await becomes(alice, room, "m.room.member", is_joined, carol.user_id)
+    await becomes(bob, room, "m.room.member", is_joined, carol.user_id)
+
+
+def is_joined(content: dict[str, Any]) -> bool:
+    return bool(content["membership"] == "join")
+
+
+async def becomes(
+    user: User, room: str, kind: str, right: Callable[[dict[str, Any]], bool], key: str = ""
+) -> None:
+    """The state is told to other servers after who has set it has got an answer."""
+    for _ in range(200):
+        answer = await user.exchange("GET", "/rooms/{}/state/{}/{}", room, kind, key, expect=None)
+        if answer.status == 200 and right(answer.json):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{kind} {key} did not become what it should")
+
+
+async def gone(user: User, room: str, section: str) -> dict[str, Any]:
+    """What tells that the room is in a section no more."""
+    since = None
+    for _ in range(200):
+        answer = await user.sync(since=since)
+        rooms = answer.get("rooms", {})
+        if room in rooms.get("leave", {}) or (since is None and room not in rooms.get(section, {})):
+            return dict(rooms)
+        since = answer["next_batch"]
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the room is still in {section}")
+
+
+@pytest.mark.parametrize("end", ["kick", "ban"])
+async def test_an_invite_that_is_taken_back_is_gone(federation: Federation, end: str) -> None:
+    _here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(invite=[bob.user_id])
+    assert invited(await bob.sync(since=None), room)
+    await (alice.kick(room, bob) if end == "kick" else alice.ban(room, bob))
+    await gone(bob, room, "invite")
+    assert invited(await bob.sync(since=None), room) is None
+
+
+async def test_a_knock_that_is_denied_is_gone(federation: Federation) -> None:
+    """JOIN-04"""
+    here, alice, _there, bob = await two(federation)
+    rules = [{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}]
+    room = await alice.create_room(room_version="11", initial_state=rules)
+    await bob.post("/knock/{}", room, json={}, params={"via": [here.name]})
+    assert room in (await bob.sync(since=None))["rooms"]["knock"]
+    await alice.kick(room, bob, reason="no")
+    await gone(bob, room, "knock")
+
+
+async def test_messages_go_both_ways_after_a_join(federation: Federation) -> None:
+    here, alice, _there, bob = await two(federation)
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room, via=[here.name])
+    await bob.send(room, "from there")
+    await alice.sees(room, "from there")
+    await alice.send(room, "from here")
+    await bob.sees(room, "from here")
+    await bob.leave(room)
+    await becomes(alice, room, "m.room.member", lambda content: content["membership"] == "leave", bob.user_id)
+    await alice.send(room, "while he was away")
+    await bob.join(room)
+    await bob.send(room, "again")
+    await alice.sees(room, "again")
+
+
+async def test_a_third_server_is_told_of_who_comes(federation: Federation) -> None:
+    here, alice, _there, bob = await two(federation)
+    third = await federation.start()
+    carol = await third.register("carol")
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room, via=[here.name])
+    await carol.join(room, via=[here.name])
+    await becomes(bob, room, "m.room.member", is_joined, carol.user_id)
 
 
 async def test_who_is_banned_is_not_let_in(federation: Federation) -> None:
@@ -214,10 +296,9 @@ async def test_leaving_and_joining_again(federation: Federation) -> None:
     room = await alice.create_room(preset="public_chat", name="First")
     await bob.join(room, via=[here.name])
     await bob.leave(room)
-    await alice.put_state(room, "m.room.name", {"name": "Second"})
     since = (await bob.sync())["next_batch"]
-    # Nobody has told the first server that he has left: to it he is still in.
-    await alice.kick(room, bob)
+    await becomes(alice, room, "m.room.member", lambda content: content["membership"] == "leave", bob.user_id)
+    await alice.put_state(room, "m.room.name", {"name": "Second"})
     await bob.join(room)
     assert (await bob.state(room, "m.room.name"))["name"] == "Second"
     news = (await bob.sync(since=since))["rooms"]["join"][room]

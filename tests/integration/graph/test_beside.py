@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from homeserver.events.client_format import stripped
+from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.graph.write.beside import NotAway, Unfit
 from homeserver.matrix.errors import Forbidden
-from homeserver.policy.passages import system_passage
+from homeserver.matrix.ids import RoomId
 from tests.integration.graph.test_adoption import PASSAGE, adopt, drift
 from tests.support.factory import ALICE, RoomFactory
 from tests.support.graph import process
@@ -118,13 +119,30 @@ async def test_an_invite_after_leaving(database: str, tmp_path: Path) -> None:
         assert access.left_at is not None
 
 
-async def test_another_version_of_a_known_room_is_refused(database: str, tmp_path: Path) -> None:
-    first, second = private("10"), private("11")
+async def test_what_an_invite_says_of_the_version_counts_until_somebody_joins(
+    database: str, tmp_path: Path
+) -> None:
+    """Else any server could keep others out of a room by inviting them into it first."""
+    said, true = private("10"), private("11")
+    assert said.room_id == true.room_id
     async with process(database, tmp_path) as here:
-        anna = await here.user("anna")
-        await here.core.beside.put(first.member(anna.user_id, "invite", by=ALICE), PASSAGE, [])
-        assert first.room_id == second.room_id
+        anna, berta = await here.user("anna"), await here.user("berta")
+        await here.core.beside.put(said.member(anna.user_id, "invite", by=ALICE), PASSAGE, [])
+        true.member(anna.user_id, "invite", by=ALICE)
+        room_id = await adopt(here, true)
+        assert (await here.core.rooms.known(room_id)).name.version.id == "11"
+        assert await drift(here, room_id) == []
+        await here.send(anna, room_id, "hello")
+        with pytest.raises(NotAway):
+            await here.core.beside.put(true.draft_member(berta.user_id, "invite", by=ALICE), PASSAGE, [])
         with pytest.raises(Unfit):
-            await here.core.beside.put(
-                second.member(anna.user_id, "invite", by=ALICE), system_passage("again"), []
-            )
+            await here.core.beside.put(said.draft_member(berta.user_id, "invite", by=ALICE), PASSAGE, [])
+
+
+@pytest.mark.parametrize(("version", "room_id"), [("12", "!room:one.example"), ("11", "!abc")])
+async def test_ids_that_no_room_of_the_version_has_are_refused(
+    database: str, tmp_path: Path, version: str, room_id: str
+) -> None:
+    async with process(database, tmp_path) as here:
+        with pytest.raises(Unfit):
+            await here.core.beside.identity(RoomId(room_id), ROOM_VERSIONS[version])
