@@ -6,6 +6,7 @@ spec: server-server-api/#joining-rooms, op:sendJoinV2
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
@@ -36,6 +37,15 @@ class Verified(NamedTuple):
     auth_chain: list[Event]
 
 
+class _Seen(NamedTuple):
+    """What of an answer was checked."""
+
+    digests: dict[bytes, Event | None]
+    """blake2b-128 of what was sent -> the event; None: it is not taken."""
+    events: dict[EventId, Event]
+    dropped: set[EventId]
+
+
 class Verifier:
     """Checks answers. Keeps nothing in memory."""
 
@@ -53,13 +63,12 @@ class Verifier:
         if len(answer.state) + len(answer.auth_chain) > MAX_EVENTS:
             raise BadAnswer(server, "send_join: too many events")
         signed = await self._signed(server, join, answer)
-        known: dict[EventId, Event] = {}
-        dropped: set[EventId] = set()
-        state = await self._events(server, join, answer.state, (known, dropped))
-        chain = await self._events(server, join, answer.auth_chain, (known, dropped))
-        if dropped:
-            _log.warning("handshakes.left_out", room=join.room_id, server=server, events=len(dropped))
-            out = _resting_on(dropped, known.values())
+        seen = _Seen({}, {}, set())
+        state = await self._events(server, join, answer.state, seen)
+        chain = await self._events(server, join, answer.auth_chain, seen)
+        if seen.dropped:
+            _log.warning("handshakes.left_out", room=join.room_id, server=server, events=len(seen.dropped))
+            out = _resting_on(seen.dropped, seen.events.values())
             state = [event for event in state if event.event_id not in out]
             chain = [event for event in chain if event.event_id not in out]
         return Verified(signed, state, chain)
@@ -80,27 +89,30 @@ class Verifier:
         return checked.event
 
     async def _events(
-        self,
-        server: ServerName,
-        join: Event,
-        pdus: Sequence[msgspec.Raw],
-        seen: tuple[dict[EventId, Event], set[EventId]],
+        self, server: ServerName, join: Event, pdus: Sequence[msgspec.Raw], seen: _Seen
     ) -> list[Event]:
-        known, dropped = seen
         found: dict[EventId, Event] = {}
         for some in pieces(pdus, AT_ONCE):
             await next_turn()
-            results = await self._checker.check(
-                [bytes(each) for each in some], join.room_version, bounded=False
+            digests = [blake2b(each, digest_size=16).digest() for each in some]
+            # The state and the auth chain have much in common.
+            new = {
+                digest: each for digest, each in zip(digests, some, strict=True) if digest not in seen.digests
+            }
+            checked = await self._checker.check(
+                [bytes(each) for each in new.values()], join.room_version, bounded=False
             )
-            for result in results:
-                if not isinstance(result, Checked):
-                    dropped.update(() if result.event_id is None else (result.event_id,))
-                    continue
-                event = known.setdefault(result.event.event_id, _light(result.event))
-                if event.room_id != join.room_id:
-                    raise BadAnswer(server, "send_join: an event of another room")
-                found[event.event_id] = event
+            for digest, result in zip(new, checked, strict=True):
+                if isinstance(result, Checked):
+                    event = seen.events.setdefault(result.event.event_id, _light(result.event))
+                    if event.room_id != join.room_id:
+                        raise BadAnswer(server, "send_join: an event of another room")
+                    seen.digests[digest] = event
+                else:
+                    seen.digests[digest] = None
+                    seen.dropped.update(() if result.event_id is None else (result.event_id,))
+            good = [each for digest in digests if (each := seen.digests[digest]) is not None]
+            found.update((each.event_id, each) for each in good)
         return list(found.values())
 
 
