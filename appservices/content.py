@@ -14,22 +14,30 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from appservices import store
 from appservices.types import Service
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry
-from homeserver.events.client_format import room_member
+from homeserver.events.client_format import room_member, stripped
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
+from homeserver.graph.state.states import StateStore
 from homeserver.log.readers.types import Item
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.presence.types import PresenceEntry
 from homeserver.receipts.types import NAMES, UNTHREADED, ReceiptEntry
 from homeserver.runtime.clock import Clock
+from homeserver.storage.database import Database
+from homeserver.sync.selection.stripped import SHOWN
 from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.typing.entries import TypingEntry
 
 NOBODY: Final = Reader(0, None)
 ACTIVE_MS: Final = 60_000
+MEMBER: Final = "m.room.member"
+MAX_COUNTED: Final = 50
+"""Devices of a service whose keys are counted in each transaction; beyond, those alone that something has happened to."""
 Device = tuple[int, str]
 """(user_nid, device_id)."""
 
@@ -62,8 +70,20 @@ class _Parts:
 class Content:
     """Writes transactions down."""
 
-    def __init__(self, interning: Interning, typists: Typists, counts: Counts, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        db: Database,
+        interning: Interning,
+        events: EventCache,
+        states: StateStore,
+        typists: Typists,
+        counts: Counts,
+        clock: Clock,
+    ) -> None:
+        self._db = db
         self._interning = interning
+        self._events = events
+        self._states = states
         self._typists = typists
         self._counts = counts
         self._clock = clock
@@ -72,7 +92,10 @@ class Content:
         """The transaction's JSON. What a service has not asked for is not among the items (`Interest`)."""
         parts = _Parts()
         for item in items:
-            self._add(parts, item.value)
+            if isinstance(item.value, PersistedEvent):
+                parts.events.append(await self._event(service, item.value))
+            else:
+                _add(parts, item.value)
         sections = [b'"events":[%b]' % b",".join(parts.events)]
         if service.ephemeral:
             sections += await self._ephemeral(parts)
@@ -80,25 +103,24 @@ class Content:
             sections += await self._encryption(service, parts)
         return b"{%b}" % b",".join(sections)
 
-    def _add(self, parts: _Parts, value: Any) -> None:
-        if isinstance(value, PersistedEvent):
-            room = room_member(value.event.room_id)
-            parts.events.append(value.render(NOBODY, None, self._clock.now_ms(), previous=True, members=room))
-        elif isinstance(value, TypingEntry):
-            parts.typing[value.room_nid] = None
-        elif isinstance(value, ReceiptEntry):
-            _add_receipt(parts.receipts.setdefault(value.room_nid, {}), value)
-        elif isinstance(value, PresenceEntry):
-            parts.presence[value.user_nid] = value
-        elif isinstance(value, ToDeviceEntry):
-            parts.to_device.append(value)
-            parts.devices[value.user_nid, value.device_id] = None
-        elif isinstance(value, DeviceListEntry):
-            parts.changed[value.user_id] = None
-        elif isinstance(value, KeyCountEntry):
-            parts.devices[value.user_nid, value.device_id] = None
-        elif isinstance(value, KeysClaimedEntry):
-            parts.devices.update(dict.fromkeys((nid, device) for nid, device in value.devices))
+    async def _event(self, service: Service, persisted: PersistedEvent) -> bytes:
+        event, extra = persisted.event, b""
+        if event.type == MEMBER and event.membership == "invite" and service.watches(str(event.state_key)):
+            # Bridges learn from it that a room is encrypted before they are in it; Synapse tells it, too.
+            extra = b',"invite_room_state":[%b]' % b",".join(await self._shown_before(persisted))
+        return persisted.render(
+            NOBODY, None, self._clock.now_ms(), previous=True, extra=extra, members=room_member(event.room_id)
+        )
+
+    async def _shown_before(self, invite: PersistedEvent) -> list[bytes]:
+        """Stripped state of the room that an invite is for. spec: client-server-api/#stripped-state"""
+        wanted = [*SHOWN, (MEMBER, invite.event.sender)]
+        numbers = await self._interning.find_key_nids(wanted)
+        before = invite.state_before.nid
+        state = (await self._states.values({before}, list(numbers.values()))).get(before, {})
+        loaded = await self._events.load(list(state.values()))
+        found = [loaded.get(state.get(numbers.get(key, 0), 0)) for key in wanted]
+        return [stripped(each.event) for each in found if each is not None]
 
     async def _ephemeral(self, parts: _Parts) -> list[bytes]:
         rooms = await self._interning.rooms({*parts.typing, *parts.receipts})
@@ -125,6 +147,11 @@ class Content:
         if parts.changed:
             lists = json.dumps({"changed": list(parts.changed), "left": []})
             sections.append(b'"org.matrix.msc3202.device_lists":' + lists)
+        # Others than those that something has happened to are told of, too: new ones upload keys when they hear that they
+        # have none, and what was told while the service was away is made good.
+        async with self._db.read() as tx:
+            theirs = await store.find_devices(tx, service.id, service.sender, MAX_COUNTED)
+        parts.devices.update(dict.fromkeys((nid, device) for nid, device in theirs))
         names = await self._interning.user_ids({nid for nid, _ in parts.devices})
         counts: dict[str, dict[str, msgspec.Raw]] = {}
         unused: dict[str, dict[str, msgspec.Raw]] = {}
@@ -142,6 +169,24 @@ class Content:
                 b'"org.matrix.msc3202.device_unused_fallback_key_types":' + json.dumps(unused),
             ]
         return sections
+
+
+def _add(parts: _Parts, value: Any) -> None:
+    if isinstance(value, TypingEntry):
+        parts.typing[value.room_nid] = None
+    elif isinstance(value, ReceiptEntry):
+        _add_receipt(parts.receipts.setdefault(value.room_nid, {}), value)
+    elif isinstance(value, PresenceEntry):
+        parts.presence[value.user_nid] = value
+    elif isinstance(value, ToDeviceEntry):
+        parts.to_device.append(value)
+        parts.devices[value.user_nid, value.device_id] = None
+    elif isinstance(value, DeviceListEntry):
+        parts.changed[value.user_id] = None
+    elif isinstance(value, KeyCountEntry):
+        parts.devices[value.user_nid, value.device_id] = None
+    elif isinstance(value, KeysClaimedEntry):
+        parts.devices.update(dict.fromkeys((nid, device) for nid, device in value.devices))
 
 
 def _add_receipt(content: dict[str, Any], entry: ReceiptEntry) -> None:

@@ -115,6 +115,19 @@ async def list_standing(tx: Tx) -> list[StandingRow]:
     )
 
 
+async def find_devices(tx: Tx, service_id: str, sender: UserId, limit: int) -> list[tuple[int, str]]:
+    """(user_nid, device_id) of devices of a service's users, those that were made last."""
+    return await tx.all(
+        """
+        SELECT d.user_nid, d.device_id FROM accounts JOIN users USING (user_nid) JOIN devices d USING (user_nid)
+        WHERE appservice_id = %(id)s OR user_id = %(sender)s ORDER BY d.created_ms DESC LIMIT %(limit)s
+        """,
+        id=service_id,
+        sender=sender,
+        limit=limit,
+    )
+
+
 # --- interest ----------------------------------------------------------------------------------------------------
 
 

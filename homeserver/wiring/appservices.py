@@ -106,7 +106,9 @@ class AppserviceFeature:
             registry=self.registry,
             db=core.db,
             client=self.client,
-            content=Content(core.interning, ephemeral.typing, e2ee.counts, core.clock),
+            content=Content(
+                core.db, core.interning, core.events, core.states, ephemeral.typing, e2ee.counts, core.clock
+            ),
             sources=Sources(events=core.events, to_device=self._to_device, device_lists=self._device_lists),
             to_device=to_device.service,
             clock=core.clock,

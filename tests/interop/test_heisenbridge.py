@@ -15,29 +15,13 @@ import yaml
 from tests.conftest import StartServer
 from tests.support.pip_program import installed
 from tests.support.process import free_port
+from tests.support.programs import running
 from tests.support.server import Server
 from tests.support.user import Event, User
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 BOT = "@heisenbridge:localhost"
-
-
-@contextlib.asynccontextmanager
-async def running(*command: str, log: Path) -> AsyncIterator[None]:
-    """A program, until the block ends."""
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ async def test_a_service_hears_rooms_its_users_are_in(bridged: Bridged) -> None:
     )
     assert invite["room_id"] == room
     assert invite["content"]["membership"] == "invite"
+    shown = {event["type"] for event in invite["unsigned"]["invite_room_state"]}
+    assert {"m.room.create", "m.room.join_rules", "m.room.member"} <= shown
     unheard = await alice.send(room, "not joined yet")
     await server.client.post("/join/{}", room, **bridge.as_user(ghost))
     event_id = await alice.send(room, "hello")
