@@ -1,5 +1,6 @@
 """mautrix-telegram, a bridge that nobody here wrote, never logged in to Telegram: its bot answers, in clear and to what is
-encrypted, in each of the ways in which bridges of its family have their keys: by sync, by devices of MSC4190, by transactions (MSC3202).
+encrypted, in each of the ways in which bridges of its family have their keys: by sync, by devices of MSC4190, by transactions
+(MSC3202).
 """
 
 from __future__ import annotations
