@@ -142,6 +142,38 @@ def signed(room: RemoteRoom, fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+async def test_ids_that_are_taken(federation: Federation) -> None:
+    """Room versions 1 and 2: one id for two events, in one room and in two, and one that looks like a hash of later versions."""
+    _, alice, room = await joined(federation, "2")
+    other_id = await alice.create_room(room_version="2", **PUBLIC)
+    other = await RemoteRoom.join(room.here, room.remote, other_id, "bob")
+    late_id = await alice.create_room(room_version="12", **PUBLIC)
+    late = await RemoteRoom.join(room.here, room.remote, late_id, "bob")
+    victim = late.says("bob", "m.room.message", TEXT)
+    name = room.remote.name
+
+    def called(where: RemoteRoom, event_id: str, body: str) -> dict[str, Any]:
+        event = where.says("bob", "m.room.message", {**TEXT, "body": body}, prev=[where.tip])
+        return signed(where, {**event.fields, "event_id": event_id})
+
+    taken = f"$taken:{name}"
+    await room.send(called(room, taken, "first"))
+    await room.drained()
+    await room.send(called(room, taken, "second"), called(other, taken, "third"))
+    await room.send(
+        called(room, victim.event_id, "in front"), called(room, f"{victim.event_id}:{name}", "beside")
+    )
+    await room.drained()
+    (first,) = (await room.core.events.load([(await room.core.events.numbers([taken]))[taken]])).values()
+    assert first.event.content["body"] == "first"
+    assert first.room_nid == (await room.core.rooms.known(room.room_id)).name.nid
+    await late.send(victim)
+    (persisted,) = await late.arrives(victim)
+    assert persisted.event.content == TEXT
+    await good_one(room)
+    await good_one(other)
+
+
 async def test_events_of_other_rooms_are_no_parents(federation: Federation) -> None:
     """An event that stands on one of another room would bring that room's state into this one."""
     _, alice, room = await joined(federation)
