@@ -1,12 +1,14 @@
 """What it costs to take events: flights to the database and appends for a transaction, and nothing where nothing comes."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from tests.integration.federation.test_send import joined
+from homeserver.events.event import Event
+from tests.integration.federation.test_send import PUBLIC, joined
 from tests.support.federation import Federation
 from tests.support.remote_room import RemoteRoom
 from tests.support.waiting import until
@@ -53,3 +55,32 @@ async def test_a_transaction_costs_the_same_whatever_it_holds(
     # Beside them go the looks of this test and of periodic work: some each second.
     assert counts["transaction"] <= 5
     assert counts["read"] <= 12
+
+
+@pytest.mark.parametrize("rooms", [1, 20])
+async def test_what_a_thousand_events_cost(federation: Federation, rooms: int) -> None:
+    """All that are sent flat out arrive. The figure has both sides in it: a server written for tests signs and sends."""
+    here, alice, first = await joined(federation)
+    there = [first]
+    for _ in range(rooms - 1):
+        room_id = await alice.create_room(**PUBLIC)
+        there.append(await RemoteRoom.join(here, first.remote, room_id, "bob"))
+    chains = [room.chain("bob", 1_000 // rooms) for room in there]
+    steps = [
+        list(pieces)
+        for pieces in zip(*(batches(chain, 50 // min(rooms, 10)) for chain in chains), strict=True)
+    ]
+    began, cpu = time.monotonic(), time.process_time()
+    for step in steps:
+        for start in range(0, rooms, 10):
+            await first.send(*(event for batch in step[start : start + 10] for event in batch))
+    for room, chain in zip(there, chains, strict=True):
+        await room.arrives(*chain, within=60)
+    took, spent = time.monotonic() - began, time.process_time() - cpu
+    print(
+        f"1 000 events over {rooms} rooms: {took:.1f} s, {spent:.2f} ms of CPU an event, both sides, PostgreSQL left out"
+    )
+
+
+def batches(events: Sequence[Event], size: int) -> list[Sequence[Event]]:
+    return [events[start : start + size] for start in range(0, len(events), size)]
