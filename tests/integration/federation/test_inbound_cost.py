@@ -1,8 +1,8 @@
 """What it costs to take events: flights to the database and appends for a transaction, and nothing where nothing comes."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,50 +11,54 @@ from homeserver.events.event import Event
 from tests.integration.federation.test_send import PUBLIC, joined
 from tests.support.federation import Federation
 from tests.support.remote_room import RemoteRoom
-from tests.support.waiting import until
 
 
-def counting(room: RemoteRoom, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How often the database was asked for what, from now on."""
-    counts = {"read": 0, "transaction": 0, "snapshot": 0, "append": 0}
+class Counted:
+    """Stands for something, and counts the calls of some of its methods."""
 
-    def counted(work: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def wrapped(*given: Any, **named: Any) -> Any:
-            counts[name] += 1
-            return work(*given, **named)
+    def __init__(self, real: Any, counts: Counter[str], **names: str) -> None:
+        """`names`: method -> what it is counted as."""
+        self._real = real
+        self._counts = counts
+        self._names = names
 
-        return wrapped
-
-    for name in ("read", "transaction", "snapshot"):
-        monkeypatch.setattr(room.core.db, name, counted(getattr(room.core.db, name), name))
-    monkeypatch.setattr(room.core.log, "add", counted(room.core.log.add, "append"))
-    return counts
+    def __getattr__(self, name: str) -> Any:
+        if name in self._names:
+            self._counts[self._names[name]] += 1
+        return getattr(self._real, name)
 
 
 @pytest.mark.parametrize("size", [1, 50])
 async def test_a_transaction_costs_the_same_whatever_it_holds(
     federation: Federation, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """FED-08: a commit to stage, one query for what is here, what the graph needs (one append), one commit to end."""
+    """FED-08: a commit to stage, one query for what is here, one call of the graph with one append, one commit to end."""
     _, _, room = await joined(federation)
     await room.send(*room.chain("bob", 2))
     await room.drained()
-    await asyncio.sleep(1.0)
+    feature = room.here.app.features.federation_inbound  # type: ignore[union-attr]  # it runs in this process
+    counts: Counter[str] = Counter()
+    parts = feature.inbound._parts
+    feature.inbound.work_with(
+        parts._replace(
+            db=Counted(parts.db, counts, read="reads", transaction="commits to end"),
+            here=Counted(parts.here, counts, find="looks for what is here"),
+            receiver=Counted(parts.receiver, counts, receive_many="calls of the graph"),
+        )
+    )
+    staging = Counted(parts.db, counts, read="reads", transaction="commits to stage")
+    monkeypatch.setattr(feature.transactions, "_db", staging)
     events = room.chain("bob", size)
-    counts = counting(room, monkeypatch)
     await room.send(*events)
-    ids = [event.event_id for event in events]
-
-    async def here() -> bool:
-        return len(await room.core.events.places(ids)) == size
-
-    await until(here, every=0.3)
-    await asyncio.sleep(0.3)
-    print(f"{size} events: {counts}")
-    assert counts["append"] == 1
-    # Beside them go the looks of this test and of periodic work: some each second.
-    assert counts["transaction"] <= 8
-    assert counts["read"] <= 12
+    await room.arrives(*events)
+    await room.drained()
+    print(f"{size} events: {dict(counts)}")
+    assert counts == {
+        "commits to stage": 1,
+        "looks for what is here": 1,
+        "calls of the graph": 1,
+        "commits to end": 1,
+    }
 
 
 @pytest.mark.parametrize("rooms", [1, 20])
