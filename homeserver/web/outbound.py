@@ -86,6 +86,8 @@ class HttpRequest:
     """How many to follow, at most `MAX_REDIRECTS`; credentials do not follow to another origin."""
     timeout: float | None = None
     """Seconds for all of it; None: as configured."""
+    packed: bool = False
+    """Of `exchange`: the body is read as it is sent, in whatever content coding: the caller looks at that first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,7 @@ class Outbound:
                 data=request.body,
                 allow_redirects=False,
                 timeout=timeout,
+                auto_decompress=not request.packed,
             ) as response:
                 yield response
         except aiohttp.ClientConnectorError as error:
