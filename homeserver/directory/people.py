@@ -58,7 +58,7 @@ class PeopleSearch:
         self._labels = labels
 
     async def find(self, requester: Requester, term: str, limit: int) -> tuple[list[FoundUser], bool]:
-        """Local people in whose name or local part all words of the term are, those first whom the requester talks with; and
+        """People in whose name or local part all words of the term are, those first whom the requester talks with; and
         whether there are more (USER-06).
         """
         limit = max(1, min(limit, MAX_LIMIT))

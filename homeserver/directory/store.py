@@ -126,7 +126,7 @@ MANY_SHARED = 10
 async def find_users(
     tx: Tx, sought: Sought, seeker: Seeker, *, limit: int
 ) -> list[tuple[UserId, bytes | None]]:
-    """(user id, profile as JSON) of local people: whose id it is, then those with whom the seeker has a direct chat, then by the
+    """(user id, profile as JSON) of people, those of other servers if they are in a room that is here: whose id it is, then those with whom the seeker has a direct chat, then by the
     rooms they share, then by how well the name matches: its beginning, the beginning of a word in it.
 
     Whom the seeker may find and knows is looked up for the `MAX_CANDIDATES` whose names match best alone.
@@ -137,28 +137,35 @@ async def find_users(
             SELECT room_nid, room_nid IN (SELECT room_nid FROM rooms WHERE room_id = ANY(%(direct)s::text[])) AS direct
             FROM current_state WHERE user_nid = %(asker)s AND membership = 1
         )
-        SELECT user_id, fields FROM (
-            SELECT user_nid, user_id, lower(user_id COLLATE "C") = %(whole)s AS owner,
+        SELECT user_id, coalesce(profiles.fields, convert_to(json_strip_nulls(json_build_object(
+                   'displayname', remote_people.name, 'avatar_url', remote_people.avatar_url))::text, 'UTF8')) FROM (
+            SELECT user_nid, user_id, ours, lower(user_id COLLATE "C") = %(whole)s AS owner,
                    split_part(lower(user_id COLLATE "C"), ':', 1) IN (%(whole)s, '@' || %(whole)s) AS named,
-                   (coalesce(folded_name, '') LIKE %(begins)s)::int
-                   + (' ' || coalesce(folded_name, '') LIKE %(word)s
+                   (folded LIKE %(begins)s)::int
+                   + (' ' || folded LIKE %(word)s
                       OR split_part(lower(user_id COLLATE "C"), ':', 1) LIKE '@' || %(begins)s)::int AS begins
-            FROM accounts JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
-            WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
-              AND (lower(user_id COLLATE "C") = %(whole)s OR
-                   (coalesce(folded_name, '') || chr(10) || split_part(lower(user_id COLLATE "C"), ':', 1))
-                   LIKE ALL (%(patterns)s::text[]))
+            FROM (
+                SELECT user_nid, user_id, coalesce(folded_name, '') AS folded, true AS ours
+                FROM accounts JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
+                WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
+                UNION ALL
+                SELECT user_nid, user_id, folded_name, false FROM remote_people JOIN users USING (user_nid)) people
+            WHERE lower(user_id COLLATE "C") = %(whole)s OR
+                  (folded || chr(10) || split_part(lower(user_id COLLATE "C"), ':', 1)) LIKE ALL (%(patterns)s::text[])
             ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
             LIMIT %(candidates)s) a
         LEFT JOIN profiles USING (user_nid)
+        LEFT JOIN remote_people USING (user_nid)
         CROSS JOIN LATERAL (
             SELECT count(*) AS shared, coalesce(bool_or(mine.direct), false) AS direct
             FROM current_state theirs JOIN mine USING (room_nid)
             WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1 AND a.user_nid <> %(asker)s) known
-        WHERE owner OR %(everybody)s OR shared > 0 OR EXISTS (
+        WHERE (ours OR EXISTS (SELECT 1 FROM current_state theirs
+                               WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1))
+          AND (owner OR %(everybody)s OR shared > 0 OR EXISTS (
             SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
               AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
-                OR theirs.room_nid IN (SELECT room_nid FROM published_rooms)))
+                OR theirs.room_nid IN (SELECT room_nid FROM published_rooms))))
         ORDER BY owner DESC, named DESC, direct DESC, least(shared, %(many)s) DESC, begins DESC, length(user_id),
                  user_id COLLATE "C"
         LIMIT %(limit)s
@@ -174,6 +181,46 @@ async def find_users(
         many=MANY_SHARED,
         candidates=MAX_CANDIDATES,
         limit=limit,
+    )
+
+
+class RemotePerson(NamedTuple):
+    """A user of another server."""
+
+    user_nid: int
+    name: str | None
+    avatar_url: str | None
+    folded_name: str
+    folding: int
+    """The version of the folding."""
+
+
+async def write_people(tx: Tx, people: Sequence[RemotePerson]) -> None:
+    """Users of other servers, new ones and others by their new names; in the order of their numbers."""
+    await tx.execute(
+        """
+        INSERT INTO remote_people (user_nid, name, avatar_url, folded_name, folding)
+        SELECT nid, nullif(name, ''), nullif(avatar, ''), folded, folding
+        FROM unnest(%(nids)s::bigint[], %(names)s::text[], %(avatars)s::text[], %(folded)s::text[], %(foldings)s::int[])
+             AS row (nid, name, avatar, folded, folding)
+        ON CONFLICT (user_nid) DO UPDATE SET name = excluded.name, avatar_url = excluded.avatar_url,
+            folded_name = excluded.folded_name, folding = excluded.folding
+        """,
+        nids=[each.user_nid for each in people],
+        names=[each.name or "" for each in people],
+        avatars=[each.avatar_url or "" for each in people],
+        folded=[each.folded_name for each in people],
+        foldings=[each.folding for each in people],
+    )
+
+
+async def find_known_people(tx: Tx, user_nids: Collection[int]) -> set[int]:
+    """Those of the users who have a row."""
+    return set(
+        await tx.column(
+            "SELECT user_nid FROM remote_people WHERE user_nid = ANY(%(nids)s::bigint[])",
+            nids=list(user_nids),
+        )
     )
 
 

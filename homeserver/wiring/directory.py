@@ -9,6 +9,7 @@ from homeserver.directory.descriptions import Descriptions
 from homeserver.directory.open_rooms import OpenRooms
 from homeserver.directory.orders import RoomListOrders
 from homeserver.directory.people import Labels, PeopleSearch
+from homeserver.directory.remote_people import RemotePeople
 from homeserver.directory.service import RoomDirectory
 from homeserver.directory.summaries import RoomSummaries
 from homeserver.profiles.folded_names import FoldedNames
@@ -36,6 +37,7 @@ class DirectoryFeature:
         self.summaries = RoomSummaries(self.rooms, core.rooms, core.events)
         self._open_rooms = open_rooms = OpenRooms(core.db, core.events)
         self.people = PeopleSearch(core.db, config.rooms.directory, FoldedNames(core.db), open_rooms, labels)
+        self._remote_people = RemotePeople(core.db, core.rooms, core.events, core.interning, core.server_name)
         self.api = DirectoryApi(self.rooms, self.summaries, rooms.aliases, self.people, core.server_name)
 
     @property
@@ -48,4 +50,5 @@ class DirectoryFeature:
                 CallsApi(self._config.calls.turn, self._core.clock),
             ],
             projections=[self._open_rooms, self._descriptions],
+            readers=[self._remote_people.reader()],
         )

@@ -171,12 +171,24 @@ class RemoteServer:
         """
         if body is None and content is not None:
             body = canonical_json.encode(content)
+        status, text, _ = await self.fetch(server, uri, method=method, headers=headers, body=body)
+        return status, json.loads(text) if text else None
+
+    async def fetch(
+        self,
+        server: Server,
+        uri: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
+        body: bytes | None = None,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """As `ask`, for an answer that is no JSON: (status, body, headers)."""
         if headers is None:
             headers = {"Authorization": self.authorization(server.name, method, uri, body)}
         url = aiohttp.client.URL(f"https://{server.name}{uri}", encoded=True)
         async with self._session.request(method, url, headers=headers, data=body) as response:
-            text = await response.read()
-            return response.status, json.loads(text) if text else None
+            return response.status, await response.read(), response.headers
 
     def authorization(self, destination: str, method: str, uri: str, body: bytes | None) -> str:
         """The header of a request of this server."""
