@@ -74,7 +74,7 @@ def deliver(
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     return Streamed(
-        _pieces(blobs, key, start, end),
+        pieces_of(blobs, key, start, end),
         content_type=content_type or UNKNOWN_TYPE,
         length=end - start,
         status=200 if part is None else 206,
@@ -115,7 +115,8 @@ def _unchanged(told: str | None, etag: str) -> bool:
     return told is None or told.strip() == etag
 
 
-async def _pieces(blobs: BlobStore, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+async def pieces_of(blobs: BlobStore, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes of a blob. Raises `NotFound`, `Unavailable` before the first one."""
     pieces = blobs.read(key, start, end)
     try:
         async for piece in pieces:

@@ -66,8 +66,9 @@ class RemoteCopies:
 
     async def find(self, mxc: Mxc, *, wait_ms: int, remote: bool, logged_in: bool) -> Stored:
         """A file to be delivered. Raises as `MediaService.find`; `TooLarge` and `Unavailable` with status 502 for what another
-        server does. `remote`: whether to ask it.
+        server does. `remote`: whether to ask it; who is not logged in, and would not be given a new file, makes us ask nobody.
         """
+        remote = remote and (logged_in or not self._service.limits.authenticated)
         if mxc.server_name == self._service.server_name:
             stored = await self._service.find(mxc, wait_ms=wait_ms, logged_in=logged_in)
         else:
