@@ -139,7 +139,7 @@ class RoomsFeature:
         )
         self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility)
         self.mutual = MutualRooms(core.db, self.memberships, core.interning)
-        self._pages = pages = Pages(core.db, core.tail, core.memory)
+        self.pages = pages = Pages(core.db, core.tail, core.memory)
         self.history = HistoryService(
             pages,
             self.access,
@@ -169,6 +169,6 @@ class RoomsFeature:
             ],
             sinks=[ForgetSink(), AliasesChangedSink()],
             policy=self._policy,
-            projections=[self.memberships, guests, self._related, self._pages],
+            projections=[self.memberships, guests, self._related, self.pages],
             periodic=[every(LOOK_EVERY, guests.once, name="rooms.guests", wake=guests.wake, first=0.0)],
         )
