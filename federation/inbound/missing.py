@@ -117,6 +117,19 @@ class Gaps:
         finally:
             self._allowance.spend(origin, events - budget.events)
 
+    async def under(
+        self, room: Room, servers: Sequence[ServerName], events: Sequence[Event], budget: Budget
+    ) -> Filled:
+        """Get what older events rest on: the states before those whose previous events are neither here nor among them, and auth
+        events. Raises nothing for what others do: what could not be had is missing still.
+        """
+        filling = _Filling(self, room, servers, budget, {event.event_id for event in events})
+        try:
+            return await filling.ground(events)
+        except RemoteFault:
+            filling.filled.unreachable = True
+            return filling.filled
+
     async def check(self, room: Room, pdus: Sequence[msgspec.Raw]) -> list[Event]:
         """Those that are events of the room with the right signatures."""
         good: list[Event] = []
@@ -155,6 +168,12 @@ class _Filling:
         everything = [*roots, *found.values()]
         await self._states(everything, found)
         await self._auth([*roots, *found.values()])
+        return self.filled
+
+    async def ground(self, events: Sequence[Event]) -> Filled:
+        """What these rest on, and nothing between them and what is here."""
+        await self._states(events, {})
+        await self._auth(events)
         return self.filled
 
     # --- what is here ----------------------------------------------------------------------------------------------

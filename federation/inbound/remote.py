@@ -135,6 +135,21 @@ class Remote:
         budget.count(found)
         return found
 
+    async def backfill(
+        self,
+        server: ServerName,
+        room_id: RoomId,
+        event_ids: Collection[EventId],
+        limit: int,
+        budget: Budget,
+    ) -> list[msgspec.Raw]:
+        """Events and what precedes them. (FED-16)"""
+        named = [("v", each) for each in event_ids]
+        ask = self._ask(server, ("backfill", room_id), budget, query=[*named, ("limit", str(limit))])
+        found = (await self._client.ask(server, ask, _Pdus)).pdus[: limit + len(event_ids)]
+        budget.count(found)
+        return found
+
     async def state_ids(
         self, server: ServerName, room_id: RoomId, event_id: EventId, budget: Budget
     ) -> StateIds:
@@ -186,13 +201,14 @@ class Remote:
         most: int = MAX_EVENTS_BYTES,
         long: bool = False,
         event_id: EventId | None = None,
+        query: Sequence[tuple[str, str]] = (),
         content: Mapping[str, Any] | None = None,
     ) -> Ask:
         left = budget.begin(server)
         return Ask(
             method="POST" if content is not None else "GET",
             path=(*V1, *path),
-            query=(("event_id", event_id),) if event_id is not None else (),
+            query=(*query, *([("event_id", event_id)] if event_id is not None else [])),
             content=content,
             timeout=min(STATE_TIMEOUT if long else TIMEOUT, left),
             max_bytes=max(min(most, budget.bytes), 1 << 10),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Tx
@@ -126,50 +126,14 @@ MANY_SHARED = 10
 async def find_users(
     tx: Tx, sought: Sought, seeker: Seeker, *, limit: int
 ) -> list[tuple[UserId, bytes | None]]:
-    """(user id, profile as JSON) of people, those of other servers if they are in a room that is here: whose id it is, then those with whom the seeker has a direct chat, then by the
-    rooms they share, then by how well the name matches: its beginning, the beginning of a word in it.
+    """(user id, profile as JSON) of people, those of other servers if they are in a room that is here: whose id it is, then those
+    with whom the seeker has a direct chat, then by the rooms they share, then by how well the name matches: its beginning, the
+    beginning of a word in it.
 
     Whom the seeker may find and knows is looked up for the `MAX_CANDIDATES` whose names match best alone.
     """
     return await tx.all(
-        """
-        WITH mine AS MATERIALIZED (
-            SELECT room_nid, room_nid IN (SELECT room_nid FROM rooms WHERE room_id = ANY(%(direct)s::text[])) AS direct
-            FROM current_state WHERE user_nid = %(asker)s AND membership = 1
-        )
-        SELECT user_id, coalesce(profiles.fields, convert_to(json_strip_nulls(json_build_object(
-                   'displayname', remote_people.name, 'avatar_url', remote_people.avatar_url))::text, 'UTF8')) FROM (
-            SELECT user_nid, user_id, ours, lower(user_id COLLATE "C") = %(whole)s AS owner,
-                   split_part(lower(user_id COLLATE "C"), ':', 1) IN (%(whole)s, '@' || %(whole)s) AS named,
-                   (folded LIKE %(begins)s)::int
-                   + (' ' || folded LIKE %(word)s
-                      OR split_part(lower(user_id COLLATE "C"), ':', 1) LIKE '@' || %(begins)s)::int AS begins
-            FROM (
-                SELECT user_nid, user_id, coalesce(folded_name, '') AS folded, true AS ours
-                FROM accounts JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
-                WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
-                UNION ALL
-                SELECT user_nid, user_id, folded_name, false FROM remote_people JOIN users USING (user_nid)) people
-            WHERE lower(user_id COLLATE "C") = %(whole)s OR
-                  (folded || chr(10) || split_part(lower(user_id COLLATE "C"), ':', 1)) LIKE ALL (%(patterns)s::text[])
-            ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
-            LIMIT %(candidates)s) a
-        LEFT JOIN profiles USING (user_nid)
-        LEFT JOIN remote_people USING (user_nid)
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS shared, coalesce(bool_or(mine.direct), false) AS direct
-            FROM current_state theirs JOIN mine USING (room_nid)
-            WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1 AND a.user_nid <> %(asker)s) known
-        WHERE (ours OR EXISTS (SELECT 1 FROM current_state theirs
-                               WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1))
-          AND (owner OR %(everybody)s OR shared > 0 OR EXISTS (
-            SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
-              AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
-                OR theirs.room_nid IN (SELECT room_nid FROM published_rooms))))
-        ORDER BY owner DESC, named DESC, direct DESC, least(shared, %(many)s) DESC, begins DESC, length(user_id),
-                 user_id COLLATE "C"
-        LIMIT %(limit)s
-        """,
+        FIND_USERS,
         patterns=["%" + _literally(word) + "%" for word in sought.words],
         begins=_literally(sought.whole) + "%",
         word="% " + _literally(sought.whole) + "%",
@@ -249,3 +213,43 @@ async def find_state(tx: Tx, room_nids: Sequence[int], types: Sequence[str]) -> 
 def _literally(text: str) -> str:
     """As LIKE reads it."""
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+FIND_USERS: LiteralString = """
+    WITH mine AS MATERIALIZED (
+        SELECT room_nid, room_nid IN (SELECT room_nid FROM rooms WHERE room_id = ANY(%(direct)s::text[])) AS direct
+        FROM current_state WHERE user_nid = %(asker)s AND membership = 1
+    )
+    SELECT user_id, coalesce(profiles.fields, convert_to(json_strip_nulls(json_build_object(
+               'displayname', remote_people.name, 'avatar_url', remote_people.avatar_url))::text, 'UTF8')) FROM (
+        SELECT user_nid, user_id, ours, lower(user_id COLLATE "C") = %(whole)s AS owner,
+               split_part(lower(user_id COLLATE "C"), ':', 1) IN (%(whole)s, '@' || %(whole)s) AS named,
+               (folded LIKE %(begins)s)::int
+               + (' ' || folded LIKE %(word)s
+                  OR split_part(lower(user_id COLLATE "C"), ':', 1) LIKE '@' || %(begins)s)::int AS begins
+        FROM (
+            SELECT user_nid, user_id, coalesce(folded_name, '') AS folded, true AS ours
+            FROM accounts JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
+            WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
+            UNION ALL
+            SELECT user_nid, user_id, folded_name, false FROM remote_people JOIN users USING (user_nid)) people
+        WHERE lower(user_id COLLATE "C") = %(whole)s OR
+              (folded || chr(10) || split_part(lower(user_id COLLATE "C"), ':', 1)) LIKE ALL (%(patterns)s::text[])
+        ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"
+        LIMIT %(candidates)s) a
+    LEFT JOIN profiles USING (user_nid)
+    LEFT JOIN remote_people USING (user_nid)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS shared, coalesce(bool_or(mine.direct), false) AS direct
+        FROM current_state theirs JOIN mine USING (room_nid)
+        WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1 AND a.user_nid <> %(asker)s) known
+    WHERE (ours OR EXISTS (SELECT 1 FROM current_state theirs
+                           WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1))
+      AND (owner OR %(everybody)s OR shared > 0 OR EXISTS (
+        SELECT 1 FROM current_state theirs WHERE theirs.user_nid = a.user_nid AND theirs.membership = 1
+          AND (theirs.room_nid = ANY(%(rooms)s::bigint[])
+            OR theirs.room_nid IN (SELECT room_nid FROM published_rooms))))
+    ORDER BY owner DESC, named DESC, direct DESC, least(shared, %(many)s) DESC, begins DESC, length(user_id),
+             user_id COLLATE "C"
+    LIMIT %(limit)s
+"""

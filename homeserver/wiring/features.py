@@ -31,6 +31,7 @@ from homeserver.wiring.federation import FederationFeature
 from homeserver.wiring.federation_handshakes import HandshakesFeature, Parts
 from homeserver.wiring.federation_inbound import FederationInboundFeature
 from homeserver.wiring.federation_outbound import FederationOutboundFeature
+from homeserver.wiring.federation_serving import FederationServingFeature, Served
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
@@ -120,6 +121,7 @@ class Features:
         self.appservices = self._add(self._services(config, services))
         self.federation_outbound = self._sending(config)
         self.handshakes = self._handshakes(config)
+        self.federation_serving = self._add(self._serving(config))
 
     def _reading(self, config: Config) -> None:
         """The last ones: they wake those who wait when all others have heard."""
@@ -159,6 +161,10 @@ class Features:
         enabled = config.federation.enabled
         members = self.rooms.memberships
         return self._add(FederationOutboundFeature(self._core, members, self.federation, enabled=enabled))
+
+    def _serving(self, config: Config) -> FederationServingFeature:
+        served = Served(self.federation, self.accounts, self.media, self.rooms, self.directory, self.spaces)
+        return FederationServingFeature(config, self._core, served)
 
     def _sliding(self, config: Config) -> SlidingFeature:
         streams = Streams(

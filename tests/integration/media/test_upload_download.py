@@ -177,7 +177,7 @@ async def test_media_07_who_asks_too_early_waits(server: Server) -> None:
 async def test_media_08_media_14_too_large_is_said_before_and_while_it_is_sent(
     start_server: StartServer,
 ) -> None:
-    server = await start_server(media={"max_upload": 1000})
+    server = await start_server(media={"max_upload": 1000}, federation={"enabled": False})
     alice = await server.register("alice")
     for path in ("/_matrix/client/v1/media/config", "/_matrix/media/v3/config"):
         assert await alice.get(path) == {"m.upload.size": 1000}
@@ -313,7 +313,7 @@ class Elsewhere:
 
 
 async def test_a_copy_of_another_servers_file_is_fetched_once(start_server: StartServer) -> None:
-    server = await start_server(media={"max_upload": 1000})
+    server = await start_server(media={"max_upload": 1000}, federation={"enabled": False})
     alice = await server.register("alice")
     where = ("elsewhere.example", "abc")
     await alice.get(DOWNLOAD, *where, expect=(404, "M_NOT_FOUND"))

@@ -1,0 +1,172 @@
+"""Older history that people page to and that is not here, asked of servers in the room.
+
+spec: server-server-api/#backfilling-and-retrieving-missing-events (CHECKLIST ROOM-22, FED-16)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from federation.inbound.missing import Gaps
+from federation.inbound.remote import Budget, Remote
+from federation.ports import Checked, EventChecker, RemoteFault
+from homeserver.events.event import Event
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.receive import MissingEvents
+from homeserver.matrix.errors import MatrixError
+from homeserver.matrix.ids import EventId, ServerName, domain_of
+from homeserver.rooms.servers import servers_in
+from homeserver.runtime.clock import Clock
+from homeserver.web.auth import Requester
+
+_log = structlog.get_logger("atrium.federation.history")
+
+PATIENCE: Final = 8.0
+"""Seconds that a page waits for older events; they go on being fetched, and the next page has them."""
+MAX_SERVERS: Final = 5
+"""Servers that are asked, one after the other."""
+MAX_NAMED: Final = 20
+"""Events that one question names."""
+MAX_EVENTS: Final = 100
+"""Events that are asked for at once."""
+AT_ONCE: Final = 20
+"""Rooms whose history a process fetches at the same time."""
+REQUESTS: Final = 100
+EVENTS: Final = 50_000
+BYTES: Final = 192 << 20
+SECONDS: Final = 60.0
+"""The budget of one fetch: a state of a large room may be part of it."""
+
+
+class History(Protocol):
+    """Where older events are written; `homeserver.graph.write.backfill`."""
+
+    async def add(
+        self, room_nid: int, events: Sequence[Event], state_before_oldest: Collection[EventId] | None
+    ) -> list[PersistedEvent]:
+        """Those that lead to what is here; the new ones are returned. Raises `MissingEvents`, `MatrixError`, `ValueError`."""
+        ...
+
+
+class RemoteHistory:
+    """Fulfils `rooms.ports.Backfiller`. Fetches under way: one for each room in this process."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        remote: Remote,
+        gaps: Gaps,
+        checker: EventChecker,
+        rooms: Rooms,
+        events: EventCache,
+        history: History,
+        server_name: ServerName,
+        clock: Clock,
+    ) -> None:
+        self._remote = remote
+        self._gaps = gaps
+        self._checker = checker
+        self._rooms = rooms
+        self._events = events
+        self._history = history
+        self._server_name = server_name
+        self._clock = clock
+        self._fetches: dict[int, asyncio.Task[bool]] = {}
+
+    async def find_older(
+        self, requester: Requester, room: RoomIdentity, missing: Sequence[EventId], limit: int
+    ) -> bool:
+        """See the protocol."""
+        del requester
+        task = self._fetches.get(room.nid)
+        if task is None:
+            if len(self._fetches) >= AT_ONCE or not missing:
+                return False
+            task = asyncio.create_task(self._fetch(room, missing[:MAX_NAMED], min(limit, MAX_EVENTS)))
+            self._fetches[room.nid] = task
+            task.add_done_callback(lambda _: self._fetches.pop(room.nid, None))
+        await asyncio.wait([task], timeout=PATIENCE)
+        return task.done() and not task.cancelled() and task.exception() is None and task.result()
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        tasks = list(self._fetches.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, name: RoomIdentity, missing: Sequence[EventId], limit: int) -> bool:
+        try:
+            async with asyncio.timeout(SECONDS):
+                room = await self._rooms.get(name.nid)
+                for server in await self._servers(room):
+                    if await self._fetch_from(server, room, missing, limit):
+                        return True
+        except TimeoutError:
+            _log.info("history_not_fetched", room=name.room_id, problem="not in time")
+        return False
+
+    async def _fetch_from(
+        self, server: ServerName, room: Room, missing: Sequence[EventId], limit: int
+    ) -> bool:
+        budget = Budget(self._clock, requests=REQUESTS, events=EVENTS, size=BYTES, seconds=SECONDS)
+        room_id = room.name.room_id
+        try:
+            pdus = await self._remote.backfill(server, room_id, missing, limit, budget)
+        except RemoteFault as fault:
+            _log.info("history_not_fetched", room=room_id, server=server, problem=fault.problem[:200])
+            return False
+        # spec: op:backfillRoom: "MUST NOT be validated on these specific restrictions", which are newer than some events
+        checked = await self._checker.check([bytes(pdu) for pdu in pdus], room.name.version, bounded=False)
+        told = {
+            each.event.event_id: each.event
+            for each in checked
+            if isinstance(each, Checked) and each.event.room_id == room_id
+        }
+        events = leading_to(missing, told)
+        if not events:
+            return False
+        servers = [server, *(each for each in await self._servers(room) if each != server)]
+        filled = await self._gaps.under(room, servers, events, budget)
+        return await self._add(room, events, filled.states)
+
+    async def _add(
+        self, room: Room, events: Sequence[Event], states: Mapping[EventId, Sequence[EventId]]
+    ) -> bool:
+        oldest = sorted((each for each in events if each.event_id in states), key=lambda each: each.depth)
+        state = states[oldest[0].event_id] if oldest else None
+        try:
+            return bool(await self._history.add(room.name.nid, events, state))
+        except (MissingEvents, MatrixError, ValueError) as error:
+            _log.info("history_not_added", room=room.name.room_id, problem=str(error)[:200])
+            return False
+
+    async def _servers(self, room: Room) -> list[ServerName]:
+        """Whom to ask: whose user has made the room, for they have all of it, then the servers with most users in it."""
+        others = [name for name in servers_in(room, self._server_name) if name != self._server_name]
+        create = room.state.get(("m.room.create", ""))
+        persisted = await self._events.one(create) if create else None
+        first = domain_of(persisted.event.sender) if persisted is not None else None
+        others.sort(key=lambda name: name != first)
+        return others[:MAX_SERVERS]
+
+
+def leading_to(missing: Collection[EventId], told: Mapping[EventId, Event]) -> list[Event]:
+    """Those of some events that are asked for, or that these follow: whatever else came is nobody's past."""
+    found: dict[EventId, Event] = {}
+    waiting = [event_id for event_id in missing if event_id in told]
+    while waiting:
+        event = told[waiting.pop()]
+        if event.event_id not in found:
+            found[event.event_id] = event
+            waiting += [each for each in event.prev_event_ids if each in told]
+    return list(found.values())

@@ -1,0 +1,82 @@
+"""Questions to other servers that are asked once for all who want the answer, and whose answers are kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+from homeserver.matrix.errors import MatrixError, Unavailable
+from homeserver.runtime.cache import Cache, MemoryBudget
+from homeserver.runtime.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+FAILURE_BYTES = 500
+
+
+class Kept(NamedTuple):
+    """For how long an answer counts, in seconds, and how many are asked for at the same time."""
+
+    found: float
+    failed: float
+    at_once: int
+
+
+class _Answer(NamedTuple, Generic[V]):
+    until: float
+    value: V | None
+    error: MatrixError | None
+
+
+class AskedOnce(Generic[K, V]):
+    """Owns a bounded cache of answers, refusals among them, and the questions under way in this process."""
+
+    def __init__(self, memory: MemoryBudget, name: str, share: float, clock: Clock, kept: Kept) -> None:
+        self._answers: Cache[K, _Answer[V]] = memory.cache(name, share)
+        self._clock = clock
+        self._kept = kept
+        self._asking: dict[K, asyncio.Task[V]] = {}
+
+    async def get(self, key: K, ask: Callable[[], Awaitable[V]], size: Callable[[V], int]) -> V:
+        """The answer: a kept one, that of who asks already, or a new one. `size`: bytes of an answer in memory.
+
+        Raises what `ask` raises, if it is a `MatrixError` for as long as failures are kept; `Unavailable` when too much is
+        being asked.
+        """
+        known = self._answers.get(key)
+        if known is not None and known.until > self._clock.monotonic():
+            if known.error is not None:
+                raise known.error.with_traceback(None)
+            assert known.value is not None
+            return known.value
+        task = self._asking.get(key)
+        if task is None:
+            if len(self._asking) >= self._kept.at_once:
+                raise Unavailable("Too much is asked of other servers at the moment")
+            task = self._asking[key] = asyncio.create_task(self._ask(key, ask, size))
+            task.add_done_callback(lambda done: self._done(key, done))
+        return await asyncio.shield(task)
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]], size: Callable[[V], int]) -> V:
+        try:
+            value = await ask()
+        except MatrixError as error:
+            failed = _Answer[V](self._clock.monotonic() + self._kept.failed, None, error)
+            self._answers.put(key, failed, FAILURE_BYTES)
+            raise
+        found = _Answer(self._clock.monotonic() + self._kept.found, value, None)
+        self._answers.put(key, found, size(value))
+        return value
+
+    def _done(self, key: K, task: asyncio.Task[V]) -> None:
+        self._asking.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # who asked has been told, unless they have gone
