@@ -13,6 +13,7 @@ import structlog
 from federation.keys.responses import BadKeys, judge
 from federation.keys.types import ServerKeys
 from federation.ports import Ask, Client, RemoteFault
+from federation.transport.once import Once, TooMany
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock
 
@@ -45,7 +46,7 @@ class KeyFetcher:
     def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._under_way: dict[ServerName, asyncio.Task[ServerKeys | None]] = {}
+        self._under_way: Once[ServerName, ServerKeys | None] = Once(MAX_UNDER_WAY)
         self._outcomes: dict[ServerName, _Outcome] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         self.attempts = 0
@@ -53,24 +54,17 @@ class KeyFetcher:
 
     async def fetch(self, server_name: ServerName) -> ServerKeys | None:
         """Its keys, anew; None if they cannot be had, or were asked for a moment ago."""
-        task = self._under_way.get(server_name)
-        if task is None:
-            outcome = self._outcomes.get(server_name)
-            if outcome is not None and self._clock.now_ms() < outcome.not_before_ms:
-                return None
-            if len(self._under_way) >= MAX_UNDER_WAY:
-                return None
-            task = asyncio.create_task(self._ask(server_name), name=f"keys.{server_name}")
-            self._under_way[server_name] = task
-            task.add_done_callback(lambda _: self._under_way.pop(server_name, None))
-        return await asyncio.shield(task)
+        outcome = self._outcomes.get(server_name)
+        if outcome is not None and self._clock.now_ms() < outcome.not_before_ms:
+            return None
+        try:
+            return await self._under_way.run(server_name, lambda: self._ask(server_name))
+        except TooMany:
+            return None
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._under_way.close()
 
     async def _ask(self, server_name: ServerName) -> ServerKeys | None:
         async with self._turns:

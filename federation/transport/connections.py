@@ -15,6 +15,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from federation.transport.body import ACCEPTED_CODINGS
@@ -48,8 +49,15 @@ class Message:
 class Connections:
     """The session of a process. `close` when it ends."""
 
-    def __init__(self, outbound: Outbound, partner_tls: PartnerTls | None = None) -> None:
+    def __init__(
+        self,
+        outbound: Outbound,
+        resolver: AbstractResolver | None = None,
+        partner_tls: PartnerTls | None = None,
+    ) -> None:
+        """`resolver`: what looks addresses up; it is closed with the session."""
         self._outbound = outbound
+        self._resolver = resolver
         self._partner_tls = partner_tls or NoPartnerTls()
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
@@ -79,6 +87,8 @@ class Connections:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._resolver is not None:
+            await self._resolver.close()
 
     async def _first(self, destination: ServerName, route: Route, message: Message) -> aiohttp.ClientResponse:
         *earlier, last = route.targets
@@ -124,7 +134,7 @@ class Connections:
             raise OSError("this server is ending")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=self._outbound.connector(Purpose.FEDERATION, bounds=POOL),
+                connector=self._outbound.connector(Purpose.FEDERATION, self._resolver, bounds=POOL),
                 headers={hdrs.USER_AGENT: self._outbound.settings.user_agent},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,

@@ -14,13 +14,16 @@ from federation.keys.own import OldKey, OwnKeys
 from federation.keys.requests import RequestAuthenticator
 from federation.keys.ring import KeyRing
 from federation.partners.lists import PartnerLists
+from federation.transport.addresses import Addresses
 from federation.transport.api import ServerInformationApi
 from federation.transport.backoff import Backoff
 from federation.transport.client import SignedClient, Ways
 from federation.transport.connections import Connections
 from federation.transport.figures import TransportFigures
-from federation.transport.resolution import NameResolver
+from federation.transport.resolution import ServerResolver
 from federation.transport.slots import Slots
+from federation.transport.srv import DnsLookup, SrvTargets
+from federation.transport.well_known import WellKnown
 from homeserver.config import Config
 from homeserver.matrix import base64
 from homeserver.wiring.core import Core
@@ -51,9 +54,12 @@ class FederationFeature:
         slots = Slots()
         self._figures = TransportFigures(self.backoff, slots)
         outbound = outbound_of(config.outbound, verify_federation=section.verify_certificates)
-        self._connections = Connections(outbound)
+        self._connections = Connections(outbound, Addresses(core.clock))
+        self.resolver = ServerResolver(
+            WellKnown(self._connections, core.clock), SrvTargets(DnsLookup(), core.clock, core.entropy)
+        )
         ways = Ways(
-            resolver=NameResolver(),
+            resolver=self.resolver,
             connections=self._connections,
             backoff=self.backoff,
             slots=slots,
@@ -91,5 +97,6 @@ class FederationFeature:
 
     async def _stop(self) -> None:
         await self._fetcher.close()
+        await self.resolver.close()
         await self._connections.close()
         self.checker.close()
