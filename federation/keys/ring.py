@@ -13,6 +13,7 @@ import msgspec
 
 from federation.keys import store
 from federation.keys.fetching import KeyFetcher
+from federation.keys.notaries import Notaries
 from federation.keys.own import OwnKeys
 from federation.keys.types import ServerKeys
 from homeserver.events.signatures import KeyRecord, WantedKeys, valid_until
@@ -23,6 +24,8 @@ from homeserver.storage.database import Database
 SHARE: Final = 0.5
 _SERVER_BYTES: Final = 400
 _KEY_BYTES: Final = 300
+FEW: Final = 3
+"""Servers that are asked themselves before notaries are."""
 
 Keys = Mapping[str, KeyRecord]
 """By key id."""
@@ -31,9 +34,12 @@ Keys = Mapping[str, KeyRecord]
 class KeyRing:
     """Finds keys. What one process has fetched, the others find in the database."""
 
-    def __init__(self, own: OwnKeys, fetcher: KeyFetcher, db: Database, memory: MemoryBudget) -> None:
+    def __init__(
+        self, own: OwnKeys, fetcher: KeyFetcher, notaries: Notaries, db: Database, memory: MemoryBudget
+    ) -> None:
         self._own = own
         self._fetcher = fetcher
+        self._notaries = notaries
         self._db = db
         self._known: Cache[ServerName, Keys] = memory.cache("server_keys", SHARE)
 
@@ -53,10 +59,7 @@ class KeyRing:
             await self._load(missing)
             missing = self._from_memory({name: wishes[name] for name in missing}, found)
         if missing and fetch:
-            fetched = await asyncio.gather(*(self._fetch(name) for name in missing))
-            found.update(
-                {keys.server_name: self._known.get(keys.server_name) or keys.keys for keys in fetched if keys}
-            )
+            await self._fetch_all({name: wishes[name] for name in missing}, found)
         return {name: tuple(keys.values()) for name, keys in found.items()}
 
     def at_hand(self, wanted: WantedKeys) -> Collection[KeyRecord] | None:
@@ -88,14 +91,49 @@ class KeyRing:
         for name, keys in found.items():
             self._remember(name, keys)
 
-    async def _fetch(self, server_name: ServerName) -> ServerKeys | None:
+    async def refresh(self, server_name: ServerName) -> bool:
+        """Ask a server for its keys again; whether something has come."""
         fetched = await self._fetcher.fetch(server_name)
-        known = self._known.get(server_name) or {}
-        if fetched is None or all(known.get(key_id) == key for key_id, key in fetched.keys.items()):
-            return fetched  # of many who waited for the same, one writes it down
-        self._remember(server_name, {**known, **fetched.keys})
-        await self._keep(fetched)
-        return fetched
+        if fetched is not None:
+            await self._take(fetched)
+        return fetched is not None
+
+    async def _fetch_all(
+        self, wishes: Mapping[ServerName, list[WantedKeys]], found: dict[ServerName, Keys]
+    ) -> None:
+        """Few servers are asked themselves, and notaries about those that do not answer; of many, notaries are asked first:
+        among them there are always some that have gone, and a notary answers for a hundred at once.
+        """
+        notaries_first = bool(self._notaries) and len(wishes) > FEW
+        if notaries_first:
+            wishes = await self._ask_notaries(wishes, found)
+        fetched = await asyncio.gather(*(self._fetcher.fetch(name) for name in wishes))
+        for keys in fetched:
+            if keys is not None:
+                found[keys.server_name] = await self._take(keys)
+        if self._notaries and not notaries_first:
+            left = {name: wish for name, wish in wishes.items() if not _satisfied(found.get(name, {}), wish)}
+            if left:
+                await self._ask_notaries(left, found)
+
+    async def _ask_notaries(
+        self, wishes: Mapping[ServerName, list[WantedKeys]], found: dict[ServerName, Keys]
+    ) -> Mapping[ServerName, list[WantedKeys]]:
+        """Fills `found`; what is missing still."""
+        for name, keys in (await self._notaries.ask(wishes)).items():
+            known = self._known.get(name) or {}
+            newer = {key_id: key for key_id, key in keys.keys.items() if _says_more(key, known.get(key_id))}
+            found[name] = await self._take(keys._replace(keys=newer))
+        return {name: wish for name, wish in wishes.items() if not _satisfied(found.get(name, {}), wish)}
+
+    async def _take(self, fetched: ServerKeys) -> Keys:
+        """Remember and keep; all that is known of the server then."""
+        known = self._known.get(fetched.server_name) or {}
+        if any(known.get(key_id) != key for key_id, key in fetched.keys.items()):
+            known = {**known, **fetched.keys}
+            self._remember(fetched.server_name, known)
+            await self._keep(fetched)  # of many who waited for the same, one writes it down
+        return known
 
     async def _keep(self, keys: ServerKeys) -> None:
         rows = [store.KeyRow(keys.server_name, *record) for record in keys.keys.values()]
@@ -116,6 +154,11 @@ def _by_server(wanted: Iterable[WantedKeys]) -> dict[ServerName, list[WantedKeys
     for wish in wanted:
         wishes.setdefault(wish.server, []).append(wish)
     return wishes
+
+
+def _says_more(told: KeyRecord, known: KeyRecord | None) -> bool:
+    """Whether a notary, whose answer may be an old one, is believed beside what is known already."""
+    return known is None or (not known.old and (told.old or told.valid_until_ts > known.valid_until_ts))
 
 
 def _satisfied(keys: Keys, wishes: Iterable[WantedKeys]) -> bool:

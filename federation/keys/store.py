@@ -88,3 +88,30 @@ async def delete_responses(tx: Tx, server_name: str) -> None:
         """,
         name=server_name,
     )
+
+
+class ResponseRow(NamedTuple):
+    """An answer of a server, and the keys that are known from it."""
+
+    server_name: str
+    received_ts: int
+    valid_until_ts: int
+    response: bytes
+    key_ids: list[str]
+
+
+async def find_responses(tx: Tx, server_names: Collection[str]) -> list[ResponseRow]:
+    """The newest answers of these servers, some of each."""
+    return await tx.rows(
+        ResponseRow,
+        """
+        SELECT r.* FROM unnest(%(names)s::text[]) AS n (name) CROSS JOIN LATERAL (
+            SELECT server_name, received_ts, valid_until_ts, response,
+                   (SELECT array_agg(key_id) FROM remote_server_keys k WHERE k.response_nid = a.response_nid)
+            FROM remote_key_responses a
+            WHERE a.server_name = n.name AND EXISTS (SELECT FROM remote_server_keys k WHERE k.response_nid = a.response_nid)
+            ORDER BY received_ts DESC LIMIT 5
+        ) r
+        """,
+        names=list(server_names),
+    )

@@ -46,3 +46,19 @@ class ServerKeys(NamedTuple):
     """Unix ms."""
     response: Mapping[str, Any]
     """The whole answer, for those who ask us as a notary."""
+
+
+class QueriedKey(msgspec.Struct, frozen=True):
+    """What is asked of a notary about one key."""
+
+    minimum_valid_until_ts: int | None = None
+
+
+KeyQuery = Mapping[str, QueriedKey]
+"""By key id; empty: all keys."""
+
+
+class KeyQueryAnswer(msgspec.Struct, frozen=True):
+    """spec: server-server-api/#post_matrixkeyv2query"""
+
+    server_keys: list[dict[str, Any]]

@@ -104,9 +104,27 @@ class Backoff:
             self._put(destination, replace(pause, until_ms=soon))
             self.eased(destination)
 
+    def reset(self, destination: ServerName) -> None:
+        """Whoever runs this server wants it tried again at once."""
+        self.succeeded(destination)
+
+    def learn(self, destination: ServerName, pause: Pause | None, at_ms: int) -> None:
+        """What another process has found out at that moment (Unix ms). None: it has answered."""
+        before = self._pauses.get(destination)
+        if pause is None:
+            if before is not None and before.failed_ms <= at_ms:
+                del self._pauses[destination]
+        elif before is None or before.failed_ms <= pause.failed_ms:
+            self._pauses.pop(destination, None)
+            self._pauses[destination] = pause
+            self._bound()
+
     def _put(self, destination: ServerName, pause: Pause) -> None:
         self._pauses.pop(destination, None)
         self._pauses[destination] = pause
+        self._bound()
+        self.changed(destination)
+
+    def _bound(self) -> None:
         if len(self._pauses) > MAX_ENTRIES:
             del self._pauses[next(iter(self._pauses))]
-        self.changed(destination)

@@ -105,7 +105,7 @@ class Connections:
         path, _, query = message.target.partition("?")
         url = URL.build(
             scheme="https",
-            host=target.host,
+            host=f"[{target.host}]" if ":" in target.host else target.host,
             port=target.port,
             path=path,
             query_string=query,

@@ -41,7 +41,7 @@ def _reason(error: aiohttp.ClientConnectorCertificateError) -> str:
 
 def _words(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or 'failed'}"
+        return f"TLS: {getattr(error, 'reason', None) or error}"
     if isinstance(error, socket.gaierror):
         return "the name has no address"
     if isinstance(error, OSError) and error.errno:

@@ -10,6 +10,8 @@ from federation.inbound.acl import ServerAcls
 from federation.keys.api import KeyApi
 from federation.keys.checking import SignatureChecker
 from federation.keys.fetching import KeyFetcher
+from federation.keys.notaries import Notaries, Notary
+from federation.keys.notary import NotaryService
 from federation.keys.own import OldKey, OwnKeys
 from federation.keys.requests import RequestAuthenticator
 from federation.keys.ring import KeyRing
@@ -21,11 +23,13 @@ from federation.transport.client import SignedClient, Ways
 from federation.transport.connections import Connections
 from federation.transport.figures import TransportFigures
 from federation.transport.resolution import ServerResolver
+from federation.transport.shared_backoff import SharedBackoff
 from federation.transport.slots import Slots
 from federation.transport.srv import DnsLookup, SrvTargets
 from federation.transport.well_known import WellKnown
 from homeserver.config import Config
 from homeserver.matrix import base64
+from homeserver.matrix.ids import ServerName
 from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.outbound import outbound_of
@@ -51,6 +55,7 @@ class FederationFeature:
             round(config.server.key_validity * 1000),
         )
         self.backoff = Backoff(core.clock, core.entropy, longest_ms=round(section.retry_longest * 1000))
+        self._shared_backoff = SharedBackoff(self.backoff, core.db, core.clock, alone=core.alone)
         slots = Slots()
         self._figures = TransportFigures(self.backoff, slots)
         outbound = outbound_of(config.outbound, verify_federation=section.verify_certificates)
@@ -68,7 +73,15 @@ class FederationFeature:
         )
         self.client = SignedClient(self.own_keys.signer, ways)
         self._fetcher = KeyFetcher(self.client, core.clock)
-        self.ring = KeyRing(self.own_keys, self._fetcher, core.db, core.memory)
+        notaries = [
+            Notary(
+                ServerName(each.server_name),
+                {key_id: base64.decode(key) for key_id, key in each.verify_keys.items()},
+            )
+            for each in section.key_servers
+        ]
+        asked = Notaries(self.client, notaries, core.clock)
+        self.ring = KeyRing(self.own_keys, self._fetcher, asked, core.db, core.memory)
         self.checker = SignatureChecker(self.ring)
         self.authenticator = RequestAuthenticator(
             core.server_name, self.ring, self.partners, self.backoff, core.clock
@@ -82,7 +95,7 @@ class FederationFeature:
                     version=version("atrium-homeserver"),
                     address=config.server.federation_address,
                 ),
-                KeyApi(self.own_keys),
+                KeyApi(self.own_keys, NotaryService(self.own_keys, self.ring, core.db, core.clock)),
             ]
 
     @property
@@ -92,10 +105,12 @@ class FederationFeature:
             name="federation",
             apis=self._apis,
             collectors=[self._figures],
+            periodic=self._shared_backoff.periodic(),
             stop=[self._stop],
         )
 
     async def _stop(self) -> None:
+        await self._shared_backoff.exchange()
         await self._fetcher.close()
         await self.resolver.close()
         await self._connections.close()
