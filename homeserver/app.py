@@ -16,7 +16,7 @@ import structlog
 
 from homeserver.config import Config
 from homeserver.log.host.election import Host, HostFolder
-from homeserver.runtime import signing_key
+from homeserver.runtime import key_change, signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.runtime.figures import Figures, Gauges
 from homeserver.runtime.periodic import PeriodicRunner, every
@@ -91,6 +91,7 @@ class App:
         await claim.take()
         self._claim = claim
         self._stack.push_async_callback(claim.release)
+        key = await key_change.current(db, self.config.server.signing_key, key)
         await owner.settle(db, self.config.server.name, PublicKey(key.key_id, key.public_key))
         self.limiter = settings.limiter(self.config.rate_limits, self.clock)
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)

@@ -59,4 +59,5 @@ app.add_typer(appservice_app, name="appservice", help="Bridges and bots: applica
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
 app.add_typer(search_app, name="search", help="The index by which messages are found.")
 app.add_typer(signing_key_app, name="signing-key", help="The key the server signs with.")
+app.add_typer(signing_key_app, name="key", help="The same as signing-key.")
 app.add_typer(config_app, name="config", help="The configuration file.")

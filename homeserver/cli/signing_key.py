@@ -11,6 +11,8 @@ import typer
 from homeserver.cli.common import DEFAULT_CONFIG, ConfigOption, database_of, in_words, load_or_exit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from homeserver.storage.owner import PublicKey
 
 signing_key_app = typer.Typer(no_args_is_help=True)
@@ -45,9 +47,38 @@ def accept(
     sys.stdout.write(f"The server signs with {key.key_id} from its next start on.\n")
 
 
-async def _accept(dsn: str, name: str, key: PublicKey) -> None:
-    from homeserver.storage import owner
+@signing_key_app.command()
+def rotate(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Make a new key, and let the server sign with it from now on, on all hosts, while they serve.
+
+    What was signed with the old key stays valid: the old one is published as such.
+    """
+    from homeserver.runtime.key_change import GRACE_MS
+    from homeserver.storage import migrate
+
+    loaded = load_or_exit(config)
+    with in_words(), database_of(loaded) as dsn:
+        migrate.apply(dsn) if loaded.database.url is None else migrate.require_current(dsn)
+        key_id = asyncio.run(_rotate(dsn, loaded.server.signing_key))
+    sys.stdout.write(
+        f"The server signs with {key_id}: every process within seconds, and the old key is valid for another "
+        f"{GRACE_MS // 1000} s. Keep a copy of {loaded.server.signing_key}.\n"
+    )
+
+
+async def _rotate(dsn: str, path: Path) -> str:
+    from homeserver.runtime import key_change
+    from homeserver.runtime.clock import Entropy, SystemClock
     from homeserver.storage.database import Database
 
     async with Database(dsn, size=1) as db:
-        await owner.change_key(db, name, key)
+        return (await key_change.rotate(db, path, SystemClock(), Entropy())).key_id
+
+
+async def _accept(dsn: str, name: str, key: PublicKey) -> None:
+    from homeserver.runtime import key_change
+    from homeserver.runtime.clock import SystemClock
+    from homeserver.storage.database import Database
+
+    async with Database(dsn, size=1) as db:
+        await key_change.accept(db, name, key, SystemClock())

@@ -33,6 +33,7 @@ from homeserver.policy.gate import Gate
 from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.runtime.figures import CacheFigures, Gauge, Gauges
+from homeserver.runtime.key_change import KeyWatch
 from homeserver.runtime.periodic import every
 from homeserver.storage.database import Database
 from homeserver.wiring.manifest import Manifest
@@ -51,6 +52,7 @@ class Core:
         self.clock = clock
         self.entropy = entropy
         self.identity = Identity(self.server_name, key)
+        self.key_watch = KeyWatch(db, config.server.signing_key, key, self._sign_with)
         self.memory = MemoryBudget(config.limits.caches)
         self.interning = Interning(db, self.memory)
         self.events = EventCache(db, self.interning, self.memory)
@@ -106,6 +108,7 @@ class Core:
             ],
             projections=[self.rooms, self.compaction, self.visibility],
             periodic=[
+                self.key_watch.periodic(),
                 *self.jobs.periodic(),
                 every(FORGET_EVERY, self.forgetting.forget, name="log.forgetting", once_in_cluster=True),
                 every(60.0, self.compaction.drain, name="graph.compaction", wake=self.compaction.wake),
@@ -123,6 +126,9 @@ class Core:
             collectors=[Gauges(self._gauges()), self.gate, CacheFigures(self.memory), self.jobs.figures],
             checks={"database": self._database_answers},
         )
+
+    def _sign_with(self, key: SigningKey) -> None:
+        self.identity.key = key
 
     async def _database_answers(self) -> None:
         async with self.db.read() as tx:

@@ -50,7 +50,9 @@ class FederationFeature:
         self.own_keys = OwnKeys(
             core.server_name,
             lambda: core.identity.key,
-            lambda: old,
+            lambda: (
+                {key_id: OldKey(k.public_key, k.expired_ts) for key_id, k in core.key_watch.old.items()} | old
+            ),
             core.clock,
             round(config.server.key_validity * 1000),
         )

@@ -6,6 +6,7 @@ spec: server-server-api/#auth-events-selection, client-server-api/#room-events
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -50,8 +51,9 @@ class MalformedEvent(BadJson):
     """
 
 
-class Identity(NamedTuple):
-    """Who signs."""
+@dataclass(slots=True)
+class Identity:
+    """Who signs. The key is replaced while the server runs (`runtime.key_change`): look at it when you sign."""
 
     server_name: ServerName
     key: SigningKey

@@ -13,7 +13,6 @@ from homeserver.config import Config
 
 PACKAGE = Path(__file__).parents[3] / "homeserver"
 NOT_YET = {
-    "federation.key_servers": "federation",
     "federation.profile_lookup": "federation",
     "rooms.directory.read_over_federation": "federation",
 }
