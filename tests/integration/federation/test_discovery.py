@@ -191,6 +191,35 @@ async def test_a_partner_has_its_own_authority_and_pinned_certificate(host: Host
     await made.close()
 
 
+async def test_through_a_proxy(host: Host) -> None:
+    """The proxy is told the target, looks it up, and sees nothing but TLS for the name."""
+    asked: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        there, back = await asyncio.open_connection("127.0.0.1", host.port)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        tasks.add(asyncio.create_task(pipe(reader, back)))
+        await pipe(there, writer)
+
+    proxy = await asyncio.start_server(connect, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+    made = Connections(Outbound(settings(host, proxy=address, allow_private={})), Names())
+    assert await ask(made, route(host)) == 200
+    assert asked == [f"CONNECT srv.test:{host.port} HTTP/1.1".encode()]
+    assert host.sni == ["one.test"]
+    assert host.asked == [("one.test", "/x?y=%20z")]
+    await made.close()
+    proxy.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_a_handshake_that_never_ends_is_cut(host: Host, connections: Connections) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -81,3 +81,12 @@ async def test_a_signed_request_is_recognised_and_another_is_not(federation: Fed
         with pytest.raises(Unauthorized):
             await auth.authenticate(info, b"")
     assert len(remote.requests("GET", "/_matrix/key/v2/server")) == 1
+
+
+async def test_where_this_server_is_told(federation: Federation) -> None:
+    """DISC-04"""
+    there = await federation.start(server={"federation_address": "matrix.one.example:443"})
+    nowhere, remote = await federation.start(), await federation.remote()
+    uri = "/.well-known/matrix/server"
+    assert await remote.ask(there, "GET", uri, headers={}) == (200, {"m.server": "matrix.one.example:443"})
+    assert (await remote.ask(nowhere, "GET", uri, headers={}))[0] == 404
