@@ -15,7 +15,7 @@ from homeserver.runtime.clock import Clock
 from homeserver.runtime.periodic import Periodic, every
 from homeserver.storage.database import Database
 
-EVERY: Final = 2.0
+EVERY: Final = 5.0
 """Seconds between two looks."""
 OVERLAP_MS: Final = 30_000
 """What was written so long before the last look is looked at again: clocks of hosts differ, and transactions take time."""
@@ -27,16 +27,13 @@ FORGOTTEN_MS: Final = 30 * 86_400_000
 class SharedBackoff:
     """Between the view of this process and the table."""
 
-    def __init__(self, backoff: Backoff, db: Database, clock: Clock, *, alone: bool) -> None:
-        """`alone`: no other process writes; then it is read once."""
+    def __init__(self, backoff: Backoff, db: Database, clock: Clock) -> None:
         self._backoff = backoff
         self._db = db
         self._clock = clock
-        self._alone = alone
         self._changed: dict[ServerName, int] = {}
         """Server and when, Unix ms."""
         self._seen_ms = 0
-        self._read = False
         backoff.changed = self._note
 
     def periodic(self) -> list[Periodic]:
@@ -50,9 +47,7 @@ class SharedBackoff:
         """Write what has changed here, read what has changed elsewhere."""
         while self._changed:
             await self._write()
-        if not self._alone or not self._read:
-            await self._look()
-            self._read = True
+        await self._look()
 
     def _note(self, server_name: ServerName) -> None:
         self._changed[server_name] = self._clock.now_ms()

@@ -45,8 +45,6 @@ class Core:
     def __init__(
         self, config: Config, db: Database, key: SigningKey, clock: Clock, entropy: Entropy, *, alone: bool
     ) -> None:
-        self.alone = alone
-        """No other process serves from the database."""
         self.server_name = ServerName(config.server.name)
         self.db = db
         self.clock = clock

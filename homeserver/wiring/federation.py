@@ -57,7 +57,7 @@ class FederationFeature:
             round(config.server.key_validity * 1000),
         )
         self.backoff = Backoff(core.clock, core.entropy, longest_ms=round(section.retry_longest * 1000))
-        self._shared_backoff = SharedBackoff(self.backoff, core.db, core.clock, alone=core.alone)
+        self._shared_backoff = SharedBackoff(self.backoff, core.db, core.clock)
         slots = Slots()
         self._figures = TransportFigures(self.backoff, slots)
         outbound = outbound_of(config.outbound, verify_federation=section.verify_certificates)

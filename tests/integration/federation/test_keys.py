@@ -251,12 +251,11 @@ async def test_pauses_are_shared_by_processes(federation: Federation) -> None:
     await feature._shared_backoff.exchange()
     core = here.app.core
     other = Backoff(core.clock, core.entropy, longest_ms=HOUR)
-    shared = SharedBackoff(other, core.db, core.clock, alone=False)
+    shared = SharedBackoff(other, core.db, core.clock)
     await shared.exchange()
     assert other.of(remote.name) == feature.backoff.of(remote.name)
     other.succeeded(remote.name)
     await shared.exchange()
-    feature._shared_backoff._alone = False
     await feature._shared_backoff.exchange()
     assert feature.backoff.of(remote.name) is None
 
