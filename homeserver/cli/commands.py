@@ -10,6 +10,7 @@ import typer
 from homeserver.cli.appservice import appservice_app
 from homeserver.cli.config import config_app
 from homeserver.cli.doctor import doctor
+from homeserver.cli.federation import federation_app
 from homeserver.cli.init import init
 from homeserver.cli.media import media_app
 from homeserver.cli.migrate import migrate
@@ -58,6 +59,9 @@ app.add_typer(media_app, name="media", help="Files people share.")
 app.add_typer(appservice_app, name="appservice", help="Bridges and bots: application services.")
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
 app.add_typer(search_app, name="search", help="The index by which messages are found.")
+app.add_typer(
+    federation_app, name="federation", help="Other homeservers: what is wrong with one, and what waits."
+)
 app.add_typer(signing_key_app, name="signing-key", help="The key the server signs with.")
 app.add_typer(signing_key_app, name="key", help="The same as signing-key.")
 app.add_typer(config_app, name="config", help="The configuration file.")

@@ -30,9 +30,18 @@ from federation.transport.well_known import WellKnown
 from homeserver.config import Config
 from homeserver.matrix import base64
 from homeserver.matrix.ids import ServerName
+from homeserver.runtime.clock import Clock, Entropy
 from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.outbound import outbound_of
+
+
+def ways_of(config: Config, clock: Clock, entropy: Entropy) -> tuple[ServerResolver, Connections]:
+    """How other servers are found and reached. Close both, in this order."""
+    outbound = outbound_of(config.outbound, verify_federation=config.federation.verify_certificates)
+    connections = Connections(outbound, Addresses(clock))
+    srv = SrvTargets(DnsLookup(), clock, entropy)
+    return ServerResolver(WellKnown(connections, clock), srv), connections
 
 
 class FederationFeature:
@@ -60,11 +69,7 @@ class FederationFeature:
         self._shared_backoff = SharedBackoff(self.backoff, core.db, core.clock)
         slots = Slots()
         self._figures = TransportFigures(self.backoff, slots)
-        outbound = outbound_of(config.outbound, verify_federation=section.verify_certificates)
-        self._connections = Connections(outbound, Addresses(core.clock))
-        self.resolver = ServerResolver(
-            WellKnown(self._connections, core.clock), SrvTargets(DnsLookup(), core.clock, core.entropy)
-        )
+        self.resolver, self._connections = ways_of(config, core.clock, core.entropy)
         ways = Ways(
             resolver=self.resolver,
             connections=self._connections,
