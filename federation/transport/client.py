@@ -16,7 +16,16 @@ import aiohttp
 import msgspec
 from aiohttp import hdrs
 
-from federation.ports import Answer, Ask, NotPermitted, Partners, RemoteError, RemoteFault, Unreachable
+from federation.ports import (
+    Answer,
+    Ask,
+    BackingOff,
+    NotPermitted,
+    Partners,
+    RemoteError,
+    RemoteFault,
+    Unreachable,
+)
 from federation.transport import body as bodies
 from federation.transport.backoff import Backoff
 from federation.transport.connections import Connections, Message
@@ -91,6 +100,8 @@ class SignedClient:
                 ways.slots.turn(destination),
                 ways.figures.asking(),
             ):
+                # Who waited for a turn need not find out what those before have found out.
+                ways.backoff.require(destination, long_retry=ask.long_retry)
                 route = await _route(ways.resolver, destination)
                 async with ways.connections.exchange(destination, route, message) as response:
                     if response.status not in range(200, 300):
@@ -104,8 +115,8 @@ class SignedClient:
 
     def _note(self, destination: ServerName, fault: RemoteFault) -> None:
         away = isinstance(fault, RemoteError) and fault.status in _NOT_SERVING
-        if fault.destination != destination:
-            return  # of another request, made by who reads this answer
+        if fault.destination != destination or isinstance(fault, BackingOff):
+            return  # of another request, made by who reads this answer; or it was not asked
         if isinstance(fault, Unreachable | NotPermitted) or away:
             self._ways.figures.failed += 1
             self._ways.backoff.failed(destination, fault.problem)

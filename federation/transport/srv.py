@@ -70,8 +70,9 @@ class NotServed(Exception):
 class DnsLookup:
     """The name servers of the system, asked without a thread."""
 
-    def __init__(self) -> None:
-        self._resolver: dns.asyncresolver.Resolver | None = None
+    def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
+        """`resolver`: for tests; otherwise as the system is set up, read at the first lookup."""
+        self._resolver = resolver
 
     async def srv(self, name: str) -> Records:
         """See `SrvLookup`."""

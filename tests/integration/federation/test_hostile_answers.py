@@ -160,3 +160,23 @@ async def test_one_destination_takes_a_bounded_number_of_connections(federation:
     go.set()
     assert await asyncio.gather(*asks) == [{}] * 40
     assert most[1] == 16
+
+
+async def test_of_many_that_wait_for_a_dead_server_few_find_out(federation: Federation) -> None:
+    """5 000 requests to a server that is away cost as many attempts as may be under way at once."""
+    here, remote = await federation.start(), await federation.remote()
+    client = here.app.features.federation.client
+    attempts = 0
+
+    async def cut(_: Asked) -> Any:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.sleep(0.05)
+        return status(502, b"")
+
+    remote.answers("GET", "*/version", cut)
+    asks = (client.ask(remote.name, ASK, dict) for _ in range(5000))
+    results = await asyncio.gather(*asks, return_exceptions=True)
+    assert all(isinstance(each, Unreachable | RemoteError) for each in results)
+    assert attempts <= 16
+    assert here.app.features.federation.backoff.of(remote.name).failures == 1
