@@ -19,7 +19,7 @@ from homeserver.runtime.clock import Clock
 
 _log = structlog.get_logger(__name__)
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 100
 """Servers whose keys are fetched at the same time: anybody can name one."""
 MAX_UNDER_WAY: Final = 2000
 """Servers that are waited for; what is asked beyond is told that there are no keys."""

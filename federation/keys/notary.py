@@ -22,6 +22,10 @@ from homeserver.storage.database import Database
 
 ANY_KEY: Final = ""
 """Stands for all keys of a server where a validity is asked for."""
+AT_ONCE: Final = 10
+"""Servers asked at the same time because strangers want to know: far fewer than are asked for this server's own sake."""
+MAX_REFRESHING: Final = 500
+"""Servers that wait to be asked so; beyond, what is kept is told."""
 MAX_SERVERS: Final = 100
 """Of one request."""
 
@@ -30,6 +34,8 @@ class NotaryService:
     """Answers from what is kept, and asks servers whose keys are not known or have become old."""
 
     def __init__(self, own: OwnKeys, ring: KeyRing, db: Database, clock: Clock) -> None:
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._refreshing = 0
         self._own = own
         self._ring = ring
         self._db = db
@@ -45,7 +51,8 @@ class NotaryService:
         others = {ServerName(name): query for name, query in wanted.items() if name != self._own.server_name}
         rows = await self._find(others)
         stale = [name for name, query in others.items() if self._is_stale(rows.get(name, ()), query)]
-        if stale and any(await asyncio.gather(*(self._ring.refresh(name) for name in stale))):
+        if stale and self._refreshing < MAX_REFRESHING:
+            await asyncio.gather(*(self._refresh(name) for name in stale))
             rows = await self._find(others)
         answers = [] if len(others) == len(wanted) else [self._own.response(self._clock.now_ms())]
         for found in rows.values():
@@ -54,6 +61,14 @@ class NotaryService:
                 if len(answers) % 10 == 0:
                     await next_turn()
         return answers
+
+    async def _refresh(self, server_name: ServerName) -> None:
+        self._refreshing += 1
+        try:
+            async with self._turns:
+                await self._ring.refresh(server_name)
+        finally:
+            self._refreshing -= 1
 
     async def _find(self, names: Collection[ServerName]) -> dict[ServerName, list[store.ResponseRow]]:
         if not names:
