@@ -9,6 +9,7 @@ spec: server-server-api/#tls, #resolving-server-names (CHECKLIST DISC-05, DISC-0
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,8 @@ CONNECT_SECONDS: Final = 10.0
 """For one attempt at a socket; and as much again for its TLS handshake."""
 POOL: Final = PoolBounds(sockets=1000, per_host=0, keepalive=75.0)
 """Per destination `slots.py` says how many."""
+PIECES_FROM: Final = 512 * 1024
+"""Bytes of a body that are not written at once."""
 MAX_HEADERS: Final = 64
 MAX_HEADER_FIELD: Final = 8190
 
@@ -120,7 +123,8 @@ class Connections:
                 hdrs.ACCEPT_ENCODING: ACCEPTED_CODINGS,
                 **message.headers,
             },
-            data=message.body,
+            # The library writes bytes at once, and warns of many; a file's it writes in pieces.
+            data=message.body if len(message.body or b"") < PIECES_FROM else io.BytesIO(message.body or b""),
             allow_redirects=False,
             ssl=True if trust is None else trust.context,
             server_hostname=route.tls_name,

@@ -12,6 +12,7 @@ before earlier ones. `remote.away = True` cuts connections off.
 """
 
 import asyncio
+import io
 import json
 import ssl
 import time
@@ -187,7 +188,8 @@ class RemoteServer:
         if headers is None:
             headers = {"Authorization": self.authorization(server.name, method, uri, body)}
         url = aiohttp.client.URL(f"https://{server.name}{uri}", encoded=True)
-        async with self._session.request(method, url, headers=headers, data=body) as response:
+        data = body and io.BytesIO(body)
+        async with self._session.request(method, url, headers=headers, data=data) as response:
             return response.status, await response.read(), response.headers
 
     def authorization(self, destination: str, method: str, uri: str, body: bytes | None) -> str:

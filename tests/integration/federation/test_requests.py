@@ -90,3 +90,11 @@ async def test_where_this_server_is_told(federation: Federation) -> None:
     uri = "/.well-known/matrix/server"
     assert await remote.ask(there, "GET", uri, headers={}) == (200, {"m.server": "matrix.one.example:443"})
     assert (await remote.ask(nowhere, "GET", uri, headers={}))[0] == 404
+
+
+async def test_a_large_body_arrives_whole(federation: Federation) -> None:
+    here, remote = await federation.start(), await federation.remote()
+    remote.answers("PUT", "*/send/1", lambda asked: {"bytes": len(asked.json["x"])})
+    ask = Ask(method="PUT", path=("_matrix", "federation", "v1", "send", "1"), content={"x": "y" * 3_000_000})
+    for _ in range(2):
+        assert await here.app.features.federation.client.ask(remote.name, ask, dict) == {"bytes": 3_000_000}
