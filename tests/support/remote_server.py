@@ -129,7 +129,9 @@ class RemoteServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        asked = Asked(request.method, path, dict(request.query), request.headers, await request.content.read())
+        asked = Asked(
+            request.method, path, dict(request.query), request.headers, await request.content.read()
+        )
         if self.away:
             assert request.transport is not None
             request.transport.abort()
