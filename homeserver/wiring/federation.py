@@ -52,19 +52,7 @@ class FederationFeature:
     def __init__(self, config: Config, core: Core) -> None:
         section = config.federation
         self.partners = PartnerLists(enabled=section.enabled, allow=section.allow, deny=section.deny)
-        old = {
-            key_id: OldKey(base64.decode(key.key), key.expired_ts)
-            for key_id, key in config.server.old_signing_keys.items()
-        }
-        self.own_keys = OwnKeys(
-            core.server_name,
-            lambda: core.identity.key,
-            lambda: (
-                {key_id: OldKey(k.public_key, k.expired_ts) for key_id, k in core.key_watch.old.items()} | old
-            ),
-            core.clock,
-            round(config.server.key_validity * 1000),
-        )
+        self.own_keys = _own_keys(config, core)
         self.backoff = Backoff(core.clock, core.entropy, longest_ms=round(section.retry_longest * 1000))
         self._shared_backoff = SharedBackoff(self.backoff, core.db, core.clock)
         slots = Slots()
@@ -80,14 +68,7 @@ class FederationFeature:
         )
         self.client = SignedClient(self.own_keys.signer, ways)
         self._fetcher = KeyFetcher(self.client, core.clock)
-        notaries = [
-            Notary(
-                ServerName(each.server_name),
-                {key_id: base64.decode(key) for key_id, key in each.verify_keys.items()},
-            )
-            for each in section.key_servers
-        ]
-        asked = Notaries(self.client, notaries, core.clock)
+        asked = Notaries(self.client, _notaries(config), core.clock)
         self.ring = KeyRing(self.own_keys, self._fetcher, asked, core.db, core.memory)
         self.checker = SignatureChecker(self.ring)
         self.authenticator = RequestAuthenticator(
@@ -122,3 +103,27 @@ class FederationFeature:
         await self.resolver.close()
         await self._connections.close()
         self.checker.close()
+
+
+def _own_keys(config: Config, core: Core) -> OwnKeys:
+    configured = {
+        key_id: OldKey(base64.decode(key.key), key.expired_ts)
+        for key_id, key in config.server.old_signing_keys.items()
+    }
+
+    def old() -> dict[str, OldKey]:
+        noted = core.key_watch.old.values()
+        return {each.key_id: OldKey(each.public_key, each.expired_ts) for each in noted} | configured
+
+    validity_ms = round(config.server.key_validity * 1000)
+    return OwnKeys(core.server_name, lambda: core.identity.key, old, core.clock, validity_ms)
+
+
+def _notaries(config: Config) -> list[Notary]:
+    return [
+        Notary(
+            ServerName(each.server_name),
+            {key_id: base64.decode(key) for key_id, key in each.verify_keys.items()},
+        )
+        for each in config.federation.key_servers
+    ]
