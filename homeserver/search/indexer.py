@@ -21,7 +21,7 @@ from homeserver.log.readers.types import WHOLE, Item, Reader
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.turns import next_turn
 from homeserver.search import store
-from homeserver.search.store import Entry
+from homeserver.search.store import Entry, Original
 from homeserver.search.words import is_edit, is_searched, room_mark, text_of, vector
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
@@ -91,10 +91,15 @@ class Indexer:
 
     async def newest_edits(self, tx: Tx, events: Iterable[PersistedEvent]) -> dict[str, PersistedEvent]:
         """Event id -> its newest valid edit. spec: client-server-api/#event-replacements (REL-04, REL-05)"""
-        ids = [each.event.event_id for each in events if each.event.type == "m.room.message"]
-        rows = await store.find_edits(tx, ids) if ids else []
-        if not rows:
+        originals = [
+            Original(each.event.event_id, each.room_nid, each.sender_nid)
+            for each in events
+            if each.event.type == "m.room.message"
+        ]
+        edited = await store.find_edited(tx, [each.event_id for each in originals]) if originals else set()
+        if not edited:
             return {}
+        rows = await store.find_edits(tx, [each for each in originals if each.event_id in edited])
         loaded = await self._events.load_in(tx, {nid for _, nid in rows})
         newest: dict[str, PersistedEvent] = {}
         for event_id, nid in rows:

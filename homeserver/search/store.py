@@ -205,22 +205,43 @@ async def lock(tx: Tx) -> None:
     await tx.value("SELECT pg_advisory_xact_lock(%(key)s)", key=_LOCK)
 
 
-async def find_edits(tx: Tx, event_ids: Sequence[str]) -> list[tuple[str, int]]:
+async def find_edited(tx: Tx, event_ids: Sequence[str]) -> set[str]:
+    """Those of some events that others say to replace; of most pages, none."""
+    return set(
+        await tx.column(
+            """
+            SELECT DISTINCT parent_id FROM relations
+            WHERE parent_id = ANY(%(ids)s::text[]) AND rel_type = 'm.replace'
+            """,
+            ids=list(event_ids),
+        )
+    )
+
+
+class Original(NamedTuple):
+    """An event that may have been edited."""
+
+    event_id: str
+    room_nid: int
+    sender_nid: int
+
+
+async def find_edits(tx: Tx, originals: Sequence[Original]) -> list[tuple[str, int]]:
     """(event id, event_nid of an edit by its own sender, of its type), the newest first. spec: #event-replacements (REL-04)"""
     return await tx.all(
         """
-        SELECT p.event_id, e.event_nid
-        FROM events p, LATERAL (
+        SELECT p.id, e.event_nid
+        FROM unnest(%(ids)s::text[], %(rooms)s::bigint[], %(senders)s::bigint[]) AS p (id, room, sender), LATERAL (
             SELECT event_nid, c.origin_server_ts, c.event_id
             FROM relations r JOIN events c USING (event_nid)
-            WHERE r.parent_id = p.event_id AND r.rel_type = 'm.replace' AND r.room_nid = p.room_nid
-                  AND r.sender_nid = p.sender_nid AND r.type = 'm.room.message' AND c.redacted_by IS NULL
+            WHERE r.parent_id = p.id AND r.rel_type = 'm.replace' AND r.room_nid = p.room
+                  AND r.sender_nid = p.sender AND r.type = 'm.room.message' AND c.redacted_by IS NULL
             ORDER BY c.origin_server_ts DESC, c.event_id COLLATE "C" DESC LIMIT %(limit)s) e
-        WHERE p.event_id = ANY(ARRAY(
-            SELECT DISTINCT parent_id FROM relations WHERE parent_id = ANY(%(ids)s::text[]) AND rel_type = 'm.replace'))
-        ORDER BY p.event_id, e.origin_server_ts DESC, e.event_id COLLATE "C" DESC
+        ORDER BY p.id, e.origin_server_ts DESC, e.event_id COLLATE "C" DESC
         """,
-        ids=list(event_ids),
+        ids=[each.event_id for each in originals],
+        rooms=[each.room_nid for each in originals],
+        senders=[each.sender_nid for each in originals],
         limit=MAX_EDITS,
     )
 
