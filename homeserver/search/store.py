@@ -249,7 +249,8 @@ async def find_edits(tx: Tx, originals: Sequence[Original]) -> list[tuple[str, i
 async def find_numbers(tx: Tx, event_ids: Sequence[str]) -> list[int]:
     """Numbers of events."""
     return await tx.column(
-        "SELECT event_nid FROM events WHERE event_id = ANY(%(ids)s::text[])", ids=list(event_ids)
+        "SELECT event_nid FROM events WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL",
+        ids=list(event_ids),
     )
 
 
