@@ -44,10 +44,15 @@ class Descriptions:
     def __init__(self, rooms: Rooms, events: EventCache, memory: MemoryBudget) -> None:
         self._rooms = rooms
         self._events = events
+        self.changes = 0
+        """Counts what may have changed of what `of` has told: with the same count it would tell the same."""
+        self._told: set[int] = set()
+        """Rooms that were asked for since they last changed; no more than were ever published."""
         self._known: Remembered[int, PublishedRoom] = Remembered(memory.cache("published_rooms", SHARE))
 
     async def of(self, room_nids: Collection[int]) -> dict[int, PublishedRoom]:
         """room_nid -> the room, in this order."""
+        self._told.update(room_nids)  # before anything is awaited: what changes meanwhile is counted
         known = self._known.get_all(room_nids)
         missing = [nid for nid, room in known.items() if room is None]
         for some in pieces(missing, AT_ONCE):
@@ -82,10 +87,15 @@ class Descriptions:
         return {EventEntry: Narrowed(self._event, touches_state)}
 
     def reset(self) -> None:
+        self.changes += 1
         self._known.reset()
 
     def _event(self, _: Position, entry: EventEntry) -> None:
-        self._known.changed(entry.persisted.room_nid)
+        room_nid = entry.persisted.room_nid
+        if room_nid in self._told:
+            self._told.discard(room_nid)
+            self.changes += 1
+        self._known.changed(room_nid)
 
 
 def _describe(room: Room, state: dict[str, Event]) -> PublishedRoom:

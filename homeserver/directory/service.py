@@ -5,8 +5,8 @@ spec: client-server-api/#published-room-directory (CHECKLIST DIR)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from homeserver.config.rooms import DirectorySection
 from homeserver.directory import store
@@ -35,7 +35,7 @@ LEVELS: Final = ("m.room.power_levels", "")
 
 
 class RoomDirectory:
-    """Reads and changes the room directory. Keeps nothing in memory."""
+    """Reads and changes the room directory. Keeps the last list in memory, of at most `store.MAX_PUBLISHED` rooms."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
@@ -55,6 +55,7 @@ class RoomDirectory:
         self._descriptions = descriptions
         self._config = config
         self._folded = FoldedRooms()
+        self._last = _List(-1, (), ())
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -80,30 +81,35 @@ class RoomDirectory:
             return Page([room for _, room in shown[:fits]], place, len(order), place.start + left)
         async with self._db.read() as tx:
             nids = await store.list_published(tx, wanted.network)
-        found = await self._matching(await self._descriptions.of(nids), wanted)
-        found.sort(key=_by_size)
-        wished, kept = [room for _, room in found[place.start : place.start + limit]], None
+        found = await self._matching(await self._in_order(nids), wanted)
+        wished, kept = [listed.room for listed in found[place.start : place.start + limit]], None
         page = wished[: fitting(map(size_of, wished), PAGE_BYTES)]
         if len(found) > len(page):
-            kept = await self._orders.keep([nid for nid, _ in found])
+            kept = await self._orders.keep([listed.nid for listed in found])
         return Page(page, Place(place.start, kept), len(found), place.start + len(page))
 
-    async def _matching(
-        self, rooms: Mapping[int, PublishedRoom], wanted: Wanted
-    ) -> list[tuple[int, PublishedRoom]]:
-        found: list[tuple[int, PublishedRoom]] = []
-        for some in pieces(rooms.items(), AT_ONCE):
-            found += [(nid, room) for nid, room in some if self._matches(room, wanted)]
+    async def _in_order(self, room_nids: Sequence[int]) -> Sequence[_Listed]:
+        """These rooms, those with most members first. The last list is kept: most who ask, ask for the same."""
+        if self._last.changes == self._descriptions.changes and self._last.room_nids == room_nids:
+            return self._last.rooms
+        changes = self._descriptions.changes
+        described = list((await self._descriptions.of(room_nids)).items())
+        listed: list[_Listed] = []
+        for some in pieces(described, AT_ONCE):
+            listed += [_Listed(nid, room, self._folded.of(room)) for nid, room in some]
             await next_turn()  # a long list is gone through in pieces
-        return found
+        listed.sort(key=_by_size)
+        self._last = _List(changes, room_nids, listed)
+        return listed
 
-    def _matches(self, room: PublishedRoom, wanted: Wanted) -> bool:
-        if wanted.types is not None and room.room_type not in wanted.types:
-            return False
-        if not wanted.words:
-            return True
-        folded = self._folded.of(room)
-        return all(word in folded for word in wanted.words)
+    async def _matching(self, rooms: Sequence[_Listed], wanted: Wanted) -> Sequence[_Listed]:
+        if wanted.types is None and not wanted.words:
+            return rooms
+        found: list[_Listed] = []
+        for some in pieces(rooms, AT_ONCE):
+            found += [listed for listed in some if _matches(listed, wanted)]
+            await next_turn()
+        return found
 
     async def describe(self, rooms: Sequence[Room]) -> list[PublishedRoom]:
         """Rooms as the list would show them, whether or not they are in it. One query for what is not in memory."""
@@ -154,7 +160,29 @@ class RoomDirectory:
         )
 
 
-def _by_size(listed: tuple[int, PublishedRoom]) -> tuple[int, str]:
+class _Listed(NamedTuple):
+    """A room in the list."""
+
+    nid: int
+    room: PublishedRoom
+    folded: str
+    """What it is found by."""
+
+
+class _List(NamedTuple):
+    """A whole list, and what it was made of."""
+
+    changes: int
+    room_nids: Sequence[int]
+    rooms: Sequence[_Listed]
+
+
+def _matches(listed: _Listed, wanted: Wanted) -> bool:
+    if wanted.types is not None and listed.room.room_type not in wanted.types:
+        return False
+    return all(word in listed.folded for word in wanted.words)
+
+
+def _by_size(listed: _Listed) -> tuple[int, str]:
     """Those with most members first."""
-    _, room = listed
-    return -room.num_joined_members, room.room_id
+    return -listed.room.num_joined_members, listed.room.room_id
