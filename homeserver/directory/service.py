@@ -106,8 +106,13 @@ class RoomDirectory:
         if wanted.types is None and not wanted.words:
             return rooms
         found: list[_Listed] = []
-        for some in pieces(rooms, AT_ONCE):
-            found += [listed for listed in some if _matches(listed, wanted)]
+        for piece in pieces(rooms, AT_ONCE):
+            some = piece
+            if wanted.types is not None:
+                some = [listed for listed in some if listed.room.room_type in wanted.types]
+            for word in wanted.words:
+                some = [listed for listed in some if word in listed.folded]
+            found += some
             await next_turn()
         return found
 
@@ -175,12 +180,6 @@ class _List(NamedTuple):
     changes: int
     room_nids: Sequence[int]
     rooms: Sequence[_Listed]
-
-
-def _matches(listed: _Listed, wanted: Wanted) -> bool:
-    if wanted.types is not None and listed.room.room_type not in wanted.types:
-        return False
-    return all(word in listed.folded for word in wanted.words)
 
 
 def _by_size(listed: _Listed) -> tuple[int, str]:
