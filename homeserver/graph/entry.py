@@ -85,3 +85,13 @@ class EventEntry(Entry, frozen=True):
         """Changes of the room's current state that no client reads off the event itself."""
         own = self.persisted.event.event_id
         return [change for change in self.changes if change.ref is None or change.ref.event_id != own]
+
+
+class BackfillEntry(Entry, frozen=True):
+    """Older events of a room that were found in gaps of its history. Told in no sync."""
+
+    room_nid: int
+    rows: tuple[tuple[int, EventEntry], ...]
+    """(event_nid, the event); of events read again their JSON and what they redact alone."""
+    gaps: tuple[tuple[int, tuple[EventId, ...]], ...] = ()
+    """Gap -> what is missing in it now. Of an entry that is being written."""

@@ -79,7 +79,11 @@ class EventCache:
         """An event was redacted: so is what later state events, those in memory, tell of it."""
         if target.event.is_state:
             for persisted in list(self._held.values()):
-                if persisted.replaced is not None and persisted.replaced.ref.nid == target.nid:
+                if persisted is not target and persisted.event.event_id == target.event.event_id:
+                    # As it was before it became a whole event: states name it by the old number.
+                    if persisted.redaction is None and target.redaction is not None:
+                        persisted.redact(target.redaction)
+                elif persisted.replaced is not None and persisted.replaced.ref.nid == target.nid:
                     persisted.redact_replaced(target)
 
     async def load(self, nids: Collection[int]) -> dict[int, PersistedEvent]:

@@ -2,7 +2,7 @@
 
 A gap lies right before a live event whose previous events are not here. What is found in it has numbers of its own, lower the
 older: they tell the gap. So the history of a room is a row of segments, in each of which numbers tell the order.
-See docs/decisions/0019-order-of-history.md.
+See docs/decisions/0021-order-of-history.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Gap(NamedTuple):
     number: int
     position: Position
     """The event behind it."""
+    found: int = 0
+    """How many numbers of it are given out."""
 
 
 class Segment(NamedTuple):
@@ -39,6 +41,11 @@ def first_number(gap: int) -> int:
     return -gap * NUMBERS - 1
 
 
+def bottom_of(gap: int) -> int:
+    """The place before all events of a gap."""
+    return first_number(gap) - NUMBERS + 1
+
+
 def gap_of(nid: Position) -> int:
     """The gap that a number lies in; 0: none."""
     return (-nid - 1) // NUMBERS if nid < 0 else 0
@@ -47,10 +54,11 @@ def gap_of(nid: Position) -> int:
 def segments(gaps: Sequence[Gap], after: Position, upto: Position) -> list[Segment]:
     """The history between two places, the oldest first. `gaps`: of the room, by position.
 
-    A place is a number: of a live event, or of one in a gap; it stands right after that event.
+    A place is a number: of a live event, or of one in a gap; it stands right after that event. Where a gap begins right behind the
+    position of a live event, both its ends have that place: it is told whole.
     """
     places = {gap.number: gap.position for gap in gaps}
-    lower, upper = _place(places, after), _place(places, upto)
+    lower, upper = _place(places, after), _end(places, upto)
     found: list[Segment] = []
     low: Position = 0
     for gap in gaps:
@@ -63,6 +71,15 @@ def segments(gaps: Sequence[Gap], after: Position, upto: Position) -> list[Segme
     return [segment for segment in clipped if segment.low < segment.high]
 
 
+def is_between(gaps: Sequence[Gap], gap: Gap, after: Position, upto: Position) -> bool:
+    """Whether the oldest end of a gap lies between two places."""
+    places = {each.number: each.position for each in gaps}
+    return _place(places, after) <= (gap.position - 1, 0) and (
+        gap.position,
+        bottom_of(gap.number),
+    ) < _end(places, upto)
+
+
 _Place = tuple[Position, int]
 """Of a live event: (its number, 0). Of one in a gap: (the number of the live event behind the gap, its own)."""
 
@@ -72,6 +89,11 @@ def _place(places: dict[int, Position], at: Position) -> _Place:
         return at, 0
     behind = places.get(gap_of(at))
     return (OLDEST, 0) if behind is None else (behind, at)
+
+
+def _end(places: dict[int, Position], at: Position) -> _Place:
+    """As `_place`, with a gap that begins right behind it."""
+    return (at + 1, -1) if at >= 0 else _place(places, at)
 
 
 def _clip(places: dict[int, Position], segment: Segment, lower: _Place, upper: _Place) -> Segment:

@@ -13,6 +13,7 @@ from homeserver.events.event import StateKey
 from homeserver.events.filtering import RoomEventFilter
 from homeserver.events.visibility import WORLD_READABLE, history_visibility_of
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.gaps import bottom_of
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
 from homeserver.graph.read.bundles import Bundles
@@ -28,6 +29,7 @@ from homeserver.graph.read.page_size import (
 )
 from homeserver.graph.read.pages import NEWEST, OLDEST, Pages, Wanted
 from homeserver.graph.read.visibility import HISTORY_VISIBILITY, Viewer, VisibilityFilter, Visible, as_state
+from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Position
@@ -35,6 +37,7 @@ from homeserver.matrix.errors import NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.access import Access, RoomAccess
+from homeserver.rooms.ports import Backfiller
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.turns import next_turn
 from homeserver.web.auth import Requester
@@ -42,6 +45,10 @@ from homeserver.web.auth import Requester
 MAX_LIMIT = 1_000
 LARGE = 2**18
 """Bytes of a page from which putting it together takes milliseconds: one is at a time."""
+MAX_ROUNDS = 3
+"""How often other servers are asked for one page."""
+LEAST_FOUND = 50
+"""Older events that other servers are asked for at once, at least."""
 MAX_SCANNED = 2_000
 """Events looked at for one page, however few of them the filter lets through."""
 
@@ -100,6 +107,11 @@ class HistoryService:
         self._visibility = visibility
         self._clock = clock
         self._most = most
+        self._backfiller: Backfiller | None = None
+
+    def find_older_with(self, backfiller: Backfiller) -> None:
+        """Plug in who asks other servers for what is missing."""
+        self._backfiller = backfiller
 
     async def messages(
         self,
@@ -177,7 +189,44 @@ class HistoryService:
     async def _scan(
         self, requester: Requester, access: Access, asked: _Range, wanted: RoomEventFilter
     ) -> tuple[list[Visible], Position | None]:
-        """Visible events that the filter wants, and the position to go on from (None: the end)."""
+        """Visible events that the filter wants, and the position to go on from (None: the end).
+
+        Other servers are asked for what is missing where somebody who is in the room pages back to a gap.
+        """
+        room, asks = access.room, self._backfiller
+        joined = room.membership(requester.user_id) == JOIN
+        found: list[Visible] = []
+        passed: set[int] = set()
+        rounds = 0
+        while asks is not None and asked.backwards and joined:
+            stop = asked.stop if asked.stop is not None else OLDEST
+            gaps = await self._pages.open_gaps(room.name.nid, stop, asked.origin)
+            gap = next((gap for gap in gaps if gap.number not in passed), None)
+            if gap is None:
+                break
+            part = asked._replace(stop=gap.position - 1)
+            more, end = await self._scan_here(requester, access, part, wanted)
+            found += more
+            if end is not None:
+                return found, end
+            origin = beyond(more[-1].persisted.nid, backwards=True) if more else asked.origin
+            asked = asked._replace(origin=origin, limit=asked.limit - len(more))
+            rounds += 1
+            if rounds > MAX_ROUNDS or not await asks.find_older(
+                requester, room.name, gap.missing, max(LEAST_FOUND, asked.limit)
+            ):
+                passed.add(gap.number)
+                asked = asked._replace(origin=bottom_of(gap.number))
+        more, end = await self._scan_here(requester, access, asked, wanted)
+        found += more
+        if end is None and passed and found:  # perhaps they answer the next time
+            end = beyond(found[-1].persisted.nid, backwards=True)
+        return found, end
+
+    async def _scan_here(
+        self, requester: Requester, access: Access, asked: _Range, wanted: RoomEventFilter
+    ) -> tuple[list[Visible], Position | None]:
+        """The same of what is here."""
         room, viewer = access.room, Viewer(requester.user_id, requester.user_nid)
         position, stop, backwards, limit, left = asked
         last = stop if stop is not None else (OLDEST if backwards else NEWEST)

@@ -9,7 +9,7 @@ from homeserver.events.event import Event
 from homeserver.graph.interning import RoomIdentity
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import MatrixError
-from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId
+from homeserver.matrix.ids import EventId, RoomAlias, RoomId, ServerName, UserId
 from homeserver.policy.passages import Passage
 from homeserver.web.auth import Requester
 
@@ -50,6 +50,18 @@ class RemoteWish(NamedTuple):
     servers: Sequence[ServerName]
     """Which may know the room, as the client or an alias has said."""
     passage: Passage
+
+
+class Backfiller(Protocol):
+    """Fulfilled by federation."""
+
+    async def find_older(
+        self, requester: Requester, room: RoomIdentity, missing: Sequence[EventId], limit: int
+    ) -> bool:
+        """Ask other servers for these events and what precedes them, about `limit`, and add them (`Backfill.add`); whether any
+        came. `requester`: who waits. Bounded in time; raises nothing for what others say, or do not say.
+        """
+        ...
 
 
 class RemoteRooms(Protocol):

@@ -13,6 +13,8 @@ from homeserver.graph.state.states import StateStore
 from homeserver.graph.state.upkeep import StateUpkeep
 from homeserver.graph.write.adopt import Adoption
 from homeserver.graph.write.append import GraphWriter, Identity
+from homeserver.graph.write.backfill import Backfill
+from homeserver.graph.write.backfill_sink import BackfillSink
 from homeserver.graph.write.beside import MembershipsBeside
 from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.originals import RedactedOriginals
@@ -64,14 +66,10 @@ class Core:
         self.graph = GraphWriter(
             self.log, self.tail, self.rooms, self.events, self.interning, self.identity, clock
         )
-        self.receiver = Receiver(
-            self.log,
-            self.rooms,
-            Sources.of(db, self.events, self.states, self.interning),
-            ForwardExtremities(self.graph, self.rooms, self.events),
-            self.gate,
-            self.server_name,
-        )
+        sources = Sources.of(db, self.events, self.states, self.interning)
+        extremities = ForwardExtremities(self.graph, self.rooms, self.events)
+        self.receiver = Receiver(self.log, self.rooms, sources, extremities, self.gate, self.server_name)
+        self.backfill = Backfill(self.log, self.rooms, sources, extremities, self.gate, self.server_name)
         self.outliers = Outliers(db, self.events, self.interning)
         self.beside = MembershipsBeside(db, self.log, self.rooms, self.events, self.interning)
         self.adoption = Adoption(
@@ -102,7 +100,8 @@ class Core:
                     self.rooms.cached,
                     Relinker(self.identity),
                     keep_originals=self._keep_originals,
-                )
+                ),
+                BackfillSink(self.events, keep_originals=self._keep_originals),
             ],
             projections=[self.rooms, self.compaction, self.visibility],
             periodic=[

@@ -1,8 +1,8 @@
 """Pages of a room: the numbers of its visible events before or after a position, from memory where the room is being read.
 
 Of a room that is read, a range is kept: the numbers of all visible events in (low, high]. What is written stays in its
-place, so a range does not age; one that reaches the end of the log grows with the room. Events of before this server was
-in the room have negative numbers, which may be given out at any time: they are always asked for.
+place, so a range does not age; one that reaches the end of the log grows with the room. What is found in gaps of the history
+has negative numbers (`graph.gaps`), and is always asked for.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import BackfillEntry, EventEntry
+from homeserver.graph.gaps import NEWEST, OLDEST, Gap, is_between, segments
 from homeserver.log.entries import Entry, Position
+from homeserver.log.remembered import Remembered
 from homeserver.log.tail import Tail
+from homeserver.matrix.ids import EventId
 from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
-NEWEST: Position = 2**62
-OLDEST: Position = -(2**62)
+__all__ = ["NEWEST", "OLDEST", "OpenGap", "Pages", "Wanted"]
+
+MAX_GAPS = 1_000
+"""Of a room: those that something was found in, the newest, count."""
+MAX_MISSING = 20
+GAP_BYTES = 150
 SHARE = 1.0
 CACHED_OF_ROOM = 10_000
 RANGE_BYTES, NUMBER_BYTES = 600, 8
@@ -93,16 +100,86 @@ class CachedRange:
             del self.nids[:older]
 
 
+class OpenGap(NamedTuple):
+    """A gap that more may be found in."""
+
+    number: int
+    position: Position
+    """The event behind it."""
+    missing: tuple[EventId, ...]
+    """What is named as previous and not here."""
+
+
 class Pages:
-    """A projection: of rooms that are being read, the numbers of their visible events; a bounded cache."""
+    """A projection: of rooms that are being read, the numbers of their visible events, and their gaps; bounded caches."""
 
     def __init__(self, db: Database, tail: Tail, memory: MemoryBudget) -> None:
         self._db = db
         self._tail = tail
         self._ranges: Cache[int, CachedRange] = memory.cache("pages", SHARE)
+        self._gaps: Remembered[int, tuple[Gap, ...]] = Remembered(memory.cache("gaps", SHARE))
 
     async def page(self, room_nid: int, wanted: Wanted) -> list[int]:
-        """Numbers of visible events of the room. At most one query."""
+        """Numbers of visible events of the room. At most one query where the room's history has no gaps; else one for each
+        of the segments between them, up to the number of events that are wanted, with a bound.
+        """
+        # A place in a gap stands for it even where nothing was found in it.
+        every = any(OLDEST < each < 0 for each in wanted[:2])
+        gaps = await self._gaps_of(room_nid, every=every)
+        if not gaps:
+            return await self._live(room_nid, wanted)
+        position, stop, backwards, limit = wanted
+        after, upto = (stop, position) if backwards else (position, stop)
+        rest = segments(gaps, after, upto)
+        found: list[int] = []
+        for low, high, live in reversed(rest) if backwards else rest:
+            left = limit - len(found)
+            if left <= 0:
+                break
+            part = Wanted(high, low, True, left) if backwards else Wanted(low, high, False, left)
+            if live:
+                found += await self._live(room_nid, part)
+            else:
+                async with self._db.read() as tx:
+                    found += await _read(tx, room_nid, part)
+        return found
+
+    async def open_gaps(self, room_nid: int, after: Position, upto: Position) -> list[OpenGap]:
+        """Gaps between two places that more may be found in, the newest first. No query where the room has no gaps."""
+        every = await self._gaps_of(room_nid, every=True)
+        gaps = [gap for gap in every if is_between(every, gap, after, upto)]
+        if not gaps:
+            return []
+        async with self._db.read() as tx:
+            rows = await tx.all(
+                """
+                SELECT g.gap, g.position, array_agg(b.event_id) FROM gaps g
+                JOIN backward_extremities b ON b.gap = g.gap AND b.room_nid = g.room_nid
+                WHERE g.gap = ANY(%(gaps)s::bigint[]) GROUP BY g.gap, g.position ORDER BY g.position DESC
+                """,
+                gaps=[gap.number for gap in gaps],
+            )
+        return [OpenGap(gap, position, tuple(sorted(ids)[:MAX_MISSING])) for gap, position, ids in rows]
+
+    async def _gaps_of(self, room_nid: int, *, every: bool = False) -> Sequence[Gap]:
+        """By position; those that something was found in, or all."""
+        known = self._gaps.get(room_nid)
+        if known is None:
+            version = self._gaps.version
+            async with self._db.read() as tx:
+                rows = await tx.all(
+                    """
+                    SELECT gap, position, found FROM gaps WHERE room_nid = %(room)s
+                    ORDER BY found > 0 DESC, position DESC LIMIT %(limit)s
+                    """,
+                    room=room_nid,
+                    limit=MAX_GAPS,
+                )
+            known = tuple(sorted((Gap(*row) for row in rows), key=lambda gap: gap.position))
+            self._gaps.add(room_nid, known, version, RANGE_BYTES + GAP_BYTES * len(known))
+        return known if every else [gap for gap in known if gap.found]
+
+    async def _live(self, room_nid: int, wanted: Wanted) -> list[int]:
         cached = self._ranges.get(room_nid)
         if cached is not None:
             known = cached.page(wanted)
@@ -122,13 +199,21 @@ class Pages:
     # --- the projection ------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._apply}
+        return {EventEntry: self._apply, BackfillEntry: self._apply_older}
 
     def reset(self) -> None:
         self._ranges.clear()
+        self._gaps.reset()
+
+    def _apply_older(self, _: Position, entry: BackfillEntry) -> None:
+        self._gaps.changed(entry.room_nid)
+        if any(row.persisted.redaction is not None for _, row in entry.rows):
+            self._ranges.pop(entry.room_nid)  # a redaction that waited for what was found is shown now
 
     def _apply(self, position: Position, entry: EventEntry) -> None:
         persisted = entry.persisted
+        if entry.opens_gap:
+            self._gaps.changed(persisted.room_nid)
         cached = self._ranges.get(persisted.room_nid)
         if cached is None:
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import BackfillEntry, EventEntry
 from homeserver.graph.read import bundle_store as store
 from homeserver.graph.relations import relation_of
 from homeserver.log.entries import Entry, Position
@@ -47,10 +47,14 @@ class Related:
     # --- the projection ------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._apply}
+        return {EventEntry: self._apply, BackfillEntry: self._apply_older}
 
     def reset(self) -> None:
         self._known.reset()
+
+    def _apply_older(self, position: Position, entry: BackfillEntry) -> None:
+        for _, row in entry.rows:
+            self._apply(position, row)
 
     def _apply(self, _: Position, entry: EventEntry) -> None:
         relation = relation_of(entry.persisted.event)

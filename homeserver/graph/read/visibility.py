@@ -20,7 +20,7 @@ from homeserver.events.visibility import (
     is_visible,
     stages,
 )
-from homeserver.graph.entry import ADOPTS, EventEntry, touches_state
+from homeserver.graph.entry import ADOPTS, BackfillEntry, EventEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
@@ -92,7 +92,10 @@ class VisibilityFilter:
         """Counts what may have changed that: what was read before is not remembered."""
 
     def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
-        return {EventEntry: Narrowed(self._applied, touches_state)}
+        return {
+            EventEntry: Narrowed(self._applied, touches_state),
+            BackfillEntry: self._older_applied,
+        }
 
     def reset(self) -> None:
         self._version += 1
@@ -103,6 +106,10 @@ class VisibilityFilter:
         if entry.persisted.event.key == HISTORY_VISIBILITY or entry.place == ADOPTS:
             self._version += 1
             self._open.pop(entry.persisted.room_nid)
+
+    def _older_applied(self, _: Position, entry: BackfillEntry) -> None:
+        self._version += 1
+        self._open.pop(entry.room_nid)
 
     def erase_with(self, erasures: Erasures) -> None:
         """Plug in who knows the erased users."""

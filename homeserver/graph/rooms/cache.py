@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
-from homeserver.graph.entry import ADOPTS, EventEntry
+from homeserver.graph.entry import ADOPTS, BackfillEntry, EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.refs import INTERNAL
@@ -93,7 +93,7 @@ class Rooms:
     # --- the projection ------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._apply}
+        return {EventEntry: self._apply, BackfillEntry: self._apply_older}
 
     def reset(self) -> None:
         self._resets += 1
@@ -106,12 +106,7 @@ class Rooms:
         before = self._events.get(persisted.replaced.ref.nid) if persisted.replaced is not None else None
         if before is not None and before.redaction is not None:  # after this one was built upon it
             persisted.redact_replaced(before)
-        if persisted.redaction is not None:
-            persisted.redaction.flags &= ~INTERNAL  # it was here first and waited; now it is shown
-        target = self._events.get(entry.redacts.nid) if entry.redacts is not None else None
-        if target is not None and target.redaction is None:
-            target.redact(persisted)
-            self._events.redacted(target)
+        self._redact(entry)
         if entry.place == ADOPTS:  # most of what has changed stands in the database alone
             self._rooms.pop(persisted.room_nid)
             self._interning.forget_room(persisted.room_nid)
@@ -121,6 +116,20 @@ class Rooms:
             room.apply(position, entry)
             if entry.changes:
                 self._rooms.resize(room.name.nid, _size_of(room))
+
+    def _redact(self, entry: EventEntry) -> None:
+        persisted = entry.persisted
+        if persisted.redaction is not None:
+            persisted.redaction.flags &= ~INTERNAL  # it was here first and waited; now it is shown
+        target = self._events.get(entry.redacts.nid) if entry.redacts is not None else None
+        if target is not None and target.redaction is None:
+            target.redact(persisted)
+            self._events.redacted(target)
+
+    def _apply_older(self, _: Position, entry: BackfillEntry) -> None:
+        for _, row in entry.rows:
+            self._events.add(row.persisted)
+            self._redact(row)
 
     def add(self, room: Room) -> None:
         """A room that is being created in this process."""

@@ -118,7 +118,9 @@ class AuthCover:
         """Those agreed events that may reach into the spans (what is written before an event cannot rest on it), and the places
         of those that have one.
         """
-        first = min((nid for nid, _ in await self._events_of(needs.spans)), default=THIS_EVENT)
+        async with self._db.read() as tx:
+            first = await find_first(tx, list(needs.spans))
+        first = THIS_EVENT if first is None else first
         # Backfilled events have negative numbers, which say nothing about when they were made.
         young = {nid for nid in agreed if nid >= first or nid < 0} if first > 0 else set(agreed)
         return young, await self._places(young)
@@ -229,6 +231,28 @@ async def find_events(tx: Tx, spans: Sequence[Span]) -> list[tuple[int, EventId]
         afters=[span.after for span in spans],
         uptos=[span.upto for span in spans],
     )
+
+
+async def find_first(tx: Tx, spans: Sequence[Span]) -> int | None:
+    """The lowest number that an event in the spans has, or had as an outlier: nothing with a lower one rests on them, unless it is
+    negative.
+    """
+    first: int | None = await tx.value(
+        """
+        WITH span AS (SELECT * FROM unnest(%(chains)s::bigint[], %(afters)s::int[], %(uptos)s::int[])
+                               AS row (chain, after, upto)),
+             found AS (
+                SELECT e.event_nid FROM span s
+                JOIN events e ON e.chain = s.chain AND e.sequence > s.after AND e.sequence <= s.upto
+                UNION
+                SELECT e.event_nid FROM span s JOIN events e ON e.event_nid = s.chain AND s.after = 0)
+        SELECT min(least(found.event_nid, o.event_nid)) FROM found LEFT JOIN events o ON o.moved_to = found.event_nid
+        """,
+        chains=[span.chain for span in spans],
+        afters=[span.after for span in spans],
+        uptos=[span.upto for span in spans],
+    )
+    return first
 
 
 async def find_unplaced(tx: Tx, room_nid: int, after: int, upto: int, limit: int) -> list[int]:

@@ -109,23 +109,14 @@ class Receiver:
         room = await self._rooms.get(room_nid)
         _check_bounds(events)
         material = Material(room.name, self._sources)
-        await material.gather(events, _also_named(events))
-        _check_ids(material, room.name, events)
+        await material.gather(events, also_named(events))
+        require_own_ids(material, room.name, events)
         _check_here(material, room.name, events, states)
         await material.tell_states(states)
         rest = [event for event in events if not material.is_here(event.event_id)]
-        passages = await self._examined(rest)
+        passages = await examined(self._gate, rest)
         await self._write_all(room_nid, material, rest, passages)
         return [material.by_id[event.event_id] for event in events]
-
-    async def _examined(self, events: Sequence[Event]) -> dict[EventId, Passage]:
-        """Each is looked at once, however often it is built."""
-        found: dict[EventId, Passage] = {}
-        for start in range(0, len(events), EXAMINED_AT_ONCE):
-            some = events[start : start + EXAMINED_AT_ONCE]
-            passages = await asyncio.gather(*(self._gate.examine(event) for event in some))
-            found |= zip((event.event_id for event in some), passages, strict=True)
-        return found
 
     async def _write_all(
         self,
@@ -180,7 +171,7 @@ class Receiver:
             entries = await run.build(rest, refused)
             if not run.fits or self._rooms.cached(room.name.nid) is not room:
                 raise Conflict("the room has moved on while events were built on it")
-        appends = _appends(entries, passages)
+        appends = [Append(some, cause=passage) for some, passage in by_passage(entries, passages)]
         if len(appends) == 1:
             count = len(entries)
             appends[0].build_again = lambda: self._build_again(room.name.nid, material, rest[:count], refused)
@@ -222,17 +213,29 @@ def _at_once(building: Coroutine[Any, Any, list[EventEntry]]) -> list[EventEntry
     raise Conflict("something must be waited for")
 
 
-def _appends(entries: Sequence[EventEntry], passages: Mapping[EventId, Passage]) -> list[Append]:
-    """As few as can be: an append has one cause."""
+async def examined(gate: Gate, events: Sequence[Event]) -> dict[EventId, Passage]:
+    """What policy says of events: each is looked at once, however often it is built."""
+    found: dict[EventId, Passage] = {}
+    for start in range(0, len(events), EXAMINED_AT_ONCE):
+        some = events[start : start + EXAMINED_AT_ONCE]
+        passages = await asyncio.gather(*(gate.examine(event) for event in some))
+        found |= zip((event.event_id for event in some), passages, strict=True)
+    return found
+
+
+def by_passage(
+    entries: Sequence[EventEntry], passages: Mapping[EventId, Passage]
+) -> list[tuple[list[EventEntry], Passage]]:
+    """As few appends as can be, in order: an append has one cause."""
 
     def cause(entry: EventEntry) -> tuple[str | None, tuple[str, ...]]:
         passage = passages[entry.persisted.event.event_id]
         return passage.reason, passage.labels
 
-    found: list[Append] = []
+    found: list[tuple[list[EventEntry], Passage]] = []
     for _, alike in groupby(entries, cause):
         some = list(alike)
-        found.append(Append(some, cause=passages[some[0].persisted.event.event_id]))
+        found.append((some, passages[some[0].persisted.event.event_id]))
     return found
 
 
@@ -240,7 +243,7 @@ def _events_of(append: Append) -> list[EventEntry]:
     return [entry for entry in append.entries if isinstance(entry, EventEntry)]
 
 
-def _also_named(events: Iterable[Event]) -> set[EventId]:
+def also_named(events: Iterable[Event]) -> set[EventId]:
     """What events relate to, or redact."""
     related = {relation.parent_id for event in events if (relation := relation_of(event)) is not None}
     return related | {event.redacts for event in events if event.redacts is not None}
@@ -255,7 +258,8 @@ def _check_bounds(events: Iterable[Event]) -> None:
             raise EventFormatError("auth_events", f"more than {MAX_AUTH_EVENTS}")
 
 
-def _check_ids(material: Material, room: RoomIdentity, events: Sequence[Event]) -> None:
+def require_own_ids(material: Material, room: RoomIdentity, events: Sequence[Event]) -> None:
+    """Raises `EventIdTaken`."""
     taken: list[EventId] = []
     for event in events:
         known = material.by_id.get(event.event_id)

@@ -33,7 +33,7 @@ from homeserver.graph.state.states import StateMap
 from homeserver.graph.write.facts import facts_in
 from homeserver.graph.write.forward_extremities import MERGE_ABOVE, ForwardExtremities
 from homeserver.graph.write.receive_material import Material, Resolved, users_of
-from homeserver.graph.write.receive_rules import Grounds, judge, keyed, keys_of
+from homeserver.graph.write.receive_rules import Grounds, Known, judge, keyed, keys_of
 from homeserver.graph.write.redactions import REDACTION, Effect, effect_of
 from homeserver.log.entries import Conflict
 from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
@@ -49,7 +49,7 @@ class _Cut(Exception):  # never leaves this file
     """What was built so far has to be written first."""
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """A state of the room that an event stands on, or makes."""
 
     ref: StateRef
@@ -62,20 +62,20 @@ class _State(NamedTuple):
         return self.ref.nid or self.ref.event or 0
 
 
-class _Before(NamedTuple):
+class Before(NamedTuple):
     """What an event stands on."""
 
-    state: _State
+    state: State
     relevant: Mapping[StateKey, PersistedEvent]
     """What of that the rules look at, and what stands at the event's own key."""
     new: NewState | None
 
 
-class _After(NamedTuple):
+class After(NamedTuple):
     """The room with an event in it."""
 
     extremities: tuple[EventRef, ...]
-    state: _State
+    state: State
     changes: tuple[StateChange, ...] = ()
     new: NewState | None = None
     superseded: StateChange | None = None
@@ -95,14 +95,12 @@ class Run:
         self._forward_extremities = extremities
         self._server_name = server_name
         self._base = self._first_base = room.head_extremities
-        self._current = _State(room.head_state, below=room.head_state.nid)
+        self._current = State(room.head_state, below=room.head_state.nid)
         self._start = room.head_state.nid
         self._now: dict[StateKey, PersistedEvent | None] = {}
         """What of the room's state this run has changed."""
         self._joined = room.joined_count
-        self._after: dict[EventId, _State] = {
-            ref.event_id: self._current for ref in self._base if not ref.nid
-        }
+        self._after: dict[EventId, State] = {ref.event_id: self._current for ref in self._base if not ref.nid}
         self._own: dict[EventId, PersistedEvent] = {}
         self._awaited: set[EventId] = set()
         """What redactions of the run wait for."""
@@ -173,7 +171,7 @@ class Run:
             original, event = event.pdu, redact_event(event)
         old = before.relevant.get(event.key) if event.key is not None else None
         persisted = await self._persisted(event, before, flags | flags_of(event) | effect.flags, redaction)
-        after = _After(self._base, self._current)
+        after = After(self._base, self._current)
         own = _with(before.state, persisted) if not flags & REJECTED else before.state
         if not flags:
             after = await self._room_with(persisted, auth, before.state, own)
@@ -203,7 +201,7 @@ class Run:
         return entry
 
     async def _persisted(
-        self, event: Event, before: _Before, flags: int, redaction: PersistedEvent | None
+        self, event: Event, before: Before, flags: int, redaction: PersistedEvent | None
     ) -> PersistedEvent:
         state = {key: each.event for key, each in before.relevant.items()}
         facts = facts_in(self._room, event, state, self._related_thread(event), self._joined)
@@ -221,7 +219,7 @@ class Run:
             facts=facts,
         )
 
-    async def _note(self, persisted: PersistedEvent, after: _After) -> None:
+    async def _note(self, persisted: PersistedEvent, after: After) -> None:
         """What the room's state is from here on."""
         self._current = after.state
         nids = [change.ref.nid for change in after.changes if change.ref is not None and change.ref.nid]
@@ -248,9 +246,7 @@ class Run:
         loaded = await self._material.load([state[key] for key in keys if key not in found and key in state])
         return {key: each for key, each in (found | keyed(loaded.values())).items() if each is not None}
 
-    async def _room_state(
-        self, event: Event, prev: Sequence[PersistedEvent], before: _Before
-    ) -> dict[StateKey, PersistedEvent]:
+    async def _room_state(self, event: Event, prev: Sequence[PersistedEvent], before: Before) -> Known:
         """Step 6 asks for the room's current state. Where there is a gap before an event, that may have been overtaken by what is
         missing: then it is what the room's branches and the state before the event become together. So who has come meanwhile is
         heard, and who was banned does not evade it by a gap of their own making.
@@ -293,37 +289,37 @@ class Run:
 
     # --- the state before it, and the rules --------------------------------------------------------------------------
 
-    async def _before(self, event: Event, prev: Sequence[PersistedEvent]) -> _Before:
+    async def _before(self, event: Event, prev: Sequence[PersistedEvent]) -> Before:
         """Step 5 asks for the state before the event."""
         keys = {*keys_of(event), *([event.key] if event.key is not None else [])}
         given = event.event_id if len(prev) < len(set(event.prev_event_ids)) else None
         states = {state.point: state for state in [await self._state_after(each) for each in prev]}
         if len(states) == 1 and given is None:
             (state,) = states.values()
-            return _Before(state, await self._at(state, keys), None)
+            return Before(state, await self._at(state, keys), None)
         if not states and given is None:
-            return _Before(_State(StateRef(0)), {}, None)
+            return Before(State(StateRef(0)), {}, None)
         _want_numbers(states.values())
         resolved = await self._material.resolve(
             frozenset(state.below for state in states.values()), given=given
         )
         state, new = await self._numbered(resolved)
-        return _Before(state, await self._at(state, keys), new)
+        return Before(state, await self._at(state, keys), new)
 
-    async def _numbered(self, resolved: Resolved) -> tuple[_State, NewState | None]:
+    async def _numbered(self, resolved: Resolved) -> tuple[State, NewState | None]:
         if resolved.ref is not None:
-            return _State(resolved.ref, below=resolved.ref.nid), None
+            return State(resolved.ref, below=resolved.ref.nid), None
         new = await self._material.row(resolved.state, self._start)
-        return _State(StateRef(new.height, nid=new.nid), below=new.nid), new
+        return State(StateRef(new.height, nid=new.nid), below=new.nid), new
 
-    async def _state_after(self, persisted: PersistedEvent) -> _State:
+    async def _state_after(self, persisted: PersistedEvent) -> State:
         known = self._after.get(persisted.event.event_id)
         if known is not None:
             return known
         nid = persisted.state_after_nid
-        return _State(await self._material.reference(nid), below=nid)
+        return State(await self._material.reference(nid), below=nid)
 
-    async def _at(self, state: _State, keys: Collection[StateKey]) -> dict[StateKey, PersistedEvent]:
+    async def _at(self, state: State, keys: Collection[StateKey]) -> dict[StateKey, PersistedEvent]:
         """What a state is at some keys."""
         found = {key: state.over[key] for key in keys if key in state.over}
         rest = [key for key in keys if key not in found]
@@ -342,9 +338,9 @@ class Run:
         self,
         persisted: PersistedEvent,
         auth: Sequence[PersistedEvent],
-        before: _State,
-        own: _State,
-    ) -> _After:
+        before: State,
+        own: State,
+    ) -> After:
         """The room once the event is in. `before`, `own`: the states before and after it."""
         event, current = persisted.event, self._current
         if event.event_id in self._material.missed:
@@ -365,7 +361,7 @@ class Run:
                 if event.key is not None:
                     state = {**state, (await self._material.keys([event.key]))[event.key]: THIS_EVENT}
                 changes = await self._changes(state, persisted)
-            return _After(extremities, own, changes)
+            return After(extremities, own, changes)
         _want_numbers((before, current, *others))
         nids = frozenset(state.below for state in others)
         if event.key is None:
@@ -380,7 +376,7 @@ class Run:
             resolved = Resolved(None, await self._material.resolve_with(unwritten, state, nids, before.below))
         return await self._resolved(extremities, resolved, persisted)
 
-    async def _room_behind(self, persisted: PersistedEvent) -> _After:
+    async def _room_behind(self, persisted: PersistedEvent) -> After:
         """The room with an event that events which are here have been waiting for: it is behind them."""
         extremities = tuple(
             [each for each in self._base if each.event_id not in persisted.event.prev_event_ids]
@@ -391,7 +387,7 @@ class Run:
                 stands = await self._stands(key)
                 key_nid = (await self._material.keys([key]))[key]
                 superseded = StateChange(key, key_nid, stands.ref if stands is not None else None)
-            return _After(self._base, self._current, superseded=superseded)
+            return After(self._base, self._current, superseded=superseded)
         states = await self._states_at(extremities)
         _want_numbers((self._current, *states))
         resolved = await self._material.resolve(frozenset(state.below for state in states))
@@ -399,7 +395,7 @@ class Run:
 
     async def _resolved(
         self, extremities: tuple[EventRef, ...], resolved: Resolved, persisted: PersistedEvent
-    ) -> _After:
+    ) -> After:
         """The room is what resolution made of its branches."""
         current, new = self._current, None
         if resolved.state == await self._material.state(current.below):
@@ -413,13 +409,13 @@ class Run:
             stands = resolved.state.get(key_nid)
             if stands != THIS_EVENT:
                 superseded = StateChange(persisted.event.key, key_nid, await self._reference(stands))
-        return _After(extremities, state, changes, new, superseded)
+        return After(extremities, state, changes, new, superseded)
 
     async def _reference(self, nid: int | None) -> EventRef | None:
         found = (await self._material.load([nid])).get(nid) if nid else None
         return found.ref if found is not None else None
 
-    async def _states_at(self, refs: Sequence[EventRef]) -> list[_State]:
+    async def _states_at(self, refs: Sequence[EventRef]) -> list[State]:
         """The states after the room's other extremities."""
         loaded = await self._material.load([ref.nid for ref in refs if ref.event_id not in self._after])
         if any(ref.event_id not in self._after and ref.nid not in loaded for ref in refs):
@@ -468,19 +464,19 @@ class Run:
         return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
 
 
-def _want_numbers(states: Iterable[_State]) -> None:
+def _want_numbers(states: Iterable[State]) -> None:
     """What is resolved or compared has to be written."""
     if any(state.over for state in states):
         raise _Cut
 
 
-def _with(state: _State, persisted: PersistedEvent) -> _State:
+def _with(state: State, persisted: PersistedEvent) -> State:
     """The state after an accepted event."""
     key = persisted.event.key
     if key is None:
         return state
     ref = StateRef(state.ref.height + 1, event=persisted.ref)
-    return _State(ref, {**state.over, key: persisted}, state.below)
+    return State(ref, {**state.over, key: persisted}, state.below)
 
 
 def _replaced(old: PersistedEvent | None) -> Replaced | None:

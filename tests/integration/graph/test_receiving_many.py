@@ -140,7 +140,7 @@ async def test_a_redaction_and_its_target_come_together_in_either_order(
             assert not persisted.event.content
 
 
-async def test_fed_11_what_is_missing_is_named_before_anything_is_written(
+async def test_fed_14_what_is_missing_is_named_before_anything_is_written(
     database: str, tmp_path: Path
 ) -> None:
     async with process(database, tmp_path) as here:
