@@ -34,6 +34,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc3440.stable": True,  # threads; since v1.3
     "org.matrix.msc3771": True,  # receipts of threads; since v1.4
     "org.matrix.msc3814": True,  # dehydrated devices
+    "org.matrix.msc3881": True,  # switching pushers off from another device
     "org.matrix.msc3916.stable": True,  # files for those who are logged in; since v1.11
     "org.matrix.msc3981": True,  # relations of relations; since v1.10
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync (MSC4186)

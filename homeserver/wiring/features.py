@@ -36,7 +36,7 @@ from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
 from homeserver.wiring.presence import PresenceFeature
-from homeserver.wiring.push import NotificationsFeature, PushFeature
+from homeserver.wiring.push import NotificationsFeature, PushersFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.reports import ReportsFeature
 from homeserver.wiring.rooms import RoomsFeature
@@ -110,6 +110,7 @@ class Features:
         self.notifications = self._add(
             NotificationsFeature(core, self.push, rooms.memberships, self.account_data.ignores)
         )
+        self.pushers = self._add(PushersFeature(config, core))
         self.relations = self._add(RelationsFeature(core, rooms))
         self._add(ReportsFeature(core, rooms))
         self.search = self._add(SearchFeature(core, rooms))

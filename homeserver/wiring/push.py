@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from homeserver.account_data.service import AccountDataService
+from homeserver.config import Config
 from homeserver.push.api import PushRulesApi
 from homeserver.push.counts import UnreadCounts
 from homeserver.push.evaluators import Evaluators
 from homeserver.push.notifications import Notifications
 from homeserver.push.notifications_api import NotificationsApi
-from homeserver.push.pushers_api import PushersApi
+from homeserver.push.pushers.api import PushersApi, plainly_reached
+from homeserver.push.pushers.service import PusherService
+from homeserver.push.pushers.types import PushersChangedSink
 from homeserver.push.recent import RecentEvents
 from homeserver.push.service import PushRuleService
 from homeserver.push.stream import UnreadStream
@@ -35,7 +38,7 @@ class PushFeature:
         """See `Manifest`."""
         return Manifest(
             name="push",
-            apis=[PushRulesApi(self.rules), PushersApi()],
+            apis=[PushRulesApi(self.rules)],
             projections=[self.evaluators, self._recent, self.counts],
             streams=[self.stream],
             forgets=[self.rules],
@@ -61,3 +64,23 @@ class NotificationsFeature:
     def manifest(self) -> Manifest:
         """See `Manifest`."""
         return Manifest(name="push.notifications", apis=[NotificationsApi(self.service)])
+
+
+class PushersFeature:
+    """Notifying clients that are not looking."""
+
+    def __init__(self, config: Config, core: Core) -> None:
+        self._core = core
+        self._plain = plainly_reached(config.outbound.allow_private.push)
+        self.service = PusherService(core.db, core.log)
+
+    @property
+    def manifest(self) -> Manifest:
+        """See `Manifest`."""
+        return Manifest(
+            name="push.pushers",
+            apis=[PushersApi(self.service, self._core.clock, self._plain)],
+            sinks=[PushersChangedSink()],
+            device_listeners=[self.service],
+            forgets=[self.service],
+        )

@@ -3,7 +3,7 @@
 from tests.support.server import Server
 
 
-async def test_there_are_no_pushers(server: Server) -> None:
+async def test_there_are_no_pushers_at_first(server: Server) -> None:
     """Element shows no settings of notifications at all when this fails."""
     alice = await server.register("alice")
     assert await alice.get("/pushers") == {"pushers": []}
