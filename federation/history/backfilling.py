@@ -151,13 +151,16 @@ class RemoteHistory:
             return False
 
     async def _servers(self, room: Room) -> list[ServerName]:
-        """Whom to ask: whose user has made the room, for they have all of it, then the servers with most users in it."""
-        others = [name for name in servers_in(room, self._server_name) if name != self._server_name]
-        create = room.state.get(("m.room.create", ""))
-        persisted = await self._events.one(create) if create else None
-        first = domain_of(persisted.event.sender) if persisted is not None else None
-        others.sort(key=lambda name: name != first)
-        return others[:MAX_SERVERS]
+        return (await servers_to_ask(room, self._events, self._server_name))[:MAX_SERVERS]
+
+
+async def servers_to_ask(room: Room, events: EventCache, own: ServerName) -> list[ServerName]:
+    """Others in the room: whose user has made it, for they have all of it, then those with most users in it."""
+    others = [name for name in servers_in(room, own) if name != own]
+    create = room.state.get(("m.room.create", ""))
+    persisted = await events.one(create) if create else None
+    first = domain_of(persisted.event.sender) if persisted is not None else None
+    return sorted(others, key=lambda name: name != first)
 
 
 def leading_to(missing: Collection[EventId], told: Mapping[EventId, Event]) -> list[Event]:

@@ -10,17 +10,19 @@ spec: client-server-api/#get_matrixclientv1roomsroomidtimestamp_to_event (CHECKL
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.read.pages import NEWEST, OLDEST
+from homeserver.graph.read.pages import NEWEST, OLDEST, Pages
 from homeserver.graph.read.visibility import Viewer, VisibilityFilter
 from homeserver.graph.refs import JOIN
+from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import NotFound
-from homeserver.matrix.ids import RoomId
+from homeserver.matrix.ids import EventId, RoomId
 from homeserver.rooms import time_store as store
 from homeserver.rooms.access import RoomAccess
+from homeserver.rooms.ports import Backfiller, RemoteMoments
 from homeserver.rooms.time_store import Moment, Stay, TimeSearch
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
@@ -34,16 +36,41 @@ FirstVisible = Callable[[Sequence[PersistedEvent]], Awaitable[PersistedEvent | N
 """Of some events the first that may be told."""
 
 
+MAX_ROUNDS: Final = 10
+"""How often other servers are asked for what lies in a gap, for one answer."""
+FOUND_AT_ONCE: Final = 100
+
+
+class _Asked(NamedTuple):
+    """What is searched."""
+
+    search: TimeSearch
+    ts: int
+    first: FirstVisible
+
+
 class EventsByTimestamp:
     """Answers `timestamp_to_event`. Keeps nothing in memory."""
 
     def __init__(
-        self, db: Database, access: RoomAccess, events: EventCache, visibility: VisibilityFilter
+        self,
+        db: Database,
+        access: RoomAccess,
+        events: EventCache,
+        visibility: VisibilityFilter,
+        pages: Pages,
     ) -> None:
+        self._pages = pages
+        self._elsewhere: RemoteMoments | None = None
+        self._backfiller: Backfiller | None = None
         self._db = db
         self._access = access
         self._events = events
         self._visibility = visibility
+
+    def ask_with(self, moments: RemoteMoments, backfiller: Backfiller) -> None:
+        """Who asks other servers for what is not here."""
+        self._elsewhere, self._backfiller = moments, backfiller
 
     async def closest(
         self, requester: Requester, room_id: RoomId, ts: int, *, backwards: bool
@@ -66,9 +93,45 @@ class EventsByTimestamp:
         found, left_off = await self._search(search, ts, first)
         if found is None and left_off is not None:
             found = await self._while_there(requester, search, left_off, first)
+        if access.room.membership(requester.user_id) == JOIN:
+            found = await self._from_elsewhere(requester, access.room, _Asked(search, ts, first), found)
         if found is None:
             raise none_found(ts, backwards=backwards)
         return found
+
+    async def _from_elsewhere(
+        self, requester: Requester, room: Room, asked: _Asked, found: PersistedEvent | None
+    ) -> PersistedEvent | None:
+        """A closer event, where one may lie in a gap of what is here: between what was found and what stands on the other side of
+        the moment. Everything from the gap's end to it is fetched, so that who pages on from it misses nothing.
+        """
+        elsewhere, backfiller = self._elsewhere, self._backfiller
+        search, ts, first = asked
+        if elsewhere is None or backfiller is None:
+            return found
+        if not await self._pages.open_gaps(search.room_nid, OLDEST, NEWEST):
+            return found
+        other = (await self._search(search._replace(backwards=not search.backwards), ts, first))[0]
+        before, after = (found, other) if search.backwards else (other, found)
+        place = before.nid if before is not None else OLDEST, after.nid if after is not None else NEWEST
+        told = None
+        for _ in range(MAX_ROUNDS):
+            gaps = await self._pages.open_gaps(search.room_nid, *place)
+            if not gaps:
+                break
+            if told is None:
+                told = await elsewhere.closest(room.name, ts, backwards=search.backwards)
+                if told is None or not _is_closer(told.ts, found, asked):
+                    return found
+            elif await self._is_here(told.event_id):
+                break
+            if not await backfiller.find_older(requester, room.name, gaps[0].missing, FOUND_AT_ONCE):
+                break
+        return (await self._search(search, ts, first))[0] if told is not None else found
+
+    async def _is_here(self, event_id: EventId) -> bool:
+        persisted = await self._events.by_id(event_id)
+        return persisted is not None and not persisted.hidden
 
     async def first_of(
         self, room_nid: int, ts: int, *, backwards: bool, first: FirstVisible
@@ -127,6 +190,14 @@ class EventsByTimestamp:
             page = await store.find_messages_within(tx, search, position, stays, PAGES[0])
         ends = [moment for moment in own if _is_between(position, moment, None, search)]
         return await self._first(sorted([*page, *ends], reverse=search.backwards), first)
+
+
+def _is_closer(told: int, found: PersistedEvent | None, asked: _Asked) -> bool:
+    """Whether an event of this time is on the right side of the moment, and closer than what was found."""
+    low, high = (told, asked.ts) if asked.search.backwards else (asked.ts, told)
+    if low > high:
+        return False
+    return found is None or abs(told - asked.ts) < abs(found.event.origin_server_ts - asked.ts)
 
 
 def none_found(ts: int, *, backwards: bool) -> NotFound:

@@ -64,6 +64,24 @@ class Backfiller(Protocol):
         ...
 
 
+class RemoteMoment(NamedTuple):
+    """An event that another server has found for a moment."""
+
+    event_id: EventId
+    ts: int
+    """`origin_server_ts`, ms, as it says."""
+
+
+class RemoteMoments(Protocol):
+    """Fulfilled by federation."""
+
+    async def closest(self, room: RoomIdentity, ts: int, *, backwards: bool) -> RemoteMoment | None:
+        """The event of a room closest to a moment, as another server in it knows it; None if none that was asked knows one.
+        Bounded in time; raises nothing for what others say, or do not say.
+        """
+        ...
+
+
 class RemoteRooms(Protocol):
     """Fulfilled by federation."""
 

@@ -6,9 +6,14 @@ from typing import NamedTuple
 
 from federation.history.access import ServerAccess
 from federation.history.api import HistoryApi
+from federation.history.backfilling import RemoteHistory
 from federation.history.by_timestamp import EventsByTimestamp
+from federation.history.moments import RemoteMoments
 from federation.history.service import EventServing
 from federation.history.visibility import VisibilityToServers
+from federation.inbound.known import Here
+from federation.inbound.missing import Gaps
+from federation.inbound.remote import Remote
 from federation.media.api import MediaApi
 from federation.media.remote import RemoteFiles
 from federation.queries.aliases import RemoteAliases
@@ -63,6 +68,8 @@ class FederationServingFeature:
         self.directories = RemoteDirectories(client, core.memory, core.clock)
         self.remote_spaces = RemoteSpaces(client, core.memory, core.clock, core.server_name)
         self.files = RemoteFiles(client, self._outbound)
+        self.history = _history(core, served.federation)
+        self.moments = RemoteMoments(client, core.rooms, core.events, core.server_name)
         if config.federation.enabled:
             self._ask(served)
         self._apis: list[object] = [OpenIdApi(served.accounts.openid)]
@@ -77,6 +84,8 @@ class FederationServingFeature:
         served.directory.summaries.ask_with(self.remote_spaces)
         served.spaces.hierarchy.ask_with(self.remote_spaces)
         served.media.copies.fetch_with(self.files)
+        served.rooms.history.find_older_with(self.history)
+        served.rooms.by_timestamp.ask_with(self.moments, self.history)
 
     def _serving(self, config: Config, core: Core, served: Served) -> list[object]:
         media = served.media
@@ -102,9 +111,23 @@ class FederationServingFeature:
     @property
     def manifest(self) -> Manifest:
         """See `Manifest`."""
-        asking = (self.profiles, self.aliases, self.directories, self.remote_spaces)
+        asking = (self.profiles, self.aliases, self.directories, self.remote_spaces, self.history)
         return Manifest(
             name="federation_serving",
             apis=self._apis,
             stop=[*(each.stop for each in asking), self._outbound.close],
         )
+
+
+def _history(core: Core, federation: FederationFeature) -> RemoteHistory:
+    remote = Remote(federation.client)
+    return RemoteHistory(
+        remote,
+        Gaps(remote, federation.checker, Here(core.events), core.outliers, core.clock),
+        federation.checker,
+        core.rooms,
+        core.events,
+        core.backfill,
+        core.server_name,
+        core.clock,
+    )

@@ -137,9 +137,9 @@ class RoomsFeature:
             core.visibility,
             core.clock,
         )
-        self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility)
         self.mutual = MutualRooms(core.db, self.memberships, core.interning)
         self.pages = pages = Pages(core.db, core.tail, core.memory)
+        self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility, pages)
         self.history = HistoryService(
             pages,
             self.access,

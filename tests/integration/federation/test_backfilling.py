@@ -20,6 +20,7 @@ from tests.support.federation import Federation
 from tests.support.remote_members import make, take_part
 from tests.support.remote_server import Asked, RemoteServer, status
 from tests.support.server import Server
+from tests.support.user import User
 
 V1 = "/_matrix/federation/v1"
 WAITS = Requester(user_id="@someone:localhost", user_nid=1)  # type: ignore[arg-type]  # nobody looks
@@ -170,3 +171,70 @@ async def test_a_page_does_not_wait_for_long(it: Play, monkeypatch: pytest.Monke
     assert await it.find(events[0].event_id)
     assert len(it.remote.requests("GET", f"{V1}/backfill/*")) == 1, "it was being fetched"
     await it.history.stop()
+
+
+# --- two whole servers ---------------------------------------------------------------------------------------------
+
+
+async def paged(user: User, room_id: str, limit: int = 40) -> list[str]:
+    """What messages say, newest first, from page to page."""
+    said: list[str] = []
+    token: str | None = None
+    for _ in range(40):
+        page = await user.messages(room_id, limit=limit, from_=token)
+        said += [each["content"]["body"] for each in page["chunk"] if each["type"] == "m.room.message"]
+        token = page.get("end")
+        if token is None:
+            return said
+    raise AssertionError("the history has no end")
+
+
+async def test_who_joins_pages_back_to_the_beginning(federation: Federation) -> None:
+    """ROOM-22: nothing is missing, nothing comes twice."""
+    here, there = await federation.start(), await federation.start()
+    alice, bob = await here.register("alice"), await there.register("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    for n in range(130):
+        await alice.send(room_id, str(n))
+        if n % 30 == 7:
+            await alice.put_state(room_id, "m.room.topic", {"topic": str(n)})
+    await bob.join(room_id, via=[here.name])
+    assert await paged(bob, room_id) == [str(n) for n in reversed(range(130))]
+    assert await paged(bob, room_id) == [str(n) for n in reversed(range(130))]
+    first = (await bob.messages(room_id, dir="f", limit=1))["chunk"][0]
+    assert first["type"] == "m.room.create"
+
+
+async def test_nobody_pages_to_what_they_may_not_see(federation: Federation) -> None:
+    """ROOM-22, HV-05: what the other server strips is shown to nobody."""
+    here, there = await federation.start(), await federation.start()
+    alice, bob = await here.register("alice"), await there.register("bob")
+    state = [{"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}]
+    room_id = await alice.create_room(preset="public_chat", initial_state=state)
+    for n in range(30):
+        await alice.send(room_id, f"secret {n}")
+    await bob.join(room_id, via=[here.name])
+    await alice.send(room_id, "open")
+    await bob.sees(room_id, "open")
+    assert await paged(bob, room_id) == ["open"]
+
+
+async def test_a_date_from_before_one_joined(federation: Federation) -> None:
+    """FED-44, ROOM-24: the closest event is found though it was not here, and who pages on from it misses nothing."""
+    here, there = await federation.start(), await federation.start()
+    alice, bob = await here.register("alice"), await there.register("bob")
+    room_id = await alice.create_room(preset="public_chat")
+    sent = [await alice.send(room_id, str(n)) for n in range(150)]
+    await bob.join(room_id, via=[here.name])
+    wanted = await alice.event(room_id, sent[20])
+    path = "/_matrix/client/v1/rooms/{}/timestamp_to_event"
+    params = {"ts": wanted["origin_server_ts"], "dir": "b"}
+    expected = await alice.get(path, room_id, params=params)
+    found = await bob.get(path, room_id, params=params)
+    assert found == expected
+    number = sent.index(found["event_id"])
+    around = await bob.get("/rooms/{}/context/{}", room_id, found["event_id"], params={"limit": 0})
+    page = await bob.messages(room_id, dir="b", limit=5, from_=around["start"])
+    assert [each["event_id"] for each in page["chunk"]] == sent[number - 5 : number][::-1]
+    page = await bob.messages(room_id, dir="f", limit=5, from_=around["end"])
+    assert [each["event_id"] for each in page["chunk"]] == sent[number + 1 : number + 6]
