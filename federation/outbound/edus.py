@@ -19,19 +19,17 @@ from homeserver.matrix import canonical_json
 from homeserver.matrix.ids import ServerName
 from homeserver.storage.tx import Tx
 
-MAX_EDU_BYTES: Final = 65_536
-"""Of one EDU; a larger one is left out. The specification names no limit; events have this one."""
+MAX_EDU_BYTES: Final = 256 * 1024
+"""Of one EDU; a larger one is left out. The specification names no limit."""
+
+MAX_EDUS_OF_ITEM: Final = 50
+"""They travel together."""
 
 Servers = frozenset[str]
 
 
 class DurableEdus(Protocol):
     """A source whose EDUs are never lost. Its table keeps what is not delivered; `delivered` says what may go."""
-
-    @property
-    def edu_type(self) -> str:
-        """`m.direct_to_device` and the like."""
-        ...
 
     @property
     def entry_type(self) -> type[Entry]:
@@ -50,8 +48,8 @@ class DurableEdus(Protocol):
         """For each item the destinations that it is for."""
         ...
 
-    async def contents(self, destination: ServerName, items: Sequence[Item[Any]]) -> Sequence[bytes | None]:
-        """For each item the `content` of its EDU, canonical JSON; None: by now there is nothing to be said."""
+    async def edus(self, destination: ServerName, items: Sequence[Item[Any]]) -> Sequence[Sequence[bytes]]:
+        """For each item its EDUs, at most `MAX_EDUS_OF_ITEM`, made with `edu`; none: by now there is nothing to be said."""
         ...
 
     async def resume(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from federation.outbound.edus import MAX_EDU_BYTES, Durable, edu
+from federation.outbound.edus import MAX_EDU_BYTES, Durable
 from federation.outbound.ephemeral import Ephemeral
 from federation.outbound.figures import Figures
 from federation.outbound.outcomes import Outcomes
@@ -111,21 +111,20 @@ class Sender:
         positions: list[int] = []
         size = last_ts = 0
         for item, content in zip(items, contents, strict=True):
-            persisted = content if isinstance(content, PersistedEvent) else None
-            said = persisted.event.pdu if persisted is not None else content or b""
-            assert isinstance(said, bytes)
-            if size and size + len(said) > MAX_BYTES:
+            length = _length(content)
+            if size and size + length > MAX_BYTES:
                 break
-            if (len(pdus) == MAX_PDUS) if persisted is not None else (len(edus) == MAX_EDUS):
+            event = content.event if isinstance(content, PersistedEvent) else None
+            said = () if isinstance(content, PersistedEvent) else content
+            if len(pdus) + (event is not None) > MAX_PDUS or len(edus) + len(said) > MAX_EDUS:
                 break
             positions.append(item.position)
-            size += len(said)
-            if persisted is not None:
-                pdus.append(said)
-                event_ids.append(persisted.event.event_id)
-                last_ts = persisted.event.origin_server_ts
-            elif said:
-                edus.append(said)
+            size += length
+            edus += said
+            if event is not None:
+                pdus.append(event.pdu)
+                event_ids.append(event.event_id)
+                last_ts = event.origin_server_ts
         more, ephemeral = (
             self._ephemeral.take(destination, MAX_EDUS - len(edus)) if not halvings else ([], [])
         )
@@ -143,21 +142,20 @@ class Sender:
 
     async def _contents(
         self, destination: ServerName, items: Sequence[Item[Any]]
-    ) -> list[PersistedEvent | bytes | None]:
-        """What each item says: an event, an EDU, or nothing any more."""
-        contents: list[PersistedEvent | bytes | None] = [None] * len(items)
+    ) -> list[PersistedEvent | Sequence[bytes]]:
+        """What each item says: an event, EDUs, or nothing any more."""
+        contents: list[PersistedEvent | Sequence[bytes]] = [()] * len(items)
         relayed = [item.value.event_nid for item in items if isinstance(item.value, RelayEntry)]
         events = await self._events.load(relayed) if relayed else {}
         for number, (_, value) in enumerate(items):
             if isinstance(value, PersistedEvent):
                 contents[number] = value
             elif isinstance(value, RelayEntry):
-                contents[number] = events.get(value.event_nid)
+                contents[number] = events.get(value.event_nid) or ()
         for source, numbers in _by_source(items):
             asked = [Item(items[number].position, items[number].value.value) for number in numbers]
-            for number, content in zip(numbers, await source.contents(destination, asked), strict=True):
-                if content is not None and len(content) <= MAX_EDU_BYTES:
-                    contents[number] = edu(source.edu_type, content)
+            for number, said in zip(numbers, await source.edus(destination, asked), strict=True):
+                contents[number] = [each for each in said if len(each) <= MAX_EDU_BYTES]
         return contents
 
     # --- what became of it -------------------------------------------------------------------------------------------
@@ -237,6 +235,11 @@ class Sender:
         for source, numbers in _by_source(items):
             delivered = [Item(items[number].position, items[number].value.value) for number in numbers]
             await source.delivered(destination, delivered)
+
+
+def _length(content: PersistedEvent | Sequence[bytes]) -> int:
+    """Bytes in a transaction."""
+    return len(content.event.pdu) if isinstance(content, PersistedEvent) else sum(map(len, content))
 
 
 def _by_source(items: Sequence[Item[Any]]) -> list[tuple[Any, list[int]]]:

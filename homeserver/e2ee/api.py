@@ -6,6 +6,7 @@ spec: client-server-api/#key-management-api, #cross-signing
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,8 +15,8 @@ from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.keys import KeyService
 from homeserver.e2ee.query import KeyQueries
 from homeserver.e2ee.signatures import SignatureService
-from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING
 from homeserver.e2ee.tracking import DeviceTracking
+from homeserver.e2ee.types import MASTER, SELF_SIGNING, USER_SIGNING
 from homeserver.log.entries import Conflict
 from homeserver.log.tail import Tail
 from homeserver.matrix.errors import InvalidParam, Unavailable
@@ -32,6 +33,8 @@ UNSTABLE = "/_matrix/client/unstable/keys"
 MAX_BODY = 2**20
 """Bytes of an upload of keys: a thousand keys of a kilobyte; clients send fifty to a hundred of a quarter of that."""
 MAX_TRIES = 3
+MAX_TIMEOUT = 30.0
+"""Seconds that a client can have other servers waited for."""
 
 
 class UploadBody(msgspec.Struct):
@@ -68,8 +71,8 @@ class ClaimBody(msgspec.Struct):
 class Claims(msgspec.Struct):
     """Keys handed out."""
 
-    one_time_keys: dict[str, dict[str, dict[str, Any]]]
-    failures: dict[str, Any] = {}
+    one_time_keys: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    failures: Mapping[str, Any] = {}
 
 
 class Changes(msgspec.Struct):
@@ -92,6 +95,11 @@ class Failed(msgspec.Struct):
     """user_id -> key -> error."""
 
     failures: dict[str, dict[str, dict[str, Any]]]
+
+
+def _seconds(timeout_ms: int) -> float:
+    """How long other servers are waited for."""
+    return min(max(timeout_ms / 1000, 0.0), MAX_TIMEOUT)
 
 
 class KeysApi:
@@ -155,11 +163,15 @@ class KeysApi:
 
     @endpoint("queryKeys", "POST", KEYS + "/query", auth=Auth.GUEST_ALLOWED, when_suspended=True)
     async def query(self, requester: Requester, body: Body[QueryBody]) -> RawJson:
-        return RawJson(await self._queries.query(requester.user_id, requester.user_nid, body.device_keys))
+        seconds = _seconds(body.timeout)
+        return RawJson(
+            await self._queries.query(requester.user_id, requester.user_nid, body.device_keys, seconds)
+        )
 
     @endpoint("claimKeys", "POST", KEYS + "/claim", auth=Auth.GUEST_ALLOWED, when_suspended=True)
     async def claim(self, body: Body[ClaimBody]) -> Claims:
-        return Claims(await self._keys.claim(body.one_time_keys))
+        claimed = await self._keys.claim_everywhere(body.one_time_keys, _seconds(body.timeout))
+        return Claims(claimed.keys, claimed.failures)
 
     @endpoint("getKeysChanges", "GET", KEYS + "/changes", auth=Auth.GUEST_ALLOWED)
     async def changes(self, requester: Requester, from_: Query[str], to: Query[str]) -> Changes:

@@ -12,7 +12,7 @@ from psycopg.errors import NotNullViolation
 
 from homeserver.e2ee import signing_store, store
 from homeserver.e2ee.entries import DeviceListEntry
-from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING, SigningRow
+from homeserver.e2ee.types import MASTER, SELF_SIGNING, USER_SIGNING, SigningRow
 from homeserver.log.entries import Conflict, Written
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import base64, canonical_json
@@ -108,7 +108,7 @@ class CrossSigningService:
             return
         own_only = all(row.usage == USER_SIGNING for row in plan.rows)
         me = requester.user_nid
-        entry = DeviceListEntry(me, requester.user_id, me if own_only else None)
+        entry = DeviceListEntry(me, requester.user_id, me if own_only else None, devices=())
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             signing_store.require_master(batch, me, plan.master)
@@ -125,7 +125,7 @@ class CrossSigningService:
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             signing_store.delete_signing_keys(batch, user_nid)
 
-        await self._log.append(DeviceListEntry(user_nid, user_id), alongside=write)
+        await self._log.append(DeviceListEntry(user_nid, user_id, devices=()), alongside=write)
 
     async def forget_user(self, user_nid: int, user_id: UserId) -> None:
         """The account has ended."""

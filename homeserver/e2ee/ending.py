@@ -7,7 +7,7 @@ from typing import Any
 
 from homeserver.devices.types import DeviceChange
 from homeserver.e2ee import store
-from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry
+from homeserver.e2ee.entries import KeyCountEntry, of_devices
 from homeserver.log.entries import Entry, Written
 from homeserver.storage.tx import Pipeline
 
@@ -18,7 +18,7 @@ class DeviceEnding:
     def deletion_entries(self, change: DeviceChange) -> Sequence[Entry]:
         counts = (KeyCountEntry(change.user_nid, device_id) for device_id in change.device_ids)
         # The counts too: a device that is made again under the same id starts without keys.
-        return (DeviceListEntry(change.user_nid, change.user_id), *counts)
+        return (*of_devices(change.user_nid, change.user_id, change.device_ids), *counts)
 
     def on_devices_deleted(
         self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]
@@ -28,7 +28,7 @@ class DeviceEnding:
         store.delete_of_devices(batch, change.user_nid, change.device_ids)
 
     def rename_entries(self, change: DeviceChange) -> Sequence[Entry]:
-        return (DeviceListEntry(change.user_nid, change.user_id),)
+        return of_devices(change.user_nid, change.user_id, change.device_ids)
 
     def on_devices_renamed(
         self, batch: Pipeline, change: DeviceChange, written: Sequence[Written[Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 from typing_extensions import override
@@ -14,6 +15,9 @@ from homeserver.log.entries import Append, Conflict, Entry, Refused, StructSink,
 from homeserver.matrix.errors import InvalidParam
 from homeserver.storage.tx import Pipeline
 
+MAX_DEVICES: Final = 50
+"""Of one entry: more are told in several."""
+
 
 class DeviceListEntry(Entry, frozen=True):
     """A user's devices, their keys, or the user's cross-signing keys look different now."""
@@ -22,6 +26,16 @@ class DeviceListEntry(Entry, frozen=True):
     user_id: str
     seen_by: int | None = None
     """The user_nid to whom alone they look different; None: to everybody who may see them."""
+    devices: tuple[str, ...] | None = None
+    """Those that look different, at most `MAX_DEVICES`; empty: the cross-signing keys do. None: it is not known."""
+
+
+def of_devices(user_nid: int, user_id: str, device_ids: Sequence[str]) -> list[DeviceListEntry]:
+    """Entries that say that these devices look different, or are no more."""
+    return [
+        DeviceListEntry(user_nid, user_id, devices=tuple(device_ids[first : first + MAX_DEVICES]))
+        for first in range(0, len(device_ids), MAX_DEVICES)
+    ]
 
 
 class DeviceListSink(StructSink[DeviceListEntry]):
@@ -32,7 +46,23 @@ class DeviceListSink(StructSink[DeviceListEntry]):
 
     @override
     def write(self, batch: Pipeline, written: Sequence[Written[DeviceListEntry]]) -> None:
-        store.insert_changes(batch, [(position, e.user_nid, e.seen_by) for position, e in written])
+        store.insert_changes(
+            batch, [store.ChangeRow(position, e.user_nid, e.seen_by, e.devices) for position, e in written]
+        )
+
+
+class RemoteListsEntry(Entry, frozen=True):
+    """What is kept of other servers' users may be wrong from now on; to clients it is no news."""
+
+    users: Sequence[tuple[int, str]]
+    """(user_nid, user_id)"""
+
+
+class RemoteListsSink(StructSink[RemoteListsEntry]):
+    """Nothing but the feed: the table is written alongside."""
+
+    kind = "remote_lists"
+    entry_type = RemoteListsEntry
 
 
 class KeyCountEntry(Entry, frozen=True):

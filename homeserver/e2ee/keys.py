@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from homeserver.e2ee import one_time_store as one_time
-from homeserver.e2ee import store
+from homeserver.e2ee import ports, store
 from homeserver.e2ee.checks import MAX_NAME, NOTHING, Change, CheckedKeys, change_between, check_upload
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry, KeysSpentEntry
 from homeserver.e2ee.one_time_store import Claimed
+from homeserver.e2ee.ports import RemoteKeys
 from homeserver.e2ee.query import check_users
 from homeserver.e2ee.uploads import Unchanged, Unread, Upload, by_algorithm
 from homeserver.graph.interning import Interning
@@ -41,6 +42,7 @@ class KeyService:
         self._interning = interning
         self._server_name = server_name
         self._turns = KeyedLocks()
+        self._remote: RemoteKeys | None = None
 
     # --- upload --------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class KeyService:
         """What is logged with keys. `upload`: if the device may have one-time keys."""
         entries: list[Entry] = []
         if keys.device is not None:
-            entries.append(DeviceListEntry(user_nid, user_id))
+            entries.append(DeviceListEntry(user_nid, user_id, devices=(device_id,)))
         if keys.one_time or keys.fallback or keys.changed is Change.IDENTITY:
             entries.append(KeyCountEntry(user_nid, device_id, upload))
         return entries
@@ -143,8 +145,31 @@ class KeyService:
 
     # --- claim ---------------------------------------------------------------------------------------------------
 
+    def ask_with(self, remote: RemoteKeys) -> None:
+        """Who asks other servers. Without, they are in `failures`."""
+        self._remote = remote
+
+    async def claim_everywhere(
+        self, wanted: Mapping[str, Mapping[str, str]], timeout: float
+    ) -> ports.Claimed:
+        """As `claim`, of users of other servers too. `timeout`: seconds that these have to answer. Raises `InvalidParam`."""
+        check_users(wanted, "one_time_keys")
+        if sum(map(len, wanted.values())) > MAX_CLAIMED:
+            raise InvalidParam(f"one_time_keys: more than {MAX_CLAIMED} devices")
+        elsewhere: dict[ServerName, dict[str, Mapping[str, str]]] = {}
+        for user, devices in wanted.items():
+            if (server := domain_of(user)) != self._server_name:
+                elsewhere.setdefault(server, {})[user] = devices
+        if not elsewhere:
+            return ports.Claimed(await self.claim(wanted), {})
+        if self._remote is None:
+            return ports.Claimed(await self.claim(wanted), {server: {} for server in sorted(elsewhere)})
+        asked = await self._remote.claim(elsewhere, timeout)
+        return ports.Claimed({**await self.claim(wanted), **asked.keys}, asked.failures)
+
     async def claim(self, wanted: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, dict[str, Any]]]:
-        """user_id -> device_id -> {"algorithm:id": key}: a one-time key each, given out once ever, or the fallback key.
+        """user_id -> device_id -> {"algorithm:id": key}, of users of this server: a one-time key each, given out once ever, or
+        the fallback key.
 
         Devices without keys are left out (E2E-03). Raises `InvalidParam`.
         """

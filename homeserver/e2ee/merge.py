@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING, SignatureRow, SigningRow
-from homeserver.e2ee.store import DeviceRow
+from homeserver.e2ee.types import MASTER, SELF_SIGNING, USER_SIGNING, DeviceRow, SignatureRow, SigningRow
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 
@@ -38,9 +37,18 @@ class UserKeys:
         """About how many bytes it is."""
         return 500 + len(self.devices) + sum(map(len, self.signing.values()))
 
+    def by_device(self) -> dict[str, msgspec.Raw]:
+        """device_id -> its keys, with its name in `unsigned`."""
+        return _members(self.devices[len(self.name) :])
+
+    def key(self, usage: int) -> bytes | None:
+        """A cross-signing key, if there is one."""
+        named = self.signing.get(usage)
+        return None if named is None else named[len(self.name) :]
+
     def devices_of(self, only: Sequence[str]) -> bytes:
         """As `devices`, of some devices alone."""
-        found = _members(self.devices[len(self.name) :])
+        found = self.by_device()
         return self.name + json.dumps(
             {device_id: found[device_id] for device_id in only if device_id in found}
         )
@@ -125,4 +133,11 @@ class Answer:
             b",".join(self._devices),
             failures,
             *(b",".join(self._signing[usage]) for usage in (MASTER, SELF_SIGNING, USER_SIGNING)),
+        )
+
+    def body_for_server(self) -> bytes:
+        """The whole for another server. spec: op:queryUserEncryptionKeys"""
+        return b'{"device_keys":{%b},"master_keys":{%b},"self_signing_keys":{%b}}' % (
+            b",".join(self._devices),
+            *(b",".join(self._signing[usage]) for usage in (MASTER, SELF_SIGNING)),
         )

@@ -11,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from homeserver.e2ee import signing_store, store
-from homeserver.e2ee.entries import DeviceListEntry
+from homeserver.e2ee import remote_store, signing_store, store
+from homeserver.e2ee.entries import DeviceListEntry, RemoteListsEntry
 from homeserver.e2ee.merge import Answer, UserKeys, render
-from homeserver.e2ee.signing_store import SignatureRow
+from homeserver.e2ee.ports import Failures, Queried, RemoteKeys
+from homeserver.e2ee.types import SignatureRow
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
@@ -27,6 +28,8 @@ MAX_USERS = 5_000
 """Users asked about in one query or claim."""
 USERS_AT_ONCE = 500
 """Beyond, putting an answer together takes milliseconds: one is at a time."""
+DEFAULT_TIMEOUT = 10.0
+"""Seconds that other servers have. spec: op:queryKeys `timeout`"""
 CACHED_BYTES = 32 * 2**20
 """Keys kept in memory."""
 CACHED_READERS = 20_000
@@ -43,8 +46,9 @@ class KeyQueries:
         self._db = db
         self._interning = interning
         self._server_name = server_name
+        self._remote: RemoteKeys | None = None
         self._keys: OrderedDict[str, UserKeys] = OrderedDict()
-        """By user id: who is found here is a user of this server."""
+        """By user id: users of this server, and others whose lists are kept."""
         self._bytes = 0
         self._signed_by: OrderedDict[int, Signatures] = OrderedDict()
         self._loading = asyncio.Lock()
@@ -52,10 +56,14 @@ class KeyQueries:
         self._reading: dict[object, set[int]] = {}
         """Each read under way -> users whose rows it reads; who changes meanwhile is taken out."""
 
+    def ask_with(self, remote: RemoteKeys) -> None:
+        """Who asks other servers for what is not kept here. Without, they are in `failures`."""
+        self._remote = remote
+
     # --- the projection --------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {DeviceListEntry: self._changed}
+        return {DeviceListEntry: self._changed, RemoteListsEntry: self._distrusted}
 
     def reset(self) -> None:
         self._keys.clear()
@@ -73,6 +81,12 @@ class KeyQueries:
             users.discard(entry.user_nid)
             users.discard(-reader)
 
+    def _distrusted(self, _: Position, entry: RemoteListsEntry) -> None:
+        for user_nid, user_id in entry.users:
+            self._forget(user_id)
+            for users in self._reading.values():
+                users.discard(user_nid)
+
     def _forget(self, user_id: str) -> None:
         known = self._keys.pop(user_id, None)
         if known is not None:
@@ -81,11 +95,15 @@ class KeyQueries:
     # --- the query -------------------------------------------------------------------------------------------------
 
     async def query(
-        self, reader: UserId | None, reader_nid: int | None, wanted: Mapping[str, Sequence[str]]
+        self,
+        reader: UserId,
+        reader_nid: int,
+        wanted: Mapping[str, Sequence[str]],
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> bytes:
         """The answer: keys of users, of all their devices or of those named.
 
-        `reader` None: another server asks. Raises `InvalidParam`.
+        `timeout`: seconds that other servers have to answer; who does not is named in `failures`. Raises `InvalidParam`.
         """
         if len(wanted) > MAX_USERS:
             raise InvalidParam(f"device_keys: more than {MAX_USERS} users")
@@ -97,22 +115,61 @@ class KeyQueries:
         local = [UserId(user) for user in missing if domain_of(user) == self._server_name]
         if local:
             found.update(await self._load(local))
-        by_reader = await self._signatures_by(reader_nid) if reader_nid is not None else {}
+        failures: Failures = {}
+        if len(local) < len(missing):
+            elsewhere = [UserId(user) for user in missing if domain_of(user) != self._server_name]
+            asked = await self._elsewhere(elsewhere, wanted, timeout)
+            found.update(asked.keys)
+            failures = asked.failures
+        by_reader = await self._signatures_by(reader_nid)
         answer = Answer()
         apart = {user for user, only in wanted.items() if only}
-        if reader is not None:
-            apart.add(reader)
+        apart.add(reader)
         if by_reader:
             apart.update(user for user, keys in found.items() if keys.nid in by_reader)
         answer.add_all([keys for user, keys in found.items() if user not in apart])
         for user in apart.intersection(found):
             theirs = found[user]
             rows = [row for row in by_reader.get(theirs.nid, ()) if row.target_key == theirs.master_id]
-            master = theirs.master_signed(reader, rows) if rows and reader is not None else None
+            master = theirs.master_signed(reader, rows) if rows else None
             answer.add(theirs, wanted[user], master, own=user == reader)
-        # No other server can be reached before federation is there: say so per server, as for one that is down.
-        elsewhere = {domain_of(user) for user in missing}.difference({self._server_name})
-        return answer.body(json.dumps({server: {} for server in sorted(elsewhere)}))
+        return answer.body(json.dumps(failures))
+
+    async def query_for_server(self, wanted: Mapping[str, Sequence[str]]) -> bytes:
+        """The same for another server: of users of this one alone, as everybody may see them. Raises `InvalidParam`.
+
+        spec: op:queryUserEncryptionKeys (FED-32)
+        """
+        check_users(wanted, "device_keys")
+        found = await self.of([user for user in wanted if domain_of(user) == self._server_name])
+        answer = Answer()
+        for user, keys in found.items():
+            answer.add(keys, wanted[user], None, own=False)
+        return answer.body_for_server()
+
+    async def of(self, users: Collection[str]) -> dict[str, UserKeys]:
+        """Keys of users of this server, as everybody may see them; who does not exist has none."""
+        found = self._remembered(users)
+        missing = [UserId(user) for user in users if user not in found]
+        if missing:
+            found.update(await self._load(missing))
+        return found
+
+    async def _elsewhere(
+        self, users: Sequence[UserId], wanted: Mapping[str, Sequence[str]], timeout: float
+    ) -> Queried:
+        """Keys of users of other servers: those that are kept, of the others what their servers say."""
+        if self._remote is None:
+            return Queried({}, {domain_of(user): {} for user in sorted(users)})
+        kept = await self._load(users, elsewhere=True)
+        to_ask: dict[ServerName, dict[str, Sequence[str]]] = {}
+        for user in users:
+            if user not in kept:
+                to_ask.setdefault(domain_of(user), {})[user] = wanted[user]
+        if not to_ask:
+            return Queried(kept, {})
+        asked = await self._remote.query(to_ask, timeout)
+        return Queried({**kept, **asked.keys}, asked.failures)
 
     def _remembered(self, users: Iterable[str]) -> dict[str, UserKeys]:
         known = self._keys
@@ -122,32 +179,39 @@ class KeyQueries:
                 known.move_to_end(user)
         return found
 
-    async def _load(self, users: Collection[UserId]) -> dict[str, UserKeys]:
-        """Keys of local users, with one flight for some hundreds that are not in memory; who does not exist has none."""
+    async def _load(self, users: Collection[UserId], *, elsewhere: bool = False) -> dict[str, UserKeys]:
+        """Keys of local users, with one flight for some hundreds that are not in memory; who does not exist has none.
+        `elsewhere`: of other servers' users, those whose lists are kept.
+        """
         nids = await self._interning.find_user_nids(users)
-        found: dict[str, UserKeys] = {user: UserKeys(user) for user in users if user not in nids}
+        found: dict[str, UserKeys] = {}
+        if not elsewhere:
+            found = {user: UserKeys(user) for user in users if user not in nids}
         for some in pieces(nids.items(), USERS_AT_ONCE):
             async with self._loading:  # who comes meanwhile finds what was read for the first
                 names = {nid: user for user, nid in some}
                 known = self._remembered(names.values())
                 found.update(known)
                 if missing := {nid: user for nid, user in names.items() if user not in known}:
-                    found.update(await self._read(missing))
+                    found.update(await self._read(missing, elsewhere=elsewhere))
             if len(nids) > USERS_AT_ONCE:
                 await next_turn()
         return found
 
-    async def _read(self, names: Mapping[int, UserId]) -> dict[str, UserKeys]:
+    async def _read(self, names: Mapping[int, UserId], *, elsewhere: bool) -> dict[str, UserKeys]:
         unchanged = self._reading[read := object()] = set(names)
         try:
             async with self._db.snapshot() as tx, tx.pipeline() as batch:
                 devices = store.find_devices(batch, list(names))
                 signing = signing_store.find_signing_keys(batch, list(names))
                 signatures = signing_store.find_own_signatures(batch, list(names))
+                fresh = remote_store.find_fresh(batch, list(names)) if elsewhere else None
         finally:
             del self._reading[read]
         found = render(names, devices.result, signing.result, signatures.result)
-        self._keep({names[nid]: found[nid] for nid in unchanged})
+        if fresh is not None:
+            found = {nid: found[nid] for (nid,) in fresh.result}
+        self._keep({names[nid]: found[nid] for nid in unchanged if nid in found})
         return {names[nid]: keys for nid, keys in found.items()}
 
     def _keep(self, unchanged: Mapping[str, UserKeys]) -> None:

@@ -6,12 +6,19 @@ spec: client-server-api/#post_matrixclientv3keyssignaturesupload (E2E-06, E2E-09
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from homeserver.e2ee import signing_store, store
-from homeserver.e2ee.entries import DeviceListEntry
-from homeserver.e2ee.signing_store import MASTER, SELF_SIGNING, USER_SIGNING, SignatureRow, SigningRow
+from homeserver.e2ee.entries import DeviceListEntry, of_devices
+from homeserver.e2ee.types import (
+    MASTER,
+    SELF_SIGNING,
+    USER_SIGNING,
+    DeviceRow,
+    SignatureRow,
+    SigningRow,
+)
 from homeserver.graph.interning import Interning
 from homeserver.log.entries import Written
 from homeserver.log.writer import LogWriter
@@ -32,7 +39,7 @@ Failures = dict[str, dict[str, dict[str, Any]]]
 class _Known:
     """Keys of everybody concerned, as they are stored."""
 
-    def __init__(self, devices: Sequence[store.DeviceRow], signing: Sequence[SigningRow]) -> None:
+    def __init__(self, devices: Sequence[DeviceRow], signing: Sequence[SigningRow]) -> None:
         self.objects: dict[tuple[int, str], bytes] = {(d.user_nid, d.device_id): d.keys for d in devices}
         self.signing: dict[tuple[int, int], SigningRow] = {(row.user_nid, row.usage): row for row in signing}
         self.objects.update({(row.user_nid, row.public_key): row.key for row in signing})
@@ -65,7 +72,7 @@ class SignatureService:
                     rows += _check(requester, known, nids.get(UserId(user_id)), key_id, given)
                 except MatrixError as error:
                     failures.setdefault(user_id, {})[key_id] = error.to_json()
-        await self._write(requester, nids, rows)
+        await self._write(requester, nids, rows, {row.public_key for row in known.signing.values()})
         return failures
 
     async def _known(self, nids: Sequence[int]) -> _Known:
@@ -75,18 +82,23 @@ class SignatureService:
         return _Known(devices.result, signing.result)
 
     async def _write(
-        self, requester: Requester, nids: Mapping[UserId, int], rows: Sequence[SignatureRow]
+        self,
+        requester: Requester,
+        nids: Mapping[UserId, int],
+        rows: Sequence[SignatureRow],
+        signing: Collection[str],
     ) -> None:
+        """`signing`: the public keys of cross-signing keys."""
         if not rows:
             return
         # Signatures of others' keys are seen by the signer alone; of one's own keys by everybody.
         me = requester.user_nid
-        targets = {row.target_nid for row in rows}
-        entries = [
-            DeviceListEntry(nid, user_id, None if nid == me else me)
-            for user_id, nid in nids.items()
-            if nid in targets
-        ]
+        others = {row.target_nid for row in rows} - {me}
+        entries = [DeviceListEntry(nid, user_id, me) for user_id, nid in nids.items() if nid in others]
+        own = dict.fromkeys(row.target_key for row in rows if row.target_nid == me)
+        entries += of_devices(me, requester.user_id, [key for key in own if key not in signing])
+        if any(key in signing for key in own):
+            entries.append(DeviceListEntry(me, requester.user_id, devices=()))
 
         def write(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
             signing_store.upsert_signatures(batch, rows)

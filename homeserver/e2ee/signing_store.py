@@ -3,30 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from homeserver.e2ee.types import SignatureRow, SigningRow
 from homeserver.storage.tx import Later, Pipeline, Tx
-
-MASTER, SELF_SIGNING, USER_SIGNING = 1, 2, 3
-
-
-class SigningRow(NamedTuple):
-    """A cross-signing key."""
-
-    user_nid: int
-    usage: int
-    public_key: str
-    key: bytes
-
-
-class SignatureRow(NamedTuple):
-    """A signature of a device or a cross-signing key."""
-
-    target_nid: int
-    target_key: str
-    signer_nid: int
-    signer_key: str
-    signature: str
 
 
 def find_signing_keys(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[SigningRow]]:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from homeserver.e2ee.one_time_store import NewKey, count_waiting, delete_all
+from homeserver.e2ee.types import DeviceRow
 from homeserver.log.entries import Position
+from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Later, Pipeline, Tx
 
@@ -28,15 +30,6 @@ class KeyCount(NamedTuple):
         return [row[0] for row in self.unused.result]
 
 
-class DeviceRow(NamedTuple):
-    """Keys of a device, with its name."""
-
-    user_nid: int
-    device_id: str
-    keys: bytes
-    display_name: str | None
-
-
 # --- device lists ------------------------------------------------------------------------------------------------
 
 
@@ -44,16 +37,41 @@ KEPT_POSITIONS = 1_000_000
 """Of changes further back than this only each user's last is kept: more nobody asks for."""
 
 
-def insert_changes(batch: Pipeline, rows: Sequence[tuple[Position, int, int | None]]) -> None:
-    """(position, user_nid, seen_by). Older changes of the same users go."""
+class ChangeRow(NamedTuple):
+    """What changed in how a user's devices and keys look. See `DeviceListEntry`."""
+
+    position: Position
+    user_nid: int
+    seen_by: int | None
+    devices: Sequence[str] | None
+
+
+class Change(NamedTuple):
+    """The same as it is stored."""
+
+    position: Position
+    user_nid: int
+    user_id: UserId
+    seen_by: int | None
+    devices: bytes | None
+
+    @property
+    def device_ids(self) -> tuple[str, ...] | None:
+        """See `DeviceListEntry.devices`."""
+        return None if self.devices is None else tuple(json.loads(self.devices))
+
+
+def insert_changes(batch: Pipeline, rows: Sequence[ChangeRow]) -> None:
+    """Older changes of the same users go."""
     batch.execute(
         """
-        INSERT INTO device_list_changes (position, user_nid, seen_by)
-        SELECT * FROM unnest(%(positions)s::bigint[], %(users)s::bigint[], %(viewers)s::bigint[])
+        INSERT INTO device_list_changes (position, user_nid, seen_by, devices)
+        SELECT * FROM unnest(%(positions)s::bigint[], %(users)s::bigint[], %(viewers)s::bigint[], %(devices)s::bytea[])
         """,
-        positions=[row[0] for row in rows],
-        users=[row[1] for row in rows],
-        viewers=[row[2] for row in rows],
+        positions=[row.position for row in rows],
+        users=[row.user_nid for row in rows],
+        viewers=[row.seen_by for row in rows],
+        devices=[None if row.devices is None else json.dumps(row.devices) for row in rows],
     )
     batch.execute(
         """
@@ -62,9 +80,9 @@ def insert_changes(batch: Pipeline, rows: Sequence[tuple[Position, int, int | No
         WHERE c.user_nid = row.user_nid AND c.seen_by IS NOT DISTINCT FROM row.seen_by
           AND c.position < %(oldest)s::bigint
         """,
-        users=[row[1] for row in rows],
-        viewers=[row[2] for row in rows],
-        oldest=rows[0][0] - KEPT_POSITIONS,
+        users=[row.user_nid for row in rows],
+        viewers=[row.seen_by for row in rows],
+        oldest=rows[0].position - KEPT_POSITIONS,
     )
 
 
@@ -89,13 +107,12 @@ async def find_changed_users(tx: Tx, reader: int, since: Position, upto: Positio
     )
 
 
-async def list_changes(
-    tx: Tx, after: Position, upto: Position, limit: int
-) -> list[tuple[Position, int, UserId, int | None]]:
-    """(position, user_nid, user_id, seen_by) of the oldest changes in (after, upto]."""
-    return await tx.all(
+async def list_changes(tx: Tx, after: Position, upto: Position, limit: int) -> list[Change]:
+    """The oldest changes in (after, upto]."""
+    return await tx.rows(
+        Change,
         """
-        SELECT position, user_nid, user_id, seen_by FROM device_list_changes JOIN users USING (user_nid)
+        SELECT position, user_nid, user_id, seen_by, devices FROM device_list_changes JOIN users USING (user_nid)
         WHERE position > %(after)s AND position <= %(upto)s ORDER BY position LIMIT %(limit)s
         """,
         after=after,
@@ -104,16 +121,78 @@ async def list_changes(
     )
 
 
-async def find_changes_at(
-    tx: Tx, positions: Sequence[Position]
-) -> list[tuple[Position, int, UserId, int | None]]:
+async def find_changes_at(tx: Tx, positions: Sequence[Position]) -> list[Change]:
     """The same of the changes at some positions."""
-    return await tx.all(
+    return await tx.rows(
+        Change,
         """
-        SELECT position, user_nid, user_id, seen_by FROM device_list_changes JOIN users USING (user_nid)
+        SELECT position, user_nid, user_id, seen_by, devices FROM device_list_changes JOIN users USING (user_nid)
         WHERE position = ANY(%(positions)s::bigint[]) ORDER BY position
         """,
         positions=list(positions),
+    )
+
+
+def find_before(
+    batch: Pipeline, changes: Sequence[tuple[int, Position]]
+) -> Later[list[tuple[int, Position, Position, bytes | None]]]:
+    """For each (user_nid, position) that has one: (user_nid, position, position and devices of the last change of the user's
+    devices before it, for everybody to see).
+    """
+    return batch.all(
+        """
+        SELECT w.user_nid, w.position, c.position, c.devices
+        FROM unnest(%(users)s::bigint[], %(positions)s::bigint[]) AS w (user_nid, position)
+        CROSS JOIN LATERAL (
+            SELECT c.position, c.devices FROM device_list_changes c
+            WHERE c.user_nid = w.user_nid AND c.position < w.position AND c.seen_by IS NULL
+                  AND c.devices IS DISTINCT FROM '[]'::bytea
+            ORDER BY c.position DESC LIMIT 1) c
+        """,
+        users=[user for user, _ in changes],
+        positions=[position for _, position in changes],
+    )
+
+
+async def find_newest(tx: Tx, user_nid: int, upto: Position) -> tuple[Position, bytes | None] | None:
+    """Position (at most `upto`) and devices of the last change of a user's devices that everybody may see."""
+    row = await tx.one(
+        """
+        SELECT position, devices FROM device_list_changes
+        WHERE user_nid = %(user)s AND position <= %(upto)s AND seen_by IS NULL AND devices IS DISTINCT FROM '[]'::bytea
+        ORDER BY position DESC LIMIT 1
+        """,
+        user=user_nid,
+        upto=upto,
+    )
+    return (row[0], row[1]) if row else None
+
+
+async def find_changes_for(
+    tx: Tx, destination: str, bounds: tuple[Position, Position], limit: int
+) -> list[Change]:
+    """The oldest changes in (after, upto] of users with accounts who share a room with somebody of a server; those that everybody
+    may see.
+    """
+    after, upto = bounds
+    return await tx.rows(
+        Change,
+        """
+        WITH theirs AS MATERIALIZED (
+            SELECT DISTINCT s.room_nid FROM users t JOIN current_state s USING (user_nid)
+            WHERE substr(t.user_id, strpos(t.user_id, ':') + 1) = %(destination)s AND s.membership = 1
+        )
+        SELECT c.position, c.user_nid, u.user_id, c.seen_by, c.devices
+        FROM device_list_changes c JOIN users u USING (user_nid) JOIN accounts USING (user_nid)
+        WHERE c.position > %(after)s AND c.position <= %(upto)s AND c.seen_by IS NULL
+              AND EXISTS (SELECT 1 FROM current_state ours JOIN theirs USING (room_nid)
+                          WHERE ours.user_nid = c.user_nid AND ours.membership = 1)
+        ORDER BY c.position LIMIT %(limit)s
+        """,
+        after=after,
+        upto=upto,
+        destination=destination,
+        limit=limit,
     )
 
 
@@ -144,13 +223,16 @@ def upsert_device_keys(batch: Pipeline, user_nid: int, device_id: str, keys: byt
 
 
 def find_devices(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[DeviceRow]]:
-    """All devices of these users that have keys."""
+    """All devices of these users that have keys; of other servers' users those that are kept."""
     return batch.rows(
         DeviceRow,
         """
         SELECT k.user_nid, k.device_id, k.keys, d.display_name
         FROM device_keys k JOIN devices d USING (user_nid, device_id)
         WHERE k.user_nid = ANY(%(users)s::bigint[])
+        UNION ALL
+        SELECT user_nid, device_id, keys, display_name FROM remote_devices
+        WHERE user_nid = ANY(%(users)s::bigint[])
         """,
         users=list(user_nids),
     )

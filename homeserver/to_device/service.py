@@ -5,11 +5,12 @@ spec: client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homeserver.graph.interning import Interning
-from homeserver.log.entries import Append, Position, TransactionId
+from homeserver.log.entries import AlreadyDone, Append, Entry, Position, TransactionId
 from homeserver.log.transactions import Transactions
 from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
@@ -18,6 +19,7 @@ from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
 from homeserver.storage.database import Database
 from homeserver.to_device import store
 from homeserver.to_device.entries import ToDeviceEntry
+from homeserver.to_device.ports import Messages, RemoteDevices
 from homeserver.to_device.store import Page
 from homeserver.web.auth import Requester
 from homeserver.web.rate_limit import RateLimiter
@@ -34,9 +36,6 @@ MAX_COPIES = 2**20
 """Bytes that one message to `*` becomes in the queues of all devices of a user: it is written once and makes many."""
 PERISHABLE = frozenset({"m.room_key_request", "m.secret.request"})
 """Asked again when it matters; also each has a cancellation. Verifications end after ten minutes."""
-
-Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""user_id -> device_id or `*` -> content."""
 
 
 class ToDeviceService:
@@ -57,6 +56,11 @@ class ToDeviceService:
         self._interning = interning
         self._server_name = server_name
         self._limiter = limiter
+        self._remote: RemoteDevices | None = None
+
+    def send_elsewhere_with(self, remote: RemoteDevices) -> None:
+        """Who takes what is for users of other servers. Without, it is passed over."""
+        self._remote = remote
 
     async def send(self, requester: Requester, event_type: str, txn_id: str, messages: Messages) -> None:
         """Send each device its content, once per transaction id; unknown devices are passed over (TD-01).
@@ -68,14 +72,29 @@ class ToDeviceService:
         )
 
         async def work() -> Position:
-            entries = await self.entries(requester.user_id, event_type, messages)
+            here = await self.entries(requester.user_id, event_type, messages)
+            elsewhere, size = self._elsewhere(requester.user_id, event_type, messages)
+            entries = [*here, *elsewhere]
             if requester.rate_limited:
-                kilobytes = sum(len(entry.message) for entry in entries) / 1024
+                kilobytes = (size + sum(len(entry.message) for entry in here)) / 1024
                 self._limiter.hit("to_device", requester.user_id, guest=requester.is_guest, cost=kilobytes)
             await self._log.add(Append(entries, key))
             return 0
 
         await self._transactions.run(key, work)
+
+    async def hear(
+        self, origin: ServerName, message_id: str, sender: UserId, event_type: str, messages: Messages
+    ) -> None:
+        """Take what another server's user sends to devices here, once for each id of a message of that server.
+
+        Raises `InvalidParam`, `TooLarge`. spec: server-server-api/#mdirect_to_device-edu (FED-34)
+        """
+        entries = await self.entries(sender, event_type, messages)
+        if entries:
+            key = TransactionId(0, origin, "m.direct_to_device", message_id)
+            with contextlib.suppress(AlreadyDone):
+                await self._log.append(*entries, txn=key)
 
     async def waiting(self, user_nid: int, device_id: str, after: Position) -> list[tuple[Position, bytes]]:
         """A page of messages that wait for a device after a position, in order; they go on waiting."""
@@ -103,7 +122,7 @@ class ToDeviceService:
         for user_nid, device_id in rows:
             devices.setdefault(user_nid, []).append(device_id)
         head = b'{"sender":%b,"type":%b,"content":' % (json.dumps(sender), json.dumps(event_type))
-        perishable = event_type in PERISHABLE or event_type.startswith("m.key.verification.")
+        perishable = _perishes(event_type)
         entries: list[ToDeviceEntry] = []
         total = 0
         for user_id, nid in nids.items():
@@ -125,6 +144,27 @@ class ToDeviceService:
             if total > MAX_TOTAL:
                 raise TooLarge(f"messages: more than {MAX_TOTAL} bytes for all devices together")
         return entries
+
+    def _elsewhere(self, sender: UserId, event_type: str, messages: Messages) -> tuple[Sequence[Entry], int]:
+        """The same for users of other servers, and how many bytes it is. Raises `TooLarge`."""
+        by_server: dict[ServerName, dict[str, Mapping[str, Mapping[str, Any]]]] = {}
+        for user_id, devices in messages.items():
+            if devices and (server := domain_of(user_id)) != self._server_name:
+                by_server.setdefault(server, {})[user_id] = devices
+        if self._remote is None or not by_server:
+            return (), 0
+        for theirs in by_server.values():
+            for devices in theirs.values():
+                for content in devices.values():
+                    _encode(content)
+        sent = self._remote.entries(sender, event_type, by_server, perishable=_perishes(event_type))
+        if sent.size > MAX_TOTAL:
+            raise TooLarge(f"messages: more than {MAX_TOTAL} bytes for all devices together")
+        return sent.entries, sent.size
+
+
+def _perishes(event_type: str) -> bool:
+    return event_type in PERISHABLE or event_type.startswith("m.key.verification.")
 
 
 def _encode(content: Mapping[str, Any]) -> bytes:

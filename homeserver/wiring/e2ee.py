@@ -8,7 +8,13 @@ from homeserver.e2ee.admin_api import CrossSigningAdminApi
 from homeserver.e2ee.api import KeysApi
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.ending import DeviceEnding
-from homeserver.e2ee.entries import DeviceListSink, KeyCountSink, KeysClaimedSink, KeysSpentSink
+from homeserver.e2ee.entries import (
+    DeviceListSink,
+    KeyCountSink,
+    KeysClaimedSink,
+    KeysSpentSink,
+    RemoteListsSink,
+)
 from homeserver.e2ee.keys import KeyService
 from homeserver.e2ee.query import KeyQueries
 from homeserver.e2ee.signatures import SignatureService
@@ -19,7 +25,7 @@ from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.rooms import RoomsFeature
 
-KEY_SINKS: Final = (DeviceListSink(), KeyCountSink(), KeysClaimedSink(), KeysSpentSink())
+KEY_SINKS: Final = (DeviceListSink(), KeyCountSink(), KeysClaimedSink(), KeysSpentSink(), RemoteListsSink())
 
 
 class E2eeFeature:

@@ -28,6 +28,8 @@ from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.federation import FederationFeature
+from homeserver.wiring.federation_devices import FederationDevicesFeature
+from homeserver.wiring.federation_devices import Parts as DevicesParts
 from homeserver.wiring.federation_handshakes import HandshakesFeature, Parts
 from homeserver.wiring.federation_inbound import FederationInboundFeature
 from homeserver.wiring.federation_outbound import FederationOutboundFeature
@@ -161,7 +163,12 @@ class Features:
         """After all that registers sources of EDUs."""
         enabled = config.federation.enabled
         members = self.rooms.memberships
-        return self._add(FederationOutboundFeature(self._core, members, self.federation, enabled=enabled))
+        outbound = FederationOutboundFeature(self._core, members, self.federation, enabled=enabled)
+        parts = DevicesParts(
+            self.federation, self.federation_inbound, outbound, self.rooms, self.e2ee, self.to_device
+        )
+        self.federation_devices = self._add(FederationDevicesFeature(self._core, parts, enabled=enabled))
+        return self._add(outbound)
 
     def _serving(self, config: Config) -> FederationServingFeature:
         served = Served(self.federation, self.accounts, self.media, self.rooms, self.directory, self.spaces)

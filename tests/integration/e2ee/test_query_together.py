@@ -17,10 +17,10 @@ async def test_keys_that_many_ask_for_together_are_read_once(
     read: list[int] = []
     of_database = KeyQueries._read
 
-    async def counted(self: KeyQueries, names: dict[int, str]) -> object:
+    async def counted(self: KeyQueries, names: dict[int, str], **more: bool) -> object:
         read.extend(names)
         await asyncio.sleep(0.05)
-        return await of_database(self, names)  # type: ignore[arg-type]
+        return await of_database(self, names, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(KeyQueries, "_read", counted)
     everybody = {"device_keys": {person.user_id: [] for person in people}}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from federation.outbound import catch_up, ephemeral
+from federation.outbound.edus import edu
 from federation.outbound.ephemeral_sources import PresenceEdus, ReceiptEdus
 from federation.outbound.service import Outbound
 from homeserver.log.entries import Position
@@ -26,7 +27,6 @@ PUBLIC = {"preset": "public_chat"}
 class NoteEdus:
     """Durable EDUs as to-device messages will be: rows that stand until they are delivered."""
 
-    edu_type = "org.example.note"
     entry_type = Note
 
     def __init__(self) -> None:
@@ -61,10 +61,12 @@ class NoteEdus:
     async def concerned(self, items: Sequence[Item[Note]]) -> Sequence[frozenset[str]]:
         return [frozenset([item.value.to]) for item in items]
 
-    async def contents(self, destination: ServerName, items: Sequence[Item[Note]]) -> Sequence[bytes | None]:
+    async def edus(self, destination: ServerName, items: Sequence[Item[Note]]) -> Sequence[Sequence[bytes]]:
         del destination
         return [
-            None if item.value.number in self.silent else b'{"number":%d}' % item.value.number
+            []
+            if item.value.number in self.silent
+            else [edu("org.example.note", b'{"number":%d}' % item.value.number)]
             for item in items
         ]
 

@@ -1,0 +1,292 @@
+"""Devices and keys asked for by other servers, and asked of them: queries, claims, and lists that are kept."""
+
+import asyncio
+from typing import Any
+
+from tests.integration.federation.test_outbound_to_another import join_from
+from tests.support.crypto import ONE_TIME, DeviceCrypto, Identity
+from tests.support.federation import Federation
+from tests.support.outbound import until
+from tests.support.remote_room import RemoteRoom
+from tests.support.remote_server import Asked, RemoteServer, status
+from tests.support.user import User
+
+USER = "/_matrix/federation/v1/user"
+PUBLIC: dict[str, Any] = {"preset": "public_chat", "room_version": "11"}
+
+
+class Person:
+    """What a test has to know of somebody with a device elsewhere."""
+
+    def __init__(self, remote: RemoteServer, name: str, device_id: str = "DEV") -> None:
+        self.user_id = str(remote.user(name))
+        self.device_id = device_id
+        self.crypto = DeviceCrypto(self, device_id)  # type: ignore[arg-type]  # has all that is asked for
+
+    def keys(self, **more: Any) -> dict[str, Any]:
+        return self.crypto.device_keys(**more)
+
+
+async def upload(user: User) -> DeviceCrypto:
+    crypto = DeviceCrypto(user)
+    await crypto.upload(2)
+    return crypto
+
+
+def serve_keys(remote: RemoteServer, *people: Person, signing: dict[str, Any] | None = None) -> None:
+    """The remote server answers queries for these people."""
+    keys = {person.user_id: {person.device_id: person.keys()} for person in people}
+    remote.answers("POST", f"{USER}/keys/query", {"device_keys": keys, **(signing or {})})
+
+
+async def query(user: User, *users: str, timeout: int = 10_000) -> Any:
+    return await user.post(
+        "/keys/query", json={"device_keys": {key: [] for key in users}, "timeout": timeout}
+    )
+
+
+async def test_keys_of_our_users_are_served(federation: Federation) -> None:
+    """FED-32, E2E-05, E2E-06: of local users alone, without the user-signing key; claims obey E2E-03."""
+    here, remote = await federation.start(), await federation.remote()
+    alice = await here.register("alice")
+    crypto = await upload(alice)
+    signing = Identity(alice)
+    await signing.upload()
+    stranger = str(remote.user("bob"))
+    asked = {"device_keys": {alice.user_id: [], stranger: [], f"@nobody:{here.name}": []}}
+    code, answer = await remote.ask(here, "POST", f"{USER}/keys/query", asked)
+    assert code == 200
+    assert set(answer) == {"device_keys", "master_keys", "self_signing_keys"}
+    assert set(answer["device_keys"]) == {alice.user_id, f"@nobody:{here.name}"}
+    told = answer["device_keys"][alice.user_id][alice.device_id]
+    assert told["keys"] == crypto.device_keys()["keys"]
+    assert set(answer["master_keys"]) == set(answer["self_signing_keys"]) == {alice.user_id}
+    code, answer = await remote.ask(here, "GET", f"{USER}/devices/{alice.user_id}")
+    assert code == 200
+    assert answer["user_id"] == alice.user_id
+    assert answer["stream_id"] > 0
+    assert [device["device_id"] for device in answer["devices"]] == [alice.device_id]
+    assert "unsigned" not in answer["devices"][0]["keys"]
+    assert answer["master_key"]["user_id"] == alice.user_id
+    assert "user_signing_key" not in answer
+    for user in (stranger, f"@nobody:{here.name}"):
+        assert (await remote.ask(here, "GET", f"{USER}/devices/{user}"))[0] == 404
+    claim = {"one_time_keys": {alice.user_id: {alice.device_id: ONE_TIME}, stranger: {"X": ONE_TIME}}}
+    seen = []
+    for _ in range(3):
+        code, answer = await remote.ask(here, "POST", f"{USER}/keys/claim", claim)
+        assert code == 200
+        seen += list(answer["one_time_keys"].get(alice.user_id, {}).get(alice.device_id, {}))
+        assert stranger not in answer["one_time_keys"]
+    assert len(seen) == len(set(seen)) == 2
+    many = {"device_keys": {f"@u{number}:{here.name}": [] for number in range(5_001)}}
+    assert (await remote.ask(here, "POST", f"{USER}/keys/query", many))[0] == 400
+
+
+async def test_a_list_is_kept_while_a_room_is_shared(federation: Federation) -> None:
+    """E2E-05, FED-31: the second query needs no request; a change that follows is applied, one that does not is fetched."""
+    here, remote = await federation.start(), await federation.remote()
+    alice = await here.register("alice")
+    bob = Person(remote, "bob")
+    room = await RemoteRoom.join(here, remote, await alice.create_room(**PUBLIC), "bob")
+    serve_keys(remote, bob)
+    for _ in range(3):
+        answer = await query(alice, bob.user_id)
+        assert answer["device_keys"][bob.user_id] == {"DEV": bob.keys()}
+        assert not answer["failures"]
+    assert len(remote.requests("POST", f"{USER}/keys/query")) == 1
+    # A change whose version nobody knows: the list is fetched.
+    second = Person(remote, "bob", "TWO")
+    listed = [{"device_id": "DEV", "keys": bob.keys()}, {"device_id": "TWO", "keys": second.keys()}]
+    remote.answers("GET", f"{USER}/devices/*", {"user_id": bob.user_id, "stream_id": 7, "devices": listed})
+    serve_keys(remote)
+    since = (await alice.sync())["next_batch"]
+    await room.send(edus=[update(bob, 7, [6])])
+    await until(lambda: len(remote.requests("GET", f"{USER}/devices/*")) == 1)
+    assert bob.user_id in (await changed(alice, since))["changed"]
+    await until_devices(alice, bob.user_id, {"DEV", "TWO"})
+    # What follows needs no request; the same again changes nothing.
+    asked = len(remote.asked)
+    third = Person(remote, "bob", "THREE")
+    for _ in range(2):
+        await room.send(edus=[update(third, 8, [7], device_display_name="Third")])
+    await room.send(edus=[{**update(bob, 9, [8], deleted=True)}])
+    answer = (await query(alice, bob.user_id))["device_keys"][bob.user_id]
+    assert set(answer) == {"TWO", "THREE"}
+    assert answer["THREE"]["unsigned"] == {"device_display_name": "Third"}
+    assert len(remote.asked) == asked
+
+
+async def test_what_was_missed_while_no_room_was_shared_is_asked_for(federation: Federation) -> None:
+    """FED-31: sharing has ended and begun: changes between were not told to us."""
+    here, remote = await federation.start(), await federation.remote()
+    alice = await here.register("alice")
+    bob = Person(remote, "bob")
+    room = await RemoteRoom.join(here, remote, await alice.create_room(**PUBLIC), "bob")
+    serve_keys(remote, bob)
+    await query(alice, bob.user_id)
+    for membership in ("leave", "join"):
+        event = room.says("bob", "m.room.member", {"membership": membership}, state_key=bob.user_id)
+        await room.send(event)
+        await room.arrives(event)
+        fresh = Person(remote, "bob", membership)
+        serve_keys(remote, fresh)
+        await until_devices(alice, bob.user_id, {membership})
+
+
+async def test_servers_are_asked_at_once_and_those_that_fail_are_named(federation: Federation) -> None:
+    """E2E-05: a server that hangs, one that is away and one that answers nonsense delay nobody beyond `timeout`."""
+    here = await federation.start()
+    good, hanging, broken = [await federation.remote(key) for key in ("a_1", "a_2", "a_3")]
+    alice = await here.register("alice")
+    bob = Person(good, "bob")
+    serve_keys(good, bob)
+
+    async def hang(_: Asked) -> Any:
+        await asyncio.sleep(20)
+        return {}
+
+    hanging.answers("POST", f"{USER}/keys/*", hang)
+    broken.answers("POST", f"{USER}/keys/*", status(500, b"<html>"))
+    others = [f"@x:{server}" for server in (hanging.name, broken.name, "localhost:1")]
+    began = asyncio.get_running_loop().time()
+    answer = await query(alice, bob.user_id, alice.user_id, *others, timeout=1_500)
+    assert asyncio.get_running_loop().time() - began < 8
+    assert set(answer["failures"]) == {hanging.name, broken.name, "localhost:1"}
+    assert set(answer["device_keys"]) == {bob.user_id, alice.user_id}
+    key = {f"{ONE_TIME}:AAA": {"key": "x", "signatures": {}}}
+    claimed = {bob.user_id: {"DEV": key, "OTHER": key}, alice.user_id: {"D": key}}
+    good.answers("POST", f"{USER}/keys/claim", {"one_time_keys": claimed})
+    wish = {user: {"DEV": ONE_TIME} for user in (bob.user_id, *others)}
+    reply = await alice.post("/keys/claim", json={"one_time_keys": wish, "timeout": 1_500})
+    assert reply["one_time_keys"] == {bob.user_id: {"DEV": key}}
+    assert set(reply["failures"]) == {hanging.name, broken.name, "localhost:1"}
+
+
+async def test_what_a_server_makes_up_is_not_shown(federation: Federation) -> None:
+    """E2E-06: keys of other users and devices, signatures of others, keys that are none."""
+    here, remote = await federation.start(), await federation.remote()
+    alice = await here.register("alice")
+    await upload(alice)
+    bob = Person(remote, "bob")
+    await RemoteRoom.join(here, remote, await alice.create_room(**PUBLIC), "bob")
+    good = bob.keys()
+    good["signatures"][alice.user_id] = {"ed25519:X": "forged"}
+    devices = {
+        "DEV": good,
+        "OTHER": bob.keys(),
+        "X\0": {**bob.keys(), "device_id": "X\0"},
+        "none": 5,
+        "odd": {**bob.keys(), "device_id": "odd", "algorithms": 5},
+    }
+    master = {"user_id": bob.user_id, "usage": ["master"], "keys": {"ed25519:short": "short"}}
+    remote.answers(
+        "POST",
+        f"{USER}/keys/query",
+        {
+            "device_keys": {bob.user_id: devices, alice.user_id: {"Y": bob.keys()}},
+            "master_keys": {bob.user_id: master, alice.user_id: master},
+            "user_signing_keys": {bob.user_id: master},
+        },
+    )
+    for _ in range(2):
+        answer = await query(alice, bob.user_id, alice.user_id)
+        assert answer["device_keys"][bob.user_id] == {"DEV": bob.keys()}
+        assert set(answer["device_keys"][alice.user_id]) == {alice.device_id}
+        assert answer["master_keys"] == answer["user_signing_keys"] == {}
+
+
+async def test_edus_of_users_of_others_and_floods_change_nothing(federation: Federation) -> None:
+    """FED-29, FED-30: users of other domains are refused; of a flood little is written and nothing wrong is shown."""
+    here, remote = await federation.start(), await federation.remote()
+    alice = await here.register("alice")
+    bob = Person(remote, "bob")
+    room = await RemoteRoom.join(here, remote, await alice.create_room(**PUBLIC), "bob")
+    serve_keys(remote, bob)
+    await query(alice, bob.user_id)
+    core = here.app.core  # type: ignore[union-attr]
+    await core.tail.fresh()
+    before = core.tail.position
+    odd: list[Any] = [
+        {"user_id": alice.user_id},
+        {"user_id": "@x:else"},
+        {"stream_id": "5"},
+        {"prev_id": [1.5]},
+        {"prev_id": "5"},
+        {"device_id": None},
+        {"device_id": "\0"},
+    ]
+    await room.send(
+        edus=[{**update(bob, 5, [4]), "content": {**update(bob, 5, [4])["content"], **e}} for e in odd]
+    )
+    for kind in ("m.signing_key_update", "org.matrix.signing_key_update"):
+        key = {"user_id": bob.user_id, "usage": ["master"], "keys": {"ed25519:x": "x"}}
+        contents = [{"user_id": alice.user_id}, {"user_id": bob.user_id, "master_key": key}]
+        await room.send(edus=[{"edu_type": kind, "content": content} for content in contents])
+    await core.tail.fresh()
+    assert core.tail.position == before
+    for first in range(0, 400, 100):
+        await room.send(edus=[update(bob, number, [number - 1]) for number in range(first + 10, first + 110)])
+    await core.tail.fresh()
+    assert core.tail.position - before < 100
+    assert set((await query(alice, bob.user_id))["device_keys"][bob.user_id]) == {"DEV"}
+
+
+async def test_two_servers_tell_each_other_of_devices_and_keys(federation: Federation) -> None:
+    """FED-30, FED-33, E2E-11, E2E-19: new and deleted devices and cross-signing keys come by EDUs; a query needs no request."""
+    here, there = await federation.start(), await federation.start()
+    alice, bob = await here.register("alice"), await there.register("bob")
+    await upload(alice)
+    room = await alice.create_room(**PUBLIC)
+    await alice.put_state(room, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+    await join_from(there, bob.user_id, here, room)
+    since = (await bob.sync())["next_batch"]
+    assert set((await query(bob, alice.user_id))["device_keys"][alice.user_id]) == {alice.device_id}
+    second = await alice.new_device()
+    await upload(second)
+    assert alice.user_id in (await changed(bob, since))["changed"]
+    await until_devices(bob, alice.user_id, {alice.device_id, second.device_id})
+    since = (await bob.sync())["next_batch"]
+    signing = Identity(alice)
+    await signing.upload()
+    assert alice.user_id in (await changed(bob, since))["changed"]
+    answer = await query(bob, alice.user_id)
+    assert answer["master_keys"][alice.user_id]["keys"] == signing.key("master")["keys"]
+    assert alice.user_id not in answer["user_signing_keys"]
+    since = (await bob.sync())["next_batch"]
+    await second.logout()
+    assert alice.user_id in (await changed(bob, since))["changed"]
+    await until_devices(bob, alice.user_id, {alice.device_id})
+
+
+def update(person: Person, stream_id: int, prev: list[int], **more: Any) -> dict[str, Any]:
+    content = {
+        "user_id": person.user_id,
+        "device_id": person.device_id,
+        "stream_id": stream_id,
+        "prev_id": prev,
+        "keys": person.keys(),
+        **more,
+    }
+    return {"edu_type": "m.device_list_update", "content": content}
+
+
+async def changed(user: User, since: str) -> dict[str, Any]:
+    """The next change of device lists."""
+    for _ in range(20):
+        answer = await user.sync(since=since, timeout=1_000)
+        if "device_lists" in answer:
+            return dict(answer["device_lists"])
+        since = answer["next_batch"]
+    raise AssertionError("nothing has changed")
+
+
+async def until_devices(user: User, user_id: str, devices: set[str]) -> None:
+    """Until a query tells just these."""
+    answer: dict[str, Any] = {}
+    for _ in range(100):
+        answer = await query(user, user_id)
+        if set(answer["device_keys"].get(user_id, {})) == devices:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(answer)
