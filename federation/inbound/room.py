@@ -217,9 +217,8 @@ class RoomWork:
         room = await self._parts.rooms.get(self._room_nid)
         try:
             results = await self._parts.checker.check([held.rows[0].pdu for held in new], room.name.version)
-        except AWAY:
-            raise
         except Exception as error:  # noqa: BLE001  # a fault of ours with one event must not stop the others
+            _raise_if_away(error)
             if len(new) == 1:
                 self._try_later(new[0], "not checked", refused=True, error=error)
                 return
@@ -308,9 +307,8 @@ class RoomWork:
         states = {event_id: self._states[event_id] for event_id in ids if event_id in self._states}
         try:
             await self._parts.receiver.receive_many(self._room_nid, events, states=states)
-        except AWAY:
-            raise
         except Exception as error:  # noqa: BLE001  # one event must not stop the others of its room
+            _raise_if_away(error)
             if len(ready) == 1 and isinstance(error, EventIdTaken | EventFormatError):
                 _log.info("inbound.dropped", event_id=ids[0], origin=ready[0].origin, reason=str(error)[:200])
                 self._done(ready[0])
@@ -387,9 +385,8 @@ class RoomWork:
                 room, origin, [held.checked for held in roots], [*self._held], self._parts.server_name
             )
             fetched = await self._parts.policy.complete(room, filled.events)
-        except AWAY:
-            raise
         except Exception as error:  # noqa: BLE001  # likewise
+            _raise_if_away(error)
             for held in roots:
                 self._try_later(held, "what it refers to was not fetched", refused=True, error=error)
             return
@@ -444,6 +441,12 @@ class RoomWork:
             self._wake.set()
 
         task.add_done_callback(ended)
+
+
+def _raise_if_away(error: Exception) -> None:
+    """Raises it again, if nothing is wrong with what has come. What takes the database longer than it may has failed."""
+    if isinstance(error, AWAY) and not isinstance(error, psycopg.errors.QueryCanceled):
+        raise error
 
 
 def _references(held: Held) -> tuple[EventId, ...]:

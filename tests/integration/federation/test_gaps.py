@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from psycopg.errors import QueryCanceled
 
 from federation.inbound import room as room_work
 from homeserver.graph.refs import OUTLIER, REJECTED, SOFT_FAILED
@@ -182,3 +183,29 @@ async def test_a_banned_user_on_an_old_branch_is_soft_failed(federation: Federat
     await room.send(after)
     (persisted,) = await room.arrives(after)
     assert persisted.flags & SOFT_FAILED
+
+
+async def test_what_takes_the_database_too_long_is_given_up_and_others_go_on(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that is cancelled is no database that is away: else the room would try the same for ever."""
+    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.02)
+    _, _, room = await joined(federation)
+    assert room.here.app is not None
+    inbound = room.here.app.features.federation_inbound.inbound
+    parts = inbound._parts
+    assert parts is not None
+    bad = room.says("bob", "m.room.message", {**TEXT, "body": "heavy"}, prev=[room.tip])
+
+    class Cancelling:
+        async def receive_many(self, room_nid: int, events: Any, **more: Any) -> Any:
+            if any(event.event_id == bad.event_id for event in events):
+                raise QueryCanceled("canceling statement due to statement timeout")
+            return await parts.receiver.receive_many(room_nid, events, **more)
+
+    inbound.work_with(parts._replace(receiver=Cancelling()))
+    good = room.says("bob", "m.room.message", TEXT)
+    await room.send(bad, good)
+    await room.arrives(good)
+    await room.drained()
+    assert not await room.core.events.places([bad.event_id])
