@@ -35,7 +35,9 @@ _STAGE: LiteralString = """
     ), rooms AS (
         INSERT INTO federation_staged_rooms AS r (room_nid, version, owner, lease_until)
         SELECT room, 1, %(owner)s, statement_timestamp() + %(lease)s * interval '1 second'
-        FROM transaction, unnest(%(distinct)s::bigint[]) AS room
+        FROM transaction, unnest(%(distinct)s::bigint[]) AS room,
+             (SELECT count(*) AS rows FROM staged) AS first -- rows before rooms, as who finishes them locks them
+        ORDER BY room
         ON CONFLICT (room_nid) DO UPDATE SET version = r.version + 1, retry_at = NULL,
             owner = CASE WHEN r.owner IS NULL OR r.lease_until < statement_timestamp()
                          THEN excluded.owner ELSE r.owner END,
