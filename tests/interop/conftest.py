@@ -1,5 +1,20 @@
 """Programs from elsewhere meet a server here; which one, `tests.support.met_server` says."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import partner as support_partner
+from tests.support.federation import Federation
 from tests.support.met_server import base_url, killable, own_server
+from tests.support.partner import Partner
 
 __all__ = ["base_url", "killable", "own_server"]
+
+
+@pytest.fixture
+async def partner(federation: Federation, tmp_path: Path) -> AsyncIterator[Partner]:
+    """A Synapse that trusts the certificate of the Atriums of this test, and they its."""
+    async with support_partner.running(tmp_path / "synapse", federation.certificate) as partner:
+        yield partner

@@ -47,7 +47,10 @@ def killable(config: Config, processes: int) -> ConfiguredProcess:
         dsn,
         processes=processes,
         server={"name": config.server.name},
-        outbound={"extra_ca_files": [str(path) for path in config.outbound.extra_ca_files]},
+        outbound={
+            "extra_ca_files": [str(path) for path in config.outbound.extra_ca_files],
+            "allow_private": {"federation": ["127.0.0.0/8", "::1/128"]},
+        },
         rate_limits={"enabled": False},
     )
     raw = json.loads(server.config.read_text())
