@@ -73,6 +73,9 @@ def _check_server(
     signatures = _signatures_of(event, server)
     unknown: set[str] = set()
     mismatch: InvalidSignature | None = None
+    good = False
+    # spec: server-server-api/#validating-hashes-and-signatures-on-received-events: keys that are unknown or no longer used are
+    # skipped; of the others every signature has to match, and there has to be one (FED-11)
     for key_id, signature in signatures.items():
         key = keys.get(key_id)
         # spec: rooms/v5/#signing-key-validity-period: valid at the time the event was made; before version 5 nobody asks
@@ -82,11 +85,9 @@ def _check_server(
         if enforced and valid_until(key) < event.origin_server_ts:
             mismatch = InvalidSignature(f"{server} no longer used {key_id} when it signed")
             continue
-        try:
-            verify_bytes(signed, signature, key_id, key.public_key)
-        except InvalidSignature as no:
-            mismatch = no
-            continue
+        verify_bytes(signed, signature, key_id, key.public_key)
+        good = True
+    if good:
         return None
     if unknown:
         return WantedKeys(server, frozenset(unknown), event.origin_server_ts if enforced else 0)

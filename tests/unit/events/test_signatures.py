@@ -100,6 +100,21 @@ def test_one_good_signature_of_a_server_is_enough() -> None:
     assert check_signatures(changed(event, signatures={ONE: both}), {ONE: [record()]}) == []
 
 
+def test_fed_11_of_several_signatures_by_known_keys_all_have_to_match() -> None:
+    event = message("11")
+    for other, good in ((message("11", key=OTHER), True), (message("11", ts=NOW + 1, key=OTHER), False)):
+        both = {**event.fields["signatures"][ONE], **other.fields["signatures"][ONE]}
+        signed = changed(event, signatures={ONE: both})
+        if good:
+            assert check_signatures(signed, {ONE: [record(), record(OTHER)]}) == []
+        else:
+            with pytest.raises(InvalidSignature):
+                check_signatures(signed, {ONE: [record(), record(OTHER)]})
+            assert check_signatures(signed, {ONE: [record()]}) == [], (
+                "of a key that is not known it cannot be told"
+            )
+
+
 @pytest.mark.parametrize("version", versions(5))
 def test_evt_06_the_key_must_have_been_valid_when_the_event_was_made(version: str) -> None:
     event = message(version)
