@@ -19,13 +19,13 @@ from homeserver.search.store import Match, Wanted
 from homeserver.search.words import BLOCKS, query, query_in
 from homeserver.storage.database import Database
 
-MOST: Final = 1_000
+MOST: Final = 500
 """Matches that are ranked and counted together."""
 READ: Final = 10_000
 """Entries read of one block, in whichever room; more than the smallest block can have."""
 FEW: Final = READ // 8
 """With fewer the next block is a larger one."""
-FIRST: Final = 1
+FIRST: Final = 0
 """The size of the first block."""
 MAX_MARKS: Final = 16
 """Rooms that the index is asked for by name; with more, it is slower than looking at the room of each entry."""
