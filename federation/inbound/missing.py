@@ -40,6 +40,8 @@ MAX_STATES: Final = 5
 """Places in the graph whose state is asked for in one filling."""
 ONE_BY_ONE: Final = 50
 """So many events of a state may be asked for each by itself; of more the whole state is."""
+MAX_STATE: Final = 5_000
+"""Events of one state, and of what authorises it, that are fetched. For a room that we are in, more of them are made up."""
 MAX_LACKING: Final = 0.1
 """The part of a state that may be missing if no server has it or can prove it."""
 AT_ONCE: Final = 8
@@ -274,7 +276,9 @@ class _Filling:
         """Fetch what of a state is not here. What is not to be had."""
         await self._look([*ids.pdu_ids, *ids.auth_chain_ids])
         missing = self._lacking(ids.pdu_ids) | self._lacking(ids.auth_chain_ids)
-        if missing:
+        if len(missing) > MAX_STATE:
+            _log.warning("inbound.state_too_large", room=event.room_id, origin=server, missing=len(missing))
+        elif missing:
             fetched = (
                 await self._one_by_one(missing)
                 if len(missing) <= ONE_BY_ONE

@@ -165,7 +165,8 @@ class EventCache:
         async with self._db.read() as tx:
             rows = await tx.all(
                 """
-                SELECT event_id, event_nid, room_nid, flags FROM events WHERE event_id = ANY(%(ids)s::text[])
+                SELECT event_id, event_nid, room_nid, flags FROM events
+                WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL
                 """,
                 ids=ids,
             )
