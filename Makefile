@@ -41,7 +41,7 @@ else
 endif
 
 test-load: install-dev ## crowds in their full size, on a machine that does nothing else
-	@$(BIN)/python -m pytest -m load tests/reliability
+	@$(BIN)/python -m pytest -m load tests
 
 test-browser: install-dev ## drive Element in Chromium (needs node, npm, chromium)
 	@$(BIN)/python -m pytest -m browser tests/browser
