@@ -99,10 +99,7 @@ def _edus(
 ) -> Iterator[bytes]:
     """What one change is told as: each of its devices, one after the other, or the cross-signing keys."""
     if not entry.devices:
-        signing = signing_keys(keys)
-        if signing:
-            content = _encode({"user_id": entry.user_id, **signing})
-            yield from (edu(edu_type, content) for edu_type in SIGNING_KEYS)
+        yield from signing_edus(entry.user_id, keys)
         return
     previous = last_stream_id(before)
     there = keys.by_device()
@@ -111,13 +108,24 @@ def _edus(
         told: Mapping[str, Any] = {"device_id": device_id, "deleted": True}
         if raw is not None:
             told = described(device_id, raw)
-        chain = {
-            "user_id": entry.user_id,
-            "stream_id": stream_id(position, number),
-            "prev_id": [] if previous is None else [previous],
-        }
-        yield edu("m.device_list_update", _encode({**told, **chain}))
-        previous = stream_id(position, number)
+        version = stream_id(position, number)
+        yield list_edu(entry.user_id, told, version, previous)
+        previous = version
+
+
+def list_edu(user_id: str, told: Mapping[str, Any], version: int, previous: int | None) -> bytes:
+    """The EDU about one device. `previous`: the version that this one follows."""
+    chain = {"user_id": user_id, "stream_id": version, "prev_id": [] if previous is None else [previous]}
+    return edu("m.device_list_update", _encode({**told, **chain}))
+
+
+def signing_edus(user_id: str, keys: UserKeys) -> list[bytes]:
+    """The EDUs about a user's cross-signing keys; none where there are no keys."""
+    signing = signing_keys(keys)
+    if not signing:
+        return []
+    content = _encode({"user_id": user_id, **signing})
+    return [edu(edu_type, content) for edu_type in SIGNING_KEYS]
 
 
 def _encode(content: Mapping[str, Any]) -> bytes:

@@ -1,14 +1,17 @@
 """A reader of the log that sees where sharing rooms with other servers' users ends and begins: their servers tell us of changes
-only between, so what is kept of their devices is doubtful after either.
+only between, so what is kept of their devices is doubtful after either; and servers that are new to a user of ours are told of
+the user's devices.
 
 spec: server-server-api/#device-management (FED-30, FED-31)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
+from federation.devices.introductions import MAX_SERVERS, IntroductionEntry
+from federation.outbound.room_servers import RoomServers
 from homeserver.e2ee.remote_lists import RemoteLists
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
@@ -19,11 +22,16 @@ from homeserver.graph.refs import OUTLIER, REJECTED, SOFT_FAILED
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Position
 from homeserver.log.readers.types import Item, Reader, Slice
+from homeserver.log.writer import LogWriter
 from homeserver.matrix import json
 from homeserver.matrix.ids import ServerName, UserId, domain_of
+from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.turns import pieces
 from homeserver.storage.tx import Tx
 
 MEMBER: Final = "m.room.member"
+MAX_ENTRIES: Final = 500
+"""Written at once."""
 FEW_HERE: Final = 1
 """With so many of ours in a room, the one who has moved was the last, or is the first."""
 
@@ -75,14 +83,20 @@ def _mover(persisted: PersistedEvent) -> str | None:
 class Sharing:
     """What the reader does. Keeps nothing."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         lists: RemoteLists,
         rooms: Rooms,
         interning: Interning,
         events: EventCache,
+        memberships: Memberships,
+        servers: RoomServers,
+        log: LogWriter,
         server_name: ServerName,
     ) -> None:
+        self._memberships = memberships
+        self._servers = servers
+        self._log = log
         self._lists = lists
         self._rooms = rooms
         self._interning = interning
@@ -100,10 +114,12 @@ class Sharing:
         del key
         theirs: set[UserId] = set()
         of_ours: set[int] = set()
+        ours: set[tuple[UserId, int]] = set()
         for _, move in items:
             for user in move.user_ids:
                 if domain_of(user) == self._server_name:
                     of_ours.add(move.room_nid)
+                    ours.add((UserId(user), move.room_nid))
                 else:
                     theirs.add(UserId(user))
         rooms = await self._rooms.get_many(of_ours) if of_ours else {}
@@ -111,3 +127,24 @@ class Sharing:
         nids = await self._interning.find_user_nids(theirs)
         if few or nids:
             await self._lists.distrust_rooms(few, list(nids.values()))
+        await self._introduce(ours)
+
+    async def _introduce(self, moved: Collection[tuple[UserId, int]]) -> None:
+        """Users of ours who have come into rooms: servers there that are in no other room with them hear of their devices."""
+        nids = await self._interning.find_user_nids({user for user, _ in moved})
+        entries: list[IntroductionEntry] = []
+        for user, room in sorted(moved):
+            joined = (await self._memberships.of(nids[user])).joined
+            if room not in joined:
+                continue
+            new = set(await self._servers.now(room))
+            for other in joined:
+                if not new:
+                    break
+                if other != room:
+                    new -= await self._servers.now(other)
+            entries += [
+                IntroductionEntry(nids[user], user, tuple(some)) for some in pieces(sorted(new), MAX_SERVERS)
+            ]
+        for some in pieces(entries, MAX_ENTRIES):
+            await self._log.append(*some)

@@ -110,3 +110,64 @@ async def drop(tx: Tx, destination: str, messages: int, size: int) -> int:
         messages=messages,
         size=size,
     )
+
+
+# --- introductions -------------------------------------------------------------------------------------------------------
+
+
+class IntroductionRow(NamedTuple):
+    """A user whose devices are told to servers."""
+
+    position: Position
+    user_nid: int
+    user_id: str
+    servers: Sequence[str]
+
+
+def insert_introductions(batch: Pipeline, rows: Sequence[IntroductionRow]) -> None:
+    """They are told from now on."""
+    batch.execute(
+        """
+        INSERT INTO federation_device_introductions (position, user_nid, user_id, servers)
+        SELECT position, user_nid, user_id, string_to_array(servers, ',')
+        FROM unnest(%(positions)s::bigint[], %(users)s::bigint[], %(names)s::text[], %(servers)s::text[])
+             AS row (position, user_nid, user_id, servers)
+        """,
+        positions=[row.position for row in rows],
+        users=[row.user_nid for row in rows],
+        names=[row.user_id for row in rows],
+        servers=[",".join(row.servers) for row in rows],
+    )
+
+
+async def list_introductions(
+    tx: Tx, destination: str | None, bounds: tuple[Position, Position], limit: int
+) -> list[IntroductionRow]:
+    """The oldest in (after, upto], for one server or for any."""
+    after, upto = bounds
+    return await tx.rows(
+        IntroductionRow,
+        """
+        SELECT position, user_nid, user_id, servers FROM federation_device_introductions
+        WHERE position > %(after)s AND position <= %(upto)s
+              AND (%(destination)s::text IS NULL OR %(destination)s::text = ANY(servers))
+        ORDER BY position LIMIT %(limit)s
+        """,
+        destination=destination,
+        after=after,
+        upto=upto,
+        limit=limit,
+    )
+
+
+async def delete_introductions(tx: Tx, upto: Position, limit: int) -> int:
+    """Those up to a position that are older than a week. Returns how many."""
+    return await tx.execute(
+        """
+        DELETE FROM federation_device_introductions WHERE position IN (
+            SELECT position FROM federation_device_introductions
+            WHERE position <= %(upto)s AND written < clock_timestamp() - interval '7 days' LIMIT %(limit)s)
+        """,
+        upto=upto,
+        limit=limit,
+    )

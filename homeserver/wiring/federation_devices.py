@@ -8,6 +8,7 @@ from federation.devices.api import DevicesApi
 from federation.devices.asking import RemoteDevices
 from federation.devices.device_edus import DeviceListEdus
 from federation.devices.following import RESYNC, Following
+from federation.devices.introductions import FORGET_EVERY, IntroductionEdus, IntroductionSink
 from federation.devices.messages import (
     SWEEP_EVERY,
     DeviceMessageEdus,
@@ -54,7 +55,17 @@ class FederationDevicesFeature:
             self.lists, remote, memberships, core.interning, core.jobs, core.db, core.clock
         )
         self._messages = DeviceMessageEdus(core.db)
-        self._sharing = Sharing(self.lists, core.rooms, core.interning, core.events, core.server_name)
+        self._introductions = IntroductionEdus(core.db, queries, versions)
+        self._sharing = Sharing(
+            self.lists,
+            core.rooms,
+            core.interning,
+            core.events,
+            memberships,
+            parts.outbound.servers,
+            core.log,
+            core.server_name,
+        )
         own = OwnLists(queries, versions, core.interning, core.tail, core.server_name)
         self._api = DevicesApi(own, queries, e2ee.keys)
         if not enabled:
@@ -66,6 +77,7 @@ class FederationDevicesFeature:
         MessagesHeard(parts.to_device.service, core.clock).register(parts.inbound.edus)
         sources = parts.outbound.service.sources
         sources.add_durable(self._messages)
+        sources.add_durable(self._introductions)
         sources.add_durable(
             DeviceListEdus(queries, versions, parts.outbound.servers, memberships, core.server_name)
         )
@@ -74,11 +86,11 @@ class FederationDevicesFeature:
     def manifest(self) -> Manifest:
         """See `Manifest`."""
         if not self._enabled:
-            return Manifest(name="federation.devices", sinks=[DeviceMessageSink()])
+            return Manifest(name="federation.devices", sinks=[DeviceMessageSink(), IntroductionSink()])
         return Manifest(
             name="federation.devices",
             apis=[self._api],
-            sinks=[DeviceMessageSink()],
+            sinks=[DeviceMessageSink(), IntroductionSink()],
             readers=[self._sharing.reader()],
             jobs={RESYNC: self._following.fetch},
             periodic=[
@@ -87,6 +99,12 @@ class FederationDevicesFeature:
                     self._messages.sweep,
                     name="federation.device_messages",
                     once_in_cluster=True,
-                )
+                ),
+                every(
+                    FORGET_EVERY,
+                    self._introductions.forget,
+                    name="federation.device_introductions",
+                    once_in_cluster=True,
+                ),
             ],
         )

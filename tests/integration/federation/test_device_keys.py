@@ -259,6 +259,38 @@ async def test_two_servers_tell_each_other_of_devices_and_keys(federation: Feder
     await until_devices(bob, alice.user_id, {alice.device_id})
 
 
+async def test_a_user_who_joins_is_introduced_to_servers_that_are_new(federation: Federation) -> None:
+    """FED-30: once, and not again for another room with the same server."""
+    here, remote = await federation.start(), await federation.remote()
+    remote.answers("PUT", "/_matrix/federation/v1/send/*", {"pdus": {}})
+    alice, carol = await here.register("alice"), await here.register("carol")
+    crypto = await upload(carol)
+    await Identity(carol).upload()
+    rooms = [await alice.create_room(**PUBLIC) for _ in range(2)]
+    for room in rooms:
+        await RemoteRoom.join(here, remote, room, "bob")
+
+    def told(edu_type: str) -> list[Any]:
+        sent = [asked.json for asked in remote.requests("PUT", "/_matrix/federation/v1/send/*")]
+        edus = [edu for body in sent for edu in body["edus"] if edu["edu_type"] == edu_type]
+        return [edu["content"] for edu in edus if edu["content"]["user_id"] == carol.user_id]
+
+    assert not told("m.device_list_update")
+    await carol.join(rooms[0])
+    await until(lambda: bool(told("m.signing_key_update")))
+    (content,) = told("m.device_list_update")
+    assert content["keys"]["keys"] == crypto.device_keys()["keys"]
+    assert content["prev_id"] == []
+    listed = (await remote.ask(here, "GET", f"{USER}/devices/{carol.user_id}"))[1]
+    assert listed["stream_id"] == content["stream_id"]
+    await carol.join(rooms[1])
+    second = await carol.new_device()
+    await upload(second)
+    await until(lambda: len(told("m.device_list_update")) == 2)
+    last = told("m.device_list_update")[-1]
+    assert (last["device_id"], last["prev_id"]) == (second.device_id, [content["stream_id"]])
+
+
 def update(person: Person, stream_id: int, prev: list[int], **more: Any) -> dict[str, Any]:
     content = {
         "user_id": person.user_id,
