@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from homeserver.events.push_rules import EVENT_WORK, EvaluationContext
 from homeserver.graph.entry import EventEntry
@@ -36,7 +36,7 @@ from homeserver.receipts.types import UNTHREADED, ReceiptEntry
 from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
-from homeserver.sync.types import SyncRequest
+from homeserver.sync.types import SyncRequest, Unwanted
 
 MAX_TALLIES: Final = 100_000
 """Over all rooms and users; some 500 bytes each."""
@@ -49,6 +49,20 @@ ROOMS_AT_ONCE: Final = 100
 """Counted together; then others have a turn."""
 
 Section = dict[str, bytes]
+T = TypeVar("T")
+
+
+class Counting(NamedTuple):
+    """Whose unread events are counted."""
+
+    user_nid: int
+    user_id: UserId
+    unwanted: Unwanted
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """User ids the user does not want to hear of."""
+        return self.unwanted.ignored
 
 
 class UnreadCounts:
@@ -78,11 +92,21 @@ class UnreadCounts:
 
     async def of(self, request: SyncRequest, rooms: Mapping[int, RoomIdentity]) -> dict[int, Section]:
         """room_nid -> members of its section. `rooms`: by number, those the user is joined to."""
-        user_nid = request.requester.user_nid
-        user = await self._evaluators.of(user_nid, request.requester.user_id)
-        rules = _Rules(user, await self._past(user_nid, user, rooms), WorkBudget(EVENT_WORK))
         per_thread = request.filter.room.timeline.unread_thread_notifications
-        found: dict[int, Section] = {}
+        counting = Counting(request.requester.user_nid, request.requester.user_id, request.unwanted)
+        return await self._each(counting, rooms, lambda unread: unread.members(per_thread=per_thread))
+
+    async def notifications(self, request: Counting, rooms: Mapping[int, RoomIdentity]) -> dict[int, int]:
+        """room_nid -> how many events notify that are not read. `rooms`: as in `of`."""
+        return await self._each(request, rooms, lambda unread: unread.notifications)
+
+    async def _each(
+        self, request: Counting, rooms: Mapping[int, RoomIdentity], tell: Callable[[UnreadCount], T]
+    ) -> dict[int, T]:
+        user_nid = request.user_nid
+        user = await self._evaluators.of(user_nid, request.user_id)
+        rules = _Rules(user, await self._past(user_nid, user, rooms), WorkBudget(EVENT_WORK))
+        found: dict[int, T] = {}
         missing: dict[int, RoomIdentity] = {}
         for number, (nid, name) in enumerate(rooms.items(), 1):
             if number % ROOMS_AT_ONCE == 0:
@@ -91,13 +115,13 @@ class UnreadCounts:
             if unread is None:
                 missing[nid] = name
             else:
-                found[nid] = unread.members(per_thread=per_thread)
+                found[nid] = tell(unread)
         for some in pieces(missing, ROOMS_AT_ONCE):
             if len(missing) > ROOMS_AT_ONCE:
                 await next_turn()
             counted = await self._counted(request, {nid: missing[nid] for nid in some}, user)
             for nid, unread in counted.items():
-                found[nid] = unread.members(per_thread=per_thread)
+                found[nid] = tell(unread)
         return found
 
     async def _past(self, user_nid: int, user: UserEvaluator, room_nids: Iterable[int]) -> Past:
@@ -113,9 +137,9 @@ class UnreadCounts:
 
     # --- in memory -------------------------------------------------------------------------------------------------
 
-    async def _moved(self, request: SyncRequest, room: RoomIdentity, by: _Rules) -> UnreadCount | None:
+    async def _moved(self, request: Counting, room: RoomIdentity, by: _Rules) -> UnreadCount | None:
         """The user's unread count with everything that has happened since; None if there is none that holds."""
-        user_nid, room_nid = request.requester.user_nid, room.nid
+        user_nid, room_nid = request.user_nid, room.nid
         unread = self._unread.get(room_nid, {}).get(user_nid)
         if unread is None or unread.unwanted != request.unwanted:
             return None
@@ -124,7 +148,7 @@ class UnreadCounts:
         rules = RulesOverTime(by.user.evaluator, by.past).in_room(room.room_id, unread.position)
         around = None
         if not rules.by_facts:
-            around = await around_of(await self._rooms.get(room_nid), self._events, request.requester.user_id)
+            around = await around_of(await self._rooms.get(room_nid), self._events, request.user_id)
             if self._unread.get(room_nid, {}).get(user_nid) is not unread:
                 return None
         # From here on nothing is awaited: two answers may move the same count.
@@ -179,10 +203,10 @@ class UnreadCounts:
     # --- in the database -------------------------------------------------------------------------------------------
 
     async def _counted(
-        self, request: SyncRequest, rooms: Mapping[int, RoomIdentity], user: UserEvaluator
+        self, request: Counting, rooms: Mapping[int, RoomIdentity], user: UserEvaluator
     ) -> dict[int, UnreadCount]:
         """Counts of some rooms from what is stored: at most five flights, one more for rules that look into events."""
-        user_nid, position, resets = request.requester.user_nid, self._tail.position, self._recent.resets
+        user_nid, position, resets = request.user_nid, self._tail.position, self._recent.resets
         unread_by_room = {nid: UnreadCount(position, request.unwanted) for nid in rooms}
         rules = {nid: RulesOverTime(user.evaluator).in_room(name.room_id) for nid, name in rooms.items()}
         asked = [nid for nid in rooms if user.since or not rules[nid].silent]
@@ -236,7 +260,7 @@ class UnreadCounts:
 
     async def _look_into(
         self,
-        request: SyncRequest,
+        request: Counting,
         found: Sequence[store.UnreadEvent],
         rules: Mapping[int, RulesOverTime],
         unread_by_room: Mapping[int, UnreadCount],
@@ -249,9 +273,7 @@ class UnreadCounts:
         ]
         loaded = await self._events.load([each.event_nid for each in unsure[:MAX_LOOKED_INTO]])
         rooms = await self._rooms.get_many({each.room_nid for each in unsure[:MAX_LOOKED_INTO]})
-        arounds = {
-            nid: await around_of(room, self._events, request.requester.user_id) for nid, room in rooms.items()
-        }
+        arounds = {nid: await around_of(room, self._events, request.user_id) for nid, room in rooms.items()}
         left, since_turn = ANSWER_WORK, 0
         for each in found:
             evaluator = rules[each.room_nid].at(each.event_nid)

@@ -6,7 +6,7 @@ spec: client-server-api/#push-rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -59,13 +59,24 @@ class Evaluators:
         version = self._users.version
         async with self._db.read() as tx:
             rules, since = await store.find_rules(tx, user_nid)
-        if rules is None:
-            found = UserEvaluator(DEFAULT_EVALUATOR, since)
-        else:
-            found = UserEvaluator(
-                make_evaluator(msgspec.json.decode(rules, type=Ruleset).whole(user_id)), since
-            )
+        found = UserEvaluator(_compiled(rules, user_id), since)
         self._users.add(user_nid, found, version, _size_of(rules))
+        return found
+
+    async def of_many(self, users: Mapping[int, UserId]) -> dict[int, UserEvaluator]:
+        """The plans of some users, by user_nid. `users`: user_nid -> their id. One query for all that are not in memory."""
+        found = {nid: user for nid in users if (user := self._users.get(nid)) is not None}
+        missing = [nid for nid in users if nid not in found]
+        if missing:
+            version = self._users.version
+            async with self._db.read() as tx:
+                rows = await store.find_rules_of(tx, missing)
+            for nid, rules, since in rows:
+                evaluator = _compiled(rules, users[nid])
+                found[nid] = user = UserEvaluator(evaluator, since)
+                self._users.add(nid, user, version, _size_of(rules))
+                if rules is not None:
+                    await asyncio.sleep(0)  # each may be large
         return found
 
     def is_current(self, user_nid: int, user: UserEvaluator) -> bool:
@@ -95,6 +106,13 @@ class Evaluators:
     def _changed(self, _: Position, entry: AccountDataEntry) -> None:
         if entry.type == PUSH_RULES and entry.room_nid == GLOBAL:
             self._users.changed(entry.user_nid)
+
+
+def _compiled(rules: bytes | None, user_id: UserId) -> Evaluator:
+    """Of rules as they are stored; None: those of who never changed any."""
+    if rules is None:
+        return DEFAULT_EVALUATOR
+    return make_evaluator(msgspec.json.decode(rules, type=Ruleset).whole(user_id))
 
 
 def _size_of(rules: bytes | None) -> int:

@@ -70,6 +70,18 @@ async def find_rules(tx: Tx, user_nid: int) -> tuple[bytes | None, Position]:
     return row[0], row[1] or 0
 
 
+async def find_rules_of(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, bytes | None, Position]]:
+    """(user_nid, and as `find_rules`) of some users."""
+    return await tx.all(
+        """
+        SELECT wanted.user_nid, r.rules, coalesce(a.position, 0)
+        FROM unnest(%(users)s::bigint[]) AS wanted (user_nid) LEFT JOIN push_rules r USING (user_nid)
+        LEFT JOIN account_data a ON a.user_nid = wanted.user_nid AND a.room_nid = 0 AND a.type = 'm.push_rules'
+        """,
+        users=list(user_nids),
+    )
+
+
 def find_read(
     batch: Pipeline, user_nid: int, room_nids: Sequence[int]
 ) -> Later[list[tuple[int, str, Position]]]:

@@ -168,6 +168,11 @@ class UnreadCount:
         if self._counts.pop(thread, None) is not None:
             self._members.clear()
 
+    @property
+    def notifications(self) -> int:
+        """In all threads together."""
+        return sum(count[0] for count in self._counts.values())
+
     def members(self, *, per_thread: bool) -> dict[str, bytes]:
         """Members of the room's section in a sync. spec: op:sync (SYNC-11, SYNC-12)"""
         if not self._counts:

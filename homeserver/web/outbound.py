@@ -111,6 +111,10 @@ class PoolBounds(NamedTuple):
     """Seconds."""
 
 
+_BOUNDS: Final = {Purpose.PUSH: PoolBounds(per_host=64)}
+"""Of purposes of which one host may be everybody's: most phones of a company have one gateway."""
+
+
 class Outbound:
     """The client sessions of a process. `close` when it ends."""
 
@@ -173,7 +177,7 @@ class Outbound:
         found = self._sessions.get(purpose)
         if found is None:
             found = self._sessions[purpose] = aiohttp.ClientSession(
-                connector=self.connector(purpose),
+                connector=self.connector(purpose, bounds=_BOUNDS.get(purpose, PoolBounds())),
                 timeout=aiohttp.ClientTimeout(total=self._settings.timeout, sock_connect=15),
                 headers={"User-Agent": self._settings.user_agent},
                 cookie_jar=aiohttp.DummyCookieJar(),

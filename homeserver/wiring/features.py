@@ -112,7 +112,9 @@ class Features:
         self.notifications = self._add(
             NotificationsFeature(core, self.push, rooms.memberships, self.account_data.ignores)
         )
-        self.pushers = self._add(PushersFeature(config, core))
+        self.pushers = self._add(
+            PushersFeature(config, core, self.push, rooms.memberships, self.account_data.ignores)
+        )
         self.relations = self._add(RelationsFeature(core, rooms))
         self._add(ReportsFeature(core, rooms))
         self.search = self._add(SearchFeature(core, rooms))

@@ -26,6 +26,8 @@ PATH: Final = "/_matrix/push/v1/notify"
 MAX_BODY: Final = 32 * 1024
 MAX_DATA: Final = 8 * 1024
 """Bytes of `data`: the gateway is told them with every notification."""
+MAX_URL: Final = 1_000
+"""Characters; it is part of a cursor's key (`interest.key_of`)."""
 MAX_PUSHKEY: Final = 512
 """Bytes."""
 _Name = Annotated[str, msgspec.Meta(max_length=255)]
@@ -150,6 +152,8 @@ def _details(body: PusherBody, plain: Callable[[str], bool]) -> tuple[Details, s
 
 def check_url(url: str, plain: Callable[[str], bool]) -> None:
     """Where a gateway may be; which address that is, is looked at whenever it is asked. Raises `InvalidParam`."""
+    if len(url) > MAX_URL or not url.isascii() or not url.isprintable():
+        raise InvalidParam(f"data.url: a URL of at most {MAX_URL} ASCII characters is needed")
     try:
         parsed: URL = permitted(url)
     except OutboundError as error:

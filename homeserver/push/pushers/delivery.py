@@ -1,0 +1,179 @@
+"""Telling a user's gateway what is new: notifications of events, and how much is unread.
+
+What is sent carries the count of the moment, never the one of the event; so whatever was lost on the way, the last one that
+arrives is right, and one is sent whenever the gateway was told something else last.
+
+spec: client-server-api/#push-notifications (PUSH-01, PUSH-14, PUSH-15)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from homeserver.events.push_rules import EVENT_WORK, Around, CompiledRules, EvaluationContext
+from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.refs import INVITE, JOIN
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.log.readers.types import Item, NotNow
+from homeserver.push.around import around_of
+from homeserver.push.evaluators import Evaluators
+from homeserver.push.pushers.badges import Badge, Badges
+from homeserver.push.pushers.content import Content, Told, badge_body, groups
+from homeserver.push.pushers.gateway import Gateways, NotTaken
+from homeserver.push.pushers.interest import Interest, parse_key
+from homeserver.push.pushers.service import PusherService
+from homeserver.push.pushers.types import HTTP, Pusher, PushersChanged
+from homeserver.push.service import PushRuleService
+from homeserver.runtime.turns import next_turn
+
+MAX_SHOWN: Final = 200_000
+"""Keys of which it is remembered what they show."""
+
+
+class Delivery:
+    """Fulfils `Reader.deliver`; one for all gateways of a process."""
+
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        service: PusherService,
+        badges: Badges,
+        evaluators: Evaluators,
+        rules: PushRuleService,
+        content: Content,
+        gateways: Gateways,
+        rooms: Rooms,
+        events: EventCache,
+    ) -> None:
+        self._service = service
+        self._badges = badges
+        self._evaluators = evaluators
+        self._rules = rules
+        self._content = content
+        self._gateways = gateways
+        self._rooms = rooms
+        self._events = events
+        self._interest: Interest | None = None
+        self._shown: dict[str, int] = {}
+        """Key -> the count that its gateway was told last. Who is not in it is told."""
+
+    def run_with(self, interest: Interest) -> None:
+        """What knows the pushers; before the first delivery."""
+        self._interest = interest
+
+    def may_show(self, key: str) -> bool:
+        """Whether the device behind a key may show that something is unread."""
+        return self._shown.get(key, 1) > 0
+
+    async def deliver(self, key: str, items: Sequence[Item[Any]]) -> int | None:
+        """See `Reader.deliver`. Raises `NotTaken`, `NotNow`."""
+        assert self._interest is not None
+        user_nid, url = parse_key(key)
+        pushers = [
+            each
+            for each in await self._interest.pushers_of(user_nid)
+            if each.enabled and each.kind == HTTP and each.url == url
+        ]
+        if not pushers:
+            self._shown.pop(key, None)
+            return None
+        badge = await self._badges.of(user_nid)
+        told = [await self._decide(badge, item) for item in items]
+        known = self._shown.get(key)
+        if known is None and not badge.total and _only_set(items):
+            known = self._shown[key] = 0  # the app has just shown itself
+        if known == badge.total and not any(told):
+            return None
+        self._gateways.check(url)
+        return await self._tell(key, pushers, badge, told)
+
+    async def _tell(
+        self, key: str, pushers: list[Pusher], badge: Badge, told: Sequence[Told | None]
+    ) -> int | None:
+        """Send what there is. Returns as `deliver`."""
+        unread = badge.total
+        self._shown.pop(key, None)  # until it has arrived, nobody knows
+        said = False
+        for number, each in enumerate(told):
+            if each is None:
+                continue
+            try:
+                for some in groups(pushers):
+                    body = await self._content.body(each, some, unread, badge.user_id)
+                    await self._send(pushers, some, body)
+            except (NotTaken, NotNow):
+                if number:
+                    return number  # those before it have arrived
+                raise
+            said = True
+        if not said:
+            for some in groups(pushers):
+                await self._send(pushers, some, badge_body(some, unread))
+        if pushers:
+            if len(self._shown) >= MAX_SHOWN:
+                self._shown.clear()
+            self._shown[key] = unread
+        return None
+
+    async def _send(self, pushers: list[Pusher], some: Sequence[Pusher], body: bytes) -> None:
+        """Send one notification; whom the gateway does not know any more is out of `pushers`, and gone."""
+        some = [each for each in some if each in pushers]
+        if not some:
+            return
+        rejected = set(await self._gateways.notify(some[0].url, body))
+        gone = [each for each in some if each.pushkey in rejected]
+        if gone:
+            await self._service.rejected(gone)
+            for each in gone:
+                pushers.remove(each)
+
+    # --- what notifies -------------------------------------------------------------------------------------------------
+
+    async def _decide(self, badge: Badge, item: Item[Any]) -> Told | None:
+        """What of an item notifies the user; None: nothing."""
+        persisted = item.value
+        if (
+            not isinstance(persisted, PersistedEvent)
+            or persisted.hidden
+            or persisted.redaction is not None
+            or persisted.sender_nid == badge.user_nid
+            or persisted.event.sender in badge.unwanted.ignored
+        ):
+            return None
+        own = badge.rooms.rooms.get(persisted.room_nid)
+        if own is None:
+            return None
+        if own.membership == INVITE and own.event_nid == persisted.nid:
+            return await self._decide_invite(badge, persisted)
+        # What one has read meanwhile notifies nobody any more.
+        if own.membership != JOIN or not badge.unread.get(persisted.room_nid):
+            return None
+        user = await self._evaluators.of(badge.user_nid, badge.user_id)
+        evaluator = user.evaluator.in_room(persisted.event.room_id)
+        mentioned = badge.user_nid in persisted.facts.mentions
+        outcome = evaluator.by_fact(persisted.facts.bits, mentioned)
+        if outcome is not None and not outcome.notify:
+            return None
+        around = Around(0)
+        if outcome is None:
+            around = await around_of(await self._rooms.get(persisted.room_nid), self._events, badge.user_id)
+        context = EvaluationContext(persisted.event, around)
+        step = evaluator.step(context, persisted.facts, mentioned)
+        if EVENT_WORK - context.work.left > EVENT_WORK // 4:
+            await next_turn()
+        return Told(persisted, step.actions) if step is not None and step.outcome.notify else None
+
+    async def _decide_invite(self, badge: Badge, persisted: PersistedEvent) -> Told | None:
+        """Of an invite the whole rules are asked: who is invited is in no room whose facts could be known."""
+        if badge.unwanted.all_invites:
+            return None
+        await next_turn()
+        rules = CompiledRules(await self._rules.whole(badge.user_nid, badge.user_id))
+        rule = rules.decide(persisted.event, Around(0))
+        return Told(persisted, rule.actions) if rule is not None and rule.outcome.notify else None
+
+
+def _only_set(items: Sequence[Item[Any]]) -> bool:
+    """Whether nothing happened but that a pusher was set: with nothing unread there is nothing to say."""
+    return all(isinstance(item.value, PushersChanged) for item in items)

@@ -1,0 +1,242 @@
+"""Whom an entry of the log makes notify: a projection, so that what concerns no pusher costs a look into memory.
+
+A cursor is one user at one gateway: `key_of`. Rules that facts answer are asked here already (see `push.evaluator`): of a
+thousand users in a room who have silenced it, none has a delivery. In a room, only users who have pushers are looked at.
+
+spec: client-server-api/#push-notifications (PUSH-01)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.rooms.cache import Rooms
+from homeserver.log.entries import Entry, Position
+from homeserver.log.readers.types import Item
+from homeserver.log.remembered import Remembered
+from homeserver.log.tail import Handler, Narrowed
+from homeserver.matrix.ids import UserId
+from homeserver.push.evaluator import Evaluator
+from homeserver.push.evaluators import Evaluators
+from homeserver.push.pushers import store
+from homeserver.push.pushers.sources import HasRead
+from homeserver.push.pushers.types import Pusher, PushersChanged
+from homeserver.runtime.cache import Cache, MemoryBudget
+from homeserver.runtime.turns import next_turn, pieces
+from homeserver.storage.database import Database
+
+SHARE: Final = 0.3
+ROOM_BYTES, USER_BYTES, PUSHER_BYTES = 300, 40, 1_000
+AT_ONCE: Final = 500
+"""Users looked at between two turns, and loaded by one query."""
+NOBODY: Final[Collection[str]] = ()
+Keys = Collection[str]
+
+
+class Owner(NamedTuple):
+    """A user who has enabled pushers."""
+
+    user_id: UserId
+    keys: tuple[str, ...]
+    """One per gateway."""
+
+
+def key_of(user_nid: int, url: str) -> str:
+    """The cursor of a user at a gateway."""
+    return f"{user_nid} {url}"
+
+
+def parse_key(key: str) -> tuple[int, str]:
+    """(user_nid, the gateway's URL)."""
+    user_nid, _, url = key.partition(" ")
+    return int(user_nid), url
+
+
+class Interest:
+    """Fulfils `Reader.interest`. Who has pushers is in memory once it is asked; their pushers are in a bounded cache."""
+
+    def __init__(
+        self,
+        db: Database,
+        rooms: Rooms,
+        evaluators: Evaluators,
+        memory: MemoryBudget,
+        shows: Callable[[str], bool],
+    ) -> None:
+        """`shows`: whether the device behind a key may show that something is unread."""
+        self._db = db
+        self._all_rooms = rooms
+        self._evaluators = evaluators
+        self._shows = shows
+        self._rooms: Cache[int, frozenset[int]] = memory.cache("pusher_rooms", SHARE)
+        self._pushers: Remembered[int, tuple[Pusher, ...]] = Remembered(memory.cache("pushers", SHARE))
+        self._owners: dict[int, Owner] | None = None
+        """None: not asked yet. Some 300 bytes per user who has pushers."""
+        self._nids: dict[str, int] = {}
+        self._dirty: set[int] = set()
+        """Users who have set or ended pushers since."""
+        self._version = 0
+        self._loading = asyncio.Lock()
+
+    # --- the projection ----------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._event, touches_state), PushersChanged: self._changed}
+
+    def reset(self) -> None:
+        """Entries were missed."""
+        self._version += 1
+        self._owners = None
+        self._nids.clear()
+        self._dirty.clear()
+        self._rooms.clear()
+        self._pushers.reset()
+
+    def _event(self, _: Position, entry: EventEntry) -> None:
+        if entry.changes:
+            self._rooms.pop(entry.persisted.room_nid)
+
+    def _changed(self, _: Position, entry: PushersChanged) -> None:
+        self._pushers.changed(entry.user_nid)
+        if self._owners is not None or self._loading.locked():
+            self._dirty.add(entry.user_nid)
+
+    async def _ready(self) -> Mapping[int, Owner]:
+        """Who has pushers."""
+        if self._owners is not None and not self._dirty:
+            return self._owners
+        async with self._loading:
+            while self._owners is None or self._dirty:
+                await self._load()
+            return self._owners
+
+    async def _load(self) -> None:
+        """Ask for all, or for those who have changed something since; whoever does so meanwhile is asked for again."""
+        version, known = self._version, self._owners
+        dirty, self._dirty = self._dirty, set()
+        try:
+            async with self._db.read() as tx:
+                rows = await store.list_owners(tx, None if known is None else list(dirty))
+        except BaseException:
+            self._dirty |= dirty
+            raise
+        if version != self._version:
+            return
+        keys: dict[int, tuple[UserId, list[str]]] = {}
+        for row in rows:
+            keys.setdefault(row.user_nid, (row.user_id, []))[1].append(key_of(row.user_nid, row.url))
+        found = {nid: Owner(user_id, tuple(urls)) for nid, (user_id, urls) in keys.items()}
+        if known is None:
+            self._owners = found
+            self._nids = {owner.user_id: nid for nid, owner in found.items()}
+            return
+        for user_nid in dirty:
+            self._replace(known, user_nid, found.get(user_nid))
+
+    def _replace(self, owners: dict[int, Owner], user_nid: int, owner: Owner | None) -> None:
+        before = owners.get(user_nid)
+        if (owner is None) != (before is None):
+            self._rooms.clear()
+        if owner is not None:
+            owners[user_nid] = owner
+            self._nids[owner.user_id] = user_nid
+        elif before is not None:
+            del owners[user_nid]
+            del self._nids[before.user_id]
+
+    # --- who has what ----------------------------------------------------------------------------------------------
+
+    async def pushers_of(self, user_nid: int) -> Sequence[Pusher]:
+        """All pushers of a user."""
+        found = self._pushers.get(user_nid)
+        return found if found is not None else (await self._load_pushers([user_nid]))[user_nid]
+
+    async def _load_pushers(self, user_nids: Sequence[int]) -> dict[int, tuple[Pusher, ...]]:
+        version = self._pushers.version
+        async with self._db.read() as tx:
+            rows = await store.list_of(tx, user_nids)
+        by_user: dict[int, list[Pusher]] = {nid: [] for nid in user_nids}
+        for row in rows:
+            by_user[row.user_nid].append(row)
+        found = {nid: tuple(pushers) for nid, pushers in by_user.items()}
+        for nid, pushers in found.items():
+            self._pushers.add(nid, pushers, version, PUSHER_BYTES * (1 + len(pushers)))
+        return found
+
+    async def _room(self, room_nid: int, owners: Mapping[int, Owner]) -> frozenset[int]:
+        """Joined users who have pushers."""
+        found = self._rooms.get(room_nid)
+        if found is None:
+            joined = (await self._all_rooms.get(room_nid)).local_joined
+            if len(joined) <= len(owners):
+                found = frozenset(nid for nid in joined if nid in owners)
+            else:
+                found = frozenset(nid for nid in owners if nid in joined)
+            self._rooms.put(room_nid, found, ROOM_BYTES + USER_BYTES * len(found))
+        return found
+
+    # --- what an entry concerns ------------------------------------------------------------------------------------
+
+    async def of(self, items: Sequence[Item[Any]]) -> Sequence[Keys]:
+        """The keys that each item concerns. See `Reader.interest`."""
+        owners = await self._ready()
+        if not owners:
+            return [NOBODY] * len(items)
+        return [await self._of(item.value, owners) for item in items]
+
+    async def _of(self, value: Any, owners: Mapping[int, Owner]) -> Keys:
+        if isinstance(value, PersistedEvent):
+            return NOBODY if value.hidden else await self._of_event(value, owners)
+        if isinstance(value, HasRead | PushersChanged):
+            owner = owners.get(value.user_nid)
+            return owner.keys if owner is not None else NOBODY
+        return NOBODY
+
+    async def _of_event(self, persisted: PersistedEvent, owners: Mapping[int, Owner]) -> Keys:
+        event = persisted.event
+        concerned: set[int] = set()
+        if persisted.sender_nid in owners:
+            concerned.add(persisted.sender_nid)  # who speaks has read what is before
+        if event.type == "m.room.member" and event.state_key in self._nids:
+            concerned.add(self._nids[event.state_key])
+        users = await self._room(persisted.room_nid, owners)
+        if users:
+            concerned |= await self._notified(persisted, users, owners)
+        keys = {key for nid in concerned if nid in owners for key in owners[nid].keys}
+        if event.type == "m.room.redaction":
+            keys.update(key for nid in users if nid in owners for key in owners[nid].keys if self._shows(key))
+        return keys
+
+    async def _notified(
+        self, persisted: PersistedEvent, users: Collection[int], owners: Mapping[int, Owner]
+    ) -> set[int]:
+        """Whom their rules notify of an event, or may."""
+        room_id, facts = persisted.event.room_id, persisted.facts
+        mentioned, found = set(facts.mentions), set[int]()
+        known: dict[tuple[Evaluator, bool], bool] = {}
+        for some in pieces(users, AT_ONCE):
+            ids = {nid: owners[nid].user_id for nid in some if nid in owners}
+            evaluators = await self._evaluators.of_many(ids)
+            for nid, user in evaluators.items():
+                which = (user.evaluator, nid in mentioned)
+                notify = known.get(which)
+                if notify is None:
+                    outcome = which[0].in_room(room_id).by_fact(facts.bits, which[1])
+                    notify = known[which] = outcome is None or outcome.notify
+                if notify:
+                    found.add(nid)
+            if len(users) > AT_ONCE:
+                await next_turn()
+        found.discard(persisted.sender_nid)
+        await self._prepare(found)
+        return found
+
+    async def _prepare(self, user_nids: Iterable[int]) -> None:
+        """Have their pushers in memory: one query for many."""
+        missing = [nid for nid in user_nids if self._pushers.get(nid) is None]
+        for some in pieces(missing, AT_ONCE):
+            await self._load_pushers(some)
