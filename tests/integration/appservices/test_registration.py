@@ -226,4 +226,4 @@ async def test_a_service_without_url_hears_nothing_and_acts(
     await alice.send(room, "hello")
     assert server.app is not None
     assert server.app.features.appservices.delivery.standings == {}
-    assert all(not runner.cursors for runner in server.app.features.readers.runners.values())
+    assert not server.app.features.readers.runners["appservices"].cursors
