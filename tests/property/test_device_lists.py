@@ -1,4 +1,5 @@
-"""Whose devices a client is told to look at, against a model: over generated histories, with two processes (E2E-11, E2E-12).
+"""Whose devices a client is told to look at, against a model: over generated histories, with two processes, users of
+another server among them (E2E-11, E2E-12, E2E-19).
 
 The model knows who shares an encrypted room with whom after every step, as the rooms themselves say. What `/sync` and
 `/keys/changes` tell between two positions must be just the difference, with those whose keys have changed.
@@ -22,11 +23,12 @@ from homeserver.e2ee.entries import DeviceListEntry
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.graph.refs import JOIN
 from homeserver.matrix.errors import MatrixError
-from homeserver.matrix.ids import RoomId
+from homeserver.matrix.ids import RoomId, UserId
 from homeserver.matrix.tokens import parse_sync_token
 from homeserver.web.auth import Requester
 from tests.support.forks import Fork, receive
 from tests.support.graph import Process, process
+from tests.support.outbound import says
 
 ENCRYPTION = ("m.room.encryption", "")
 SECRET = {"type": "m.room.encryption", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
@@ -64,10 +66,12 @@ class Moment:
 
 @dataclass
 class World:
-    """Four people, their rooms, and all that has happened."""
+    """Four people, two users of another server, their rooms, and all that has happened."""
 
     processes: tuple[Process, Process]
     people: list[Requester]
+    strangers: list[Requester]
+    """Of another server: they sync nowhere here."""
     rooms: list[RoomId] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     changes: list[tuple[int, str]] = field(default_factory=list)
@@ -80,7 +84,7 @@ class World:
         here = self.processes[0]
         await here.core.tail.fresh()
         moment = Moment(here.core.tail.position)
-        for each in self.people:
+        for each in (*self.people, *self.strangers):
             moment.sharing[each.user_id] = set()
             moment.meeting[each.user_id] = set()
         for room_id in self.rooms:
@@ -134,10 +138,16 @@ async def _act(world: World, step: Step, here: Process) -> None:
     other = world.people[step.other % len(world.people)]
     acts = ("room", "secret room", "encrypt", "keys", "name", "branch", "join", "join", "join")
     acts += ("leave", "leave", "invite", "kick", "ban", "unban")
+    acts += ("their keys", "their join", "their join", "their join", "their leave", "their kick")
     act = acts[step.act % len(acts)]
+    stranger = world.strangers[step.other % len(world.strangers)]
+    if act == "their keys":
+        act, who = "keys", stranger
+    elif act == "their kick":
+        act, other = "kick", stranger
     membership, sending = here.rooms.membership, here.rooms.sending
     if act == "keys":
-        await here.core.log.append(DeviceListEntry(who.user_nid, who.user_id))
+        await here.core.log.append(DeviceListEntry(who.user_nid, who.user_id, devices=("D",)))
         await here.core.tail.fresh()
         world.changes.append((here.core.tail.position, who.user_id))
         return
@@ -153,6 +163,9 @@ async def _act(world: World, step: Step, here: Process) -> None:
     elif act == "name":
         content = {"membership": "join", "displayname": f"{step.other}"}
         await sending.put_state(who, room_id, ("m.room.member", who.user_id), content)
+    elif act.startswith("their "):
+        content = {"membership": act.removeprefix("their ")}
+        await says(here, room_id, stranger.user_id, "m.room.member", stranger.user_id, content)
     elif act == "branch":
         await _branch(world, here, room_id, step)
     elif act in ("join", "leave"):
@@ -202,7 +215,8 @@ def test_device_lists_are_the_difference_of_who_shares_encrypted_rooms(
     async def check(steps: list[Step]) -> None:
         example = next(_examples)
         people = [await processes[0].user(f"u{example}.{number}") for number in range(4)]
-        world = World((processes[0], processes[1]), people)
+        strangers = [await stranger(f"@s{example}.{number}:elsewhere") for number in range(2)]
+        world = World((processes[0], processes[1]), people, strangers)
         await world.look()
         for person in people:
             await world.sync(person, processes[0])
@@ -218,6 +232,10 @@ def test_device_lists_are_the_difference_of_who_shares_encrypted_rooms(
         for person in people:
             await world.sync(person, processes[0])
         await compare_all(world)
+
+    async def stranger(name: str) -> Requester:
+        nid = await processes[0].core.interning.user_nid(UserId(name))
+        return Requester(user_id=UserId(name), user_nid=nid, device_id=None)
 
     async def compare_all(world: World) -> None:
         """Who was away from any moment to any other; of keys, who shares a room today counts."""
