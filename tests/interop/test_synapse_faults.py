@@ -20,6 +20,9 @@ from tests.support.user import User
 pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.reliability, pytest.mark.timeout(280)]
 
 
+APART = 80
+
+
 class Net:
     """What lies between the two servers."""
 
@@ -111,6 +114,30 @@ async def told_of(play: Play, room: str, events: set[str]) -> None:
         return all({event["event_id"] for event in user.timeline[room]} >= events for user, _ in play.both())
 
     await until(shown, "both were told of everything")
+
+
+@OWNERS
+async def test_a_long_partition_heals(federation: Federation, partner: Partner, ours: bool) -> None:
+    """More is written apart than one transaction or one answer about missing events holds."""
+    async with behind_relay(federation) as (here, relay):
+        net = Net(relay, partner.relay)
+        play = await Play.begin(here, partner, ours=ours)
+        room = await play.room()
+        await play.guest.sees(room, await play.owner.send(room, "before"), timeout=PATIENCE)
+        net.cut()
+        for number in range(APART):
+            for user, _ in play.both():
+                await user.send(room, f"{user.localpart} {number}")
+        await net.mend()
+        for user, _ in play.both():
+            await user.send(room, "together")
+        await same_events(play, room)
+        await same_state(play, room)
+        for user, _ in play.both():
+            said = await bodies(user, room)
+            for author, _ in play.both():
+                texts = [f"{author.localpart} {number}" for number in range(APART)]
+                assert [text for text in said if text.startswith(f"{author.localpart} ")] == texts
 
 
 @OWNERS
