@@ -107,6 +107,23 @@ async def test_a_partition_heals(federation: Federation, partner: Partner, ours:
             await told_of(play, room, events - before)
 
 
+async def told_since(user: User, room: str, since: str | None) -> set[str]:
+    """The ids of what a client comes to know that syncs on from a token, and pages back where an answer has a gap."""
+    found: set[str] = set()
+    while True:
+        reply = await user.sync(since=since)
+        timeline = reply.get("rooms", {}).get("join", {}).get(room, {}).get("timeline")
+        if timeline is None:
+            return found
+        found |= {event["event_id"] for event in timeline["events"]}
+        at = timeline["prev_batch"] if timeline.get("limited") else None
+        while at is not None:  # `to`: as far as it knows already
+            page = await user.messages(room, from_=at, to=since, limit=50)
+            found |= {event["event_id"] for event in page["chunk"]}
+            at = page.get("end")
+        since = reply["next_batch"]
+
+
 async def told_of(play: Play, room: str, events: set[str]) -> None:
     """Waiting clients have been shown all these events."""
 
@@ -124,6 +141,9 @@ async def test_a_long_partition_heals(federation: Federation, partner: Partner, 
         play = await Play.begin(here, partner, ours=ours)
         room = await play.room()
         await play.guest.sees(room, await play.owner.send(room, "before"), timeout=PATIENCE)
+        mine = play.owner if ours else play.guest
+        await mine.sync()
+        since, before = mine.since, set(await ids(mine, room))
         net.cut()
         for number in range(APART):
             for user, _ in play.both():
@@ -131,8 +151,9 @@ async def test_a_long_partition_heals(federation: Federation, partner: Partner, 
         await net.mend()
         for user, _ in play.both():
             await user.send(room, "together")
-        await same_events(play, room)
+        events = await same_events(play, room)
         await same_state(play, room)
+        assert await told_since(mine, room, since) >= events - before
         for user, _ in play.both():
             said = await bodies(user, room)
             for author, _ in play.both():
