@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from typing_extensions import override
 
 from homeserver.events.event import Event
 from homeserver.events.room_version import RoomVersion
@@ -27,6 +28,11 @@ class RemoteFault(Exception):
         self.destination = destination
         self.problem = problem
 
+    @property
+    def is_news(self) -> bool:
+        """Whether it was found out by asking: a log that has a line for each question needs no other one."""
+        return True
+
 
 class Unreachable(RemoteFault):
     """No connection, no answer in time, or nothing that Matrix speaks. Another attempt may succeed."""
@@ -39,6 +45,12 @@ class BackingOff(Unreachable):
         super().__init__(destination, problem)
         self.retry_in = retry_in
         """Seconds until the pause is over, where that is known."""
+
+    @property
+    @override
+    def is_news(self) -> bool:
+        """Never: what began the pause was told."""
+        return False
 
 
 class NotPermitted(RemoteFault):

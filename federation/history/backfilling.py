@@ -123,7 +123,8 @@ class RemoteHistory:
         try:
             pdus = await self._remote.backfill(server, room_id, missing, limit, budget)
         except RemoteFault as fault:
-            _log.info("history_not_fetched", room=room_id, server=server, problem=fault.problem[:200])
+            if fault.is_news:
+                _log.info("history_not_fetched", room=room_id, server=server, problem=fault.problem[:200])
             return False
         # spec: op:backfillRoom: "MUST NOT be validated on these specific restrictions", which are newer than some events
         checked = await self._checker.check([bytes(pdu) for pdu in pdus], room.name.version, bounded=False)

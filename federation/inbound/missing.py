@@ -111,9 +111,9 @@ class Gaps:
         try:
             return await filling.run(roots)
         except RemoteFault as fault:
-            _log.info(
-                "inbound.gap_not_filled", room=room.name.room_id, origin=origin, problem=fault.problem[:200]
-            )
+            if fault.is_news:
+                name, problem = room.name.room_id, fault.problem[:200]
+                _log.info("inbound.gap_not_filled", room=name, origin=origin, problem=problem)
             filling.filled.unreachable = True
             return filling.filled
         finally:

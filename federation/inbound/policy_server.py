@@ -137,7 +137,8 @@ class PolicyServers:
         try:
             return await self._ask(server, event, long_retry=True)
         except RemoteFault as fault:
-            _log.info("inbound.not_countersigned", event_id=event.event_id, problem=fault.problem[:200])
+            if fault.is_news:
+                _log.info("inbound.not_countersigned", event_id=event.event_id, problem=fault.problem[:200])
         if len(self._asked) >= MAX_REMEMBERED:
             self._asked.clear()
         self._asked.add(event.event_id)

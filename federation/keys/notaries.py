@@ -81,7 +81,8 @@ class Notaries:
         try:
             answer = await self._client.ask(notary.server_name, ask, KeyQueryAnswer)
         except RemoteFault as fault:
-            _log.info("federation.notary_not_asked", server=notary.server_name, problem=str(fault))
+            if fault.is_news:
+                _log.info("federation.notary_not_asked", server=notary.server_name, problem=str(fault))
             return {}
         return await asyncio.to_thread(_judged, answer, notary, wishes, self._clock.now_ms())
 

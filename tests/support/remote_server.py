@@ -103,6 +103,10 @@ class RemoteServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """From now on nobody answers there."""
         await self._session.close()
         await self._runner.cleanup()
 

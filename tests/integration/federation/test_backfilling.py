@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from federation.history import backfilling
 from federation.history.backfilling import RemoteHistory
@@ -152,6 +153,15 @@ async def test_what_is_no_history_does_no_harm(it: Play, said: Any) -> None:
     it.remote.answers("GET", f"{V1}/backfill/*", said)
     assert not await it.find("$missing")
     assert it.written.added == []
+
+
+async def test_a_server_that_is_left_alone_fills_no_log(it: Play) -> None:
+    """There is a line for what was tried; clients that page meanwhile add none."""
+    await it.remote.stop()
+    with capture_logs() as lines:
+        for _ in range(5):
+            assert not await it.find("$missing")
+    assert [line["event"] for line in lines] == ["history_not_fetched"]
 
 
 async def test_a_page_does_not_wait_for_long(it: Play, monkeypatch: pytest.MonkeyPatch) -> None:
