@@ -85,7 +85,7 @@ async def has_state(user: User, room: str, kind: str, content: Event, key: str =
 @OWNERS
 @pytest.mark.parametrize("version", ["10", "11", "12"])
 async def test_a_chat(federation: Federation, partner: Partner, version: str, ours: bool) -> None:
-    """FED-08, FED-09, FED-31 to FED-33: messages, what refers to them, state, membership and ephemeral events."""
+    """FED-08, FED-29: messages, what refers to them, state, membership and ephemeral events."""
     play = await Play.begin(await federation.start(), partner, ours=ours)
     room = await play.room(room_version=version)
     await messages(play, room)
@@ -231,7 +231,7 @@ async def moderation(play: Play, room: str) -> None:
 
 
 async def test_what_is_asked(federation: Federation, partner: Partner) -> None:
-    """FED-40 to FED-42, MED: profiles, aliases, public rooms, spaces and files of the other server, both ways."""
+    """FED-36 to FED-38: profiles, aliases, public rooms, spaces and files of the other server, both ways."""
     here = await federation.start()
     for ours in (True, False):
         play = await Play.begin(here, partner, ours=ours)
@@ -320,7 +320,7 @@ async def media(play: Play) -> None:
 
 @OWNERS
 async def test_a_thousand_events_of_before(federation: Federation, partner: Partner, ours: bool) -> None:
-    """FED-29: who comes later pages back to the beginning, through what the other server has."""
+    """FED-16, ROOM-22: who comes later pages back to the beginning, through what the other server has."""
     play = await Play.begin(await federation.start(), partner, ours=ours)
     room = await play.owner.create_room(preset="public_chat")
     said = [f"message {number}" for number in range(1000)]
@@ -350,7 +350,7 @@ async def paged(user: User, room: str) -> list[Event]:
 
 @OWNERS
 async def test_an_upgrade(federation: Federation, partner: Partner, ours: bool) -> None:
-    """ROOM: people of both servers find the new room from the old one."""
+    """People of both servers find the new room from the old one."""
     play = await Play.begin(await federation.start(), partner, ours=ours)
     old = await play.room(room_version="10", name="Old")
     answer = await play.owner.post("/rooms/{}/upgrade", old, json={"new_version": "12"})
