@@ -47,8 +47,50 @@ class TurnSection(Section):
         return self
 
 
+def _check_livekit_url(url: str) -> str:
+    if not re.fullmatch(r"(wss?|https?)://[^\s/?#]+(/[^\s?#]*)?", url):
+        raise ValueError("an address is expected, such as wss://livekit.example.com")
+    return url.rstrip("/")
+
+
+LiveKitUrl = Annotated[str, AfterValidator(_check_livekit_url)]
+
+
+class LiveKitSection(Section):
+    """A LiveKit server, where calls of many people are held."""
+
+    url: LiveKitUrl = Field(examples=["wss://livekit.example.com"])
+    """Where clients reach it."""
+
+    api_url: LiveKitUrl | None = Field(default=None, examples=["http://127.0.0.1:7880"])
+    """Where this server reaches it. null: at the same address."""
+
+    key: str = Field(min_length=1, examples=["atrium"])
+    """The name of a key in its configuration (keys)."""
+
+    secret: SecretStr = Field(min_length=32)
+    """That key's secret. Whoever knows it can enter every call."""
+
+    service_url: LiveKitUrl | None = Field(
+        default=None, examples=["https://matrix.example.com/_matrix/livekit"]
+    )
+    """Where clients get tokens for it. null: at server.public_baseurl, below /_matrix/livekit."""
+
+    def service_at(self, public_baseurl: str | None) -> str:
+        """The address that clients are told, where this server is to be found at the other one."""
+        return self.service_url or f"{(public_baseurl or '').rstrip('/')}/_matrix/livekit"
+
+    @property
+    def api(self) -> str:
+        """Where this server reaches it, over HTTP."""
+        return re.sub(r"^ws", "http", self.api_url or self.url)
+
+
 class CallSection(Section):
     """Voice and video calls."""
 
     turn: TurnSection | None = None
     """A TURN server; without one, calls work only where both sides can reach each other."""
+
+    livekit: LiveKitSection | None = None
+    """A LiveKit server; without one, Element Call has no place of this server's for its calls."""

@@ -25,6 +25,15 @@ class LimitsSection(Section):
     page: int = Field(default=1000, ge=1, le=10_000)
     """The most events in one page of history."""
 
+    delayed_event_delay: Duration = Field(default=7 * 86400.0, ge=3600, le=365 * 86400)
+    """How long in advance a person may have an event sent later: calls need an hour."""
+
+    delayed_events: int = Field(default=100, ge=5, le=10_000)
+    """The most events that a person may have waiting to be sent later."""
+
+    delayed_event_bytes: Size = Field(default=1 << 20, ge=64 << 10)
+    """The most bytes of them."""
+
     waiting_syncs: int = Field(default=20_000, ge=10)
     """The most requests of a process that may wait for news."""
 

@@ -36,6 +36,16 @@ class PrivateAddresses(Section):
     previews: tuple[Network, ...] = ()
     """Web pages whose address somebody wrote into a message."""
 
+    calls: tuple[Network, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "fc00::/7",
+    )
+    """The LiveKit server: an administrator named it, and it usually runs close by."""
+
 
 class OutboundSection(Section):
     """What this server may reach, and how it checks whom it reached."""

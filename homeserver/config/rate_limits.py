@@ -75,6 +75,12 @@ class RateLimitSection(Section):
     to_device: Rate | None = _rate(256, 64 * 1024)
     """Kilobytes put into the queues of devices, by sender."""
 
+    delayed: Rate | None = _rate(50, 500)
+    """Delayed events restarted, sent or cancelled, which needs no login, by address."""
+
+    call_token: Rate | None = _rate(5, 100)
+    """Tokens for calls, by address."""
+
     default: Rate | None = _rate(50, 300)
     """Everything else, by person."""
 

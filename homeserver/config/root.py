@@ -123,6 +123,18 @@ def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     server: ServerSection | None = sections.get("server")
     if sections.get("mail") is not None and server is not None and server.public_baseurl is None:
         yield "server.public_baseurl", "needed with a mail section: the links in mails begin with it"
+    calls: CallSection | None = sections.get("calls")
+    livekit = calls.livekit if calls is not None else None
+    if (
+        livekit is not None
+        and livekit.service_url is None
+        and server is not None
+        and not server.public_baseurl
+    ):
+        yield (
+            "server.public_baseurl",
+            "needed with calls.livekit, or calls.livekit.service_url: clients are told of it",
+        )
     for number, listener in enumerate(listeners):
         for other, earlier in enumerate(listeners[:number]):
             if listener.meets(earlier):

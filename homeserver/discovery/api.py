@@ -37,6 +37,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc3881": True,  # switching pushers off from another device
     "org.matrix.msc3916.stable": True,  # files for those who are logged in; since v1.11
     "org.matrix.msc3981": True,  # relations of relations; since v1.10
+    "org.matrix.msc4140": True,  # delayed events
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync (MSC4186)
 }
 """Names under which clients look for what the versions above already say; others are handed over in the constructor."""
@@ -51,9 +52,11 @@ class DiscoveryApi:
         features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
         self._versions = RawJson(msgspec.json.encode({"versions": VERSIONS, "unstable_features": features}))
         base_url, support = config.server.public_baseurl, _support(config)
-        self._client = (
-            RawJson(msgspec.json.encode({"m.homeserver": {"base_url": base_url}})) if base_url else None
-        )
+        client: dict[str, Any] = {"m.homeserver": {"base_url": base_url}}
+        if (livekit := config.calls.livekit) is not None:
+            focus = {"type": "livekit", "livekit_service_url": livekit.service_at(base_url)}
+            client["org.matrix.msc4143.rtc_foci"] = [focus]
+        self._client = RawJson(msgspec.json.encode(client)) if base_url else None
         self._support = RawJson(msgspec.json.encode(support)) if support else None
 
     # A token that has expired must not keep a client from learning how to get a new one: none is looked at.

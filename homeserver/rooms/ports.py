@@ -139,3 +139,28 @@ class RoomSettings(Protocol):
     async def copy_room_settings(self, requester: Requester, old: RoomIdentity, new: RoomIdentity) -> None:
         """For the room that replaces it. May be called again; what was set for the new room already stays."""
         ...
+
+
+class LaterEvent(NamedTuple):
+    """An event that is to be sent later."""
+
+    room_id: RoomId
+    type: str
+    state_key: str | None
+    content: Mapping[str, Any]
+    delay_ms: int
+    """From now on."""
+    txn_id: str | None = None
+    """None: scheduled each time."""
+    ts: int | None = None
+    """When it was said, Unix ms, as an application service knows it."""
+
+
+class Delays(Protocol):
+    """Fulfilled by `delayed`."""
+
+    async def schedule(self, requester: Requester, later: LaterEvent) -> str:
+        """Keep an event until its time has come. Returns its delay id. Raises what sending it would, as far as that is known
+        before; `Unknown` for a delay that is too long, `LimitExceeded` where too many wait.
+        """
+        ...

@@ -135,8 +135,12 @@ class SendingService:
         content: Content,
         *,
         ts: int | None = None,
+        txn_id: str | None = None,
     ) -> EventId:
-        """Set one key of the room's state; the event already there if it says the same. `ts` and errors as of `send`."""
+        """Set one key of the room's state; the event already there if it says the same. `ts` and errors as of `send`.
+
+        `txn_id`: written once under it. None: each time.
+        """
         room = await self._rooms.known(room_id)
         check_client_event(key[0], key[1], content, room.name.version)
         if key[0] == MEMBER and VOUCHER in content:
@@ -163,10 +167,14 @@ class SendingService:
         passage = await self._gate.admit(requester, event_act(requester, room_id, key, content))
         if key[0] == MEMBER and content.get("membership") == "invite" and self._invites_elsewhere(key):
             return await self._elsewhere.invite(room, draft)
-        written = await self._graph.append(room.name.nid, plan, passage)
+
+        async def write(txn: TransactionId | None) -> list[PersistedEvent]:
+            return await self._graph.append(room.name.nid, plan, passage, txn=txn) or same
+
+        event_id = await self._once(requester, f"state/{room_id}/{key[0]}/{key[1]}", txn_id, write)
         if joins:
             await self._successors.joined(requester, room)
-        return (written or same)[-1].event.event_id
+        return event_id
 
     def _invites_elsewhere(self, key: StateKey) -> bool:
         return self._elsewhere.possible and is_user_id(key[1]) and self._elsewhere.is_remote(UserId(key[1]))

@@ -5,14 +5,15 @@ spec: client-server-api/#sending-events-to-a-room
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from homeserver.matrix.ids import EventId, RoomId
+from homeserver.rooms.ports import Delays, LaterEvent
 from homeserver.rooms.sending import SendingService
 from homeserver.web.auth import Auth, Requester
-from homeserver.web.endpoint import Body, Path, Query, endpoint
+from homeserver.web.endpoint import Body, Name, Path, Query, endpoint
 
 ROOM = "/_matrix/client/{v}/rooms/{roomId}"
 
@@ -23,11 +24,31 @@ class EventIdResponse(msgspec.Struct):
     event_id: EventId
 
 
+class DelayIdResponse(msgspec.Struct):
+    """Which event that is sent later. spec: MSC4140"""
+
+    delay_id: str
+
+
+Sent = EventIdResponse | DelayIdResponse
+Delay = Annotated[Query[int | None], Name("org.matrix.msc4140.delay")]
+"""ms. spec: MSC4140"""
+
+
 class SendingApi:
     """Writing into rooms."""
 
     def __init__(self, sending: SendingService) -> None:
         self._sending = sending
+        self._delays: Delays | None = None
+
+    def delay_with(self, delays: Delays) -> None:
+        """Plug in who keeps what is to be sent later."""
+        self._delays = delays
+
+    async def _later(self, requester: Requester, later: LaterEvent) -> DelayIdResponse:
+        assert self._delays is not None, "plugged in by wiring"
+        return DelayIdResponse(await self._delays.schedule(requester, later))
 
     @endpoint(
         "sendMessage", "PUT", ROOM + "/send/{eventType}/{txnId}", auth=Auth.GUEST_ALLOWED, limit="message"
@@ -40,7 +61,12 @@ class SendingApi:
         txn_id: Path[str],
         body: Body[dict[str, Any]],
         ts: Query[int | None] = None,
-    ) -> EventIdResponse:
+        delay: Delay = None,
+    ) -> Sent:
+        if delay is not None:
+            return await self._later(
+                requester, LaterEvent(room_id, event_type, None, body, delay, txn_id, ts)
+            )
         return EventIdResponse(await self._sending.send(requester, room_id, event_type, txn_id, body, ts=ts))
 
     @endpoint(
@@ -50,15 +76,18 @@ class SendingApi:
         auth=Auth.GUEST_ALLOWED,
         limit="message",
     )
-    async def send_each_time(
+    async def send_each_time(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,
         room_id: Path[RoomId],
         event_type: Path[str],
         body: Body[dict[str, Any]],
         ts: Query[int | None] = None,
-    ) -> EventIdResponse:
+        delay: Delay = None,
+    ) -> Sent:
         """As clients did before transaction ids: whoever repeats it sends twice."""
+        if delay is not None:
+            return await self._later(requester, LaterEvent(room_id, event_type, None, body, delay, None, ts))
         return EventIdResponse(await self._sending.send(requester, room_id, event_type, None, body, ts=ts))
 
     @endpoint(
@@ -76,7 +105,12 @@ class SendingApi:
         state_key: Path[str],
         body: Body[dict[str, Any]],
         ts: Query[int | None] = None,
-    ) -> EventIdResponse:
+        delay: Delay = None,
+    ) -> Sent:
+        if delay is not None:
+            return await self._later(
+                requester, LaterEvent(room_id, event_type, state_key, body, delay, None, ts)
+            )
         return EventIdResponse(
             await self._sending.put_state(requester, room_id, (event_type, state_key), body, ts=ts)
         )
@@ -88,14 +122,17 @@ class SendingApi:
         auth=Auth.GUEST_ALLOWED,
         limit="message",
     )
-    async def put_state_without_key(
+    async def put_state_without_key(  # noqa: PLR0917  # a handler's signature is its request
         self,
         requester: Requester,
         room_id: Path[RoomId],
         event_type: Path[str],
         body: Body[dict[str, Any]],
         ts: Query[int | None] = None,
-    ) -> EventIdResponse:
+        delay: Delay = None,
+    ) -> Sent:
+        if delay is not None:
+            return await self._later(requester, LaterEvent(room_id, event_type, "", body, delay, None, ts))
         return EventIdResponse(
             await self._sending.put_state(requester, room_id, (event_type, ""), body, ts=ts)
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from homeserver.matrix.ids import DeviceId, UserId
-from homeserver.sessions.types import MasqueradeRow, RefreshRow, Standing, TokenRow
+from homeserver.sessions.types import ActingRow, MasqueradeRow, RefreshRow, Standing, TokenRow
 from homeserver.storage.tx import Pipeline, Tx
 
 
@@ -51,6 +51,18 @@ async def find_standing(tx: Tx, user_nid: int, token_nid: int | None) -> Standin
         """,
         user_nid=user_nid,
         token_nid=token_nid,
+    )
+
+
+async def find_acting(tx: Tx, user_nid: int) -> ActingRow | None:
+    """What must be known of a local account to act for it."""
+    return await tx.row(
+        ActingRow,
+        """
+        SELECT u.user_id, a.is_guest, a.is_admin, a.locked, a.suspended, a.deactivated_ms IS NOT NULL, a.rate_limited
+        FROM accounts a JOIN users u USING (user_nid) WHERE a.user_nid = %(user_nid)s
+        """,
+        user_nid=user_nid,
     )
 
 

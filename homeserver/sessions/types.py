@@ -39,6 +39,18 @@ class MasqueradeRow(NamedTuple):
     """Of the device that was asked for; True if none was."""
 
 
+class ActingRow(NamedTuple):
+    """A user for whom something is done that they have ordered before."""
+
+    user_id: UserId
+    is_guest: bool
+    is_admin: bool
+    locked: bool
+    suspended: bool
+    deactivated: bool
+    rate_limited: bool
+
+
 class Standing(NamedTuple):
     """Whether a session's account may be used."""
 

@@ -37,6 +37,7 @@ class Purpose(enum.Enum):
     APPSERVICES = "appservices"
     IDENTITY = "identity"
     PREVIEWS = "previews"
+    CALLS = "calls"
 
 
 class OutboundError(Exception):

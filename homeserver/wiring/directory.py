@@ -1,8 +1,7 @@
-"""Finding rooms and people, and calls: put together."""
+"""Finding rooms and people, put together."""
 
 from __future__ import annotations
 
-from homeserver.calls.api import CallsApi
 from homeserver.config import Config
 from homeserver.directory.api import DirectoryApi
 from homeserver.directory.descriptions import Descriptions
@@ -22,8 +21,6 @@ class DirectoryFeature:
     """Services and endpoints."""
 
     def __init__(self, config: Config, core: Core, rooms: RoomsFeature, labels: Labels) -> None:
-        self._config = config
-        self._core = core
         self._descriptions = Descriptions(core.rooms, core.events, core.memory)
         self.rooms = RoomDirectory(
             core.db,
@@ -45,10 +42,7 @@ class DirectoryFeature:
         """See `Manifest`."""
         return Manifest(
             name="directory",
-            apis=[
-                self.api,
-                CallsApi(self._config.calls.turn, self._core.clock),
-            ],
+            apis=[self.api],
             projections=[self._open_rooms, self._descriptions],
             readers=[self._remote_people.reader()],
         )

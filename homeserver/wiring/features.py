@@ -22,8 +22,10 @@ from homeserver.web.system_api import Check, HealthApi, Impaired, MetricsApi, Un
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.appservices import AppserviceFeature, registry_of
+from homeserver.wiring.calls import CallsFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.dehydrated import DehydratedFeature
+from homeserver.wiring.delayed import DelayedFeature
 from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.e2ee import E2eeFeature
 from homeserver.wiring.ephemeral import EphemeralFeature
@@ -117,6 +119,7 @@ class Features:
         )
         self.relations = self._add(RelationsFeature(core, rooms))
         self._add(ReportsFeature(core, rooms))
+        self.delayed = self._add(DelayedFeature(config, core, rooms, limiter))
         self.search = self._add(SearchFeature(core, rooms))
         self.key_backup = self._add(KeyBackupFeature(core))
         self.e2ee = self._add(E2eeFeature(core, accounts, rooms))
@@ -127,6 +130,8 @@ class Features:
         self.federation_outbound = self._sending(config)
         self.handshakes = self._handshakes(config)
         self.federation_serving = self._add(self._serving(config))
+        openid = self.accounts.openid
+        self._add(CallsFeature(config, self._core, openid, self.delayed.events, self.federation.client))
 
     def _reading(self, config: Config) -> None:
         """The last ones: they wake those who wait when all others have heard."""

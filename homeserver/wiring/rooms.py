@@ -123,6 +123,7 @@ class RoomsFeature:
             self.successors,
             self.elsewhere,
         )
+        self.sending_api = SendingApi(self.sending)
 
     def _reading(self, config: Config, core: Core) -> None:
         self._related = related = Related(core.db, core.memory)
@@ -161,7 +162,7 @@ class RoomsFeature:
             apis=[
                 MembershipApi(self.creation, self.membership, self.aliases, self.reading),
                 UpgradeApi(self.upgrades),
-                SendingApi(self.sending),
+                self.sending_api,
                 ReadingApi(self.reading, self.history),
                 AliasesApi(self.aliases, self.access),
                 ByTimestampApi(self.by_timestamp),

@@ -128,7 +128,8 @@ class Spec:
         """What is wrong with this answer, in words; empty when it keeps the contract."""
         operations = self.find(exchange.method, exchange.path)
         found = spec_rules.broken(exchange)
-        if operations:
+        # MSC4140: what is sent later has a `delay_id` in place of an event id.
+        if operations and "org.matrix.msc4140.delay" not in exchange.query:
             # one path documented twice (GET /events): the answer has to fit one of them
             readings = [_schema_problems(operation, exchange) for operation in operations]
             fewest: list[str] = min(readings, key=len)

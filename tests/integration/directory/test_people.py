@@ -195,7 +195,7 @@ async def test_a_server_without_bridges_knows_no_networks(server: Server) -> Non
 
 
 async def test_a_password_for_the_turn_server_is_of_one_person_for_a_while(start_server: Any) -> None:
-    """VOIP: as coturn checks it."""
+    """VOIP-01: as coturn checks it."""
     server = await start_server(calls={"turn": TURN})
     alice = await server.register("alice")
     given = await alice.get("/voip/turnServer")

@@ -266,6 +266,20 @@ def test_contradictions_between_sections_are_named_too() -> None:
     assert set(found) == {"registration.flows.1", "listeners.1", "listeners"}
 
 
+def test_clients_must_be_able_to_find_the_token_service() -> None:
+    livekit = f"url: wss://l.example, key: k, secret: {'x' * 32}"
+    section = "{name: a.b}\ncalls: {livekit: {"
+    assert set(mistakes(f"server: {section}{livekit}}}}}")) == {"server.public_baseurl"}
+    config = read(f"server: {section}{livekit}, service_url: https://c.example/x}}}}")
+    assert config.calls.livekit is not None
+    assert config.calls.livekit.api == "https://l.example"
+    assert set(mistakes(f"server: {section}url: l.example, key: k, secret: short, service_url: x}}}}")) == {
+        "calls.livekit.url",
+        "calls.livekit.secret",
+        "calls.livekit.service_url",
+    }
+
+
 @pytest.mark.parametrize(
     ("first", "second", "meet"),
     [

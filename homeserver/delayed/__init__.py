@@ -1,0 +1,1 @@
+"""Events that are sent later: kept, listed, restarted, cancelled, and sent when they are due (MSC4140)."""
