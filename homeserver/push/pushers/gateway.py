@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 TIMEOUT: Final = 10.0
 """Seconds that a gateway may take."""
 MAX_ANSWER: Final = 64 * 1024
-FAILURES: Final = 5
+FAILURES: Final = 8
 """In a row, of whomever, after which nobody asks a gateway for a while."""
 FIRST_REST, LONGEST_REST, JITTER = 1.0, 300.0, 0.25
 """Seconds for which it is left alone: doubled each time, each up to `JITTER` longer."""
@@ -78,8 +78,10 @@ class Gateways:
         if now < gateway.until:
             wait = gateway.until - now
             raise NotNow(wait + self._entropy.uniform(0, max(1.0, JITTER * wait)))
-        if gateway.away:  # the others wait for what becomes of this one
-            gateway.until = now + TIMEOUT
+        if (
+            gateway.away
+        ):  # the others wait for what becomes of this one, but not long where it was not away for long
+            gateway.until = now + min(TIMEOUT, _rest(gateway.rests))
 
     async def notify(self, url: str, body: bytes) -> Sequence[str]:
         """Send one notification. Returns the pushkeys that it rejects. Raises `NotTaken`, `NotNow`."""
@@ -137,7 +139,7 @@ class Gateways:
             return
         gateway.failures += 1
         if gateway.away:
-            rest = min(FIRST_REST * 2.0 ** min(gateway.rests, 16), LONGEST_REST)
+            rest = _rest(gateway.rests)
             gateway.until = self._clock.monotonic() + rest * (1 + self._entropy.uniform(0, JITTER))
             gateway.rests += 1
             if gateway.rests == 1:
@@ -150,6 +152,11 @@ class Gateways:
         seconds = min(max(seconds, FIRST_REST), LONGEST_REST)
         gateway.until = max(gateway.until, self._clock.monotonic() + seconds)
         raise NotNow(seconds + self._entropy.uniform(0, max(1.0, JITTER * seconds)))
+
+
+def _rest(rests: int) -> float:
+    """Seconds for which a gateway is left alone that was so often before."""
+    return min(FIRST_REST * 2.0 ** min(rests, 16), LONGEST_REST)
 
 
 def _rejected(body: bytes) -> list[str]:
