@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -289,10 +290,19 @@ def permitted(text: str) -> URL:
 
 
 def trusting(ca_files: Sequence[Path]) -> ssl.SSLContext:
-    """The system's authorities and these. Raises `OSError` or `ssl.SSLError` for a file that is no PEM."""
+    """The system's authorities and these; one for all who ask, since reading them takes tens of milliseconds. Not to be changed.
+
+    Raises `OSError` or `ssl.SSLError` for a file that is no PEM.
+    """
+    return _trusting(tuple((path, path.stat().st_mtime_ns) for path in ca_files))
+
+
+@functools.lru_cache(maxsize=8)
+def _trusting(ca_files: tuple[tuple[Path, int], ...]) -> ssl.SSLContext:
+    """`ca_files`: each with when it was last changed, in ns."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for path in ca_files:
+    for path, _ in ca_files:
         context.load_verify_locations(path)
     return context
 

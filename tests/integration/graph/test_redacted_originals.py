@@ -95,6 +95,7 @@ async def asked_everywhere(server: Server, who: User, room: str, event: str) -> 
         "eventId": event,
         "userId": who.user_id,
         "deviceId": who.device_id,
+        "serverName": who.server_name,
     }
     values |= {"eventType": "m.room.topic", "stateKey": "", "relType": "m.thread", "type": "m.direct"}
     telling, asked = [], 0
