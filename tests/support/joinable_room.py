@@ -102,7 +102,7 @@ class RemoteRoom:
 
     def serves(self) -> None:
         """Answer who wants to join or leave."""
-        for verb, version in (("join", "v1"), ("leave", "v1")):
+        for verb, version in (("join", "v1"), ("leave", "v1"), ("knock", "v1")):
             self.remote.answers("GET", f"/_matrix/federation/{version}/make_{verb}/*", self._make(verb))
         self.remote.answers("PUT", "/_matrix/federation/v2/send_join/*", self._send_join)
         self.remote.answers("PUT", "/_matrix/federation/v2/send_leave/*", self._send_leave)

@@ -24,6 +24,7 @@ async def admin_of(server: Server) -> User:
 async def test_mod_01_mod_02_events_are_reported_by_who_is_joined_and_kept_as_seen(
     start_server: StartServer,
 ) -> None:
+    """MOD-01, MOD-02"""
     server = await start_server()
     admin, alice, bob = await admin_of(server), await server.register("alice"), await server.register("bob")
     room = await alice.create_room(preset="public_chat")
