@@ -45,6 +45,7 @@ def dev_config(
             "login_tokens": True,
         },
         "rate_limits": {"enabled": False},
+        "federation": {"allow": ["localhost", "127.0.0.1", "[::1]"]},  # this machine only, in both directions
         "rooms": {"directory": {"publish": "members", "read": "everybody", "read_over_federation": True}},
         "outbound": {
             "allow_private": dict.fromkeys(

@@ -41,12 +41,12 @@ async def test_servers_to_ask_may_be_named_and_are_not_needed_here(server: Serve
     knocking = await alice.create_room(
         initial_state=[{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}]
     )
-    elsewhere = ["elsewhere.example", "other.example"]
+    elsewhere = ["localhost:1", "localhost:2"]
     await bob.join(room, via=elsewhere)
     await bob.post("/knock/{}", knocking, json={}, params={"via": elsewhere, "server_name": elsewhere})
     unknown = {"json": {}, "params": {"via": elsewhere}, "expect": 502}
-    await bob.post("/join/{}", "!unknown:elsewhere.example", **unknown)
-    await bob.post("/knock/{}", "!unknown:elsewhere.example", **unknown)
+    await bob.post("/join/{}", "!unknown:localhost:1", **unknown)
+    await bob.post("/knock/{}", "!unknown:localhost:1", **unknown)
     await bob.post("/join/{}", "!unknown", json={}, expect=(404, "M_NOT_FOUND"))
 
 
