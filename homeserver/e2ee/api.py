@@ -99,7 +99,7 @@ class Failed(msgspec.Struct):
 
 def _seconds(timeout_ms: int) -> float:
     """How long other servers are waited for."""
-    return min(max(timeout_ms / 1000, 0.0), MAX_TIMEOUT)
+    return min(max(timeout_ms, 0), round(MAX_TIMEOUT * 1000)) / 1000
 
 
 class KeysApi:

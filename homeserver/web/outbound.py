@@ -125,7 +125,7 @@ class Outbound:
         self._settings = settings
         self._resolver = resolver
         self._policies = {p: AddressPolicy(settings.allow_private.get(p, ())) for p in Purpose}
-        self._tls = trusting(settings.ca_files)
+        self._tls = _shared(settings.ca_files)
         self._sessions: dict[Purpose, aiohttp.ClientSession] = {}
         self._closed = False
 
@@ -290,21 +290,23 @@ def permitted(text: str) -> URL:
 
 
 def trusting(ca_files: Sequence[Path]) -> ssl.SSLContext:
-    """The system's authorities and these; one for all who ask, since reading them takes tens of milliseconds. Not to be changed.
+    """The system's authorities and these. Raises `OSError` or `ssl.SSLError` for a file that is no PEM."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for path in ca_files:
+        context.load_verify_locations(path)
+    return context
 
-    Raises `OSError` or `ssl.SSLError` for a file that is no PEM.
-    """
-    return _trusting(tuple((path, path.stat().st_mtime_ns) for path in ca_files))
+
+def _shared(ca_files: Sequence[Path]) -> ssl.SSLContext:
+    """The same, one for all who ask, since reading takes tens of milliseconds; not to be changed."""
+    return _read_once(tuple((path, path.stat().st_mtime_ns) for path in ca_files))
 
 
 @functools.lru_cache(maxsize=8)
-def _trusting(ca_files: tuple[tuple[Path, int], ...]) -> ssl.SSLContext:
+def _read_once(ca_files: tuple[tuple[Path, int], ...]) -> ssl.SSLContext:
     """`ca_files`: each with when it was last changed, in ns."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for path, _ in ca_files:
-        context.load_verify_locations(path)
-    return context
+    return trusting([path for path, _ in ca_files])
 
 
 def _parsed(text: str) -> URL:

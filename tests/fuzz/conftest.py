@@ -19,7 +19,8 @@ async def abused_server(
     dsn = postgres.create(f"abused_{worker}", template=migrated_template)
     # Nothing may leave this machine: requests name hosts at random.
     media = {"previews": {"allow": ["previews.invalid"]}}
-    async with run(dsn, tmp_path_factory.mktemp("abused"), media=media) as running:
+    federation = {"allow": ["nobody.invalid"]}
+    async with run(dsn, tmp_path_factory.mktemp("abused"), media=media, federation=federation) as running:
         yield running
         await invariants.check_all(running)
 

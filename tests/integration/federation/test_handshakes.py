@@ -11,6 +11,7 @@ import pytest
 from tests.support.federation import Federation
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.waiting import until
 
 VERSIONS = ["6", "7", "8", "9", "10", "11", "12"]
 
@@ -254,8 +255,13 @@ async def test_a_join_twice_at_once_is_one(federation: Federation) -> None:
     carol = await there.register("carol")
     room = await alice.create_room(preset="public_chat")
     await asyncio.gather(*(user.join(room, via=[here.name]) for user in (bob, carol) * 3))
-    assert set(await alice.members(room)) >= {alice.user_id, bob.user_id}
-    assert set(await bob.members(room)) == {alice.user_id, bob.user_id, carol.user_id}
+    everybody = {alice.user_id, bob.user_id, carol.user_id}
+    assert set(await bob.members(room)) == everybody
+
+    async def told() -> bool:
+        return set(await alice.members(room)) == everybody
+
+    await until(told, within=20)  # who came second came in over there
     joins = [e for e in (await bob.messages(room))["chunk"] if e.get("state_key") == bob.user_id]
     assert len(joins) == 1
 
