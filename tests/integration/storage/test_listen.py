@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from homeserver.storage.database import Database
-from homeserver.storage.listen import listen
+from homeserver.storage.listen import Hint, listen
 
 
 async def test_announcements_are_heard_in_order_also_after_the_connection_was_lost(database: str) -> None:
@@ -13,7 +13,7 @@ async def test_announcements_are_heard_in_order_also_after_the_connection_was_lo
         contextlib.aclosing(listen(database, "news")) as news,
         asyncio.timeout(10),
     ):
-        assert await anext(news) == ""
+        assert await anext(news) == Hint("news", "")
 
         async def announce(*payloads: str) -> None:
             async with db.transaction() as tx:
@@ -21,7 +21,7 @@ async def test_announcements_are_heard_in_order_also_after_the_connection_was_lo
                     await tx.execute("SELECT pg_notify('news', %(payload)s)", payload=payload)
 
         await announce("1", "2")
-        assert [await anext(news), await anext(news)] == ["1", "2"]
+        assert [await anext(news), await anext(news)] == [Hint("news", "1"), Hint("news", "2")]
         async with db.transaction() as tx:
             await tx.execute(
                 """
@@ -29,6 +29,6 @@ async def test_announcements_are_heard_in_order_also_after_the_connection_was_lo
                 WHERE application_name = 'atrium-listen' AND datname = current_database()
                 """
             )
-        assert await anext(news) == "", "after a gap: look for yourself"
+        assert await anext(news) == Hint("news", ""), "after a gap: look for yourself"
         await announce("3")
-        assert await anext(news) == "3"
+        assert await anext(news) == Hint("news", "3")

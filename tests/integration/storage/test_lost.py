@@ -137,9 +137,9 @@ def test_an_answer_that_never_comes_is_not_waited_for_for_ever(database: str, tm
 def test_the_listener_hears_that_the_database_has_died(database: str, tmp_path: Path) -> None:
     async def play() -> None:
         async with contextlib.aclosing(listen(there.dsn, "news")) as news, asyncio.timeout(20):
-            assert await anext(news) == ""
+            assert (await anext(news)).payload == ""
             asyncio.get_running_loop().call_later(0.1, there.cut)
-            assert await anext(news) == "", "after a gap: look for yourself"
+            assert (await anext(news)).payload == "", "after a gap: look for yourself"
 
     with Wire(database, tmp_path) as there:
         on_uvloop(play())
