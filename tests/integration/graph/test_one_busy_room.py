@@ -20,7 +20,7 @@ async def hears(here: Process, database: str) -> AsyncIterator[None]:
     """The announcements of the log reach the process, as they do while it serves."""
 
     async def follow() -> None:
-        async for position in listen(database, "atrium_log"):
+        async for _, position in listen(database, "atrium_log"):
             here.core.tail.hint(int(position) if position else None)
 
     task = asyncio.create_task(follow())
