@@ -34,7 +34,6 @@ REFUSED = {
     ("GET", "/v3/rooms/*/members", 403),  # of a room that one is invited to
     ("GET", "/v3/directory/room/*", 404),  # is the address free?
     ("GET", "/v3/voip/turnServer", 404),
-    ("GET", "/v3/pushers", 404),
     ("GET", "/unstable/org.matrix.msc2965/auth_issuer", 404),
     ("GET", "/unstable/org.matrix.msc2697.v2/dehydrated_device", 404),
     ("GET", "/unstable/org.matrix.msc3814.v1/dehydrated_device", 404),
