@@ -213,15 +213,15 @@ async def test_an_old_process_beside_a_new_one(database: str, tmp_path: Path) ->
             await world.ask(host, "POST", f"/join/{world.room_id}", tokens[name], json={})
         async with asyncio.TaskGroup() as group:
             sending, listening = [], []
-            for host, name in names:
-                token = tokens[name]
+            for host, name in names:  # all of them listen before anybody speaks
                 if name.endswith("0"):
-                    since = (await world.ask(host, "GET", "/sync", token))["next_batch"]
+                    since = (await world.ask(host, "GET", "/sync", tokens[name]))["next_batch"]
                     listening.append(
-                        group.create_task(world.listen(host, name, token, since, lambda _: None))
+                        group.create_task(world.listen(host, name, tokens[name], since, lambda _: None))
                     )
-                else:
-                    sending.append(group.create_task(world.send(host, name, token)))
+            for host, name in names:
+                if not name.endswith("0"):
+                    sending.append(group.create_task(world.send(host, name, tokens[name])))
             await upgrade(world, a, b, db, writer, tmp_path / "migrations")
             world.over = True
             await asyncio.wait(sending)
