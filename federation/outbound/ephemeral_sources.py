@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from federation.outbound.edus import News
-from federation.outbound.room_servers import NOBODY, RoomServers
+from federation.outbound.room_servers import NOBODY, RoomServers, Servers
 from homeserver.graph.interning import Interning
-from homeserver.matrix.ids import ServerName, domain_of
+from homeserver.matrix.ids import RoomId, ServerName, domain_of
 from homeserver.presence.service import ACTIVE_MS
 from homeserver.presence.types import PresenceEntry
 from homeserver.receipts.types import READ, UNTHREADED, ReceiptEntry
@@ -24,7 +24,23 @@ PRESENCES_AT_ONCE = 50
 """Users in one presence EDU."""
 
 
-class TypingEdus:
+class _RoomEdus:
+    """What our users do in a room, told to the servers in it."""
+
+    def __init__(self, servers: RoomServers, interning: Interning, server_name: ServerName) -> None:
+        self._servers = servers
+        self._interning = interning
+        self._server_name = server_name
+
+    async def _told(self, room_nid: int) -> tuple[RoomId, Servers] | None:
+        """The room's id, and the other servers in it; None where there are none."""
+        servers = await self._servers.now(room_nid)
+        if not servers:
+            return None
+        return (await self._interning.rooms([room_nid]))[room_nid].room_id, servers
+
+
+class TypingEdus(_RoomEdus):
     """spec: server-server-api/#mtyping-edu"""
 
     edu_type = "m.typing"
@@ -32,20 +48,14 @@ class TypingEdus:
     delay = 0.05
     keeps = False
 
-    def __init__(self, servers: RoomServers, interning: Interning, server_name: ServerName) -> None:
-        self._servers = servers
-        self._interning = interning
-        self._server_name = server_name
-
     async def news(self, entry: TypingEntry) -> News | None:
         """See `EphemeralEdus.news`."""
         if domain_of(entry.user_id) != self._server_name:
             return None
-        servers = await self._servers.now(entry.room_nid)
-        if not servers:
+        if (told := await self._told(entry.room_nid)) is None:
             return None
-        room = (await self._interning.rooms([entry.room_nid]))[entry.room_nid]
-        content = {"room_id": room.room_id, "user_id": entry.user_id, "typing": entry.typing}
+        room_id, servers = told
+        content = {"room_id": room_id, "user_id": entry.user_id, "typing": entry.typing}
         return News((entry.room_nid, entry.user_nid), content, servers)
 
     def contents(self, values: Sequence[Any], now_ms: int) -> Sequence[Any]:
@@ -62,7 +72,7 @@ class _Receipt(NamedTuple):
     ts_ms: int
 
 
-class ReceiptEdus:
+class ReceiptEdus(_RoomEdus):
     """Public receipts alone. spec: server-server-api/#receipts (EPH-02, FED-35)"""
 
     edu_type = "m.receipt"
@@ -70,20 +80,14 @@ class ReceiptEdus:
     delay = 0.5
     keeps = True
 
-    def __init__(self, servers: RoomServers, interning: Interning, server_name: ServerName) -> None:
-        self._servers = servers
-        self._interning = interning
-        self._server_name = server_name
-
     async def news(self, entry: ReceiptEntry) -> News | None:
         """See `EphemeralEdus.news`."""
         if entry.type != READ or domain_of(entry.user_id) != self._server_name:
             return None
-        servers = await self._servers.now(entry.room_nid)
-        if not servers:
+        if (told := await self._told(entry.room_nid)) is None:
             return None
-        room = (await self._interning.rooms([entry.room_nid]))[entry.room_nid]
-        receipt = _Receipt(room.room_id, entry.user_id, entry.thread, entry.event_id, entry.ts_ms)
+        room_id, servers = told
+        receipt = _Receipt(room_id, entry.user_id, entry.thread, entry.event_id, entry.ts_ms)
         return News((entry.room_nid, entry.user_nid, entry.thread), receipt, servers)
 
     def contents(self, values: Sequence[_Receipt], now_ms: int) -> Sequence[Any]:

@@ -9,10 +9,10 @@ import msgspec
 from homeserver.graph.entry import BackfillEntry, EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import EMPTY_STATE
-from homeserver.graph.relations import delete_relations, insert_relations
 from homeserver.graph.state.chains import Placer, Row, find_rows
 from homeserver.graph.write import gap_store, store
 from homeserver.graph.write.gap_store import Placed
+from homeserver.graph.write.sink import write_effects
 from homeserver.log.entries import Append, Conflict, Position, Refused, Written
 from homeserver.storage.tx import Pipeline, Tx
 
@@ -66,12 +66,7 @@ class BackfillSink:
             gap_store.move(batch, [old for old, _ in moved], [nid for _, nid in moved])
         store.insert_events(batch, rows, self._place(rows))
         store.write_state(batch, rows)
-        insert_relations(batch, rows)
-        redactions = [item for item in rows if item.entry.redacts is not None]
-        if redactions:
-            store.apply_redactions(batch, redactions, keep=self._keep_originals)
-            delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
-        store.write_waiting(batch, rows, keep=self._keep_originals)
+        write_effects(batch, rows, keep_originals=self._keep_originals)
         found = [entry.persisted for _, entry in rows]
         gap_store.fill(batch, [each.room_nid for each in found], [each.event.event_id for each in found])
         for _, backfill in written:

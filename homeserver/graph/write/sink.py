@@ -43,6 +43,16 @@ class _HeadNow(NamedTuple):
     """The extremities again; None: not in memory."""
 
 
+def write_effects(batch: Pipeline, written: Sequence[Written[EventEntry]], *, keep_originals: bool) -> None:
+    """What events do to others, wherever they stand in the room's history: relations, redactions, and what waited for them."""
+    insert_relations(batch, written)
+    redactions = [item for item in written if item.entry.redacts is not None]
+    if redactions:
+        store.apply_redactions(batch, redactions, keep=keep_originals)
+        delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
+    store.write_waiting(batch, written, keep=keep_originals)
+
+
 class EventSink:
     """The sink of events. While a batch is written it owns the chain cover places of that batch."""
 
@@ -141,13 +151,7 @@ class EventSink:
         store.insert_events(batch, written, self._place(written))
         store.write_rooms(batch, written)
         store.write_state(batch, written)
-        insert_relations(batch, written)
-        redactions = [item for item in written if item.entry.redacts is not None]
-        if redactions:
-            store.apply_redactions(batch, redactions, keep=self._keep_originals)
-            delete_relations(batch, [e.redacts.nid for _, e in redactions if e.redacts is not None])
-
-        store.write_waiting(batch, written, keep=self._keep_originals)
+        write_effects(batch, written, keep_originals=self._keep_originals)
         store.write_gaps(batch, written)
 
     def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
