@@ -9,10 +9,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
 
+from benchmarks.comparison import comparison
 from benchmarks.procfs import Watched
 from benchmarks.report import Report, machine, write_into
 from benchmarks.runner import Outcome, Plan, run, tell
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         memory = [
             f"{server.label}: {server.about}; {_megabytes(server)} MB after start" for server in servers
         ]
+        if asked.pin_load is not None:  # after the servers are started: they would inherit it
+            os.sched_setaffinity(0, {asked.pin_load})
         outcome = uvloop.run(run(plan, stages, tell))
         memory = [
             f"{line}, {_megabytes(server)} MB at the end"
@@ -80,7 +84,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--scale", type=float, default=1, help="stretches rooms and members (1); 0.1 for a quick try"
     )
-    options.add_argument("--processes", type=int, default=1, help="processes of Atrium (1)")
+    options.add_argument(
+        "--processes", type=_numbers, default=(1,), help="processes of Atrium (1); 1,2,4: one server for each"
+    )
+    options.add_argument("--pin-load", type=int, metavar="CORE", help="where the load is made")
     options.add_argument(
         "--only", help="scenarios, with commas between: " + ", ".join(one.name for one in SCENARIOS)
     )
@@ -110,11 +117,14 @@ def start_servers(asked: argparse.Namespace, stack: ExitStack) -> list[Server]:
     )
     if os.geteuid() == 0:
         directory.chmod(0o755)  # the database runs as another user and must pass
-    options = Options(directory, asked.synapse_environment.absolute(), asked.processes)
+    options = Options(directory, asked.synapse_environment.absolute())
     servers = []
     for name in chosen:
-        tell(f"starting {name}")
-        servers.append(stack.enter_context(SERVERS[name](options)))
+        for processes in asked.processes if name == "atrium" else (1,):
+            label = name if len(asked.processes) == 1 else f"{name}-{processes}"
+            tell(f"starting {label}")
+            started = SERVERS[name](replace(options, processes=processes, label=label))
+            servers.append(stack.enter_context(started))
     return servers
 
 
@@ -127,6 +137,8 @@ def about(asked: argparse.Namespace, servers: Sequence[str]) -> list[str]:
 def publish(report: Report, outcome: Outcome, asked: argparse.Namespace) -> None:
     """Print the table; write it where it was asked for."""
     print(report.markdown())
+    if len(asked.processes) > 1:
+        print(comparison(outcome.rounds, report.titles))
     if asked.json:
         asked.json.parent.mkdir(parents=True, exist_ok=True)
         asked.json.write_text(report.json())
@@ -134,6 +146,10 @@ def publish(report: Report, outcome: Outcome, asked: argparse.Namespace) -> None
         tell(f"NOT MEASURED: {failure}")
     if asked.write and not outcome.failures:
         write_into(PAGE, report.markdown())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def _megabytes(server: Server) -> int:

@@ -44,6 +44,8 @@ class Meter:
     operations: int = 0
     open_seconds: float = 0.0
     usage: Usage = field(default_factory=Usage)
+    load_cpu: float = 0.0
+    """CPU seconds of this process, which makes the load, in all windows."""
     notes: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -60,9 +62,10 @@ class Meter:
     async def window(self) -> AsyncIterator[None]:
         """Measure what is done inside; windows of one meter add up."""
         before = await self._settled()
-        started = time.perf_counter()
+        started, computed = time.perf_counter(), time.process_time()
         yield
         self.open_seconds += time.perf_counter() - started
+        self.load_cpu += time.process_time() - computed
         self.usage += await self._settled() - before
 
     async def _settled(self) -> Usage:

@@ -74,19 +74,27 @@ class Usage:
     server: float = 0.0
     database: float = 0.0
     resident_bytes: int = 0
+    largest_bytes: int = 0
+    """Resident in the largest of the server's processes."""
 
     @property
     def total(self) -> float:
         return self.server + self.database
 
     def __sub__(self, earlier: Usage) -> Usage:
-        return Usage(self.server - earlier.server, self.database - earlier.database, self.resident_bytes)
+        return Usage(
+            self.server - earlier.server,
+            self.database - earlier.database,
+            self.resident_bytes,
+            self.largest_bytes,
+        )
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.server + other.server,
             self.database + other.database,
             max(self.resident_bytes, other.resident_bytes),
+            max(self.largest_bytes, other.largest_bytes),
         )
 
 
@@ -106,4 +114,5 @@ class Watched:
             sum(stat.cpu_seconds for stat in server),
             sum(stat.cpu_seconds for stat in database),
             sum(stat.resident_bytes for stat in server),
+            max((stat.resident_bytes for stat in server), default=0),
         )

@@ -22,6 +22,13 @@ class Round:
     database_cpu: float
     resident_bytes: int
     notes: dict[str, float] = field(default_factory=dict)
+    largest_bytes: int = 0
+    load_cpu: float = 0.0
+
+    @property
+    def cpu(self) -> float:
+        """CPU milliseconds per operation, server and database together."""
+        return (self.server_cpu + self.database_cpu) / (self.operations or math.nan) * 1000
 
     @classmethod
     def of(cls, scenario: str, server: str, meter: Meter) -> Round:
@@ -35,6 +42,8 @@ class Round:
             server_cpu=meter.usage.server,
             database_cpu=meter.usage.database,
             resident_bytes=meter.usage.resident_bytes,
+            largest_bytes=meter.usage.largest_bytes,
+            load_cpu=meter.load_cpu,
             notes=meter.notes,
         )
 

@@ -34,6 +34,7 @@ class Outcome:
     """All figures, in the order of the plan, and what could not be measured, in words."""
 
     figures: list[Figures] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
@@ -55,6 +56,7 @@ async def run(plan: Plan, stages: Sequence[Stage], tell: Callable[[str], None]) 
                     rounds[scenario.stage.label].append(measured)
                     tell(_line(measured, turn))
         outcome.figures.extend(summarise(measured) for measured in rounds.values() if measured)
+        outcome.rounds.extend(one for measured in rounds.values() for one in measured)
     return outcome
 
 

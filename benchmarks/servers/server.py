@@ -27,6 +27,7 @@ class Options:
     directory: Path
     environment: Path
     processes: int = 1
+    label: str = "atrium"
 
 
 Start = Callable[[Options], AbstractContextManager[Server]]
