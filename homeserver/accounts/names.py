@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from homeserver.matrix.errors import Exclusive, InvalidUsername
 from homeserver.matrix.ids import MAX_ID_BYTES, ServerName, UserId, is_new_localpart
 from homeserver.runtime.clock import Entropy
 from homeserver.sessions.ports import Appservices
+
+HOOK_USERS: Final = "_hook_"
+"""How the localparts of users begin that speak for incoming webhooks: nobody else gets one of these."""
 
 
 class Names:
@@ -40,6 +44,8 @@ class Names:
             raise InvalidUsername("User names consist of a-z, 0-9 and the signs . _ = - / +")
         if len(user_id) > MAX_ID_BYTES:
             raise InvalidUsername(f"User ID longer than {MAX_ID_BYTES} bytes")
+        if localpart.startswith(HOOK_USERS):
+            raise Exclusive("This user name is kept for incoming webhooks")
         owner = self._appservices.claimed_by(user_id)
         if owner is not None and owner != appservice and not by_admin:
             raise Exclusive("This user name belongs to an application service")

@@ -11,6 +11,7 @@ from homeserver.cli.appservice import appservice_app
 from homeserver.cli.config import config_app
 from homeserver.cli.doctor import doctor
 from homeserver.cli.federation import federation_app
+from homeserver.cli.hook import hook_app
 from homeserver.cli.init import init
 from homeserver.cli.media import media_app
 from homeserver.cli.migrate import migrate
@@ -57,6 +58,7 @@ app.command()(restored)
 app.add_typer(user_app, name="user", help="Accounts.")
 app.add_typer(media_app, name="media", help="Files people share.")
 app.add_typer(appservice_app, name="appservice", help="Bridges and bots: application services.")
+app.add_typer(hook_app, name="hook", help="Incoming webhooks: programs that post into rooms.")
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
 app.add_typer(search_app, name="search", help="The index by which messages are found.")
 app.add_typer(

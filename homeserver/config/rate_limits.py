@@ -81,6 +81,12 @@ class RateLimitSection(Section):
     call_token: Rate | None = _rate(5, 100)
     """Tokens for calls, by address."""
 
+    hook: Rate | None = _rate(1, 30)
+    """Messages posted to an incoming webhook, by webhook."""
+
+    hook_address: Rate | None = _rate(10, 100)
+    """Calls of incoming webhooks, by address, whether or not there is such a webhook."""
+
     default: Rate | None = _rate(50, 300)
     """Everything else, by person."""
 

@@ -36,6 +36,7 @@ from homeserver.wiring.federation_handshakes import HandshakesFeature, Parts
 from homeserver.wiring.federation_inbound import FederationInboundFeature
 from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from homeserver.wiring.federation_serving import FederationServingFeature, Served
+from homeserver.wiring.hooks import HooksFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
@@ -119,6 +120,7 @@ class Features:
         )
         self.relations = self._add(RelationsFeature(core, rooms))
         self._add(ReportsFeature(core, rooms))
+        self._add(HooksFeature(core, rooms, limiter))
         self.delayed = self._add(DelayedFeature(config, core, rooms, limiter))
         self.search = self._add(SearchFeature(core, rooms))
         self.key_backup = self._add(KeyBackupFeature(core))

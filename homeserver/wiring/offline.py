@@ -10,6 +10,7 @@ from appservices.administration import Administration
 from appservices.entries import AppservicesChangedSink
 from homeserver.config import Config
 from homeserver.e2ee.ending import DeviceEnding
+from homeserver.hooks.administration import HookAdministration
 from homeserver.runtime import signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.storage import owner
@@ -22,6 +23,7 @@ from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.appservices import administration_of
 from homeserver.wiring.core import Core
 from homeserver.wiring.e2ee import KEY_SINKS
+from homeserver.wiring.hooks import hook_administration_of
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
 
@@ -68,6 +70,19 @@ async def appservices_of(config: Config) -> AsyncIterator[tuple[Administration, 
     async with core_of(config) as core:
         connect((Manifest(name="appservices", sinks=[AppservicesChangedSink()]),), core.tail, core.jobs)
         yield administration_of(config, core), core.db
+
+
+@contextlib.asynccontextmanager
+async def hooks_of(config: Config) -> AsyncIterator[HookAdministration]:
+    """Incoming webhooks. Their users come into rooms and leave them by the server, at once if it runs."""
+    async with core_of(config) as core:
+        accounts = AccountsFeature(config, core, RateLimiter(core.clock, {}))
+        ending = Manifest(name="devices", device_listeners=[DeviceEnding(), ToDeviceStream(core.db)])
+        connect((accounts.manifest, ending), core.tail, core.jobs, accounts.devices)
+        try:
+            yield hook_administration_of(core, accounts)
+        finally:
+            await accounts.stop()
 
 
 @contextlib.asynccontextmanager
