@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from homeserver.cli.appservice import appservice_app
+from homeserver.cli.bot import bot_app
 from homeserver.cli.config import config_app
 from homeserver.cli.doctor import doctor
 from homeserver.cli.federation import federation_app
@@ -58,6 +59,7 @@ app.command()(restored)
 app.add_typer(user_app, name="user", help="Accounts.")
 app.add_typer(media_app, name="media", help="Files people share.")
 app.add_typer(appservice_app, name="appservice", help="Bridges and bots: application services.")
+app.add_typer(bot_app, name="bot", help="Writing bots.")
 app.add_typer(hook_app, name="hook", help="Incoming webhooks: programs that post into rooms.")
 app.add_typer(readers_app, name="readers", help="Readers of the log: what is delivered to others.")
 app.add_typer(search_app, name="search", help="The index by which messages are found.")

@@ -44,6 +44,7 @@ def test_a_file_is_short_and_begins_with_what_it_owns(path: Path) -> None:
 # Where (function, file, package) a loop may sleep or wait, and why it ends or cannot end the server. Whatever is done again
 # and again is declared with `every`, what must run for ever is started by `SupervisedLoops`, what is deferred is a job.
 WAITING_LOOPS = {
+    "appservices/bots/": "a bot is a program of its own: none of it runs in the server",
     "federation/transport/body.py pieces": "as long as an answer comes",
     "federation/inbound/room.py run": "while there is something staged for the room, under its lease",
     "homeserver/graph/state/upkeep.py _resolved": "a round over what there is",

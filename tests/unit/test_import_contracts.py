@@ -56,6 +56,7 @@ def test_the_sources_keep_all_contracts(copy: Path) -> None:
         ("homeserver/rooms/fresh.py", "import homeserver.wiring.core", "what starts it"),
         ("homeserver/rooms/fresh.py", "import federation", "are plugged in"),
         ("homeserver/log/fresh.py", "import homeserver.graph.refs", "every package stands in one"),
+        ("appservices/bots/fresh.py", "import homeserver.matrix.ids", "on the public API alone"),
     ],
 )
 def test_what_must_not_be_is_refused(copy: Path, file: str, text: str, contract: str) -> None:
