@@ -19,22 +19,31 @@ def lock_head(batch: Pipeline) -> Later[tuple[Position, str] | None]:
     return batch.one("SELECT position, pg_current_xact_id()::text FROM log_head FOR UPDATE")
 
 
-async def is_committed(tx: Tx, xid: str) -> bool:
-    """Whether a transaction that had locked the head was committed; waits until it has ended.
+async def is_committed(tx: Tx, xid: str, rows: Sequence[FeedRow]) -> bool:
+    """Whether a transaction that had locked the head, to write these feed rows, was committed; waits until it has ended.
+
+    A database that has crashed, and a standby that has taken over, may give the number of a transaction that left nothing
+    behind to another one. So the log must go as far as ours did, and where the feed still has our positions (it is empty
+    after a crash) they must hold what we wrote there.
 
     Source: PostgreSQL documentation, "Transaction ID and Snapshot Information Functions".
     """
-    await tx.all("SELECT position FROM log_head FOR UPDATE")
+    head = await tx.value("SELECT position FROM log_head FOR UPDATE")
     # One that lies in the future was lost when a standby took over; one too old to be known cannot be ours.
-    return bool(
-        await tx.value(
-            """
-            SELECT CASE WHEN %(xid)s::text::xid8 < pg_current_xact_id()
-                        THEN pg_xact_status(%(xid)s::text::xid8) = 'committed' END
-            """,
-            xid=xid,
-        )
+    committed = await tx.value(
+        """
+        SELECT CASE WHEN %(xid)s::text::xid8 < pg_current_xact_id()
+                    THEN pg_xact_status(%(xid)s::text::xid8) = 'committed' END
+        """,
+        xid=xid,
     )
+    if not committed or not rows:
+        return bool(committed)
+    if head < rows[-1][0]:
+        return False
+    there = await read_feed(tx, rows[0][0] - 1, rows[-1][0], len(rows))
+    ours = {row[0]: row[1:3] for row in rows}
+    return all(ours[row[0]] == row[1:3] for row in there)
 
 
 async def read_head(tx: Tx) -> Position:

@@ -48,6 +48,8 @@ MAX_WAITING = 20_000
 ASK_AGAIN = (0.1, 0.3, 1.0, 2.0, *(5.0,) * 18)
 """Seconds between questions after a COMMIT that was not answered: longer than a database takes to come back, or to notice
 that we are gone (`Timeouts.idle`)."""
+ASK_BRIEFLY = (0.1, 0.3, 1.0, 2.0)
+"""Where there are other hosts: clients repeat there what is not answered here."""
 
 _Outcome = tuple[Refused, list[Written[Any]]]
 
@@ -63,10 +65,11 @@ class _Lost(Exception):  # never leaves this file
 class _InDoubt(_Lost):
     """COMMIT was under way; `outcome` is what has become of the batch if it was carried out."""
 
-    def __init__(self, cause: Exception, xid: str, outcome: _Outcome) -> None:
+    def __init__(self, cause: Exception, xid: str, outcome: _Outcome, rows: list[store.FeedRow]) -> None:
         super().__init__(cause)
         self.xid = xid
         self.outcome = outcome
+        self.rows = rows
 
 
 class LogWriter:
@@ -81,6 +84,8 @@ class LogWriter:
         self._closed = False
         self._trimmed_at: Position = 0
         self.delegate: Delegate | None = None
+        self.several_hosts = False
+        """Other hosts serve from this database, to which clients may go."""
 
     @property
     def waiting(self) -> int:
@@ -194,10 +199,10 @@ class LogWriter:
 
     async def _is_committed(self, doubt: _InDoubt) -> bool | None:
         """Asks until the database answers; None if it never does."""
-        for pause in ASK_AGAIN:
+        for pause in ASK_BRIEFLY if self.several_hosts else ASK_AGAIN:
             try:
                 async with self._db.transaction(first=True) as tx:
-                    return await store.is_committed(tx, doubt.xid)
+                    return await store.is_committed(tx, doubt.xid, doubt.rows)
             except (psycopg.OperationalError, StorageError) as error:
                 log.warning("log.commit_in_doubt", error=repr(error), again_in=pause)
             await self._clock.sleep(pause)
@@ -239,7 +244,8 @@ class LogWriter:
                     self._write_rows(batch, accepted, written)
             except Exception as error:
                 if tx.in_doubt:
-                    raise _InDoubt(error, xid, (refused, written)) from error
+                    rows = self._feed_rows(written, _origins(accepted))
+                    raise _InDoubt(error, xid, (refused, written), rows) from error
                 raise
         return refused, written
 
@@ -293,17 +299,22 @@ class LogWriter:
         self, batch: Pipeline, written: list[Written[Any]], origins: Mapping[Position, bytes]
     ) -> None:
         head = written[-1].position
-        feed: list[store.FeedRow] = []
-        for position, entry in written:
-            sink = self._tail.sink_for(type(entry))
-            feed.append((position, sink.kind, sink.encode(entry), origins.get(position)))
-        store.insert_feed(batch, feed)
+        store.insert_feed(batch, self._feed_rows(written, origins))
         store.advance_head(batch, head)
         if not self._tail.alone and (self.delegate is None or self.delegate.notifies):
             store.tell_others(batch, head)
         if head - self._trimmed_at > store.TRIM_EVERY:
             self._trimmed_at = head
             store.trim_feed(batch, head - store.KEEP_FEED)
+
+    def _feed_rows(
+        self, written: list[Written[Any]], origins: Mapping[Position, bytes]
+    ) -> list[store.FeedRow]:
+        rows: list[store.FeedRow] = []
+        for position, entry in written:
+            sink = self._tail.sink_for(type(entry))
+            rows.append((position, sink.kind, sink.encode(entry), origins.get(position)))
+        return rows
 
 
 def _origins(accepted: Sequence[Append]) -> dict[Position, bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from homeserver.log import store
 from homeserver.log.entries import Append, Entry, StructSink
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
@@ -194,6 +195,28 @@ async def test_an_append_without_entries_is_not_done_twice_either(
     async with Database(database) as db, log_on(db) as log:
         Cut(monkeypatch, "after")
         assert await log.append(alongside=txn) == range(0)
+
+
+async def test_another_transaction_of_the_same_number_is_not_taken_for_ours(database: str) -> None:
+    """After a crash, or at a standby that has taken over, numbers and positions that were lost are given out again. API-09"""
+    async with Database(database) as db, log_on(db) as log:
+        await log.append(Word("before"))
+        async with db.transaction() as tx:
+            xid = await tx.value("SELECT pg_current_xact_id()::text")
+            async with tx.pipeline(commit=True) as batch:
+                store.insert_feed(batch, [(2, "word", b"another host's", None)])
+                store.advance_head(batch, 2)
+
+        async def committed(*rows: store.FeedRow) -> bool:
+            async with db.transaction() as tx:
+                return await store.is_committed(tx, xid, rows)
+
+        assert await committed((2, "word", b"another host's", None))
+        assert not await committed((2, "word", b"ours", None))
+        assert not await committed((2, "word", b"another host's", None), (3, "word", b"ours", None))
+        async with db.transaction() as tx, tx.pipeline(commit=True) as batch:
+            store.empty_feed(batch)  # as a crash does
+        assert await committed((2, "word", b"ours", None)), "it was committed before, and nothing after it"
 
 
 async def test_the_writer_asks_until_the_database_is_back(
