@@ -1,4 +1,8 @@
-"""Integers for the long strings: users, rooms, state keys. Given out once, never changed, so they may be cached freely."""
+"""Integers for the long strings: users, rooms, state keys. Given out once, never changed, so they may be cached freely.
+
+They are flushed before they are used: a number that a crash or a failover of the database takes back would be given to
+somebody else, while it is still in memory here.
+"""
 
 from __future__ import annotations
 
@@ -75,9 +79,6 @@ class Interning:
         found, missing = _known(self._users.nids.get, user_ids)
         if missing:
             async with self._db.transaction() as tx:
-                await tx.execute(
-                    "SET LOCAL synchronous_commit = off"
-                )  # flushed with whatever first refers to it
                 rows = await intern_users(tx, missing)
             self._users.add(rows)
             found.update(rows)
@@ -118,7 +119,6 @@ class Interning:
         found, missing = _known(self._keys.nids.get, keys)
         if missing:
             async with self._db.transaction() as tx:
-                await tx.execute("SET LOCAL synchronous_commit = off")
                 rows = await _intern_keys(tx, missing)
             self._keys.add(rows)
             found.update(rows)
