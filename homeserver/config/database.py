@@ -15,9 +15,14 @@ def _is_postgres(url: str) -> str:
     from psycopg import ProgrammingError, conninfo  # here: most configurations name none
 
     try:
-        conninfo.conninfo_to_dict(url)
+        parts = conninfo.conninfo_to_dict(url)
     except ProgrammingError as error:
         raise ValueError(_why(str(error).strip())) from None
+    several = "," in str(parts.get("hostaddr") or parts.get("host") or "")
+    if several and parts.get("target_session_attrs") not in {"read-write", "primary"}:
+        raise ValueError(
+            "of several hosts only the primary can be written to: add target_session_attrs=read-write"
+        )
     return url
 
 
@@ -38,7 +43,8 @@ class DatabaseSection(Section):
         examples=["postgresql://atrium:password@db.example.com/atrium?sslmode=verify-full"],
         repr=False,
     )
-    """Your own PostgreSQL, 15 or newer. Leave it out, and Atrium runs the one it carries, under data_dir."""
+    """Your own PostgreSQL, 15 or newer. Leave it out, and Atrium runs the one it carries, under data_dir. A primary and its
+    standbys are named together: postgresql://a.example.com,b.example.com/atrium?target_session_attrs=read-write."""
 
     pool_size: int = Field(default=10, ge=2, le=200)
     """Connections of each process at most."""

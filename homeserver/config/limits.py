@@ -56,5 +56,9 @@ class LimitsSection(Section):
     """The most connections of one address (one /64 of IPv6) to a process. Those of trusted proxies are not counted, but the
     requests under way that they pass on are, for the address that they name. null: as many as there may be."""
 
+    drain: Duration = Field(default=0.0, ge=0, le=300)
+    """Behind a load balancer: how long the server goes on as before when it is asked to stop, while /health says stopping, so
+    that nothing more is sent here by the time it stops listening. A few times the balancer's interval between checks."""
+
     shutdown: Duration = Field(default=8.0, ge=0.1, le=60)
     """How long requests under way may take when the server is asked to stop."""

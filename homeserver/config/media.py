@@ -132,10 +132,11 @@ class MediaSection(Section):
     """Files people share."""
 
     path: AnyPath | None = None
-    """Where they are kept. Default: media in data_dir."""
+    """Where they are kept. Default: media in data_dir. Several hosts of one server need one folder (NFS, for example), or s3."""
 
     s3: S3Section | None = None
-    """A bucket of any store that speaks S3, instead of the folder: needed where several hosts share a database."""
+    """A bucket of any store that speaks S3, instead of the folder. Where several hosts share a database this, or one folder
+    that all of them see."""
 
     max_upload: Size = Field(default=50 << 20, ge=0)
     """The largest file somebody may upload, and the largest that is taken from another server."""

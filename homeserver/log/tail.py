@@ -105,6 +105,8 @@ class Tail:
         self.jumps = 0
         """How often entries were missed."""
         self.neighbours: Neighbours | None = None
+        self.when_blind: Callable[[], None] = lambda: None
+        """Called once when the database cannot be read any more."""
         self._reached: deque[tuple[Position, asyncio.Future[None]]] = deque()
         """Who waits until a position is seen; at most one for each task of this process."""
 
@@ -271,14 +273,19 @@ class Tail:
 
     async def run(self) -> None:
         """Follow what other processes write, until cancelled."""
+        blind = False
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hint.wait(), POLL_SECONDS)
             self._hint.clear()
             try:
                 await self._catch_up()
+                blind = False
             except Exception as error:  # noqa: BLE001  # whatever it was, the log goes on
                 log.warning("tail.read_failed", error=repr(error))
+                if not blind:
+                    self.when_blind()
+                blind = True
 
     async def _catch_up(self) -> None:
         async with self._db.read(first=True) as tx:

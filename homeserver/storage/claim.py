@@ -14,6 +14,7 @@ import psycopg
 
 from homeserver.runtime.clock import Clock
 from homeserver.storage.errors import StorageError
+from homeserver.storage.primary import Primary
 
 PROCESS = 0x41747269756D  # "Atrium"
 HOST = PROCESS + 1
@@ -47,13 +48,14 @@ class Claim:
         self._locks = locks
         self._alone = alone
         self._patience = patience
+        self._primary = Primary()
         self._connection: psycopg.AsyncConnection | None = None
 
     async def take(self) -> None:
         """Raises `DatabaseTaken` when others keep it, `psycopg.OperationalError` when there is no database."""
         await self.release()
-        self._connection = connection = await psycopg.AsyncConnection.connect(
-            self._dsn, autocommit=True, application_name="atrium-claim", connect_timeout=10
+        self._connection = connection = await self._primary.connect(
+            self._dsn, application_name="atrium-claim"
         )
         deadline = self._clock.monotonic() + self._patience
         missing = list(self._locks)

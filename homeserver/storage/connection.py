@@ -17,6 +17,7 @@ from psycopg import errors, pq
 from psycopg.pq.abc import PGresult
 
 from homeserver.runtime.request_context import count_query
+from homeserver.storage.primary import NOTICE_THERE, Primary
 from homeserver.storage.statement import Statement, Statements
 
 Command = tuple[Statement, Mapping[str, Any]]
@@ -29,14 +30,15 @@ _GOOD = frozenset({_OK, _TUPLES})
 _SESSION: Final = """\
 SET statement_timeout = '{statement}s'; SET lock_timeout = '{lock}s';
 SET idle_in_transaction_session_timeout = '{idle}s'; SET jit = off; SET timezone = 'UTC';
-SET client_min_messages = warning"""
+SET client_min_messages = warning; {notice}"""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long, in whole seconds, the database may take for something before it is given up."""
 
-    connect: int = 10
+    connect: int | None = None
+    """None: what suits the number of hosts, see `primary`."""
     statement: int = 30
     lock: int = 10
     acquire: int = 15
@@ -47,7 +49,7 @@ class Timeouts:
         """A transaction left open without a statement: by a process that hangs. What it has locked, the head of the log at
         worst, is free again before anybody else gives up waiting for it.
         """
-        return max(1, min(5, self.lock // 2))
+        return max(1, min(3, self.lock // 2))
 
 
 class Connection:
@@ -71,21 +73,20 @@ class Connection:
         self._loop.add_reader(self._fd, self._readable)
 
     @classmethod
-    async def open(cls, dsn: str, statements: Statements, *, timeouts: Timeouts) -> Connection:
+    async def open(
+        cls, dsn: str, primary: Primary, statements: Statements, *, timeouts: Timeouts
+    ) -> Connection:
         """Connect and set the session's limits.
 
         Raises:
             psycopg.OperationalError: it cannot be reached, or refuses us.
         """
-        connection = await psycopg.AsyncConnection.connect(
-            dsn,
-            autocommit=True,
-            client_encoding="utf8",
-            application_name="atrium",
-            connect_timeout=timeouts.connect,
-        )
+        limit = {} if timeouts.connect is None else {"connect_timeout": timeouts.connect}
+        connection = await primary.connect(dsn, client_encoding="utf8", application_name="atrium", **limit)
         try:
-            session = _SESSION.format(statement=timeouts.statement, lock=timeouts.lock, idle=timeouts.idle)
+            session = _SESSION.format(
+                statement=timeouts.statement, lock=timeouts.lock, idle=timeouts.idle, notice=NOTICE_THERE
+            )
             await connection.execute(session.encode())
         except BaseException:
             await connection.close()

@@ -24,6 +24,7 @@ import structlog
 
 from homeserver.storage.connection import Connection, Timeouts
 from homeserver.storage.errors import StorageError
+from homeserver.storage.primary import Primary
 from homeserver.storage.statement import Statements
 from homeserver.storage.tx import Tx
 
@@ -31,6 +32,8 @@ _LOOK_AGAIN = 1.0
 """Seconds between looks at connections whose answer has not come."""
 _GRACE = 5
 """Seconds that a statement's answer may take beyond the statement's own limit."""
+_SOON = 0.5
+"""Seconds in which a database that is there answers who connects."""
 _TELL_EVERY = 1_000
 """Nested connections of which one is logged, after the first."""
 
@@ -70,10 +73,15 @@ class Database:
         self.dsn = dsn
         self._size = size
         self._timeouts = timeouts or Timeouts()
+        self._primary = Primary()
         self._statements = Statements()
         self._idle: list[Connection] = []
         self._used: set[Connection] = set()
         self._opening = 0
+        self._attempted = 0.0
+        """When the oldest attempt to connect that is under way began, or a later one."""
+        self._refused: psycopg.OperationalError | None = None
+        """Why the last attempt to connect failed, if none has succeeded since."""
         self._waiting: collections.deque[asyncio.Future[Connection | None]] = collections.deque()
         """Whose turn has come is given a connection, or None: the right to open one."""
         self._watch: asyncio.TimerHandle | None = None
@@ -206,6 +214,8 @@ class Database:
             if not connection.broken:
                 return self._use(connection)
             connection.close()
+        if self._refused is not None and self._hopeless():
+            raise type(self._refused)(*self._refused.args)
         if len(self._used) + self._opening < (2 * self._size if beyond else self._size):
             self._opening += 1
             return await self._open()
@@ -213,6 +223,11 @@ class Database:
         if given is None:
             return await self._open()
         return given
+
+    def _hopeless(self) -> bool:
+        """The last attempt failed, nobody has a connection, and another attempt gets no answer: it may go on for seconds."""
+        since = asyncio.get_running_loop().time() - self._attempted
+        return not self._used and self._opening > 0 and since > _SOON
 
     async def _take_turn(self, *, first: bool) -> Connection | None:
         """Wait for a connection, or (None) for the right to open one."""
@@ -244,17 +259,23 @@ class Database:
 
     async def _open(self) -> Connection:
         """Connect, as one of those that `_opening` counts."""
+        if self._opening == 1:
+            self._attempted = asyncio.get_running_loop().time()
         try:
-            connection = await Connection.open(self.dsn, self._statements, timeouts=self._timeouts)
+            connection = await Connection.open(
+                self.dsn, self._primary, self._statements, timeouts=self._timeouts
+            )
         except BaseException as error:
             self._opening -= 1
             if isinstance(error, psycopg.OperationalError) and not self._used:
                 # Nobody has a connection, so the others would wait as long as this one did to hear the same.
+                self._refused = error
                 self._turn_away(error)
             else:
                 self._next()
             raise
         self._opening -= 1
+        self._refused = None
         if self._closed:
             connection.close()
             raise StorageError("the database is closed")

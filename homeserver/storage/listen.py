@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from homeserver.runtime.causes import Causes
+from homeserver.storage.primary import Primary
 
 _BOUND = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -37,9 +38,10 @@ async def listen(dsn: str, *channels: LiteralString) -> AsyncIterator[Hint]:
     At most the newest thousand wait to be fetched: who falls behind that far should look for itself anyway.
     """
     pause, causes = _FIRST_PAUSE, Causes(_log, "database_listener_lost", channel=channels[0])
+    primary = Primary()
     while True:
         try:
-            async with contextlib.aclosing(_listen_once(dsn, channels)) as hints:
+            async with contextlib.aclosing(_listen_once(primary, dsn, channels)) as hints:
                 async for hint in hints:
                     causes.over()
                     pause = _FIRST_PAUSE
@@ -50,10 +52,8 @@ async def listen(dsn: str, *channels: LiteralString) -> AsyncIterator[Hint]:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-async def _listen_once(dsn: str, channels: Sequence[LiteralString]) -> AsyncGenerator[Hint]:
-    connection = await psycopg.AsyncConnection.connect(
-        dsn, autocommit=True, client_encoding="utf8", application_name="atrium-listen", connect_timeout=10
-    )
+async def _listen_once(primary: Primary, dsn: str, channels: Sequence[LiteralString]) -> AsyncGenerator[Hint]:
+    connection = await primary.connect(dsn, client_encoding="utf8", application_name="atrium-listen")
     notify_socket = _NotifySocket(connection.pgconn)
     try:
         connection.add_notify_handler(

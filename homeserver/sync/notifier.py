@@ -139,6 +139,13 @@ class Notifier:
             for recipients in self._recipients.of(entry):
                 self._wake(recipients)
 
+    def interrupt(self) -> None:
+        """Answer all long polls that wait now: what they wait for would not be heard of here."""
+        for table in (self._waiting, self._watching):
+            for futures in list(table.values()):
+                for future in futures:
+                    _answer(future, False)
+
     def close(self) -> None:
         """Answer all long polls, and let nobody wait any more."""
         self._closed = True

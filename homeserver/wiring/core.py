@@ -59,6 +59,7 @@ class Core:
         self.states = StateStore(db, self.memory)
         self.tail = Tail(db, alone=alone)
         self.log = LogWriter(db, self.tail, clock)
+        self.log.several_hosts = config.database.shared
         self.transactions = Transactions(db, self.memory)
         self.jobs = Jobs(db, clock, entropy)
         self.rooms = Rooms(db, self.tail, self.interning, self.events, self.server_name, self.memory)

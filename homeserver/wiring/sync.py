@@ -61,6 +61,8 @@ class SyncFeature:
         self.notifier = Notifier(
             core.rooms, recipients, most=limits.waiting_syncs, longest=limits.sync_timeout
         )
+        if core.log.several_hosts:
+            core.tail.when_blind = self.notifier.interrupt
         self.filters = FilterService(core.db)
         selector = _selector(core, rooms, limits)
         stripped = StrippedRooms(core.db, core.events, core.states, core.interning)

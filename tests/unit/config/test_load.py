@@ -321,6 +321,8 @@ def test_secrets_stay_out_of_messages_and_representations() -> None:
         ("postgresql://h/d?sslmde=require", 'invalid URI query parameter: "sslmde"'),
         ("postgresql://u:s3cret%@h/d", "must be written as %25"),
         ("password=s3cret host", "neither postgresql://"),
+        ("postgresql://a,b/d", "add target_session_attrs=read-write"),
+        ("host=a,b dbname=d target_session_attrs=any", "add target_session_attrs=read-write"),
     ],
 )
 def test_a_connection_string_nobody_can_read_is_named_without_its_password(url: str, said: str) -> None:
