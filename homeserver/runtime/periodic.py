@@ -27,7 +27,7 @@ from homeserver.storage.errors import StorageError
 
 _log = structlog.get_logger(__name__)
 
-LEASE = 30.0
+LEASE = 4.0
 """Seconds after which a process that no longer renews its lease is taken to be dead."""
 FIRST_RETRY = 1.0
 """Seconds after the first failure; doubled with each further one."""
@@ -255,7 +255,7 @@ class PeriodicRunner(Collector):
 
     @contextlib.asynccontextmanager
     async def _renewed(self, name: str, db: Database) -> AsyncIterator[None]:
-        """Renew the lease every third of its time; cancel the block before it runs out unrenewed. Raises `LeaseLost`.
+        """Renew the lease every quarter of its time; cancel the block before it runs out unrenewed. Raises `LeaseLost`.
 
         In real time, whatever clock was injected: the lease is on the database's.
         """
@@ -264,7 +264,7 @@ class PeriodicRunner(Collector):
 
         async def renew() -> None:
             while True:
-                await asyncio.sleep(LEASE / 3)
+                await asyncio.sleep(LEASE / 4)
                 asked = loop.time()
                 with contextlib.suppress(psycopg.Error, StorageError):
                     async with db.transaction() as tx:
