@@ -113,6 +113,13 @@ class App:
             [settings.listener(each, reuse_port=self._siblings is not None) for each in self.config.listeners]
         )
 
+    async def drain(self) -> None:
+        """Go on as before for the configured time, while load balancers hear that nothing more shall be sent here."""
+        if self.config.limits.drain > 0:
+            self.features.health.draining = True
+            log.info("draining", seconds=self.config.limits.drain)
+            await self.clock.sleep(self.config.limits.drain)
+
     async def stop(self) -> None:
         """Finish requests, write what waits, close. Idempotent."""
         if hasattr(self, "features"):
@@ -256,7 +263,11 @@ async def serve(config: Config, *, siblings: Siblings | None, worker: int, ready
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload)
     try:
         ready()
-        await app.failed()
+        try:
+            await app.failed()
+        except asyncio.CancelledError:
+            await app.drain()
+            raise
     finally:
         await app.stop()
 

@@ -181,9 +181,10 @@ async def serve_until_told(
         serving.result()  # raises what ended it
         return 0
     serving.cancel()
-    _, pending = await asyncio.wait({serving}, timeout=config.limits.shutdown + 0.5)
+    patience = config.limits.drain + config.limits.shutdown
+    _, pending = await asyncio.wait({serving}, timeout=patience + 0.5)
     if pending:
-        _log.warning("shutdown_too_slow", seconds=config.limits.shutdown)
+        _log.warning("shutdown_too_slow", seconds=patience)
         return 1
     if not serving.cancelled():
         serving.result()

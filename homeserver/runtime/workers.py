@@ -185,11 +185,16 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 worker.process.send_signal(signal.SIGHUP)
 
+    @property
+    def _patience(self) -> float:
+        """Seconds until all should have ended that were told to."""
+        return self._config.limits.drain + self._config.limits.shutdown + 1.0
+
     async def _end(self, kept: Sequence[asyncio.Task[None]]) -> None:
         for worker in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 worker.process.terminate()
-        _, slow = await asyncio.wait(kept, timeout=self._config.limits.shutdown + 1.0)
+        _, slow = await asyncio.wait(kept, timeout=self._patience)
         if slow:
             _log.warning("workers_too_slow", workers=sorted(self._running))
             for worker in list(self._running.values()):

@@ -45,13 +45,15 @@ class HealthApi:
         """`timeouts`: seconds a check may take."""
         self._checks = dict(checks)
         self._timeouts = timeouts
+        self.draining = False
+        """The process is about to stop: load balancers shall send nothing more here, though it still serves."""
 
     @endpoint("getHealth", "GET", "/health", auth=Auth.NONE, limit=None)
     async def health(self, info: RequestInfo) -> Response:
         """Whether this process can serve: it is not shutting down, and every part it needs answers."""
         results = await asyncio.gather(*(self._run(check) for check in self._checks.values()))
         checks = {name: words for name, (_, words) in zip(self._checks, results, strict=True)}
-        if info.closing.is_set():
+        if self.draining or info.closing.is_set():
             return Response(503, Health("stopping", checks))
         for status, code in (("unwell", 503), ("impaired", 200)):
             if any(found == status for found, _ in results):

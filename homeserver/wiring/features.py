@@ -255,7 +255,8 @@ class Features:
             checks["processes"] = self._siblings_answer
         for manifest in self.manifests:
             checks.update(manifest.checks)
-        own: list[object] = [HealthApi(checks)]
+        self.health = HealthApi(checks)
+        own: list[object] = [self.health]
         if self._figures is not None:
             own.append(MetricsApi(self._figures))
         return [*own, *(api for manifest in self.manifests for api in manifest.apis)]
@@ -274,6 +275,7 @@ class Features:
     async def load(self) -> None:
         """What must be in memory before anybody is answered. Raises `ConfigError`, `psycopg.Error`, `StorageError`."""
         await self.appservices.registry.load()
+        await self.media.place.settle()
 
     def reload(self) -> None:
         """An administrator has changed files that need no restart."""
