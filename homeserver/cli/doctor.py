@@ -59,6 +59,7 @@ def doctor(
 
     def further(dsn: str) -> Iterator[Finding]:
         yield from asyncio.run(_background(dsn))
+        yield from asyncio.run(_hosts(loaded, dsn))
         yield from _rooms(loaded, dsn, rooms, seconds)
 
     for finding in examine(loaded, further=further):
@@ -81,6 +82,22 @@ async def _background(dsn: str) -> list[Finding]:
             for good, sentence, advice in await figures.findings(db)
         ]
         return [*await examine(db), *readers]
+
+
+async def _hosts(config: Config, dsn: str) -> list[Finding]:
+    """Of what several hosts must share."""
+    from homeserver.media import place
+    from homeserver.runtime.checkup import Finding
+    from homeserver.storage.database import Database
+
+    if not config.database.shared or config.media.s3 is not None:
+        return []
+    folder = config.media.path or config.server.data_dir / "media"
+    async with Database(dsn, size=1) as db:
+        trouble = await place.examine(db, folder)
+    if trouble is None:
+        return [Finding("good", f"All hosts that were started keep files in {folder}")]
+    return [Finding("wrong", trouble)]
 
 
 def _rooms(config: Config, dsn: str, rooms: int, seconds: float) -> Iterator[Finding]:

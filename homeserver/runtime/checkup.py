@@ -21,6 +21,8 @@ from homeserver.storage.embedded import EmbeddedPostgres
 from homeserver.storage.errors import StorageError
 
 _DISK_WRONG, _DISK_DOUBTFUL = 200 << 20, 2 << 30
+_BESIDE_POOL = 3
+"""Connections of a process beside its pool: to listen, and for its locks."""
 _FILES_WANTED = 4096
 _CLOCK_DOUBTFUL = 2.0  # seconds
 _CERTIFICATE_DOUBTFUL = 14  # days
@@ -244,10 +246,22 @@ def _settings(dsn: str, config: Config, clock: Clock) -> Iterator[Finding]:
                     "wrong", f"The database runs with {setting} off: a power cut loses messages", "turn it on"
                 )
         most = int(ask("SHOW max_connections"))
-        wanted = config.server.processes * (config.database.pool_size + 1)
+        wanted = config.server.processes * (config.database.pool_size + _BESIDE_POOL)
         if wanted > most - 5:
             yield Finding(
                 "wrong", f"{wanted} connections may be needed, the database allows {most}", "lower pool_size"
+            )
+        elif config.database.shared:
+            hosts = (most - 5) // wanted
+            yield Finding(
+                "good", f"The database allows {most} connections: {hosts} hosts like this one at once"
+            )
+        standbys = int(ask("SELECT count(*) FROM pg_stat_replication"))
+        if standbys and not ask("SHOW synchronous_standby_names"):
+            yield Finding(
+                "doubtful",
+                f"The database has {standbys} standbys, and does not wait for them: a failover loses what was written last",
+                "set synchronous_standby_names; see docs/scaling.md",
             )
         apart = abs(clock.now_ms() / 1000 - float(ask("SELECT extract(epoch FROM clock_timestamp())")))
         if apart > _CLOCK_DOUBTFUL:

@@ -17,6 +17,7 @@ from homeserver.media.keeping import Keeping
 from homeserver.media.last_used import FLUSH_SECONDS, LastUsed
 from homeserver.media.pages import PageRules, Pages
 from homeserver.media.pictures import Pictures
+from homeserver.media.place import Place
 from homeserver.media.ports import Avatars, BlobStore, Scanner
 from homeserver.media.preview_api import PreviewApi
 from homeserver.media.previews import Previews
@@ -33,6 +34,7 @@ from homeserver.media.upkeep import MediaUpkeep
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.periodic import every
 from homeserver.web.outbound import Outbound
+from homeserver.web.system_api import Impaired
 from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.outbound import outbound_of
@@ -46,6 +48,9 @@ class MediaFeature:
         folder = section.path or config.server.data_dir / "media"
         self._spool = spool = Spool(folder / "incoming", core.entropy)
         self.blobs = blobs = _blobs(section, folder / "content", spool, core.clock)
+        self.place = Place(
+            core.db, core.entropy, None if section.s3 or not config.database.shared else folder
+        )
         self.keeping = keeping = Keeping(core.db, core.jobs, blobs, core.entropy)
         self.used = LastUsed(core.db, core.clock)
         self._scanning = Scanning(core.db, blobs, _scanner(section.scanner, spool))
@@ -141,9 +146,14 @@ class MediaFeature:
                 *([self.previews.periodic()] if self.previews is not None else []),
                 *self.upkeep.periodic(local_kept=section.local_kept, remote_kept=section.remote_kept),
             ],
+            checks={"media": self._place_is_shared},
             closing=[self.service.arrivals.close],
             stop=[self.stop],
         )
+
+    async def _place_is_shared(self) -> None:
+        if self.place.trouble is not None:
+            raise Impaired(self.place.trouble)
 
     async def stop(self) -> None:
         """Write what was only noted, and let the threads go."""
