@@ -23,8 +23,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import psutil
@@ -65,6 +66,7 @@ class HomeserverProcess:
 
     def __init__(self, data: Path, *, port: int | None = None, processes: int = 1) -> None:
         self.data = data
+        self.address = "127.0.0.1"
         self.port = port or free_port()
         self.processes = processes
         self.output = data.parent / f"{data.name}.output"
@@ -76,7 +78,7 @@ class HomeserverProcess:
     @property
     def base_url(self) -> str:
         """Where clients reach it, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -136,7 +138,7 @@ class HomeserverProcess:
         raise HomeserverFailed(f"no answer after {timeout:g} s:\n{self.last_output()}")
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=5)
         try:
             connection.request("GET", _READY_PATH)
             return connection.getresponse().status == 200
@@ -231,7 +233,7 @@ class ConfiguredProcess(HomeserverProcess):
     """A homeserver with a configuration of its own, on a database that is there already.
 
     `sections` are written to its configuration file; registration is open unless they say otherwise. `program` is started
-    in place of `atrium`. Several with `database={"shared": True}` and one
+    in place of `atrium`. `listener`: what is said of the listener. Several with `database={"shared": True}` and one
     `server={"signing_key_path": …}` are one server on several hosts.
     """
 
@@ -242,9 +244,11 @@ class ConfiguredProcess(HomeserverProcess):
         *,
         program: Sequence[str] | None = None,
         processes: int = 1,
+        listener: Mapping[str, Any] = MappingProxyType({}),
         **sections: Any,
     ) -> None:
         super().__init__(data, processes=processes)
+        self.address = listener.get("address", self.address)
         self.program = tuple(program or (str(Path(sys.executable).with_name("atrium")),))
         self.config = data.parent / f"{data.name}.yaml"
         given: dict[str, dict[str, Any]] = {
@@ -256,7 +260,12 @@ class ConfiguredProcess(HomeserverProcess):
             name: given.get(name, {}) | part for name, part in {**given, **sections}.items()
         }
         raw["listeners"] = [
-            {"address": "127.0.0.1", "port": self.port, "resources": ["client", "metrics", "health"]}
+            {
+                "port": self.port,
+                "resources": ["client", "metrics", "health"],
+                "address": self.address,
+                **listener,
+            }
         ]
         self.config.write_text(json.dumps(raw))
 
