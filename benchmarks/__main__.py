@@ -31,7 +31,12 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer 0 when everything that was asked for was measured, 1 otherwise."""
-    asked = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["growth"]:
+        from benchmarks.growth import run as growth
+
+        return growth.main(given[1:])
+    asked = parser().parse_args(given)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     names = [scenario.name for scenario in SCENARIOS]
     chosen = asked.only.split(",") if asked.only else names

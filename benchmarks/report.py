@@ -86,14 +86,14 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}, Linux {platform.release().split('-')[0]}"
 
 
-def write_into(page: Path, text: str) -> None:
+def write_into(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Put `text` between the markers of `page`. Raises ValueError when it has none."""
     content = page.read_text()
-    if BEGIN not in content or END not in content:
-        raise ValueError(f"{page} has no place for the table: {BEGIN} … {END}")
-    before, rest = content.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    if begin not in content or end not in content:
+        raise ValueError(f"{page} has no place for the table: {begin} … {end}")
+    before, rest = content.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 def _deliveries(one: Figures, titles: Mapping[str, str]) -> str:

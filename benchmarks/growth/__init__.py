@@ -1,0 +1,1 @@
+"""How costs grow with what there is: `python -m benchmarks growth`."""
