@@ -1,0 +1,38 @@
+"""Curves become a table and a chart."""
+
+from xml.etree import ElementTree as ET
+
+from benchmarks.growth import chart
+from benchmarks.growth.place import Cost, Figures
+from benchmarks.growth.run import sizes, table
+from tests.support import balancers
+
+FIGURES = Figures(
+    "Rooms of a user",
+    "rooms",
+    {"idle sync": {100: Cost(0.2, 0.1), 1_000: Cost(0.3, 0.1)}, "first sync": {100: Cost(20.0, 12.5)}},
+)
+
+
+def test_a_chart_has_a_line_for_each_operation() -> None:
+    root = ET.fromstring(chart.svg(FIGURES))
+    lines = [each for each in root.iter() if each.tag.endswith("polyline")]
+    assert [len(line.attrib["points"].split()) for line in lines] == [2, 1]
+    assert "idle sync" in [each.text for each in root.iter()]
+
+
+def test_a_table_has_a_column_for_each_size() -> None:
+    assert table([FIGURES], "Here.").splitlines() == [
+        "| Rooms of a user: median, ms | 100 | 1 000 | CPU ms of the last |",
+        "| --- | ---: | ---: | ---: |",
+        "| idle sync | 0.2 | 0.3 | 0.1 |",
+        "| first sync | 20 | - | 12.5 |",
+        "",
+        "Here.",
+    ]
+    assert sizes(1_000_000) == [100, 1_000, 10_000, 100_000, 1_000_000]
+
+
+def test_the_documentation_has_the_configurations_that_the_tests_use() -> None:
+    for program in balancers.PROGRAMS:
+        assert "10.0.0.12:8008" in balancers.documented(program)
