@@ -177,7 +177,7 @@ async def _one_room(everybody: list[Client]) -> None:
 
 
 async def _play(place: Place, everybody: list[Client]) -> None:
-    for what, act in (("stopped and started", _stop), ("killed", _kill), ("cut off from the database", _cut)):
+    for what, act in (("killed", _kill), ("stopped and started", _stop), ("cut off from the database", _cut)):
         for client in everybody:
             client.seen.slowest, client.seen.refused = 0.0, []
         told = await act(place)
@@ -201,7 +201,7 @@ async def _stop(place: Place) -> str:
 
 
 async def _kill(place: Place) -> str:
-    """A host dies. Its leases go to the other one."""
+    """A host dies: that which was there first, and has the leases. They go to the other one."""
     await asyncio.sleep(1.0)
     async with await psycopg.AsyncConnection.connect(place.database.dsn, autocommit=True) as connection:
 

@@ -25,8 +25,9 @@ async def test_what_has_a_number_keeps_it_when_the_database_crashes(tmp_path: Pa
             keys = await interning.key_nids([("m.room.member", "@alice:here")])
             assert postgres.pid is not None
             reaper.kill_tree(psutil.Process(postgres.pid))
-            postgres.stop()
-            postgres.start()
+        postgres.stop()
+        postgres.start()
+        async with Database(postgres.dsn) as db:
             async with db.read() as tx:
                 assert dict(await tx.all("SELECT user_id, user_nid FROM users")) == users
                 rows = await tx.all("SELECT type, state_key, key_nid FROM event_keys")
