@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Final
 
 from federation.handshakes.ports import AuthChains
+from federation.implied_create import implied_create
 from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
@@ -62,7 +63,7 @@ class JoinAnswers:
             found = await self._chains.chain_of({*state, *auth})
             if found is None:
                 raise Unavailable("What the room rests on is not known here yet, try again")
-            chain = {*found.values(), *auth} - (state if omit_members else set())
+            chain = {*found.values(), *auth, *implied_create(room)} - (state if omit_members else set())
         head: dict[str, object] = {"origin": self._server_name, "members_omitted": omit_members}
         if omit_members:
             head["servers_in_room"] = sorted(_servers_in(room, join.event.sender))

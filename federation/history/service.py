@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from federation.history.access import ServerAccess, Standing
 from federation.history.ancestors import Ancestors
+from federation.implied_create import implied_create
 from homeserver.events.event import Event
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
@@ -17,6 +18,7 @@ from homeserver.graph.read.page_size import PAGE_BYTES, fitting, in_parts
 from homeserver.graph.read.pages import Pages
 from homeserver.graph.refs import OUTLIER, REJECTED
 from homeserver.graph.rooms.cache import Rooms
+from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.auth_cover import AuthCover
 from homeserver.graph.state.states import StateStore
 from homeserver.matrix.errors import NotFound
@@ -27,7 +29,6 @@ MAX_LIMIT: Final = 100
 """Events of one answer."""
 MAX_NAMED: Final = 100
 """Events that a request may name; more are not looked at."""
-CREATE: Final = ("m.room.create", "")
 
 
 class Missing(NamedTuple):
@@ -101,22 +102,19 @@ class EventServing:
 
     async def state_ids(self, server_name: ServerName, room_id: RoomId, event_id: EventId) -> StateIds:
         """The state before an event, and its auth chain. Raises `Forbidden`, `NotFound`. spec: op:getRoomStateIds"""
-        _, persisted = await self._asked(server_name, room_id, event_id)
+        standing, persisted = await self._asked(server_name, room_id, event_id)
         if persisted.flags & (OUTLIER | REJECTED):
             raise NotFound("The state at this event is not known here")
         nids = (await self._states.load(persisted.state_before.nid)).values()
         state = await self._events.ids(nids)
-        return StateIds(state, await self._auth_chain(nids))
+        return StateIds(state, await self._auth_chain(standing.room, nids))
 
     async def auth_chain(self, server_name: ServerName, room_id: RoomId, event_id: EventId) -> list[int]:
         """Numbers of what an event rests on. Raises `Forbidden`, `NotFound`. spec: op:getEventAuth"""
         standing, persisted = await self._asked(server_name, room_id, event_id)
         numbers = await self._events.numbers(persisted.event.auth_event_ids)
-        chain = {*numbers.values(), *await self._auth_chain(numbers.values())}
-        create = standing.room.state.get(CREATE)
-        if persisted.event.room_version.room_id_is_create_hash and create and persisted.event.key != CREATE:
-            chain.add(create)  # all events rest on it, and none says so
-        return sorted(chain)
+        chain = {*numbers.values(), *await self._auth_chain(standing.room, numbers.values())}
+        return sorted(chain - {persisted.nid})
 
     async def pdus(self, nids: Collection[int]) -> AsyncIterator[bytes]:
         """Events of a state as JSON, some at a time, with commas between them."""
@@ -141,11 +139,12 @@ class EventServing:
             raise _no_such_event()
         return standing, persisted
 
-    async def _auth_chain(self, nids: Collection[int]) -> dict[int, EventId]:
+    async def _auth_chain(self, room: Room, nids: Collection[int]) -> dict[int, EventId]:
         chain = await self._cover.chain_of(set(nids))
         if chain is None:
             raise NotFound("What these events rest on is not known here")
-        return {nid: event_id for event_id, nid in chain.items()}
+        create = await self._events.ids(implied_create(room))
+        return {nid: event_id for event_id, nid in chain.items()} | create
 
 
 def _bounded(events: Sequence[Event]) -> list[Event]:

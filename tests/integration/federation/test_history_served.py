@@ -88,6 +88,7 @@ async def test_a_server_in_the_room_is_told_its_events(federation: Federation, v
     kinds = sorted(pdu["type"] for pdu in state["pdus"])
     assert len(state["pdus"]) == len(ids["pdu_ids"])
     assert len(state["auth_chain"]) == len(ids["auth_chain_ids"])
+    assert "m.room.create" in {pdu["type"] for pdu in state["auth_chain"]}
     assert kinds.count("m.room.member") == 1, "the state before the event"
     assert "m.room.create" in kinds
     status, auth = await it.get(f"/event_auth/{{room}}/{q(last)}")

@@ -250,9 +250,9 @@ async def test_only_a_servers_own_users_come_in_through_it(federation: Federatio
     assert again["state"] == answer["state"]
 
 
-def join_of(remote: RemoteServer, event: dict[str, Any]) -> Any:
+def join_of(remote: RemoteServer, event: dict[str, Any], version: str = "11") -> Any:
     return remote.event(
-        "11",
+        version,
         event["type"],
         event["content"],
         state_key=event["state_key"],
@@ -269,6 +269,18 @@ async def send_join(
 ) -> tuple[int, Any]:
     uri = f"/_matrix/federation/v2/send_join/{room}/{event.event_id}{query}"
     return await remote.ask(here, "PUT", uri, dict(event.fields))
+
+
+@pytest.mark.parametrize("version", ["11", "12"])
+async def test_the_auth_chain_of_a_join_has_the_create_event(federation: Federation, version: str) -> None:
+    """FED-20: Dendrite refuses one without, also of version 12, whose events do not name it."""
+    here, anna, remote, _ = await play(federation)
+    room = await anna.create_room(preset="public_chat", room_version=version)
+    uri = f"/_matrix/federation/v1/make_join/{room}/{remote.user('x')}?ver={version}"
+    _, template = await remote.ask(here, "GET", uri)
+    code, answer = await send_join(remote, here, room, join_of(remote, template["event"], version))
+    assert code == 200
+    assert "m.room.create" in {event["type"] for event in answer["auth_chain"]}
 
 
 async def test_members_are_omitted_on_request(federation: Federation) -> None:
