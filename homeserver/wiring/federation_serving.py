@@ -85,6 +85,7 @@ class FederationServingFeature:
         served.spaces.hierarchy.ask_with(self.remote_spaces)
         served.media.copies.fetch_with(self.files)
         served.rooms.history.find_older_with(self.history)
+        served.rooms.older.find_with(self.history)
         served.rooms.by_timestamp.ask_with(self.moments, self.history)
 
     def _serving(self, config: Config, core: Core, served: Served) -> list[object]:

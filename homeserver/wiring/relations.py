@@ -14,7 +14,7 @@ class RelationsFeature:
     """Service and endpoints."""
 
     def __init__(self, core: Core, rooms: RoomsFeature) -> None:
-        parts = (core.db, rooms.access, core.events, core.visibility, rooms.bundles)
+        parts = (core.db, rooms.access, core.events, core.visibility, rooms.bundles, rooms.older)
         self.service = RelationsService(*parts)
         self.threads = ThreadsService(*parts)
 

@@ -24,6 +24,7 @@ from homeserver.rooms.membership_api import MembershipApi
 from homeserver.rooms.memberships import Memberships
 from homeserver.rooms.mutual import MutualRooms
 from homeserver.rooms.mutual_api import MutualRoomsApi
+from homeserver.rooms.older import OlderHistory
 from homeserver.rooms.own_membership import OwnMembership
 from homeserver.rooms.permissions import Permissions
 from homeserver.rooms.ports import Profiles
@@ -140,6 +141,7 @@ class RoomsFeature:
         )
         self.mutual = MutualRooms(core.db, self.memberships, core.interning)
         self.pages = pages = Pages(core.db, core.tail, core.memory)
+        self.older = OlderHistory(pages)
         self.by_timestamp = EventsByTimestamp(core.db, self.access, core.events, core.visibility, pages)
         self.history = HistoryService(
             pages,
