@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(given)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     names = [scenario.name for scenario in SCENARIOS]
-    chosen = asked.only.split(",") if asked.only else names
+    default = [scenario.name for scenario in SCENARIOS if not scenario.by_name_only]
+    chosen = asked.only.split(",") if asked.only else default
     if unknown := sorted(set(chosen) - set(names)):
         raise SystemExit(f"no such scenario: {', '.join(unknown)}; there are: {', '.join(names)}")
     plan = Plan([scenario for scenario in SCENARIOS if scenario.name in chosen], asked.rounds, asked.seconds)

@@ -35,8 +35,9 @@ class Report:
         deliveries = "\n".join(
             _deliveries(one, self.titles) for one in self.figures if "deliveries" in one.notes
         )
+        memory = "\n".join(_laps(one, self.titles) for one in self.figures if "MB after lap 1" in one.notes)
         about = "\n".join(f"- {line}" for line in self.about)
-        return "\n\n".join(part for part in (table, deliveries, about) if part) + "\n"
+        return "\n\n".join(part for part in (table, deliveries, memory, about) if part) + "\n"
 
     def json(self) -> str:
         """The same figures, unrounded."""
@@ -94,6 +95,11 @@ def write_into(page: Path, text: str, begin: str = BEGIN, end: str = END) -> Non
     before, rest = content.split(begin, 1)
     after = rest.split(end, 1)[1]
     page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
+
+
+def _laps(one: Figures, titles: Mapping[str, str]) -> str:
+    sizes = ", ".join(number(size) for note, size in one.notes.items() if note.startswith("MB after lap"))
+    return f"- {titles[one.scenario]}, {one.server}: the largest process had {sizes} MB after each lap."
 
 
 def _deliveries(one: Figures, titles: Mapping[str, str]) -> str:

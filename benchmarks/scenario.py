@@ -21,6 +21,8 @@ class Scenario(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     operation: ClassVar[str] = "request"
+    by_name_only: ClassVar[bool] = False
+    """Left out unless `--only` names it."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage

@@ -11,6 +11,7 @@ from benchmarks.scenarios.register import Register
 from benchmarks.scenarios.rooms import CreateRoom, Join
 from benchmarks.scenarios.send import SendToManyRooms, SendToOneRoom
 from benchmarks.scenarios.sliding import BusySliding, IdleSliding, SlidingAll, SlidingWindow
+from benchmarks.scenarios.soak import Soak
 from benchmarks.scenarios.sync import BusySync, IdleSync, InitialSync
 
 SCENARIOS: tuple[type[Scenario], ...] = (
@@ -35,4 +36,5 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     UploadFiles,
     DownloadFiles,
     ThumbnailStorm,
+    Soak,
 )
