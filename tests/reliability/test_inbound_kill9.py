@@ -18,7 +18,7 @@ import pytest
 from homeserver.config import Config
 from homeserver.events.event import Event
 from tests.integration.federation.test_send import PUBLIC
-from tests.reliability.test_kill9_processes import workers
+from tests.support.cluster import workers
 from tests.support.federation import Federation
 from tests.support.process import ConfiguredProcess
 from tests.support.remote_room import RemoteRoom

@@ -52,7 +52,7 @@ class World:
             await asyncio.sleep(0.05)
 
     async def register(self, name: str) -> str:
-        body = {"username": name, "password": "x", "auth": {"type": "m.login.dummy"}}
+        body = {"username": name, "password": "correct horse", "auth": {"type": "m.login.dummy"}}
         return str((await self.ask("POST", "/register", json=body))["access_token"])
 
     async def sender(self, number: int) -> None:

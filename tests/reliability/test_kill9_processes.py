@@ -6,8 +6,6 @@ answers; the initial sync has what the increments add up to; and the others go o
 
 import asyncio
 import contextlib
-import http.client
-import json
 import os
 import random
 import signal
@@ -20,6 +18,7 @@ import psycopg
 import pytest
 
 from tests.reliability.test_kill9 import World, _check, _prepare
+from tests.support.cluster import all_serve, leader_of, workers
 from tests.support.process import HomeserverProcess
 from tests.support.waiting import until_sync
 
@@ -38,40 +37,6 @@ class TimedWorld(World):
         answer = await super().ask(method, path, token, **kwargs)
         self.slowest = max(self.slowest, time.monotonic() - began)
         return answer
-
-
-def leader_of(data: Path) -> int | None:
-    """The process that writes for the others: it holds a lock on a file. See proc_locks(5)."""
-    inode = (data / "run" / "log" / "leader.lock").stat().st_ino
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
-            return int(words[4])
-    return None
-
-
-def workers(server: HomeserverProcess) -> list[int]:
-    """The processes that serve."""
-    found: list[int] = []
-    for pid in server.worker_pids():
-        with contextlib.suppress(OSError):  # it may end between two looks
-            if "worker" in Path(f"/proc/{pid}/cmdline").read_text():
-                found.append(pid)
-    return found
-
-
-def all_serve(server: HomeserverProcess, processes: int) -> bool:
-    """Whether all processes answer the one above them, and one of them leads."""
-    if len(workers(server)) != processes or leader_of(server.data) is None:
-        return False
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return bool(json.loads(connection.getresponse().read())["checks"]["processes"] == "ok")
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 async def feed_gaps(server: HomeserverProcess) -> int:
