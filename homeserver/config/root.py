@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr
 from homeserver.config.appservices import AppserviceSection
 from homeserver.config.auth import AuthSection
 from homeserver.config.base import Section
+from homeserver.config.branding import BrandingSection, WebClientSection
 from homeserver.config.calls import CallSection
 from homeserver.config.database import DatabaseSection
 from homeserver.config.federation import FederationSection
@@ -68,6 +69,12 @@ class Config(Section):
     calls: CallSection = CallSection()
     """Voice and video calls."""
 
+    branding: BrandingSection = BrandingSection()
+    """What people see of the server: the page at / and the pages for logging in and confirming an address."""
+
+    web_client: WebClientSection | None = None
+    """A web client that this server hands out under /web/, with its configuration written by the server."""
+
     appservices: AppserviceSection = AppserviceSection()
     """Bridges and bots that run beside the server."""
 
@@ -120,21 +127,7 @@ def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                     f"registration.flows.{number}",
                     "says email, but there is no mail section to send it with",
                 )
-    server: ServerSection | None = sections.get("server")
-    if sections.get("mail") is not None and server is not None and server.public_baseurl is None:
-        yield "server.public_baseurl", "needed with a mail section: the links in mails begin with it"
-    calls: CallSection | None = sections.get("calls")
-    livekit = calls.livekit if calls is not None else None
-    if (
-        livekit is not None
-        and livekit.service_url is None
-        and server is not None
-        and not server.public_baseurl
-    ):
-        yield (
-            "server.public_baseurl",
-            "needed with calls.livekit, or calls.livekit.service_url: clients are told of it",
-        )
+    yield from _without_address(sections)
     for number, listener in enumerate(listeners):
         for other, earlier in enumerate(listeners[:number]):
             if listener.meets(earlier):
@@ -142,3 +135,21 @@ def contradictions(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 break
     if listeners and not any("client" in listener.resources for listener in listeners):
         yield "listeners", "none of them carries client: nobody could log in"
+
+
+def _without_address(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Who needs `server.public_baseurl`, where it is not there."""
+    server: ServerSection | None = sections.get("server")
+    if server is None or server.public_baseurl:
+        return
+    if sections.get("mail") is not None:
+        yield "server.public_baseurl", "needed with a mail section: the links in mails begin with it"
+    calls: CallSection | None = sections.get("calls")
+    livekit = calls.livekit if calls is not None else None
+    if livekit is not None and livekit.service_url is None:
+        yield (
+            "server.public_baseurl",
+            "needed with calls.livekit, or calls.livekit.service_url: clients are told of it",
+        )
+    if sections.get("web_client") is not None:
+        yield "server.public_baseurl", "needed with a web_client section: the client is told of it"

@@ -12,7 +12,7 @@ from homeserver.threepids.outgoing import PAGE
 from homeserver.threepids.types import Confirmed, Purpose
 from homeserver.threepids.validation import ValidationService
 from homeserver.web.endpoint import Auth, Body, Form, Query, endpoint
-from homeserver.web.page import page
+from homeserver.web.page import Branding, page
 from homeserver.web.response import Html
 
 _ASKED: Final[dict[Purpose, tuple[str, str]]] = {
@@ -33,15 +33,16 @@ _DONE: Final[dict[Purpose, str]] = {
 class ConfirmationPage:
     """A question with one button."""
 
-    def __init__(self, validation: ValidationService) -> None:
+    def __init__(self, validation: ValidationService, branding: Branding) -> None:
         self._validation = validation
+        self._branding = branding
 
     @endpoint("confirmEmailPage", "GET", PAGE, auth=Auth.NONE, limit="ui_auth")
     async def ask(self, token: Query[str]) -> Html:
         """Asks whether it was really you."""
         found = await self._validation.look(token)
         if found is None:
-            return _gone()
+            return self._gone()
         title, text = _ASKED[found.purpose]
         return Html(
             page(
@@ -49,6 +50,7 @@ class ConfirmationPage:
                 f"<p>{escape(text.format(address=found.address))}</p>"
                 f'<form method="post"><input type="hidden" name="token" value="{escape(token)}">'
                 "<button>Confirm</button></form><p>If this was not you, close this page.</p>",
+                branding=self._branding,
             )
         )
 
@@ -57,15 +59,17 @@ class ConfirmationPage:
         """It was."""
         tokens = body.get("token") or [""]
         found = await self._validation.confirm(tokens[0])
-        return _gone() if found is None else self._done(found)
+        return self._gone() if found is None else self._done(found)
 
     def _done(self, found: Confirmed) -> Html:
         further = ""
         if found.next_link is not None and self._validation.may_lead_to(found.next_link):
             further = f'<p><a href="{escape(found.next_link)}">Continue</a></p>'
-        return Html(page("Thank you", f"<p>{_DONE[found.purpose]}</p>{further}"))
+        return Html(page("Thank you", f"<p>{_DONE[found.purpose]}</p>{further}", branding=self._branding))
 
-
-def _gone() -> Html:
-    text = "This link was used already, or it has expired. Ask for a new mail where you asked for this one."
-    return Html(page("This link does not work", f'<p class="error">{text}</p>'), status=400)
+    def _gone(self) -> Html:
+        text = (
+            "This link was used already, or it has expired. Ask for a new mail where you asked for this one."
+        )
+        inner = f'<p class="error">{text}</p>'
+        return Html(page("This link does not work", inner, branding=self._branding), status=400)

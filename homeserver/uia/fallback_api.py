@@ -16,7 +16,7 @@ from homeserver.matrix.errors import InvalidParam, LimitExceeded, MatrixError, M
 from homeserver.uia import stages
 from homeserver.uia.service import Uia
 from homeserver.web.endpoint import Auth, Body, Form, Path, Query, endpoint
-from homeserver.web.page import page
+from homeserver.web.page import Branding, page
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import Html
 
@@ -60,8 +60,9 @@ _LOGIN: Final = """
 class FallbackApi:
     """Pages for people, where their client has none."""
 
-    def __init__(self, uia: Uia, policies: Mapping[str, Policy]) -> None:
+    def __init__(self, uia: Uia, policies: Mapping[str, Policy], branding: Branding) -> None:
         self._uia = uia
+        self._branding = branding
         self._policies = policies
 
     @endpoint("authFallback", "GET", _PATH, auth=Auth.NONE, limit="ui_auth")
@@ -71,7 +72,7 @@ class FallbackApi:
             raise InvalidParam("There is no such kind of authentication here")
         found = await self._uia.find(session)
         if auth_type in found.completed:
-            return _done()
+            return self._done()
         return self._form(auth_type, session, "")
 
     @endpoint("authFallbackSubmit", "POST", _PATH, auth=Auth.NONE, limit="ui_auth")
@@ -88,7 +89,7 @@ class FallbackApi:
             raise
         except MatrixError as failure:
             return self._form(auth_type, session, failure.error)
-        return _done()
+        return self._done()
 
     @endpoint("loginFallback", "GET", "/_matrix/static/client/login/", auth=Auth.NONE)
     async def login_page(self) -> Html:
@@ -100,6 +101,7 @@ class FallbackApi:
             '<label for="password">Password</label><input id="password" name="password" type="password" '
             'autocomplete="current-password" required><button>Log in</button></form>',
             _LOGIN,
+            branding=self._branding,
         )
         return Html(text, policy=f"{_policy(_LOGIN)}; connect-src 'self'")
 
@@ -107,8 +109,16 @@ class FallbackApi:
         title, inner = self._inner(auth_type)
         trouble = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
         hidden = f'<input type="hidden" name="session" value="{escape(session)}">'
-        text = page(title, f'{trouble}<form method="post">{hidden}{inner}<button>Continue</button></form>')
+        text = page(
+            title,
+            f'{trouble}<form method="post">{hidden}{inner}<button>Continue</button></form>',
+            branding=self._branding,
+        )
         return Html(text)
+
+    def _done(self) -> Html:
+        text = page("Done", "<p>You can close this window.</p>", _DONE, branding=self._branding)
+        return Html(text, policy=_policy(_DONE))
 
     def _inner(self, auth_type: str) -> tuple[str, str]:
         if auth_type == stages.PASSWORD:
@@ -131,13 +141,9 @@ def _link(policy: Policy) -> str:
     return f'<li><a href="{escape(text.url)}" target="_blank" rel="noopener noreferrer">{escape(text.name)}</a></li>'
 
 
-def _done() -> Html:
-    return Html(page("Done", "<p>You can close this window.</p>", _DONE), policy=_policy(_DONE))
-
-
 def _policy(script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; script-src 'sha256-{digest}'; "
         "form-action 'self'; frame-ancestors 'none'"
     )

@@ -35,7 +35,8 @@ def document(endpoints: Iterable[Endpoint], *, title: str, version: str) -> dict
     schemas, components = _schemas(found)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in found:
-        for path in endpoint.paths:
+        for template in endpoint.paths:
+            path = template.replace("{+", "{")  # OpenAPI has no word for a parameter of several segments
             paths.setdefault(path, {})[endpoint.method.lower()] = _operation(endpoint, path, schemas)
     return {
         "openapi": "3.1.0",

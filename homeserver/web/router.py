@@ -1,6 +1,7 @@
 """From method and raw path to an endpoint: a trie over path segments.
 
-Owns matching. A segment is percent-decoded once, after the path was split, so that identifiers may contain `/`.
+Owns matching. A segment is percent-decoded once, after the path was split, so that identifiers may contain `/`. `{name}` is one
+segment, `{+name}` all that are left (RFC 6570 calls that reserved expansion).
 
 spec: client-server-api/#common-error-codes (M_UNRECOGNIZED)
 """
@@ -34,6 +35,8 @@ class Route(NamedTuple):
 class _Node:
     literal: dict[str, _Node] = field(default_factory=dict)
     parameter: _Node | None = None
+    rest: _Node | None = None
+    """What takes all further segments."""
     routes: dict[str, Route] = field(default_factory=dict)
     """By method."""
 
@@ -52,7 +55,11 @@ class Router:
         for template in bound.endpoint.paths:
             node, names = self._root, []
             for segment in template[1:].split("/"):
-                if segment.startswith("{"):
+                if segment.startswith("{+"):
+                    names.append(segment[2:-1])
+                    node.rest = node.rest or _Node()
+                    node = node.rest
+                elif segment.startswith("{"):
                     names.append(segment[1:-1])
                     node.parameter = node.parameter or _Node()
                     node = node.parameter
@@ -116,8 +123,11 @@ def _walk(
     node: _Node, segments: list[str], at: int, values: tuple[str, ...]
 ) -> Iterator[tuple[_Node, tuple[str, ...]]]:
     """Every node that the segments lead to, the most literal first. Bounded by the depth of the trie."""
+    rest: tuple[_Node, tuple[str, ...]] | None = None
     while at < len(segments):
         segment = segments[at]
+        if node.rest is not None:
+            rest = node.rest, (*values, "/".join(segments[at:]))
         at += 1
         literal = node.literal.get(segment)
         parameter = node.parameter if segment else None
@@ -128,9 +138,12 @@ def _walk(
         elif literal is not None:
             node = literal
         else:
-            return
-    if node.routes:
-        yield node, values
+            break
+    else:
+        if node.routes:
+            yield node, values
+    if rest is not None:
+        yield rest
 
 
 def _wrong_method(allowed: set[str]) -> Unrecognized:

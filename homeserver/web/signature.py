@@ -93,7 +93,7 @@ _BY_TYPE: dict[Any, In] = {
     RequestInfo: In.INFO,
     BodyStream: In.STREAM,
 }
-_TEMPLATE_NAME = re.compile(r"\{(\w+)\}")
+_TEMPLATE_NAME = re.compile(r"\{\+?(\w+)\}")
 
 
 def read_signature(handler: Callable[..., Any], *, where: str, paths: Sequence[str], auth: Auth) -> Signature:

@@ -45,6 +45,7 @@ from homeserver.uia.stages import DummyStage
 from homeserver.web.outbound import Outbound
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
+from homeserver.wiring.landing import branding_of
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.outbound import outbound_of
 from homeserver.wiring.threepids import ThreepidsFeature
@@ -199,7 +200,7 @@ class AccountsFeature:
                 uia=self.uia,
                 well_known={"m.homeserver": {"base_url": base_url}} if base_url else None,
             ),
-            FallbackApi(self.uia, self._config.registration.policies),
+            FallbackApi(self.uia, self._config.registration.policies, branding_of(self._config)),
             RegistrationApi(
                 registration=self.registration,
                 accounts=self.accounts,

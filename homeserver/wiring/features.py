@@ -38,6 +38,7 @@ from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from homeserver.wiring.federation_serving import FederationServingFeature, Served
 from homeserver.wiring.hooks import HooksFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
+from homeserver.wiring.landing import LandingFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
 from homeserver.wiring.presence import PresenceFeature
@@ -134,6 +135,7 @@ class Features:
         self.federation_serving = self._add(self._serving(config))
         openid = self.accounts.openid
         self._add(CallsFeature(config, self._core, openid, self.delayed.events, self.federation.client))
+        self._add(LandingFeature(config, self._core))
 
     def _reading(self, config: Config) -> None:
         """The last ones: they wake those who wait when all others have heard."""

@@ -14,12 +14,14 @@ from homeserver.uia.service import Stage, Uia
 from homeserver.web.outbound import trusting
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
+from homeserver.wiring.landing import branding_of
 
 
 class ThreepidsFeature:
     """Services, the stage, endpoints. Without a mail section nobody can prove an address; those there are stay."""
 
     def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
+        self._branding = branding_of(config)
         self.service = ThreepidService(core.db, core.clock)
         self.mail: MailService | None = None
         if config.mail is not None:
@@ -52,7 +54,10 @@ class ThreepidsFeature:
 
     def apis(self, uia: Uia) -> list[object]:
         """Endpoints."""
-        return [ThreepidsApi(self.service, self.validation, uia), ConfirmationPage(self.validation)]
+        return [
+            ThreepidsApi(self.service, self.validation, uia),
+            ConfirmationPage(self.validation, self._branding),
+        ]
 
 
 def _rules(config: Config) -> Rules:

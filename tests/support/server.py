@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from homeserver.config import Config, dev_config
 from tests.support.client import CheckedClient, Expected
@@ -120,6 +120,9 @@ def changed(config: Config, **sections: Any) -> Config:
     update = {}
     for name, changes in sections.items():
         before = getattr(config, name)
+        if before is None:
+            update[name] = TypeAdapter(Config.model_fields[name].annotation).validate_python(changes)
+            continue
         if not isinstance(before, BaseModel):
             raise TypeError(f"{name} is no section that can be changed in parts")
         update[name] = type(before).model_validate(_merged(before.model_dump(), changes))

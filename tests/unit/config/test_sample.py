@@ -20,11 +20,13 @@ def test_the_sample_loads_as_it_is_with_every_default() -> None:
     assert config == parse("server: {name: example.com}", source="short", base=Path(), environment={})
 
 
-def test_every_option_uncommented_is_yaml_with_a_known_place() -> None:
+def test_every_option_uncommented_is_yaml_with_a_known_place(tmp_path: Path) -> None:
     uncommented = re.sub(r"^#( *(?:- )?[a-z_]+:)", r"\1", render_sample(), flags=re.MULTILINE)
     raw = yaml.safe_load(uncommented)
     assert set(raw) == set(Config.model_fields)
     raw["server"] |= {"signing_key_path": "x"}
+    (tmp_path / "index.html").touch()
+    raw["web_client"]["path"] = str(tmp_path)
     assert raw["listeners"][0]["port"] == 8008
     assert raw["rate_limits"]["message"] == {"per_second": 10, "burst": 100}
     text = yaml.safe_dump(raw)

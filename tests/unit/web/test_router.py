@@ -29,6 +29,12 @@ class Api:
     @endpoint("deep", "GET", "/profile/{userId}/displayname/history", auth=Auth.NONE)
     async def deep(self, user_id: Path[str]) -> None: ...
 
+    @endpoint("file", "GET", "/files/{+path}", auth=Auth.NONE)
+    async def file(self, path: Path[str]) -> None: ...
+
+    @endpoint("info", "GET", "/files/{name}/info", auth=Auth.NONE)
+    async def info(self, name: Path[str]) -> None: ...
+
     @endpoint("fixed", "GET", "/profile/me/{keyName}/history", auth=Auth.NONE)
     async def fixed(self, key_name: Path[str], x: Query[str] = "") -> None: ...
 
@@ -53,6 +59,11 @@ def router() -> Router:
         ("PUT", "/profile/@a:b/displayname", "setName", {"userId": "@a:b"}),
         ("GET", "/profile/@a:b/displayname/history", "deep", {"userId": "@a:b"}),
         ("GET", "/profile/me/displayname/history", "fixed", {"keyName": "displayname"}),
+        ("GET", "/files/", "file", {"path": ""}),
+        ("GET", "/files/a/b%2Fc", "file", {"path": "a/b/c"}),
+        ("GET", "/files/a/info", "info", {"name": "a"}),
+        ("GET", "/files/a/info/b", "file", {"path": "a/info/b"}),
+        ("GET", "/files//info", "file", {"path": "/info"}),
         ("GET", "/profile/me/displayname", "field", {"userId": "me", "keyName": "displayname"}),
     ],
 )

@@ -1,0 +1,1 @@
+"""The page at `/`: what this server is, and how to connect."""
