@@ -98,7 +98,11 @@ class Event:
     ):  # Python calls this for slots that are still empty; the type checker sees the annotations
 
         def __getattr__(self, name: str) -> Any:
-            if name in _HEADER:
+            if (
+                name in _KEYS and b'"state_key":' not in self.pdu
+            ):  # most events: nothing else need be decoded to say so
+                self.state_key = self.key = None
+            elif name in _HEADER:
                 self._decode_header()
             elif name == "content":
                 self.content = json.loads(self.content_json)
@@ -183,6 +187,7 @@ class _HeaderV1(_Common, gc=False, kw_only=True):
 _decode = msgspec.json.Decoder(_Header).decode
 _decode_v1 = msgspec.json.Decoder(_HeaderV1).decode
 
+_KEYS: Final = frozenset({"state_key", "key"})
 _HEADER: Final = frozenset(
     {
         "type",

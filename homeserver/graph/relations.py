@@ -27,6 +27,8 @@ class Relation(NamedTuple):
 
 def relation_of(event: Event) -> Relation | None:
     """None for state events, and for what is no relation: it is ignored, the event is kept."""
+    if b'"m.relates_to"' not in event.pdu:  # canonical JSON has one way to write a key
+        return None
     return None if event.state_key is not None else read_relation(event.content)
 
 
