@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import msgspec
+from typing_extensions import override
 
 from homeserver.events.event import StateKey
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.resolved import NewState
-from homeserver.log.entries import Entry
+from homeserver.log.entries import ENTRY_BYTES, Entry
 from homeserver.matrix.ids import EventId
 
 FOLLOWS, BESIDE, ADOPTS = 0, 1, 2
@@ -75,6 +76,11 @@ class EventEntry(Entry, frozen=True):
     """FOLLOWS, BESIDE or ADOPTS. The room of the latter two has its row already; of ADOPTS `changes` are those of our users."""
 
     @property
+    @override
+    def size(self) -> int:
+        return self.persisted.size + ENTRY_BYTES
+
+    @property
     def missing(self) -> list[EventId]:
         """Of an event that is being written: its previous events that are not here."""
         here = {ref.event_id for ref in self.prev}
@@ -95,3 +101,8 @@ class BackfillEntry(Entry, frozen=True):
     """(event_nid, the event); of events read again their JSON and what they redact alone."""
     gaps: tuple[tuple[int, tuple[EventId, ...]], ...] = ()
     """Gap -> what is missing in it now. Of an entry that is being written."""
+
+    @property
+    @override
+    def size(self) -> int:
+        return ENTRY_BYTES + sum([row.size for _, row in self.rows])

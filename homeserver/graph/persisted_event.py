@@ -83,7 +83,7 @@ class PersistedEvent:
         self.redaction = redaction
         self.sent_by = sent_by
         self.facts = facts
-        self.size = 2 * len(event.pdu) + (len(replaced.content) if replaced is not None else 0) + 1000
+        self.size = 3 * len(event.pdu) + (len(replaced.content) if replaced is not None else 0) + 1500
         """Bytes this takes in memory, roughly; the same for as long as it lives, also when a redaction has made it smaller."""
         self._client: bytes | None = None
         self._unsigned: tuple[int | None, bool, bytes] | None = None

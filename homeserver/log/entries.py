@@ -16,12 +16,21 @@ import msgspec
 from homeserver.runtime.request_context import RequestContext
 from homeserver.storage.tx import Pipeline, Tx
 
+ENTRY_BYTES = 400
+"""What a small entry takes in memory."""
 Position = int
 """A place in the log; 0 is before everything."""
 
 
 class Entry(msgspec.Struct, frozen=True):
     """Base of everything that takes a position. Subclasses hold what a reader in another process needs to know."""
+
+    @property
+    def size(self) -> int:
+        """Bytes this takes in memory, roughly; the same for as long as it lives."""
+        return ENTRY_BYTES + sum(
+            [len(value) for value in msgspec.structs.astuple(self) if isinstance(value, bytes | str)]
+        )
 
 
 class Unknown(Entry, frozen=True):

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 RECENT_ENTRIES = 20_000
 """Entries kept in memory for readers that are nearly up to date."""
+RECENT_BYTES = 40 * 1024 * 1024
+"""What those may take, roughly."""
 READ_AT_ONCE = 2_000
 MAX_LAG = 50_000
 """Positions behind which catching up costs more than starting anew."""
@@ -96,6 +98,7 @@ class Tail:
         """Whether no other process serves from this database (a command may still write, and says so)."""
         self._refresh: asyncio.Task[None] | None = None
         self._recent: deque[Written[Any]] = deque()
+        self._recent_bytes = 0
         self._breaks = Breaks()
         self._unknown: set[str] = set()
         """Kinds of entries about which the log has a line already."""
@@ -373,11 +376,16 @@ class Tail:
                 except Exception:
                     log.exception("tail.projection_failed", position=position, entry=type(entry).__name__)
                     self._drop(projection)
-        self._recent.extend(written)
-        while len(self._recent) > RECENT_ENTRIES:
-            self._recent.popleft()
+        self._keep(written)
         self._moved_to(written[-1].position)
         self._tell(written)
+
+    def _keep(self, written: Sequence[Written[Any]]) -> None:
+        recent = self._recent
+        recent.extend(written)
+        self._recent_bytes += sum([entry.size for _, entry in written])
+        while len(recent) > RECENT_ENTRIES or (self._recent_bytes > RECENT_BYTES and len(recent) > 1):
+            self._recent_bytes -= recent.popleft().entry.size
 
     def _reset(self, position: Position, why: str) -> None:
         """Entries were missed: forget everything derived and go on from `position`."""
@@ -385,6 +393,7 @@ class Tail:
         for projection in self._projections:
             self._drop(projection)
         self._recent.clear()
+        self._recent_bytes = 0
         self.jumps += 1
         self._moved_to(position)
         self._tell(())

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from homeserver.log.entries import Entry, Position, StructSink, Unknown, Written
+from homeserver.log.entries import ENTRY_BYTES, Entry, Position, StructSink, Unknown, Written
 from homeserver.log.tail import Tail
 from homeserver.log.writer import LogWriter
 from homeserver.runtime.clock import SystemClock
@@ -171,3 +171,22 @@ async def test_a_batch_is_acknowledged_though_what_came_before_it_cannot_be_read
         assert (two.tail.position, two.words.resets) == (2, 1)
         assert await two.writer.append(Word("again")) == range(3, 4)
         assert two.words.said == ["again"]
+
+
+async def test_the_recent_log_has_a_bound_in_bytes_and_one_in_number(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.log.tail.RECENT_ENTRIES", 50)
+    monkeypatch.setattr("homeserver.log.tail.RECENT_BYTES", 200_000)
+    async with logs(database, [WordSink()]) as (log,):
+        for _ in range(60):
+            await log.writer.append(Word("short"))
+        assert log.tail.position - log.tail.floor == 50
+        for _ in range(40):
+            await log.writer.append(Word("w" * 20_000))
+        assert log.tail.position - log.tail.floor == 200_000 // (20_000 + ENTRY_BYTES)
+        await log.writer.append(Word("w" * 300_000))
+        assert log.tail.position - log.tail.floor == 1
+        for _ in range(60):
+            await log.writer.append(Word("short"))
+        assert log.tail.position - log.tail.floor == 50
