@@ -162,9 +162,11 @@ class App:
     def _join_host(self, dsn: str) -> None:
         """Several processes serve here: one of them writes for the others."""
         complete = not self.config.database.shared
-        folder = HostFolder(self.config.server.data_dir / PATH.parent, self._worker, complete=complete)
+        section = self.config.server
+        folder = HostFolder(section.data_dir / PATH.parent, self._worker, section.processes, complete)
         core = self.core
         self._host = Host(folder, core.db, core.tail, core.log, self.clock, self.entropy)
+        self._host.attentive = lambda: self.features.sync.notifier.waiting > 0
         self._stack.callback(self._host.close)
         if complete:
             self._host_claim = Claim(dsn, self.clock, alone=True, locks=(HOST,))

@@ -34,6 +34,10 @@ class Neighbours(Protocol):
         """This process has seen everything up to there."""
         ...
 
+    def pull(self, position: Position) -> None:
+        """Somebody here waits for that position: see at once what has been told."""
+        ...
+
     def disbelieve(self, position: Position) -> None:
         """The log does not go as far as `newest` has said."""
         ...
@@ -49,6 +53,11 @@ class Delegate(Protocol):
     @property
     def notifies(self) -> bool:
         """Whether somebody must be told by the database of what is written here."""
+        ...
+
+    @property
+    def gathers(self) -> bool:
+        """Whether other processes hand their appends to this one."""
         ...
 
     @property

@@ -185,12 +185,18 @@ class Tail:
 
     async def _comes(self, position: Position) -> bool:
         """Whether a position is seen soon."""
+        if position > self.position and self.neighbours is not None:
+            self.neighbours.pull(position)
         if position <= self.position:
             return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         self._reached.append((position, future))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(future, SOON)
+        patience = loop.call_later(SOON, _resolve, future)
+        try:
+            await future
+        finally:
+            patience.cancel()
         return position <= self.position
 
     async def _fresh_from_database(self) -> None:
@@ -266,6 +272,11 @@ class Tail:
         fresh = [item for item in written if item.position > self.position]
         if fresh:
             self._apply(fresh)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits until a position is seen."""
+        return bool(self._reached)
 
     def hint(self, position: Position | None = None) -> None:
         """Somebody has written, up to `position` if that is known. We hear of our own writes as well; `publish` brings them."""
@@ -404,8 +415,7 @@ class Tail:
             self.neighbours.seen(position)
         while self._reached and (self._reached[0][0] <= position or self._reached[0][1].done()):
             _, future = self._reached.popleft()
-            if not future.done():
-                future.set_result(None)
+            _resolve(future)
 
     def _drop(self, projection: Projection) -> None:
         """What it knows may be wrong: it must be built anew."""
@@ -421,6 +431,11 @@ class Tail:
                 call(written)
             except Exception:
                 log.exception("tail.listener_failed", position=self.position)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _breaks(tx: Tx) -> Breaks:

@@ -24,9 +24,9 @@ def begin(path: Path) -> None:
 
 
 class SharedPositions:
-    """The mapping of one process; `place` is its own."""
+    """The mapping of one process; `place` is its own, of so many `processes`."""
 
-    def __init__(self, path: Path, place: int) -> None:
+    def __init__(self, path: Path, place: int, processes: int = MOST) -> None:
         """Raises `OSError`."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -36,6 +36,7 @@ class SharedPositions:
         finally:
             os.close(descriptor)
         self._values = memoryview(self._map).cast("Q")
+        self._used = self._values[:processes]  # asked at every request: the fewer the better
         self._place = place
 
     def note(self, position: int) -> None:
@@ -44,9 +45,10 @@ class SharedPositions:
 
     def newest(self) -> int:
         """The newest that any of them has seen."""
-        return max(self._values)
+        return max(self._used)
 
     def close(self) -> None:
         """Unmap it. Idempotent."""
+        self._used.release()
         self._values.release()
         self._map.close()

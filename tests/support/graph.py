@@ -23,6 +23,7 @@ from homeserver.policy.types import Check
 from homeserver.presence.entries import PresenceSink
 from homeserver.rooms.creation import CreateRoom
 from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.runtime.shared_positions import MOST
 from homeserver.storage.database import Database
 from homeserver.sync.sliding.extensions import Streams
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
@@ -189,7 +190,7 @@ async def process(
         connect(manifests, core.tail, core.jobs, gate=core.gate)
         host = None
         if place is not None:
-            meeting = HostFolder(folder / "run" / "log", place, complete=True)
+            meeting = HostFolder(folder / "run" / "log", place, MOST, complete=True)
             host = Host(meeting, db, core.tail, core.log, core.clock, core.entropy)
         await core.tail.start()
         writer = asyncio.create_task(core.log.run())

@@ -51,6 +51,8 @@ class HostFolder:
     path: Path
     place: int
     """Which of them this is."""
+    processes: int
+    """How many there are."""
     complete: bool
     """Whether no other host writes to the database."""
 
@@ -68,7 +70,7 @@ class Host:
         self._tail = tail
         self._log = writer
         self._clock = clock
-        self._positions = SharedPositions(folder.path / POSITIONS, folder.place)
+        self._positions = SharedPositions(folder.path / POSITIONS, folder.place, folder.processes)
         self._disbelieved: Position = 0
         self.complete = folder.complete
         self._process = entropy.bytes(8)
@@ -82,6 +84,8 @@ class Host:
         """Set when something that was handed over is decided."""
         self.lead: Callable[[], Awaitable[None]] | None = None
         """Awaited by the process that leads, before it takes appends of others."""
+        self.attentive: Callable[[], bool] = lambda: True
+        """Whether somebody waits here for whatever is written: else it is heard of a moment later."""
         self.placed = asyncio.Event()
         """Set when this process leads or follows for the first time."""
         tail.neighbours = self
@@ -112,6 +116,11 @@ class Host:
             self._handed.resolve()
             self._decided([])
 
+    def pull(self, position: Position) -> None:
+        """See `Neighbours.pull`."""
+        if self._link is not None:
+            self._link.pull(position)
+
     def disbelieve(self, position: Position) -> None:
         """See `Neighbours.disbelieve`."""
         log.error("log.host_positions_wrong", position=position)
@@ -127,6 +136,11 @@ class Host:
     def notifies(self) -> bool:
         """See `Delegate.notifies`: those whom this process tells need not hear it from the database."""
         return not (self.complete and self.leads)
+
+    @property
+    def gathers(self) -> bool:
+        """See `Delegate.gathers`."""
+        return self._leader is not None and self._leader.peers > 0
 
     @property
     def busy(self) -> bool:
@@ -214,9 +228,10 @@ class Host:
 
     async def _follow(self, database: str) -> None:
         """Hand over to whoever leads, until that ends. Raises `OSError` where nobody does."""
-        link = Link(self._tail, self._handed, Hello(PROTOCOL, database, self._process), self._decided)
+        hello = Hello(PROTOCOL, database, self._process)
+        link = Link(self._tail, self._handed, hello, self._decided, self.attentive)
         with _address(self._folder, _SOCKET) as address:
-            await asyncio.get_running_loop().create_unix_connection(lambda: link, address)
+            link.connect(address)
         self._link = link
         try:
             await link.ended.wait()

@@ -6,12 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import structlog
-from typing_extensions import override
 
 from homeserver.log.entries import AlreadyDone, Append, Conflict, Entry, Position, Written
+from homeserver.log.host.channel import Channel, Listener
 from homeserver.log.host.frames import (
     Frame,
     FrameReader,
@@ -148,19 +148,27 @@ class HandedAppends:
         return [handed for origin in list(self._handed) if (handed := self.take(origin)) is not None]
 
 
-class Link(asyncio.Protocol):
+class Link:
     """The connection to the leader."""
 
     def __init__(
-        self, tail: Tail, handed: HandedAppends, hello: Hello, returned: Callable[[list[Waiting]], None]
+        self,
+        tail: Tail,
+        handed: HandedAppends,
+        hello: Hello,
+        returned: Callable[[list[Waiting]], None],
+        attentive: Callable[[], bool],
     ) -> None:
-        """`returned`: called with appends that this process has to write itself, and whenever any were decided."""
+        """`returned`: called with appends that this process has to write itself, and whenever any were decided.
+        `attentive`: whether somebody here waits for whatever is written.
+        """
         self._tail = tail
         self._handed = handed
         self._hello = hello
         self._returned = returned
+        self._attentive = attentive
         self._frames = FrameReader()
-        self._transport: asyncio.Transport | None = None
+        self._channel: Channel | None = None
         self._told: deque[Frame] = deque()
         self._applying: asyncio.Task[None] | None = None
         self._greeted = False
@@ -170,16 +178,27 @@ class Link(asyncio.Protocol):
         """The leader has closed it, or died: what was handed over and not answered will not be written any more, unless it
         was already."""
 
-    @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(to_bytes(self._hello))
+    def connect(self, address: str) -> None:
+        """Raises `OSError`."""
+        self._channel = Channel(address, Listener(self._received, self._may_doze, self._over))
+        self._channel.write(to_bytes(self._hello))
 
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _over(self) -> None:
         self.open = False
-        self._transport = None
+        self._channel = None
         self.ended.set()
+
+    def pull(self, position: Position) -> None:
+        """Hear now what the leader has said; and, if that is not yet everything up to `position`, as soon as it says more."""
+        if self._channel is not None:
+            self._channel.read()
+        if self._channel is not None and self._tail.position < position:
+            self._channel.listen()
+
+    def _may_doze(self) -> bool:
+        """Whether nobody here waits for anything: what comes is heard a moment later, or when a request comes."""
+        busy = self._handed or self._tail.awaited or self._applying is not None or not self.open
+        return not busy and not self._attentive()
 
     def hand_over(self, waiting: deque[Waiting]) -> None:
         """Take from the front as much as can be handed over."""
@@ -190,19 +209,19 @@ class Link(asyncio.Protocol):
                 break
             waiting.popleft()
             frames.append(frame)
-        if frames and self._transport is not None:
-            self._transport.write(b"".join(frames))
+        if frames and self._channel is not None:
+            self._channel.listen()
+            self._channel.write(b"".join(frames))
 
     def leave(self) -> None:
         """Say that no more comes: the leader closes it when it has decided everything."""
         self.open = False
-        if self._transport is not None:
-            self._transport.write_eof()
+        if self._channel is not None:
+            self._channel.write_eof()
 
     # --- what it says --------------------------------------------------------------------------------------------
 
-    @override
-    def data_received(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> None:
         try:
             for frame in self._frames.feed(data):
                 self._hear(frame)
@@ -272,7 +291,7 @@ class Link(asyncio.Protocol):
             await self._tail.catch_up(frame.position)
         elif isinstance(frame, Hello):
             await self._tail.catch_up(frame.position)
-            self.open = self._transport is not None
+            self.open = self._channel is not None
             self._returned([])
 
     def _refused(self, refused: Refused) -> None:
