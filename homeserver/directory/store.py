@@ -130,6 +130,7 @@ async def find_users(
     with whom the seeker has a direct chat, then by the rooms they share, then by how well the name matches: its beginning, the
     beginning of a word in it.
 
+    Names are found by an index of their parts (`people_grams`), of the longest word; the others are looked for in what has it.
     Whom the seeker may find and knows is looked up for the `MAX_CANDIDATES` whose names match best alone.
     """
     return await tx.all(
@@ -138,6 +139,7 @@ async def find_users(
         begins=_literally(sought.whole) + "%",
         word="% " + _literally(sought.whole) + "%",
         whole=sought.whole,
+        longest=max(sought.words, key=len),
         everybody=seeker.everybody,
         asker=seeker.user_nid,
         direct=list(seeker.direct),
@@ -219,6 +221,15 @@ FIND_USERS: LiteralString = """
     WITH mine AS MATERIALIZED (
         SELECT room_nid, room_nid IN (SELECT room_nid FROM rooms WHERE room_id = ANY(%(direct)s::text[])) AS direct
         FROM current_state WHERE user_nid = %(asker)s AND membership = 1
+    ), likely AS MATERIALIZED (
+        SELECT user_nid FROM profiles WHERE people_grams(folded_name) @> people_grams_of_word(%(longest)s)
+        UNION
+        SELECT user_nid FROM remote_people WHERE people_grams(folded_name) @> people_grams_of_word(%(longest)s)
+        UNION
+        SELECT user_nid FROM users
+        WHERE people_grams(split_part(lower(user_id COLLATE "C"), ':', 1)) @> people_grams_of_word(%(longest)s)
+        UNION
+        SELECT user_nid FROM users WHERE lower(user_id COLLATE "C") = %(whole)s
     )
     SELECT user_id, coalesce(profiles.fields, convert_to(json_strip_nulls(json_build_object(
                'displayname', remote_people.name, 'avatar_url', remote_people.avatar_url))::text, 'UTF8')) FROM (
@@ -229,10 +240,11 @@ FIND_USERS: LiteralString = """
                   OR split_part(lower(user_id COLLATE "C"), ':', 1) LIKE '@' || %(begins)s)::int AS begins
         FROM (
             SELECT user_nid, user_id, coalesce(folded_name, '') AS folded, true AS ours
-            FROM accounts JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
+            FROM likely JOIN accounts USING (user_nid) JOIN users USING (user_nid) LEFT JOIN profiles USING (user_nid)
             WHERE deactivated_ms IS NULL AND NOT is_guest AND NOT locked
             UNION ALL
-            SELECT user_nid, user_id, folded_name, false FROM remote_people JOIN users USING (user_nid)) people
+            SELECT user_nid, user_id, folded_name, false
+            FROM likely JOIN remote_people USING (user_nid) JOIN users USING (user_nid)) people
         WHERE lower(user_id COLLATE "C") = %(whole)s OR
               (folded || chr(10) || split_part(lower(user_id COLLATE "C"), ':', 1)) LIKE ALL (%(patterns)s::text[])
         ORDER BY owner DESC, named DESC, begins DESC, length(user_id), user_id COLLATE "C"

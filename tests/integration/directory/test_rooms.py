@@ -226,3 +226,39 @@ async def test_the_list_follows_its_rooms(fresh_server: Server) -> None:
     assert await listed() == (None, 2)
     await bob.leave(room)
     assert await listed() == (None, 1)
+
+
+async def test_dir_01_what_is_listed_is_one_thing_and_who_may_join_or_read_another(server: Server) -> None:
+    alice, bob = await server.register("alice"), await server.register("bob")
+    closed = await alice.create_room(
+        visibility="public", preset="private_chat", name=f"Closed {alice.localpart}"
+    )
+    await alice.put_state(closed, "m.room.history_visibility", {"history_visibility": "joined"})
+    hidden = await alice.create_room(preset="public_chat", name=f"Open {alice.localpart}")
+    await alice.put_state(hidden, "m.room.history_visibility", {"history_visibility": "world_readable"})
+    shown = await listed(bob, filter={"generic_search_term": alice.localpart})
+    assert [(each["room_id"], each["join_rule"], each["world_readable"]) for each in shown] == [
+        (closed, "invite", False)
+    ]
+    await bob.post("/join/{}", closed, json={}, expect=(403, "M_FORBIDDEN"))
+    await bob.join(hidden)
+    # Neither changes with the other.
+    await alice.put_state(closed, "m.room.join_rules", {"join_rule": "public"})
+    await alice.put(ROOM, hidden, json={"visibility": "public"})
+    await alice.put(ROOM, closed, json={"visibility": "private"})
+    state = await alice.get("/rooms/{}/state/m.room.join_rules", closed)
+    assert state == {"join_rule": "public"}
+    shown = await listed(bob, filter={"generic_search_term": alice.localpart})
+    assert [each["room_id"] for each in shown] == [hidden]
+
+
+async def test_mod_05_policy_lists_are_state_like_any_other(server: Server) -> None:
+    """Bots act on them, this server does not."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    policies, room = await alice.create_room(), await alice.create_room(preset="public_chat")
+    rule = {"entity": bob.user_id, "recommendation": "m.ban", "reason": "spam"}
+    path = "/rooms/{}/state/{}/{}"
+    await alice.put(path, policies, "m.policy.rule.user", "rule:bob", json=rule)
+    assert await alice.get(path, policies, "m.policy.rule.user", "rule:bob") == rule
+    await bob.join(room)
+    await bob.send(room, "still here")
