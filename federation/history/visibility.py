@@ -53,7 +53,11 @@ class VisibilityToServers:
         joined = any(room.members[user].membership == JOIN for user in users)
         settings = await self._settings({each.state_before.nid for each in events})
         open_to_members = {nid for nid, value in settings.items() if value in (SHARED, WORLD_READABLE)}
-        unsure = [each for each in events if not (joined and each.state_before.nid in open_to_members)]
+        unsure = [
+            each
+            for each in events  # spec: MSC4354: what is sticky is told to servers in the room in any case
+            if not (joined and (each.sticky_until or each.state_before.nid in open_to_members))
+        ]
         seen = {each.nid for each in events} - {each.nid for each in unsure}
         if not unsure:
             return seen

@@ -16,6 +16,7 @@ from federation.outbound import store
 from federation.outbound.edus import EduSources
 from federation.outbound.interest import Interest
 from federation.outbound.relays import RelaySource
+from federation.outbound.sticky import OwnSticky
 from homeserver.graph.event_cache import EventCache
 from homeserver.log.entries import Position
 from homeserver.log.readers.types import Behind, Item, Slice
@@ -45,6 +46,7 @@ class CatchUp:
         events: EventCache,
         interest: Interest,
         sources: EduSources,
+        sticky: OwnSticky,
         clock: Clock,
         server_name: ServerName,
     ) -> None:
@@ -52,6 +54,7 @@ class CatchUp:
         self._events = events
         self._interest = interest
         self._sources = sources
+        self._sticky = sticky
         self._clock = clock
         self._server_name = server_name
         self._relays = RelaySource()
@@ -63,8 +66,9 @@ class CatchUp:
         if not behind.failures and behind.upto - behind.after <= NEAR:
             return None
         try:
+            sticky = [each.nid for each in await self._sticky.everywhere(behind.after, behind.upto)]
             async with self._db.read() as tx:
-                items, upto = await self._find(tx, behind)
+                items, upto = await self._find(tx, behind, sticky)
         except errors.QueryCanceled:  # of a destination that shares more than can be looked through in time
             log.warning("federation.catch_up_too_large", destination=behind.key)
             return None
@@ -72,9 +76,9 @@ class CatchUp:
         mine = [item for item, servers in zip(items, wanted, strict=True) if behind.key in servers]
         return Slice(mine, upto)
 
-    async def _find(self, tx: Tx, behind: Behind) -> tuple[list[Item[Any]], Position]:
+    async def _find(self, tx: Tx, behind: Behind, sticky: Sequence[int]) -> tuple[list[Item[Any]], Position]:
         destination = ServerName(behind.key)
-        nids, upto = await self._find_events(tx, behind)
+        nids, upto = await self._find_events(tx, behind, sticky)
         others: list[Item[Any]] = []
         for source in self._sources.durable:
             found = await source.resume(tx, destination, (behind.after, upto), MANY)
@@ -88,8 +92,12 @@ class CatchUp:
         items += [item for item in others if item.position <= upto]
         return sorted(items, key=lambda item: item.position), upto
 
-    async def _find_events(self, tx: Tx, behind: Behind) -> tuple[Sequence[int], Position]:
-        """Events for a destination, and up to where these are all that it is to have."""
+    async def _find_events(
+        self, tx: Tx, behind: Behind, sticky: Sequence[int]
+    ) -> tuple[Sequence[int], Position]:
+        """Events for a destination, and up to where these are all that it is to have. `sticky`: those that it is to have in any
+        case (MSC4354).
+        """
         bounds = (behind.after, behind.upto)
         rooms = await store.find_shared_rooms(tx, behind.key)
         removals = await store.find_removals(tx, behind.key, bounds, self._server_name, MANY)
@@ -97,7 +105,8 @@ class CatchUp:
         upto = behind.upto
         if len(own) > FEW and behind.failures and self._long_ago(own[0].origin_server_ts):
             self.collapsed += 1
-            found = await store.find_latest_own_events(tx, rooms, bounds, self._server_name)
+            latest = await store.find_latest_own_events(tx, rooms, bounds, self._server_name)
+            found = sorted({*latest, *sticky})
         else:
             found = [each.event_nid for each in own]
             upto = found[-1] if len(found) == MANY else upto

@@ -15,6 +15,7 @@ import structlog
 from federation.outbound.edus import Durable
 from federation.outbound.relays import RelayEntry
 from federation.outbound.room_servers import NOBODY, RoomServers, Servers
+from federation.outbound.sticky import OwnSticky
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import OUTLIER, REJECTED, SOFT_FAILED
@@ -32,8 +33,11 @@ PRESENT: Final = ("join", "invite", "knock")
 class Interest:
     """Answers the reader. Keeps nothing."""
 
-    def __init__(self, servers: RoomServers, events: EventCache, server_name: ServerName) -> None:
+    def __init__(
+        self, servers: RoomServers, events: EventCache, sticky: OwnSticky, server_name: ServerName
+    ) -> None:
         self._servers = servers
+        self._sticky = sticky
         self._events = events
         self._server_name = server_name
 
@@ -45,6 +49,8 @@ class Interest:
             if isinstance(value, PersistedEvent):
                 if self.is_ours(value):
                     wanted[number] = await self.of_event(value)
+                else:
+                    await self._sticky.tell_newcomer(value)
             elif isinstance(value, Durable):
                 durable.setdefault(id(value.source), []).append(number)
             else:
@@ -73,6 +79,8 @@ class Interest:
         if persisted is None or persisted.flags & NEVER_SENT:
             return NOBODY
         named = {server for server in relay.servers if is_server_name(server)}
+        if domain_of(persisted.event.sender) == self._server_name:  # those in the room have had it
+            return frozenset(named - {self._server_name})
         servers = await self.of_event(persisted) | named
         return servers - {domain_of(persisted.event.sender), self._server_name}
 

@@ -26,7 +26,8 @@ class RelayEntry(Entry, frozen=True):
 
     event_nid: int
     servers: tuple[str, ...] = ()
-    """Who is told of it beside the servers in the room before it; its sender's own is told in no case."""
+    """Who is told of it beside the servers in the room before it; its sender's own is told in no case. Of an event of ours: who is
+    told of it once more, alone."""
 
 
 class RelaySink(StructSink[RelayEntry]):

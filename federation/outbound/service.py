@@ -19,11 +19,14 @@ from federation.outbound.outcomes import Outcomes
 from federation.outbound.relays import Relays, RelaySource
 from federation.outbound.room_servers import RoomServers
 from federation.outbound.sender import Sender
+from federation.outbound.sticky import OwnSticky
 from federation.outbound.store import READER
 from federation.ports import Client
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.event_source import EventSource
 from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.read.visibility import VisibilityFilter
+from homeserver.graph.write.sticky import StickyEvents
 from homeserver.log.readers import commands as readers
 from homeserver.log.readers.floor import passed_by_all
 from homeserver.log.readers.service import ReaderService
@@ -55,6 +58,8 @@ class Parts:
     log: LogWriter
     events: EventCache
     servers: RoomServers
+    sticky: StickyEvents
+    visibility: VisibilityFilter
     client: Client
     clock: Clock
     server_name: ServerName
@@ -73,11 +78,14 @@ class Outbound:
         self._relays = Relays(parts.log)
         self.outcomes = Outcomes(parts.db, parts.clock)
         self.ephemeral = Ephemeral(self.sources, parts.clock, runs=self._runs, nudge=self._nudge)
-        self._interest = Interest(parts.servers, parts.events, parts.server_name)
+        sticky = OwnSticky(
+            parts.sticky, parts.events, parts.servers, parts.visibility, parts.log, parts.server_name
+        )
+        self._interest = Interest(parts.servers, parts.events, sticky, parts.server_name)
         self._events = EventSource(parts.events)
         self._figures = Figures()
         self._catch_up = CatchUp(
-            parts.db, parts.events, self._interest, self.sources, parts.clock, parts.server_name
+            parts.db, parts.events, self._interest, self.sources, sticky, parts.clock, parts.server_name
         )
         self._sender = Sender(
             parts.client,

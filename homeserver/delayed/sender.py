@@ -192,7 +192,9 @@ class DelayedSender:
         content: dict[str, Any] = json.loads(delayed.content)
         room_id, txn_id, ts = delayed.room_id, delayed.delay_id, delayed.origin_server_ts
         if delayed.state_key is None:
-            return await self._sending.send(requester, room_id, delayed.type, txn_id, content, ts=ts)
+            return await self._sending.send(
+                requester, room_id, delayed.type, txn_id, content, ts=ts, sticky_ms=delayed.sticky_ms
+            )
         key = (delayed.type, delayed.state_key)
         return await self._sending.put_state(requester, room_id, key, content, ts=ts, txn_id=txn_id)
 

@@ -89,6 +89,7 @@ class DelayedEvents:
             later.delay_ms,
             self._clock.now_ms(),
             self._tail.position,
+            later.sticky_ms,
         )
         delay_id = await self._keep(new)
         self._sender.due_at(new.since_ms + new.delay_ms)

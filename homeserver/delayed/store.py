@@ -37,10 +37,10 @@ def insert(batch: Pipeline, new: NewDelayed) -> Later[int]:
     return batch.execute(
         """
         INSERT INTO delayed_events (delay_id, user_nid, appservice_id, txn_hash, room_id, type, state_key, content,
-                                    origin_server_ts, delay_ms, since_ms, due_ms, since_position)
+                                    origin_server_ts, delay_ms, since_ms, due_ms, since_position, sticky_ms)
         VALUES (%(delay_id)s, %(user_nid)s, %(appservice_id)s, %(txn_hash)s, %(room_id)s, %(type)s, %(state_key)s,
                 %(content)s, %(origin_server_ts)s, %(delay_ms)s, %(since_ms)s,
-                %(since_ms)s::bigint + %(delay_ms)s::bigint, %(since_position)s)
+                %(since_ms)s::bigint + %(delay_ms)s::bigint, %(since_position)s, %(sticky_ms)s)
         """,
         **new._asdict(),
     )
@@ -74,7 +74,7 @@ async def claim_due(tx: Tx, now_ms: int, until_ms: int, limit: int) -> list[Dela
             WHERE finalised_ms IS NULL AND due_ms <= %(now)s AND claimed_until_ms <= %(now)s
             ORDER BY due_ms LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         RETURNING delayed_nid, delay_id, user_nid, appservice_id, room_id, type, state_key, content, origin_server_ts,
-                  since_position, attempts, due_ms
+                  since_position, attempts, due_ms, sticky_ms
         """,
         now=now_ms,
         until=until_ms,
@@ -90,7 +90,7 @@ async def claim(tx: Tx, delay_id: str, now_ms: int, until_ms: int) -> Delayed | 
         UPDATE delayed_events SET claimed_until_ms = %(until)s
         WHERE delay_id = %(delay_id)s AND finalised_ms IS NULL AND claimed_until_ms <= %(now)s
         RETURNING delayed_nid, delay_id, user_nid, appservice_id, room_id, type, state_key, content, origin_server_ts,
-                  since_position, attempts, due_ms
+                  since_position, attempts, due_ms, sticky_ms
         """,
         delay_id=delay_id,
         now=now_ms,
@@ -127,7 +127,7 @@ async def restart(tx: Tx, delay_id: str, now_ms: int) -> Delayed | None:
         UPDATE delayed_events SET since_ms = %(now)s, due_ms = %(now)s::bigint + delay_ms, attempts = 0
         WHERE delay_id = %(delay_id)s AND finalised_ms IS NULL AND claimed_until_ms <= %(now)s
         RETURNING delayed_nid, delay_id, user_nid, appservice_id, room_id, type, state_key, content, origin_server_ts,
-                  since_position, attempts, due_ms
+                  since_position, attempts, due_ms, sticky_ms
         """,
         delay_id=delay_id,
         now=now_ms,

@@ -25,6 +25,7 @@ class NewDelayed(NamedTuple):
     since_ms: int
     since_position: int
     """Of the log: what others have set before does not count."""
+    sticky_ms: int | None
 
 
 class Delayed(NamedTuple):
@@ -42,6 +43,7 @@ class Delayed(NamedTuple):
     since_position: int
     attempts: int
     due_ms: int
+    sticky_ms: int | None
 
 
 class Scheduled(NamedTuple):

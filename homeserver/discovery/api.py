@@ -38,6 +38,8 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc3916.stable": True,  # files for those who are logged in; since v1.11
     "org.matrix.msc3981": True,  # relations of relations; since v1.10
     "org.matrix.msc4140": True,  # delayed events
+    "org.matrix.msc4306": True,  # thread subscriptions
+    "org.matrix.msc4354": True,  # sticky events
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync (MSC4186)
 }
 """Names under which clients look for what the versions above already say; others are handed over in the constructor."""

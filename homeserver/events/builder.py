@@ -18,6 +18,7 @@ from homeserver.events.event import Event
 from homeserver.events.hashing import event_id_from_hash, reference_hash, room_id_of_create, signed_bytes
 from homeserver.events.parse import MAX_EVENT_BYTES, MAX_KEY_BYTES
 from homeserver.events.room_version import RoomVersion
+from homeserver.events.sticky import KEY as STICKY
 from homeserver.matrix import base64, canonical_json, ids
 from homeserver.matrix.canonical_json import encode_strict
 from homeserver.matrix.errors import BadJson, TooLarge
@@ -39,6 +40,8 @@ class EventDraft:
     content: Mapping[str, Any]
     redacts: EventId | None = None
     """For `m.room.redaction`: the target. `build_event` writes it where the room version wants it."""
+    sticky_ms: int | None = None
+    """For how many ms the event is sticky; None: it is not. Of a message event. spec: MSC4354"""
 
 
 def reference_to(event: Event) -> Reference:
@@ -95,6 +98,8 @@ def build_event(  # noqa: PLR0913  # one argument per thing an event consists of
     }
     optional = {"redacts": redacts, "room_id": room_id, "state_key": draft.state_key}
     fields.update((name, value) for name, value in optional.items() if value is not None)
+    if draft.sticky_ms is not None:
+        fields[STICKY] = {"duration_ms": draft.sticky_ms}
     _check_lengths(fields)
     if not room_version.hash_ids:
         # The server chooses the id: here by what the event says, so that no chance is needed. spec: rooms/v1/#event-ids

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from homeserver.events.event import Event
+from homeserver.events.sticky import duration_of, may_be_sticky
 from homeserver.matrix import json
 from homeserver.matrix.ids import EventId, RoomId, UserId, is_user_id
 
@@ -28,6 +29,7 @@ class _ClientEvent(msgspec.Struct, gc=False, omit_defaults=True):
     type: str
     state_key: str | msgspec.UnsetType = msgspec.UNSET
     redacts: EventId | msgspec.UnsetType = msgspec.UNSET
+    msc4354_sticky: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Stripped(msgspec.Struct, gc=False):
@@ -55,6 +57,7 @@ def client_event_bytes(event: Event) -> bytes:
             event.type,
             msgspec.UNSET if event.state_key is None else event.state_key,
             redacts,
+            _sticky(event),
         )
     )
 
@@ -102,6 +105,12 @@ def with_room_id(event_json: bytes, room_id: RoomId) -> bytes:
 def with_unsigned(event_json: bytes, unsigned: bytes) -> bytes:
     """A client (or federation) form with `unsigned`, which is a JSON object itself."""
     return json.object_with(event_json, b'"unsigned":' + unsigned)
+
+
+def _sticky(event: Event) -> dict[str, int] | msgspec.UnsetType:
+    """spec: MSC4354"""
+    duration = duration_of(event) if may_be_sticky(event) else None
+    return msgspec.UNSET if duration is None else {"duration_ms": duration}
 
 
 def _redaction(event: Event) -> tuple[bytes, EventId | msgspec.UnsetType]:

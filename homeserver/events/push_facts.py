@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from homeserver.events.content.power_levels import PowerLevels
 from homeserver.events.event import Event
 from homeserver.events.push_rules import may_notify
+from homeserver.events.sticky import duration_of, may_be_sticky
 from homeserver.matrix.ids import EventId
 
 MESSAGE: Final = 1
@@ -32,6 +33,8 @@ ROOM_MENTION: Final = 1024
 """Mentions everybody, and its sender may."""
 BODY: Final = 2048
 """`content.body` is a string."""
+STICKY: Final = 8192
+"""No rule asks for it: it may say that it is sticky (MSC4354), and is taken for it if it does."""
 BRANCHED: Final = 4096
 """No rule asks for it: the state before the event is not what the room's state was when it came. Who may see it does not follow
 from who was in the room by then."""
@@ -104,4 +107,6 @@ def facts_of(
         bits |= EDIT
     if levels is not None and mentions_room(event) and may_notify(levels, event.sender, "room"):
         bits |= ROOM_MENTION
+    if may_be_sticky(event) and duration_of(event) is not None:
+        bits |= STICKY
     return Facts(bits, thread, mentions) if thread or mentions else plain(bits)

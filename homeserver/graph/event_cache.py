@@ -52,6 +52,8 @@ class EventCache:
         # Whatever anyone still holds (the recent log above all) is found again, so an event is one object per process
         # and becomes redacted everywhere at once.
         self._held: WeakValueDictionary[int, PersistedEvent] = WeakValueDictionary()
+        self.sticky_until: dict[int, int] = {}
+        """event_nid -> Unix ms until which it is sticky, of those that are. Kept by `StickyEvents`."""
 
     def get(self, nid: int) -> PersistedEvent | None:
         """From memory alone."""
@@ -202,7 +204,11 @@ class EventCache:
         pdus = await self._pdus(tx, {row[0]: (row[6], names[row[1]].room_id) for row in rows}, rows)
         built: list[PersistedEvent] = []
         for row in rows:
-            persisted = self.get(row[0]) or _persisted(row, pdus[row[0]], names[row[1]], redactions)
+            persisted = self.get(row[0])
+            if persisted is None:
+                persisted = _persisted(row, pdus[row[0]], names[row[1]], redactions)
+                if persisted.nid in self.sticky_until and persisted.redaction is None:
+                    persisted.sticky_until = self.sticky_until[persisted.nid]
             self.add(persisted)
             built.append(persisted)
         return built

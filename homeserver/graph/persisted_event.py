@@ -11,6 +11,7 @@ from homeserver.events.client_format import client_event_bytes, room_member
 from homeserver.events.event import Event
 from homeserver.events.push_facts import BRANCHED, NO_FACTS, Facts
 from homeserver.events.redaction import redact_event
+from homeserver.events.sticky import REMAINING
 from homeserver.graph.refs import HIDDEN, MEMBERSHIP_NAMES, STATELESS, EventRef, StateRef
 from homeserver.matrix import json
 
@@ -57,6 +58,7 @@ class PersistedEvent:
         "sent_by",
         "size",
         "state_before",
+        "sticky_until",
     )
 
     def __init__(  # noqa: PLR0913  # what it is made of; built in one place
@@ -83,6 +85,8 @@ class PersistedEvent:
         self.redaction = redaction
         self.sent_by = sent_by
         self.facts = facts
+        self.sticky_until = 0
+        """Unix ms until which it is sticky (MSC4354); 0: it is not. `StickyEvents` says it."""
         self.size = 3 * len(event.pdu) + (len(replaced.content) if replaced is not None else 0) + 1500
         """Bytes this takes in memory, roughly; the same for as long as it lives, also when a redaction has made it smaller."""
         self._client: bytes | None = None
@@ -127,6 +131,7 @@ class PersistedEvent:
         """The redaction takes effect: from now on only the stripped form is served. spec: client-server-api/#redactions"""
         self.event = redact_event(self.event)
         self.redaction = redaction
+        self.sticky_until = 0
         self._client = self._unsigned = None
 
     def redact_replaced(self, before: PersistedEvent) -> None:
@@ -150,6 +155,8 @@ class PersistedEvent:
         may see the state event that this one replaced. `extra`: further members of `unsigned`, `members`: of the event, each
         with a leading comma.
         """
+        if self.sticky_until > now_ms:
+            extra += b",%b:%d" % (REMAINING, self.sticky_until - now_ms)
         sent_by = self.sent_by
         if sent_by is not None and sent_by[0] == reader[0] and sent_by[1] == reader[1]:
             extra = b',"transaction_id":%b%b' % (json.dumps(sent_by.txn_id), extra)

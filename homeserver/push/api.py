@@ -11,7 +11,7 @@ import msgspec
 
 from homeserver.events.push_rules import MAX_CONDITIONS, MAX_PATTERN
 from homeserver.matrix.errors import InvalidParam, NotFound
-from homeserver.push.defaults import KINDS, Kind, Rule
+from homeserver.push.defaults import ALL_KINDS, Kind, Rule
 from homeserver.push.ruleset import check_actions
 from homeserver.push.service import PushRuleService
 from homeserver.web.auth import Auth, Requester
@@ -66,13 +66,14 @@ class PushRulesApi:
     )
     async def of_kind(self, requester: Requester, kind: Path[str]) -> list[Rule]:
         """Of an earlier version of the specification; clients still ask."""
-        if kind not in KINDS:
+        rules = await self._rules.whole(requester.user_nid, requester.user_id)
+        if kind not in rules:
             raise NotFound("There is no such kind of rules")
-        return (await self._rules.whole(requester.user_nid, requester.user_id))[kind]
+        return rules[kind]
 
     @endpoint("getPushRule", "GET", RULE, auth=Auth.GUEST_ALLOWED)
     async def get(self, requester: Requester, kind: Path[str], rule_id: Path[str]) -> Rule:
-        if kind not in KINDS:  # clients ask for kinds of rules that came later
+        if kind not in ALL_KINDS:  # clients ask for kinds of rules that came later
             raise NotFound("There is no such rule")
         rules = await self._rules.ruleset(requester.user_nid)
         return rules.find(requester.user_id, kind, rule_id)
@@ -131,6 +132,8 @@ class PushRulesApi:
 
 def _rule(kind: Kind, rule_id: str, body: RuleBody) -> Rule:
     """Raises `InvalidParam` (PUSH-11)."""
+    if kind == "postcontent":  # spec: MSC4306
+        raise InvalidParam("kind: of this kind there are no rules of one's own")
     if (
         not rule_id
         or rule_id.startswith(".")

@@ -269,7 +269,7 @@ class UnreadCounts:
         unsure = [
             each
             for each in found
-            if rules[each.room_nid].at(each.event_nid).by_fact(each.bits, each.mentioned) is None
+            if rules[each.room_nid].at(each.event_nid).by_fact(each.bits, each.mentioned, each.thread) is None
         ]
         loaded = await self._events.load([each.event_nid for each in unsure[:MAX_LOOKED_INTO]])
         rooms = await self._rooms.get_many({each.room_nid for each in unsure[:MAX_LOOKED_INTO]})
@@ -277,7 +277,7 @@ class UnreadCounts:
         left, since_turn = ANSWER_WORK, 0
         for each in found:
             evaluator = rules[each.room_nid].at(each.event_nid)
-            outcome = evaluator.by_fact(each.bits, each.mentioned)
+            outcome = evaluator.by_fact(each.bits, each.mentioned, each.thread)
             if outcome is None and each.event_nid in loaded and left > 0:
                 persisted = loaded[each.event_nid]
                 context = EvaluationContext(persisted.event, arounds[each.room_nid])
@@ -323,7 +323,7 @@ async def _count_by_facts(
     by_facts = _only(query, {nid for nid in loud if rules[nid].by_facts})
     if by_facts.rooms:
         for each in await store.count_unread(tx, by_facts):
-            outcome = rules[each.room_nid].at(each.newest).by_fact(each.bits, each.mentioned)
+            outcome = rules[each.room_nid].at(each.newest).by_fact(each.bits, each.mentioned, each.thread)
             if outcome is not None and outcome.notify:
                 unread_by_room[each.room_nid].add(
                     each.thread, each.events, each.newest, highlight=outcome.highlight

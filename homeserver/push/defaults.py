@@ -10,9 +10,13 @@ from typing import Any, Literal
 
 from homeserver.matrix.ids import UserId
 
-Kind = Literal["override", "content", "room", "sender", "underride"]
+Kind = Literal["override", "content", "postcontent", "room", "sender", "underride"]
 KINDS: tuple[Kind, ...] = ("override", "content", "room", "sender", "underride")
+ALL_KINDS: tuple[Kind, ...] = ("override", "content", "postcontent", "room", "sender", "underride")
+"""With the kind of the rules for threads (MSC4306), of which users make none of their own."""
 MASTER = ".m.rule.master"
+UNSUBSCRIBED_THREAD = ".io.element.msc4306.rule.unsubscribed_thread"
+SUBSCRIBED_THREAD = ".io.element.msc4306.rule.subscribed_thread"
 
 _NOTIFY = "notify"
 _SOUND = {"set_tweak": "sound", "value": "default"}
@@ -78,3 +82,14 @@ def default_rules(user_id: UserId) -> dict[Kind, list[Rule]]:
         "sender": [],
         "underride": list(_underride()),
     }
+
+
+def thread_rules() -> list[Rule]:
+    """For who subscribes to threads: of others they hear only where they are mentioned. Of the kind `postcontent`. spec: MSC4306"""
+    unsubscribed, subscribed = (
+        {"kind": "io.element.msc4306.thread_subscription", "subscribed": value} for value in (False, True)
+    )
+    return [
+        _rule(UNSUBSCRIBED_THREAD, [unsubscribed]),
+        _rule(SUBSCRIBED_THREAD, [subscribed], _NOTIFY, _SOUND),
+    ]

@@ -9,7 +9,7 @@ spec: client-server-api/#push-rules (PUSH-01 to PUSH-04, PUSH-14)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from homeserver.events import push_facts as fact
@@ -28,7 +28,7 @@ from homeserver.events.push_rules import (
 )
 from homeserver.matrix.glob import OutOfWork, WorkBudget, fold, glob, is_literal
 from homeserver.matrix.ids import RoomId
-from homeserver.push.defaults import KINDS, Kind
+from homeserver.push.defaults import ALL_KINDS, SUBSCRIBED_THREAD, UNSUBSCRIBED_THREAD, Kind
 
 _USER_MENTION: Final = ".m.rule.is_user_mention"
 _NEVER: Final = {".m.rule.invite_for_me"}
@@ -73,17 +73,23 @@ class Step(NamedTuple):
     rule: CompiledRule | None = None
     """What else must hold, asked of the event itself; None: nothing."""
     actions: Sequence[Any] = ()
+    subscribed: bool | None = None
+    """The event must be in a thread that the user is subscribed to, or is not; None: no matter. spec: MSC4306"""
 
     @property
     def is_certain(self) -> bool:
         """Whether every event fits."""
-        return not (self.bits or self.mention or self.room or self.rooms or self.rule)
+        return self.subscribed is None and not (
+            self.bits or self.mention or self.room or self.rooms or self.rule
+        )
 
 
 class Evaluator:
     """All enabled rules, in order, as far as they matter in one room (or in any, before `in_room`)."""
 
-    def __init__(self, steps: Iterable[Step]) -> None:
+    def __init__(self, steps: Iterable[Step], threads: Collection[str] = frozenset()) -> None:
+        """`threads`: those that the user is subscribed to, by the event ids of their roots."""
+        self.threads = threads
         self.steps = tuple(_until_certain(steps))
         self.by_facts = all(step.rule is None for step in self.steps)
         """Whether facts alone decide."""
@@ -98,7 +104,8 @@ class Evaluator:
             if room is not None:
                 self._only.setdefault(room, []).append(number)
         self._rooms: dict[RoomId, Evaluator] = {}
-        self._known: dict[tuple[int, bool], Outcome | None] = {}
+        self._asks_threads = any(step.subscribed is not None for step in self.steps)
+        self._known: dict[tuple[int, bool, bool | None], Outcome | None] = {}
 
     def in_room(self, room_id: RoomId) -> Evaluator:
         """What remains of the plan in a room."""
@@ -110,17 +117,19 @@ class Evaluator:
                 self._rooms.clear()
             numbers = sorted([*self._everywhere, *self._only.get(fold(room_id), ())])
             found = self._rooms[room_id] = Evaluator(
-                _in_room([self.steps[each] for each in numbers], room_id)
+                _in_room([self.steps[each] for each in numbers], room_id), self.threads
             )
         return found
 
-    def by_fact(self, bits: int, mentioned: bool) -> Outcome | None:
-        """What becomes of an event with these facts; None: look into it (`decide`)."""
-        key = (bits, mentioned)
+    def by_fact(self, bits: int, mentioned: bool, thread: str | None = None) -> Outcome | None:
+        """What becomes of an event with these facts; None: look into it (`decide`). `thread`: the root of the thread it is in;
+        None or `main`: it is in none.
+        """
+        key = (bits, mentioned, self._subscribed(thread))
         try:
             return self._known[key]
         except KeyError:
-            outcome = self._known[key] = self._walk(bits, mentioned)
+            outcome = self._known[key] = self._walk(*key)
             return outcome
 
     def decide(self, context: EvaluationContext, facts: Facts, mentioned: bool) -> Outcome:
@@ -130,20 +139,33 @@ class Evaluator:
 
     def step(self, context: EvaluationContext, facts: Facts, mentioned: bool) -> Step | None:
         """The rule that the event meets."""
+        subscribed = self._subscribed(facts.thread)
         for step in self.steps:
-            if _fits(step, facts.bits, mentioned) and (step.rule is None or step.rule.matches(context)):
+            if _fits(step, facts.bits, mentioned, subscribed) and (
+                step.rule is None or step.rule.matches(context)
+            ):
                 return step
         return None
 
-    def _walk(self, bits: int, mentioned: bool) -> Outcome | None:
+    def _subscribed(self, thread: str | None) -> bool | None:
+        """None: there is no thread, or no rule asks."""
+        if not self._asks_threads or thread is None or thread == "main":
+            return None
+        return thread in self.threads
+
+    def _walk(self, bits: int, mentioned: bool, subscribed: bool | None) -> Outcome | None:
         for step in self.steps:
-            if _fits(step, bits, mentioned):
+            if _fits(step, bits, mentioned, subscribed):
                 return step.outcome if step.rule is None else None
         return SILENT
 
 
-def _fits(step: Step, bits: int, mentioned: bool) -> bool:
-    return step.bits & bits == step.bits and (mentioned or not step.mention)
+def _fits(step: Step, bits: int, mentioned: bool, subscribed: bool | None) -> bool:
+    return (
+        step.bits & bits == step.bits
+        and (mentioned or not step.mention)
+        and (step.subscribed is None or step.subscribed is subscribed)
+    )
 
 
 def _only_in(step: Step) -> str | None:
@@ -175,15 +197,15 @@ def _until_certain(steps: Iterable[Step]) -> Iterator[Step]:
             return
 
 
-def make_evaluator(rules: Mapping[Kind, Sequence[Rule]]) -> Evaluator:
-    """`rules`: as `Ruleset.whole` gives them."""
+def make_evaluator(rules: Mapping[Kind, Sequence[Rule]], threads: Collection[str] = frozenset()) -> Evaluator:
+    """`rules`: as `Ruleset.whole` gives them; `threads`: as `Evaluator` wants them."""
     steps = (
         _step(kind, rule)
-        for kind in KINDS
+        for kind in ALL_KINDS
         for rule in rules.get(kind, ())
         if rule.get("enabled", True) is True
     )
-    return Evaluator(step for step in steps if step is not None)
+    return Evaluator((step for step in steps if step is not None), threads)
 
 
 def _step(kind: Kind, rule: Rule) -> Step | None:
@@ -196,6 +218,8 @@ def _step(kind: Kind, rule: Rule) -> Step | None:
             return None
         if rule_id in _DEFAULTS:
             return Step(outcome, _DEFAULTS[rule_id], rule_id == _USER_MENTION, actions=actions)
+        if rule_id in (SUBSCRIBED_THREAD, UNSUBSCRIBED_THREAD):
+            return Step(outcome, actions=actions, subscribed=rule_id == SUBSCRIBED_THREAD)
     if kind == "room":
         return Step(outcome, room=rule_id, actions=actions)
     if kind == "content":

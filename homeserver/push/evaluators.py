@@ -6,7 +6,7 @@ spec: client-server-api/#push-rules
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,10 +25,13 @@ from homeserver.push.ruleset import Ruleset
 from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
+from homeserver.threads.entries import ThreadSubscriptionEntry
 
 SHARE = 0.5
 USER_BYTES, COMPILED = 400, 10
 """What a user takes in a cache, and how many bytes each byte of rules becomes when they are compiled."""
+THREAD_BYTES = 150
+"""What a thread takes that a user is subscribed to."""
 MAX_REMEMBERED = 32 * 1024
 """Bytes of rules of before that are remembered."""
 DEFAULT_EVALUATOR: Final = make_evaluator(default_rules(UserId("@anybody:any.example")))
@@ -58,9 +61,9 @@ class Evaluators:
             return found
         version = self._users.version
         async with self._db.read() as tx:
-            rules, since = await store.find_rules(tx, user_nid)
-        found = UserEvaluator(_compiled(rules, user_id), since)
-        self._users.add(user_nid, found, version, _size_of(rules))
+            rules, since, threads = await store.find_rules(tx, user_nid)
+        found = UserEvaluator(_compiled(rules, user_id, threads), since)
+        self._users.add(user_nid, found, version, _size_of(rules, len(threads)))
         return found
 
     async def of_many(self, users: Mapping[int, UserId]) -> dict[int, UserEvaluator]:
@@ -71,10 +74,10 @@ class Evaluators:
             version = self._users.version
             async with self._db.read() as tx:
                 rows = await store.find_rules_of(tx, missing)
-            for nid, rules, since in rows:
-                evaluator = _compiled(rules, users[nid])
+            for nid, rules, since, threads in rows:
+                evaluator = _compiled(rules, users[nid], threads)
                 found[nid] = user = UserEvaluator(evaluator, since)
-                self._users.add(nid, user, version, _size_of(rules))
+                self._users.add(nid, user, version, _size_of(rules, len(threads)))
                 if rules is not None:
                     await asyncio.sleep(0)  # each may be large
         return found
@@ -86,18 +89,20 @@ class Evaluators:
     async def past(self, tx: Tx, user_nid: int, after: Position) -> Past:
         """Rules of before, for events that came after a position. They never change: what is small is remembered."""
         found: list[tuple[Position, Evaluator]] = []
+        user = self._users.get(user_nid)
+        threads = user.evaluator.threads if user is not None else frozenset[str]()
         for upto, content in await past_contents(tx, user_nid, PUSH_RULES, after):
             evaluator = self._past.get((user_nid, upto))
             if evaluator is None:
-                evaluator = _of_content(content)
-                if len(content or b"") <= MAX_REMEMBERED:
+                evaluator = _of_content(content, threads)
+                if len(content or b"") <= MAX_REMEMBERED and not threads:  # which are those of today
                     self._past.put((user_nid, upto), evaluator, _size_of(content))
                 await asyncio.sleep(0)  # each may be large
             found.append((upto, evaluator))
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {AccountDataEntry: self._changed}
+        return {AccountDataEntry: self._changed, ThreadSubscriptionEntry: self._subscribed}
 
     def reset(self) -> None:
         self._users.reset()
@@ -107,20 +112,23 @@ class Evaluators:
         if entry.type == PUSH_RULES and entry.room_nid == GLOBAL:
             self._users.changed(entry.user_nid)
 
+    def _subscribed(self, _: Position, entry: ThreadSubscriptionEntry) -> None:
+        self._users.changed(entry.user_nid)
 
-def _compiled(rules: bytes | None, user_id: UserId) -> Evaluator:
+
+def _compiled(rules: bytes | None, user_id: UserId, threads: Collection[str]) -> Evaluator:
     """Of rules as they are stored; None: those of who never changed any."""
     if rules is None:
         return DEFAULT_EVALUATOR
-    return make_evaluator(msgspec.json.decode(rules, type=Ruleset).whole(user_id))
+    return make_evaluator(msgspec.json.decode(rules, type=Ruleset).whole(user_id), frozenset(threads))
 
 
-def _size_of(rules: bytes | None) -> int:
+def _size_of(rules: bytes | None, threads: int = 0) -> int:
     """Bytes, about, of what is compiled from rules; those who have none share the default ones."""
-    return USER_BYTES + COMPILED * len(rules or b"")
+    return USER_BYTES + COMPILED * len(rules or b"") + THREAD_BYTES * threads
 
 
-def _of_content(content: bytes | None) -> Evaluator:
+def _of_content(content: bytes | None, threads: Collection[str]) -> Evaluator:
     """Of what `m.push_rules` was; the default rules if there was none."""
     rules = json.loads(content).get("global") if content else None
-    return make_evaluator(rules) if isinstance(rules, dict) else DEFAULT_EVALUATOR
+    return make_evaluator(rules, threads) if isinstance(rules, dict) else DEFAULT_EVALUATOR

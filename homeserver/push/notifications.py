@@ -150,7 +150,8 @@ class Notifications:
         return found
 
     def _may_notify(self, event: store.UnreadEvent, where: _Where) -> bool:
-        outcome = where.rules[event.room_nid].at(event.event_nid).by_fact(event.bits, event.mentioned)
+        rules = where.rules[event.room_nid].at(event.event_nid)
+        outcome = rules.by_fact(event.bits, event.mentioned, event.thread)
         return outcome is None or outcome.notify
 
     def _json(

@@ -11,7 +11,7 @@ import msgspec
 
 from homeserver.matrix.errors import InvalidParam, NotFound
 from homeserver.matrix.ids import UserId
-from homeserver.push.defaults import KINDS, MASTER, Kind, Rule, default_rules
+from homeserver.push.defaults import ALL_KINDS, KINDS, MASTER, Kind, Rule, default_rules, thread_rules
 
 MAX_RULES = 1_000
 MAX_BYTES = 256 * 1024
@@ -32,10 +32,14 @@ class Ruleset(msgspec.Struct):
     """kind -> rules, the most important first."""
     changed: dict[str, Changed] = {}
     """rule_id of a default -> what was changed."""
+    threads: bool = False
+    """Whether the rules for threads apply: since the user has subscribed to one (MSC4306)."""
 
     def whole(self, user_id: UserId) -> dict[Kind, list[Rule]]:
         """All rules in the order they apply: `.m.rule.master`, one's own, the other defaults (PUSH-02)."""
         defaults = default_rules(user_id)
+        if self.threads:
+            defaults["postcontent"] = thread_rules()
         for rules in defaults.values():
             for rule in rules:
                 change = self.changed.get(rule["rule_id"])
@@ -44,7 +48,7 @@ class Ruleset(msgspec.Struct):
                 if change is not None and change.actions is not None:
                     rule["actions"] = change.actions
         whole: dict[Kind, list[Rule]] = {}
-        for kind in KINDS:
+        for kind in ALL_KINDS if self.threads else KINDS:
             first = [rule for rule in defaults[kind] if rule["rule_id"] == MASTER]
             rest = [rule for rule in defaults[kind] if rule["rule_id"] != MASTER]
             whole[kind] = [*first, *self.own.get(kind, ()), *rest]
@@ -52,7 +56,7 @@ class Ruleset(msgspec.Struct):
 
     def find(self, user_id: UserId, kind: Kind, rule_id: str) -> Rule:
         """Raises `NotFound`."""
-        for rule in self.whole(user_id)[kind]:
+        for rule in self.whole(user_id).get(kind, ()):
             if rule["rule_id"] == rule_id:
                 return rule
         raise NotFound("There is no such push rule")

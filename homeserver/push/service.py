@@ -59,6 +59,11 @@ class PushRuleService:
         async with self._db.transaction() as tx:
             await tx.execute("DELETE FROM push_rules WHERE user_nid = %(user)s", user=user_nid)
 
+    async def use_threads(self, requester: Requester) -> None:
+        """From now on the user has the rules that ask for subscriptions to threads (MSC4306)."""
+        if not (await self.ruleset(requester.user_nid)).threads:
+            await self.change(requester, _use_threads)
+
     async def change(self, requester: Requester, act: Callable[[Ruleset], None]) -> None:
         """Change the rules and tell the user's devices. Raises what `act` raises, and `TooLarge`."""
 
@@ -89,3 +94,7 @@ class PushRuleService:
 
         entry = AccountDataEntry(requester.user_nid, GLOBAL, PUSH_RULES, content, told)
         await self._log.append(entry, alongside=write)
+
+
+def _use_threads(rules: Ruleset) -> None:
+    rules.threads = True

@@ -56,25 +56,29 @@ class UnreadQuery(NamedTuple):
     """Where the rules were changed, in order: what came before and after is counted apart."""
 
 
-async def find_rules(tx: Tx, user_nid: int) -> tuple[bytes | None, Position]:
-    """The rules as they are stored, if ever any were, and where they were changed last (0: never)."""
+async def find_rules(tx: Tx, user_nid: int) -> tuple[bytes | None, Position, list[str]]:
+    """The rules as they are stored, if ever any were; where they were changed last (0: never); threads subscribed to."""
     row = await tx.one(
         """
         SELECT (SELECT rules FROM push_rules WHERE user_nid = %(user)s),
                (SELECT position FROM account_data
-                WHERE user_nid = %(user)s AND room_nid = 0 AND type = 'm.push_rules')
+                WHERE user_nid = %(user)s AND room_nid = 0 AND type = 'm.push_rules'),
+               ARRAY(SELECT thread FROM thread_subscriptions WHERE user_nid = %(user)s AND subscribed)
         """,
         user=user_nid,
     )
     assert row is not None
-    return row[0], row[1] or 0
+    return row[0], row[1] or 0, row[2]
 
 
-async def find_rules_of(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, bytes | None, Position]]:
+async def find_rules_of(
+    tx: Tx, user_nids: Sequence[int]
+) -> list[tuple[int, bytes | None, Position, list[str]]]:
     """(user_nid, and as `find_rules`) of some users."""
     return await tx.all(
         """
-        SELECT wanted.user_nid, r.rules, coalesce(a.position, 0)
+        SELECT wanted.user_nid, r.rules, coalesce(a.position, 0),
+               ARRAY(SELECT thread FROM thread_subscriptions t WHERE t.user_nid = wanted.user_nid AND t.subscribed)
         FROM unnest(%(users)s::bigint[]) AS wanted (user_nid) LEFT JOIN push_rules r USING (user_nid)
         LEFT JOIN account_data a ON a.user_nid = wanted.user_nid AND a.room_nid = 0 AND a.type = 'm.push_rules'
         """,

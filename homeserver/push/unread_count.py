@@ -61,7 +61,7 @@ def delta_of(events: Sequence[Written[EventEntry]], evaluator: Evaluator) -> Del
             continue
         others.add(persisted.sender_nid)
         others.update(persisted.facts.mentions)
-        outcome = evaluator.by_fact(persisted.facts.bits, mentioned=False)
+        outcome = evaluator.by_fact(persisted.facts.bits, False, persisted.facts.thread)
         if outcome is None:
             return None
         if outcome.notify:
@@ -127,7 +127,7 @@ class UnreadCount:
             ):
                 continue
             mentioned = me in facts.mentions
-            outcome = evaluator.by_fact(facts.bits, mentioned)
+            outcome = evaluator.by_fact(facts.bits, mentioned, facts.thread)
             if outcome is None:
                 looked = _look_into(persisted, mentioned, reading)
                 if looked is None:

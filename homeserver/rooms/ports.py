@@ -154,6 +154,8 @@ class LaterEvent(NamedTuple):
     """None: scheduled each time."""
     ts: int | None = None
     """When it was said, Unix ms, as an application service knows it."""
+    sticky_ms: int | None = None
+    """For how long it is sticky when it is sent (MSC4354)."""
 
 
 class Delays(Protocol):

@@ -13,7 +13,7 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
 from homeserver.graph.read.bundles import Bundles
-from homeserver.graph.read.visibility import Viewer, VisibilityFilter, as_state
+from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, as_state
 from homeserver.graph.refs import JOIN, MEMBERSHIPS
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
@@ -127,6 +127,17 @@ class ReadingService:
 
     async def event(self, requester: Requester, room_id: RoomId, event_id: EventId) -> bytes:
         """One event, if visible. Raises `NotFound`, also for what may not be seen: this call knows no 403."""
+        viewer = Viewer(requester.user_id, requester.user_nid)
+        room, seen = await self._seen(requester, room_id, event_id)
+        return (await self._bundles.shown(viewer, requester.device_id, room, [seen]))[0]
+
+    async def one(self, requester: Requester, room_id: RoomId, event_id: EventId) -> PersistedEvent:
+        """The event itself. Raises as `event`."""
+        return (await self._seen(requester, room_id, event_id))[1].persisted
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    async def _seen(self, requester: Requester, room_id: RoomId, event_id: EventId) -> tuple[Room, Visible]:
         try:
             room = (await self._access.of(requester, room_id)).room
         except Forbidden:
@@ -138,9 +149,7 @@ class ReadingService:
         seen = await self._visibility.one(viewer, room, persisted)
         if seen is None:
             raise NotFound("There is no such event")
-        return (await self._bundles.shown(viewer, requester.device_id, room, [seen]))[0]
-
-    # --- inside --------------------------------------------------------------------------------------------------
+        return room, seen
 
     async def _state_nids(
         self, requester: Requester, access: Access, keys: Collection[StateKey] | None

@@ -83,20 +83,28 @@ class SendingService:
         content: Content,
         *,
         ts: int | None = None,
+        sticky_ms: int | None = None,
     ) -> EventId:
         """Send a message event, once per transaction id (None: each time). Returns its id.
 
         `ts`: when it was said, Unix ms, as an application service knows it; of others it does not count.
+        `sticky_ms`: for how long the event is sticky (MSC4354).
 
         Raises `Forbidden` (not joined, or not allowed), `BadJson` (content), `TooLarge`, what policy checks say.
         """
         if event_type == REDACTION:
             return await self.redact(
-                requester, room_id, content.get("redacts"), txn_id, content, scope="send"
+                requester,
+                room_id,
+                content.get("redacts"),
+                txn_id,
+                content,
+                scope="send",
+                sticky_ms=sticky_ms,
             )
         room = await self._rooms.known(room_id)
         check_client_event(event_type, None, content, room.name.version)
-        draft = EventDraft(event_type, None, requester.user_id, content)
+        draft = EventDraft(event_type, None, requester.user_id, content, sticky_ms=sticky_ms)
         relation = read_relation(content)
         send = Send(draft, origin_server_ts=_massaged(requester, ts))
         if relation is None or relation.rel_type != "m.annotation":
@@ -188,6 +196,7 @@ class SendingService:
         content: Content,
         *,
         scope: str = "redact",
+        sticky_ms: int | None = None,
     ) -> EventId:
         """Redact an event, once per transaction id (None: each time). Returns the redaction's id.
 
@@ -199,7 +208,7 @@ class SendingService:
         target = await self._target(room, event_id)
         target_id = target.event.event_id
         reason = {key: value for key, value in content.items() if key != "redacts"}
-        draft = EventDraft(REDACTION, None, requester.user_id, reason, redacts=target_id)
+        draft = EventDraft(REDACTION, None, requester.user_id, reason, redacts=target_id, sticky_ms=sticky_ms)
         check_client_event(REDACTION, None, draft.content, version)
 
         def plan(head: Head) -> Sequence[Send]:

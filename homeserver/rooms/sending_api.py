@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from homeserver.events.sticky import LONGEST_MS
+from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import EventId, RoomId
 from homeserver.rooms.ports import Delays, LaterEvent
 from homeserver.rooms.sending import SendingService
@@ -33,6 +35,8 @@ class DelayIdResponse(msgspec.Struct):
 Sent = EventIdResponse | DelayIdResponse
 Delay = Annotated[Query[int | None], Name("org.matrix.msc4140.delay")]
 """ms. spec: MSC4140"""
+StickyFor = Annotated[Query[int | None], Name("org.matrix.msc4354.sticky_duration_ms")]
+"""ms. spec: MSC4354"""
 
 
 class SendingApi:
@@ -62,12 +66,17 @@ class SendingApi:
         body: Body[dict[str, Any]],
         ts: Query[int | None] = None,
         delay: Delay = None,
+        sticky: StickyFor = None,
     ) -> Sent:
+        _check_sticky(sticky)
         if delay is not None:
             return await self._later(
-                requester, LaterEvent(room_id, event_type, None, body, delay, txn_id, ts)
+                requester, LaterEvent(room_id, event_type, None, body, delay, txn_id, ts, sticky)
             )
-        return EventIdResponse(await self._sending.send(requester, room_id, event_type, txn_id, body, ts=ts))
+        event_id = await self._sending.send(
+            requester, room_id, event_type, txn_id, body, ts=ts, sticky_ms=sticky
+        )
+        return EventIdResponse(event_id)
 
     @endpoint(
         "sendMessageWithoutTransaction",
@@ -84,11 +93,18 @@ class SendingApi:
         body: Body[dict[str, Any]],
         ts: Query[int | None] = None,
         delay: Delay = None,
+        sticky: StickyFor = None,
     ) -> Sent:
         """As clients did before transaction ids: whoever repeats it sends twice."""
+        _check_sticky(sticky)
         if delay is not None:
-            return await self._later(requester, LaterEvent(room_id, event_type, None, body, delay, None, ts))
-        return EventIdResponse(await self._sending.send(requester, room_id, event_type, None, body, ts=ts))
+            return await self._later(
+                requester, LaterEvent(room_id, event_type, None, body, delay, None, ts, sticky)
+            )
+        event_id = await self._sending.send(
+            requester, room_id, event_type, None, body, ts=ts, sticky_ms=sticky
+        )
+        return EventIdResponse(event_id)
 
     @endpoint(
         "setRoomStateWithKey",
@@ -168,3 +184,9 @@ class SendingApi:
     ) -> EventIdResponse:
         """Likewise."""
         return EventIdResponse(await self._sending.redact(requester, room_id, event_id, None, body))
+
+
+def _check_sticky(duration_ms: int | None) -> None:
+    """Raises `InvalidParam`. spec: MSC4354: 0 to an hour"""
+    if duration_ms is not None and not 0 <= duration_ms <= LONGEST_MS:
+        raise InvalidParam(f"org.matrix.msc4354.sticky_duration_ms: 0 to {LONGEST_MS} are allowed")

@@ -23,6 +23,7 @@ from homeserver.graph.write.receive import Receiver
 from homeserver.graph.write.receive_material import Sources
 from homeserver.graph.write.relink import Relinker
 from homeserver.graph.write.sink import EventSink
+from homeserver.graph.write.sticky import LOOK_EVERY, StickyAcceptedSink, StickyEvents
 from homeserver.jobs.service import Jobs
 from homeserver.log.forgetting import EVERY_SECONDS as FORGET_EVERY
 from homeserver.log.forgetting import Forgetting
@@ -88,6 +89,7 @@ class Core:
         self.compaction = Compaction(db)
         self.upkeep = StateUpkeep(db, clock)
         self.visibility = VisibilityFilter(db, self.interning, self.events, self.states, self.memory)
+        self.sticky = StickyEvents(db, self.events, self.rooms, self.log, clock)
         self.forgetting = Forgetting(db, clock)
 
     @property
@@ -101,10 +103,12 @@ class Core:
                     self.rooms.cached,
                     Relinker(self.identity),
                     keep_originals=self._keep_originals,
+                    now_ms=self.clock.now_ms,
                 ),
+                StickyAcceptedSink(),
                 BackfillSink(self.events, keep_originals=self._keep_originals),
             ],
-            projections=[self.rooms, self.compaction, self.visibility],
+            projections=[self.rooms, self.compaction, self.visibility, self.sticky],
             periodic=[
                 self.key_watch.periodic(),
                 *self.jobs.periodic(),
@@ -119,6 +123,8 @@ class Core:
                     timeout=upkeep.LONGEST,
                 ),
                 self.originals.periodic(),
+                every(LOOK_EVERY, self.sticky.look_again, name="graph.sticky", wake=self.sticky.wake),
+                every(LOOK_EVERY, self.sticky.delete_ended, name="graph.sticky_ended", once_in_cluster=True),
             ],
             forgets=[self.originals],
             collectors=[Gauges(self._gauges()), self.gate, CacheFigures(self.memory), self.jobs.figures],

@@ -50,6 +50,7 @@ from homeserver.wiring.search import SearchFeature
 from homeserver.wiring.sliding import SlidingFeature
 from homeserver.wiring.spaces import SpacesFeature
 from homeserver.wiring.sync import SyncFeature
+from homeserver.wiring.threads import ThreadsFeature
 from homeserver.wiring.to_device import ToDeviceFeature
 
 
@@ -120,6 +121,7 @@ class Features:
             PushersFeature(config, core, self.push, rooms.memberships, self.account_data.ignores)
         )
         self.relations = self._add(RelationsFeature(core, rooms))
+        self.threads = self._add(ThreadsFeature(core, rooms, self.push.rules))
         self._add(ReportsFeature(core, rooms))
         self._add(HooksFeature(core, rooms, limiter))
         self.delayed = self._add(DelayedFeature(config, core, rooms, limiter))
@@ -194,6 +196,7 @@ class Features:
             self.push.stream,
             self.ephemeral.receipt_source,
             self.ephemeral.typing,
+            self.threads.service,
         )
         return SlidingFeature(
             self._core,

@@ -47,6 +47,8 @@ class FederationOutboundFeature:
                 log=core.log,
                 events=core.events,
                 servers=self.servers,
+                sticky=core.sticky,
+                visibility=core.visibility,
                 client=transport.client,
                 clock=core.clock,
                 server_name=core.server_name,

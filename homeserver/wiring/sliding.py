@@ -52,7 +52,7 @@ class SlidingFeature:
                 self._facts,
                 selection.log_slices,
             ),
-            ExtensionsService(streams, core.interning),
+            ExtensionsService(streams, core.interning, sync.sticky),
             self.connections,
             sync.notifier,
             selection.log_slices,

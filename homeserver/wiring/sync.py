@@ -23,6 +23,7 @@ from homeserver.sync.selection.selector import RoomSelector
 from homeserver.sync.selection.state import StateReader
 from homeserver.sync.selection.stripped import StrippedRooms
 from homeserver.sync.selection.timeline import Timelines
+from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, Stream
 from homeserver.sync.v3.api import SyncApi
 from homeserver.sync.v3.filters import FilterService
@@ -66,7 +67,8 @@ class SyncFeature:
         self.filters = FilterService(core.db)
         selector = _selector(core, rooms, limits)
         stripped = StrippedRooms(core.db, core.events, core.states, core.interning)
-        stream = RoomsStream(selector, stripped)
+        self.sticky = StickySections(core.sticky, core.events, core.rooms)
+        stream = RoomsStream(selector, stripped, self.sticky)
         log_slices = LogSlices(core.tail, recipients)
         self._projections: list[Projection] = [stream, log_slices]
         self.selection = Selection(selector, stripped, log_slices)

@@ -117,10 +117,16 @@ class Branch:
         self.events: list[Event] = []
 
     def says(
-        self, sender: str, kind: str, state_key: str | None, content: dict[str, Any], *also: Event
+        self,
+        sender: str,
+        kind: str,
+        state_key: str | None,
+        content: dict[str, Any],
+        *also: Event,
+        sticky_ms: int | None = None,
     ) -> Event:
         """The next event of the branch; `also` names further tips that it joins."""
-        draft = EventDraft(kind, state_key, UserId(sender), content)
+        draft = EventDraft(kind, state_key, UserId(sender), content, sticky_ms=sticky_ms)
         event = self._elsewhere.event(self._room_id, [self.tip, *also], self.state, draft)
         self.tip = event
         self.events.append(event)

@@ -28,6 +28,7 @@ from homeserver.storage.database import Database
 from homeserver.sync.sliding.extensions import Streams
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
 from homeserver.sync.v3.service import SyncParameters
+from homeserver.threads.service import ThreadPage
 from homeserver.web.auth import Requester
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
@@ -117,6 +118,14 @@ class Nothing:
         return NO_NEWS
 
 
+class NoThreads(Nothing):
+    """Nobody subscribes to threads."""
+
+    async def page(self, requester: Requester, after: int, upto: int, limit: int) -> ThreadPage:
+        del requester, after, upto, limit
+        return ThreadPage({}, None)
+
+
 class NobodyIsTold:
     """No presence."""
 
@@ -169,6 +178,7 @@ async def process(
             push.stream,
             ephemeral.receipt_source,
             ephemeral.typing,
+            NoThreads(),
         )
         sliding = SlidingFeature(
             core,

@@ -262,6 +262,8 @@ class _ViewerContext:
         """The viewer's at an event that is not hidden; None if they may not see it."""
         if is_plain(persisted, self.plain):
             return JOIN
+        if persisted.sticky_until and self._joined:  # spec: MSC4354: whatever the history visibility
+            return MEMBERSHIPS.get(self._at[persisted.state_before.nid].membership, 0)
         if not self._joined or persisted.event.state_key is not None:
             return self._membership(persisted)
         state_nid = persisted.state_before.nid

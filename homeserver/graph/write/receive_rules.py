@@ -65,6 +65,15 @@ def judge(event: Event, grounds: Grounds, *, refused: bool) -> int:
     return 0
 
 
+def stands_on(event: Event, now: Iterable[PersistedEvent]) -> bool:
+    """Whether an event would not soft fail, by the room's current state; of that what the rules look at (`keys_of`)."""
+    try:
+        _check(event, keys_of(event), keyed(now))
+    except auth_rules.Rejected:
+        return False
+    return True
+
+
 def _check(event: Event, keys: Collection[StateKey], state: Known) -> dict[StateKey, EventId]:
     """What was asked. Raises `Rejected`."""
     auth_rules.check(event, {key: each.event for key, each in state.items()}, event.room_version)

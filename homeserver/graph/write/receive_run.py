@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from homeserver.events.event import Event, StateKey
-from homeserver.events.push_facts import BRANCHED
+from homeserver.events.push_facts import BRANCHED, STICKY
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.persisted_event import PersistedEvent, Replaced
@@ -171,6 +171,8 @@ class Run:
             original, event = event.pdu, redact_event(event)
         old = before.relevant.get(event.key) if event.key is not None else None
         persisted = await self._persisted(event, before, flags | flags_of(event) | effect.flags, redaction)
+        if refused:  # spec: MSC4354: what policy refuses is not sticky, so it is not looked at again
+            persisted.facts = persisted.facts._replace(bits=persisted.facts.bits & ~STICKY)
         after = After(self._base, self._current)
         own = _with(before.state, persisted) if not flags & REJECTED else before.state
         if not flags:

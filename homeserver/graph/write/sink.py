@@ -21,6 +21,7 @@ from homeserver.graph.state.chains import Placer, Row, find_rows
 from homeserver.graph.write import gap_store, packing, store
 from homeserver.graph.write.gap_store import Placed
 from homeserver.graph.write.packing import Unpacker
+from homeserver.graph.write.sticky import write_sticky
 from homeserver.log.entries import Append, Conflict, Position, Refused, Written
 from homeserver.matrix.errors import MatrixError
 from homeserver.storage.tx import Pipeline, Tx
@@ -66,14 +67,16 @@ class EventSink:
         relink: Relink | None = None,
         *,
         keep_originals: bool,
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         """`rooms`: from memory, by number. `relink`: see `Relink`. `keep_originals`: what is redacted is kept apart for a
-        while (`originals`).
+        while (`originals`). `now_ms`: Unix ms, which sticky events that claim to be of the future begin at.
         """
         self._events = events
         self._rooms = rooms
         self._relink = relink
         self._keep_originals = keep_originals
+        self._now_ms = now_ms
         self._unpacker = Unpacker()
         self._moved: dict[int, Placed] = {}
         """Places of outliers that become whole events with the batch."""
@@ -153,6 +156,7 @@ class EventSink:
         store.write_state(batch, written)
         write_effects(batch, written, keep_originals=self._keep_originals)
         store.write_gaps(batch, written)
+        write_sticky(batch, written, self._now_ms)
 
     def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
         """State events get a place in the chain cover: messages are in no auth chain. What rests on events that are not here

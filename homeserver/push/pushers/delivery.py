@@ -152,7 +152,7 @@ class Delivery:
         user = await self._evaluators.of(badge.user_nid, badge.user_id)
         evaluator = user.evaluator.in_room(persisted.event.room_id)
         mentioned = badge.user_nid in persisted.facts.mentions
-        outcome = evaluator.by_fact(persisted.facts.bits, mentioned)
+        outcome = evaluator.by_fact(persisted.facts.bits, mentioned, persisted.facts.thread)
         if outcome is not None and not outcome.notify:
             return None
         around = Around(0)

@@ -225,7 +225,7 @@ class Interest:
                 which = (user.evaluator, nid in mentioned)
                 notify = known.get(which)
                 if notify is None:
-                    outcome = which[0].in_room(room_id).by_fact(facts.bits, which[1])
+                    outcome = which[0].in_room(room_id).by_fact(facts.bits, which[1], facts.thread)
                     notify = known[which] = outcome is None or outcome.notify
                 if notify:
                     found.add(nid)

@@ -1,24 +1,34 @@
 """Extensions of sliding sync: what other streams of `/sync` give, under their names here.
 
-spec: MSC3885 (to-device), MSC3884 (end-to-end encryption), MSC3959 (account data), MSC3960 (receipts), MSC3961 (typing)
+spec: MSC3885 (to-device), MSC3884 (end-to-end encryption), MSC3959 (account data), MSC3960 (receipts), MSC3961 (typing),
+MSC4308 (thread subscriptions), MSC4480 (sticky events)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from homeserver.graph.interning import Interning
+from homeserver.graph.read.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.tokens import format_token, parse_token
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.sliding.connection import State
-from homeserver.sync.sliding.request import Extension, SlidingRequest
+from homeserver.sync.sliding.ports import ThreadChanges
+from homeserver.sync.sliding.request import Extension, SlidingRequest, ThreadsWish
 from homeserver.sync.sliding.windows import Windows
+from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Stream, SyncRequest
+from homeserver.sync.v3.render import Renderer
 
+MAX_STICKY: Final = 100
+"""Sticky events in one answer, beside those of rooms that are new to the client."""
+THREADS: Final = "io.element.msc4308.thread_subscriptions"
+STICKY: Final = "org.matrix.msc4354.sticky_events"
 _EVENTS: Final = len(b'{"events":')
 
 
@@ -32,6 +42,7 @@ class Streams(NamedTuple):
     unread: Stream
     receipts: EphemeralSource
     typing: EphemeralSource
+    threads: ThreadChanges
 
 
 @dataclass(slots=True)
@@ -44,13 +55,16 @@ class Extended:
     """Whether a long poll ends for it."""
     rooms: dict[str, frozenset[int] | None] = field(default_factory=dict)
     """As in `State`: what the connection knows then."""
+    more: bool = False
+    """Whether there is more to be told that did not fit in."""
 
 
 class ExtensionsService:
     """Asks streams for what extensions want. Keeps nothing in memory."""
 
-    def __init__(self, streams: Streams, interning: Interning) -> None:
+    def __init__(self, streams: Streams, interning: Interning, sticky: StickySections) -> None:
         self._streams = streams
+        self._sticky = sticky
         self._interning = interning
 
     async def of(
@@ -73,6 +87,8 @@ class ExtensionsService:
             scope = self._scope("account_data", asked, request, state, (known, windows), found)
             begun = request if "account_data" in state.extensions else _since(request, None)
             await self._account_data(begun, scope, found)
+        if wanted.thread_subscriptions.enabled:
+            await self._threads(wanted.thread_subscriptions, request, state, found)
         for name, source in (("receipts", self._streams.receipts), ("typing", self._streams.typing)):
             extension: Extension = getattr(wanted, name)
             if extension.enabled:
@@ -89,6 +105,41 @@ class ExtensionsService:
             counts = await self._streams.key_counts.changes(request, _nowhere(request))
             found.members["e2ee"] = _object(counts.always)
         return found
+
+    async def sticky(  # what all extensions are asked with
+        self,
+        asked: SlidingRequest,
+        request: SyncRequest,
+        windows: Windows,
+        shown: Mapping[int, Sequence[Visible]],
+        found: Extended,
+    ) -> None:
+        """Sticky events of all rooms that a list has, whatever its ranges, or that are subscribed to. `shown`: what the answer has
+        in timelines. Raises `InvalidParam` for a `since` that is none. spec: MSC4480
+        """
+        wish = asked.extensions.sticky_events
+        if not wish.enabled:
+            return
+        since = parse_token(wish.since, f"extensions.{STICKY}.since") if wish.since else 0
+        if self._sticky.nothing or not 0 <= since <= request.upto:
+            return
+        about = request.joined.intersection(chain(*windows.matched, windows.subscribed.values()))
+        rooms = await self._sticky.among(request, since, about)
+        if not rooms:
+            return
+        there = {nid: {each.persisted.nid for each in shown.get(nid, ())} for nid in rooms}
+        page = await self._sticky.page(request, since, rooms, there, min(wish.limit, MAX_STICKY))
+        found.more = page.upto < request.upto
+        if not page.rooms and not found.more:
+            return
+        renderer = Renderer(request)
+        told = {
+            nid: b'{"events":[%b]}' % b",".join(map(renderer.event, events))
+            for nid, events in page.rooms.items()
+        }
+        found.news = True
+        token = json.dumps(format_token(page.upto))
+        found.members[STICKY] = _object({"next_batch": token, "rooms": await self._by_room(told)})
 
     async def unread(self, request: SyncRequest) -> frozenset[int]:
         """Rooms of which the counts change though nothing has happened in them."""
@@ -183,6 +234,20 @@ class ExtensionsService:
             found.news = True
             rooms = {nid: json.dumps(event) for nid, event in events.items()}
             found.members[name] = _object({"rooms": await self._by_room(rooms)})
+
+    async def _threads(self, wish: ThreadsWish, request: SyncRequest, state: State, found: Extended) -> None:
+        """spec: MSC4308"""
+        found.rooms["thread_subscriptions"] = None
+        since = (request.since or 0) if "thread_subscriptions" in state.extensions else 0
+        if since and request.recent is not None:
+            entries = self._streams.threads.recipients()
+            if request.recent.kinds.isdisjoint(entries):
+                return
+        page = await self._streams.threads.page(request.requester, since, request.upto, wish.limit)
+        if page.members:
+            found.news = True
+            before = {} if page.before is None else {"prev_batch": json.dumps(page.before)}
+            found.members[THREADS] = _object({**page.members, **before})
 
     async def _by_room(self, rooms: Mapping[int, bytes]) -> bytes:
         names = await self._interning.rooms(rooms.keys())

@@ -97,7 +97,28 @@ class ToDevice(msgspec.Struct, frozen=True):
     since: Text | None = None
 
 
-class Extensions(msgspec.Struct, frozen=True):
+class StickyWish(msgspec.Struct, frozen=True):
+    """Sticky events after `since`. spec: MSC4480"""
+
+    enabled: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 100
+    since: Text | None = None
+
+
+class ThreadsWish(msgspec.Struct, frozen=True):
+    """Changes of subscriptions to threads. spec: MSC4308"""
+
+    enabled: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 100
+
+
+_UNSTABLE: Final = {
+    "sticky_events": "org.matrix.msc4354.sticky_events",
+    "thread_subscriptions": "io.element.msc4308.thread_subscriptions",
+}
+
+
+class Extensions(msgspec.Struct, frozen=True, rename=_UNSTABLE):
     """What is wanted beside rooms. Extensions that this server does not have are ignored."""
 
     to_device: ToDevice = ToDevice()
@@ -105,6 +126,8 @@ class Extensions(msgspec.Struct, frozen=True):
     account_data: Extension = Extension()
     receipts: Extension = Extension()
     typing: Extension = Extension()
+    sticky_events: StickyWish = StickyWish()
+    thread_subscriptions: ThreadsWish = ThreadsWish()
 
 
 class SlidingRequest(msgspec.Struct, frozen=True):

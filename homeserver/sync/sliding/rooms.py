@@ -61,6 +61,8 @@ class Told(NamedTuple):
     """Rooms the user is joined to, of which counts are told."""
     later: bool = False
     """Whether there are rooms that did not fit in."""
+    shown: Mapping[int, Sequence[Visible]] = {}
+    """Of rooms with news, the events of their timelines."""
 
 
 @dataclass(slots=True)
@@ -160,6 +162,7 @@ class SlidingRooms:
             gone=frozenset(nid for nid, update in updates.items() if not update.joined),
             counted=frozenset(nid for nid in found.sections if nid in request.joined),
             later=bool(plan.later),
+            shown={nid: update.events for nid, update in updates.items() if rules[nid].limit},
         )
 
     # --- which rooms ----------------------------------------------------------------------------------------------

@@ -159,6 +159,7 @@ class SlidingService:
         told = await self._rooms.told(request, windows.rules, state, given, direct)
         known = {**state.rooms, **told.rooms} if told.rooms else state.rooms
         extended = await self._extensions.of(asked.body, request, state, known, windows)
+        await self._extensions.sticky(asked.body, request, windows, told.shown, extended)
         answer = _Answer(
             request=request,
             windows=windows,
@@ -248,7 +249,9 @@ class SlidingService:
 
     def _settle(self, key: Key, asked: Asked, token: str, answer: _Answer) -> None:
         """Remember that there is nothing more to tell, if it is so."""
-        if answer.told.later or answer.told.gone:  # lists no longer have the rooms that are gone
+        if (
+            answer.told.later or answer.told.gone or answer.extended.more
+        ):  # lists no longer have the rooms that are gone
             self._settled.pop(key, None)
             return
         self._settled[key] = _Settled(token, _wish(asked.body), answer.windows)
@@ -283,9 +286,11 @@ class SlidingService:
 
 
 def _wish(body: SlidingRequest) -> SlidingRequest:
-    """What is asked but for how far to-device messages have come, which each request says anew."""
+    """What is asked but for how far to-device messages and sticky events have come, which each request says anew."""
     to_device = ToDevice(enabled=body.extensions.to_device.enabled)
-    return replace(body, extensions=replace(body.extensions, to_device=to_device))
+    sticky_events = replace(body.extensions.sticky_events, since=None)
+    extensions = replace(body.extensions, to_device=to_device, sticky_events=sticky_events)
+    return replace(body, extensions=extensions)
 
 
 def _say_goodbye(windows: Windows, request: SyncRequest, state: State) -> None:

@@ -60,6 +60,8 @@ class Windows:
     """room_nid -> what of it is wanted, of all that match."""
     lists: dict[str, AbstractSet[int]] = field(default_factory=dict)
     """List -> rooms in its ranges."""
+    matched: list[Sequence[int]] = field(default_factory=list)
+    """Of each list all rooms it has, whatever its ranges."""
     subscribed: dict[str, int] = field(default_factory=dict)
     """Room id -> room_nid, of subscriptions to rooms that the user may see."""
 
@@ -72,6 +74,7 @@ def match(request: SlidingRequest, material: Material, me: str, most: int) -> Wi
     for name, wanted in request.lists.items():
         rooms = [nid for nid in ordered if fits(nid)] if (fits := _filter(wanted, material)) else ordered
         found.counts[name] = len(rooms)
+        found.matched.append(rooms)
         inside = rooms if wanted.windows is None else _cut(rooms, wanted.windows)
         rule = _rule(wanted, me, most)
         found.lists[name] = frozenset(inside)

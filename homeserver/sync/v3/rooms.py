@@ -5,12 +5,14 @@ spec: op:sync `rooms`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.sticky import StickyAccepted
 from homeserver.log.entries import Entry
 from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix import json
@@ -21,6 +23,8 @@ from homeserver.sync.selection.lazy import Given, GivenMembers
 from homeserver.sync.selection.selector import Candidates, RoomSelector
 from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms
 from homeserver.sync.selection.update import RoomUpdate
+from homeserver.sync.sticky import NAME as STICKY
+from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
 from homeserver.sync.v3.render import Renderer
 from homeserver.sync.v3.shared import Key, SharedSections, has_plain_wishes, key_of
@@ -46,8 +50,9 @@ class RoomsPart:
 class RoomsStream:
     """The stream of rooms of `/v3/sync`; a projection only for the caches of what it has told."""
 
-    def __init__(self, selector: RoomSelector, stripped_rooms: StrippedRooms) -> None:
+    def __init__(self, selector: RoomSelector, stripped_rooms: StrippedRooms, sticky: StickySections) -> None:
         self._selector = selector
+        self._sticky = sticky
         self._stripped = stripped_rooms
         self._given = GivenMembers()
         self._shared = SharedSections()
@@ -61,7 +66,11 @@ class RoomsStream:
             ]
             return Recipients(users, entry.persisted.room_nid)
 
-        return {EventEntry: of_event, ForgetEntry: lambda entry: Recipients((entry.user_nid,))}
+        return {
+            EventEntry: of_event,
+            ForgetEntry: lambda entry: Recipients((entry.user_nid,)),
+            StickyAccepted: lambda entry: Recipients((), entry.room_nid),
+        }
 
     def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
         return {EventEntry: Narrowed(self._applied, touches_state)}
@@ -83,6 +92,10 @@ class RoomsStream:
         part = RoomsPart()
         own, keys = self._share(request, found, given, part)
         renderer = Renderer(request)
+        sticky: Collection[int] = ()
+        if not self._sticky.nothing:
+            sticky = await self._sticky.among(request, request.since or 0, kinds.joined)
+        shown: dict[int, Sequence[PersistedEvent]] = {}
         for some in pieces(own, ROOMS_AT_ONCE):
             if len(own) > ROOMS_AT_ONCE:
                 await next_turn()
@@ -94,6 +107,7 @@ class RoomsStream:
             for nid, update in updates.items():
                 if update.empty:
                     continue
+                shown[nid] = [item.persisted for item in update.events]
                 section = await _section(update, request, renderer)
                 (part.join if update.joined else part.leave)[nid] = section
                 if update.joined and nid in keys:
@@ -104,7 +118,32 @@ class RoomsStream:
                     part.knock[nid] = b'"knock_state":' + _stripped_events(room)
                 else:
                     part.invite[nid] = b'"invite_state":' + _stripped_events(room)
+        if sticky:
+            await self._tell_sticky(request, sticky, shown, found, part)
         return part, JoinedRooms(found.rooms, kinds.joined, kinds.new)
+
+    async def _tell_sticky(  # what an answer is made of
+        self,
+        request: SyncRequest,
+        rooms: Collection[int],
+        shown: Mapping[int, Sequence[PersistedEvent]],
+        found: Candidates,
+        part: RoomsPart,
+    ) -> None:
+        """What is sticky in rooms and not in their timelines. `shown`: room_nid -> events in it, of sections that were made for
+        this answer; those that were made for others have all that is new. spec: MSC4354
+        """
+        renderer = Renderer(request)
+        there: dict[int, Collection[int]] = {}
+        for nid in rooms:
+            shared = found.timelines[nid].raw if nid in part.join and nid in found.timelines else ()
+            there[nid] = {each.nid for each in shown.get(nid, shared)}
+        page = await self._sticky.page(request, request.since or 0, rooms, there)
+        bare = b'"%b":{"events":[]}' % request.state_after.encode() if request.state_after else b""
+        for nid, events in page.rooms.items():
+            section = part.join.get(nid, bare)
+            told = b'"%b":{"events":[%b]}' % (STICKY.encode(), b",".join(map(renderer.event, events)))
+            part.join[nid] = b"%b,%b" % (section, told) if section else told
 
     def _share(
         self, request: SyncRequest, found: Candidates, given: Given | None, part: RoomsPart
