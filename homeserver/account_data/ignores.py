@@ -15,6 +15,7 @@ from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
 from homeserver.matrix import json
 from homeserver.matrix.errors import InviteBlocked
+from homeserver.matrix.ids import UserId
 from homeserver.policy.types import ALLOW, Act, Check, Kind, Refuse, Verdict
 from homeserver.runtime.cache import MemoryBudget
 from homeserver.storage.database import Database
@@ -69,6 +70,11 @@ class InvitePermissions:
     def __init__(self, ignores: Ignores, interning: Interning) -> None:
         self._ignores = ignores
         self._interning = interning
+        self._always: set[UserId] = set()
+
+    def let(self, user_id: UserId) -> None:
+        """Whoever it is invites everybody: the server itself."""
+        self._always.add(user_id)
 
     @property
     def check(self) -> Check:
@@ -84,6 +90,8 @@ class InvitePermissions:
     async def _decide(self, act: Act) -> Verdict:
         """spec: client-server-api/#invite-permission: `default_action: block`"""
         assert act.target is not None
+        if act.actor in self._always:
+            return ALLOW
         nid = (await self._interning.find_user_nids([act.target])).get(act.target)
         if nid is not None and (await self._ignores.of(nid)).all_invites:
             return Refuse(InviteBlocked(f"{act.target} does not want to be invited"))

@@ -14,10 +14,12 @@ from homeserver.config.branding import BrandingSection, WebClientSection
 from homeserver.config.calls import CallSection
 from homeserver.config.database import DatabaseSection
 from homeserver.config.federation import FederationSection
+from homeserver.config.identity import IdentitySection
 from homeserver.config.limits import LimitsSection
 from homeserver.config.listeners import Listener
 from homeserver.config.mail import MailSection
 from homeserver.config.media import MediaSection
+from homeserver.config.notices import ServerNoticesSection
 from homeserver.config.observability import LogSection, MetricsSection
 from homeserver.config.outbound import OutboundSection
 from homeserver.config.presence import PresenceSection
@@ -66,6 +68,9 @@ class Config(Section):
     mail: MailSection | None = None
     """How mail is sent; without it, none is."""
 
+    identity: IdentitySection = IdentitySection()
+    """Identity servers, by which people are invited and found by their e-mail address."""
+
     calls: CallSection = CallSection()
     """Voice and video calls."""
 
@@ -74,6 +79,9 @@ class Config(Section):
 
     web_client: WebClientSection | None = None
     """A web client that this server hands out under /web/, with its configuration written by the server."""
+
+    server_notices: ServerNoticesSection = ServerNoticesSection()
+    """Notices of the server, each user's in a room that they cannot leave."""
 
     appservices: AppserviceSection = AppserviceSection()
     """Bridges and bots that run beside the server."""

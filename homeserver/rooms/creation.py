@@ -30,6 +30,7 @@ from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, UserId, is_room
 from homeserver.policy.gate import Gate
 from homeserver.policy.types import Act, alias_act, create_act, event_act, publish_act
 from homeserver.rooms import store
+from homeserver.rooms.by_address import AddressInvite, InvitesByAddress
 from homeserver.rooms.elsewhere import Elsewhere
 from homeserver.rooms.ports import Profiles
 from homeserver.rooms.presets import PRESETS, Preset, power_levels
@@ -93,6 +94,11 @@ class CreationService:
         self._elsewhere = elsewhere
         self._server_name = server_name
         self._default_version = default_version
+        self._by_address: InvitesByAddress | None = None
+
+    def invite_with(self, by_address: InvitesByAddress) -> None:
+        """Plug in who invites by address."""
+        self._by_address = by_address
 
     async def create(self, requester: Requester, wish: CreateRoom) -> RoomId:
         """Make a room; all its events are committed together. Returns its id.
@@ -103,6 +109,7 @@ class CreationService:
         version = self._version(wish)
         alias = self._alias(wish)
         _require_bounded(wish)
+        addresses = self._addresses(wish)
         passage = await self._gate.admit(requester, *_acts(requester, wish, alias))
         await self._require_free(alias)
         people = (requester.user_id, *(UserId(user_id) for user_id in wish.invite))
@@ -143,7 +150,17 @@ class CreationService:
         await self._successors.created(requester, name, wish.creation_content)
         if elsewhere:
             await self._elsewhere.invite_all(name.nid, elsewhere)
+        if addresses and self._by_address is not None:
+            await self._by_address.invite_all(requester, name.room_id, addresses)
         return name.room_id
+
+    def _addresses(self, wish: CreateRoom) -> list[AddressInvite]:
+        """Raises `Forbidden` where nobody can be invited by address, and as `InvitesByAddress.check`."""
+        if not wish.invite_3pid:
+            return []
+        if self._by_address is None:
+            raise Forbidden("invite_3pid: this server has no identity server to invite by")
+        return self._by_address.check(wish.invite_3pid)
 
     def _is_invite_elsewhere(self, draft: EventDraft) -> bool:
         return draft.content.get("membership") == "invite" and self._elsewhere.is_remote(
@@ -174,8 +191,6 @@ class CreationService:
 
 
 def _require_bounded(wish: CreateRoom) -> None:
-    if wish.invite_3pid:
-        raise Forbidden("invite_3pid: this server has no identity server to invite by")
     if len(wish.invite) > MAX_INVITES or len(wish.initial_state) > MAX_INITIAL_STATE:
         raise InvalidParam(f"At most {MAX_INVITES} invites and {MAX_INITIAL_STATE} initial state events")
     for index, user_id in enumerate(wish.invite):

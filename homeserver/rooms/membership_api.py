@@ -13,6 +13,7 @@ import msgspec
 from homeserver.matrix.errors import Forbidden, MissingParam
 from homeserver.matrix.ids import RoomId, ServerName, UserId, is_server_name, user_id
 from homeserver.rooms.aliases import AliasService
+from homeserver.rooms.by_address import InvitesByAddress
 from homeserver.rooms.creation import CreateRoom, CreationService
 from homeserver.rooms.membership import MembershipService
 from homeserver.rooms.reading import ReadingService
@@ -57,14 +58,15 @@ class InviteTarget(msgspec.Struct):
     medium: str | None = None
     address: str | None = None
 
+    @property
+    def by_address(self) -> bool:
+        """Whether it is an address that is invited."""
+        return self.user_id is None and self.address is not None
+
     def whom(self) -> UserId:
-        """Raises `InvalidParam`, `MissingParam`; `Forbidden` for addresses: there is no identity server to ask."""
+        """Raises `InvalidParam`, `MissingParam`."""
         if self.user_id is not None:
             return user_id(self.user_id)
-        if self.address is not None:
-            raise Forbidden(
-                "Inviting by address needs an identity server, and this server has none; name a user_id"
-            )
         raise MissingParam("Missing required key: user_id")
 
 
@@ -88,6 +90,11 @@ class MembershipApi:
         self._membership = membership
         self._aliases = aliases
         self._reading = reading
+        self._by_address: InvitesByAddress | None = None
+
+    def invite_with(self, by_address: InvitesByAddress) -> None:
+        """Plug in who invites by address."""
+        self._by_address = by_address
 
     @endpoint("createRoom", "POST", "/_matrix/client/{v}/createRoom", auth=Auth.USER, limit="room")
     async def create_room(self, requester: Requester, body: Body[CreateRoom]) -> RoomIdResponse:
@@ -135,6 +142,12 @@ class MembershipApi:
 
     @endpoint("inviteUser", "POST", ROOM + "/invite", auth=Auth.USER, limit="invite")
     async def invite(self, requester: Requester, room_id: Path[RoomId], body: Body[InviteTarget]) -> None:
+        if body.by_address and self._by_address is not None:
+            wish = self._by_address.read(msgspec.structs.asdict(body))
+            await self._by_address.invite(requester, room_id, wish, body.reason)
+            return
+        if body.by_address:
+            raise Forbidden("This server invites nobody by address")
         await self._membership.invite(requester, room_id, body.whom(), body.reason)
 
     @endpoint("leaveRoom", "POST", ROOM + "/leave", auth=Auth.GUEST_ALLOWED, when_suspended=True)

@@ -166,3 +166,27 @@ class Delays(Protocol):
         before; `Unknown` for a delay that is too long, `LimitExceeded` where too many wait.
         """
         ...
+
+
+class KeptInvite(NamedTuple):
+    """An invite that an identity server keeps for an address."""
+
+    token: str
+    content: Mapping[str, Any]
+    """Of the m.room.third_party_invite that goes with it."""
+
+
+class AddressBook(Protocol):
+    """Identity servers; fulfilled by `threepids`. All but `trusted` raise what the identity server says, `Unavailable`."""
+
+    def trusted(self, server: str) -> str:
+        """The host of a server that may be asked. Raises `ServerNotTrusted`."""
+        ...
+
+    async def find(self, host: str, token: str, medium: str, address: str) -> UserId | None:
+        """Whose an address is. `token`: the client's, for the identity server."""
+        ...
+
+    async def keep_invite(self, host: str, token: str, invite: Mapping[str, Any]) -> KeptInvite:
+        """Have an invite kept until somebody proves that the address is theirs."""
+        ...

@@ -11,6 +11,8 @@ import msgspec
 
 from homeserver.matrix.errors import ServerNotTrusted, ThreepidAuthFailed, ThreepidMediumNotSupported
 from homeserver.threepids.addresses import canonical_email
+from homeserver.threepids.binding import Bindings
+from homeserver.threepids.identity import Session as IdentitySession
 from homeserver.threepids.service import ThreepidService
 from homeserver.threepids.types import Purpose, ValidationRequest
 from homeserver.threepids.validation import ValidationService
@@ -49,6 +51,15 @@ class AddBody(msgspec.Struct):
     auth: dict[str, Any] | None = None
 
 
+class BindBody(msgspec.Struct):
+    """spec: op:bind3PID."""
+
+    client_secret: str
+    id_access_token: str
+    id_server: str
+    sid: str
+
+
 class AddressBody(msgspec.Struct):
     """spec: op:delete3pidFromAccount, op:unbind3pidFromAccount."""
 
@@ -83,8 +94,11 @@ class Unbound(msgspec.Struct):
 class ThreepidsApi:
     """Addresses of accounts."""
 
-    def __init__(self, threepids: ThreepidService, validation: ValidationService, uia: Uia) -> None:
+    def __init__(
+        self, threepids: ThreepidService, validation: ValidationService, bindings: Bindings, uia: Uia
+    ) -> None:
         self._threepids = threepids
+        self._bindings = bindings
         self._validation = validation
         self._uia = uia
 
@@ -174,26 +188,36 @@ class ThreepidsApi:
         "delete3pidFromAccount", "POST", _CLIENT + "/account/3pid/delete", auth=Auth.USER, when_suspended=True
     )
     async def delete(self, requester: Requester, body: Body[AddressBody]) -> Unbound:
-        """Takes an address away. None was ever bound to an identity server from here."""
+        """Takes an address away, also from where it was bound to."""
         await self._threepids.delete(requester.user_nid, body.medium, body.address)
-        return Unbound("no-support")
+        return await self._unbind(requester, body)
 
     # --- identity servers ----------------------------------------------------------------------------------------
 
     @endpoint("post3PIDs", "POST", _CLIENT + "/account/3pid", auth=Auth.USER)
-    @endpoint("bind3PID", "POST", _CLIENT + "/account/3pid/bind", auth=Auth.USER)
-    async def bind(self, requester: Requester, body: Body[dict[str, Any]]) -> EmptyObject:
-        """Refuses: this server trusts no identity server to tell others who has an address."""
+    async def add_as_proved_elsewhere(self, requester: Requester, body: Body[dict[str, Any]]) -> EmptyObject:
+        """Refuses: what an identity server takes for proved is not proved to this server (deprecated)."""
         del requester, body
-        raise ServerNotTrusted("This server works with no identity server")
+        raise ServerNotTrusted("This server proves addresses itself: /account/3pid/add")
+
+    @endpoint("bind3PID", "POST", _CLIENT + "/account/3pid/bind", auth=Auth.USER, limit="ui_auth")
+    async def bind(self, requester: Requester, body: Body[BindBody]) -> EmptyObject:
+        """Has an identity server tell others who has an address (CHECKLIST IS-02)."""
+        session = IdentitySession(body.sid, body.client_secret)
+        user = requester.user_nid, requester.user_id
+        await self._bindings.bind(user, body.id_server, body.id_access_token, session)
+        return EmptyObject()
 
     @endpoint(
         "unbind3pidFromAccount", "POST", _CLIENT + "/account/3pid/unbind", auth=Auth.USER, when_suspended=True
     )
     async def unbind(self, requester: Requester, body: Body[AddressBody]) -> Unbound:
-        """Says that nothing is bound."""
-        del requester, body
-        return Unbound("no-support")
+        """Has identity servers tell nobody any more (CHECKLIST IS-03)."""
+        return await self._unbind(requester, body)
+
+    async def _unbind(self, requester: Requester, body: AddressBody) -> Unbound:
+        user = requester.user_nid, requester.user_id
+        return Unbound(await self._bindings.unbind(user, body.medium, body.address, body.id_server))
 
     async def _mail(self, purpose: Purpose, body: MailBody, info: RequestInfo) -> Session:
         address = canonical_email(body.email)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from homeserver.storage.tx import Tx
-from homeserver.threepids.types import Confirmed, Owner, Proof, Threepid, Unproved, ValidationRequest
+from homeserver.threepids.types import Bound, Confirmed, Owner, Proof, Threepid, Unproved, ValidationRequest
 
 
 async def find_owner(tx: Tx, medium: str, address: str) -> Owner | None:
@@ -206,3 +208,53 @@ async def delete_session(tx: Tx, sid: str) -> bool:
 
 async def delete_expired(tx: Tx, now_ms: int) -> None:
     await tx.execute("DELETE FROM threepid_sessions WHERE expires_ms <= %(now)s", now=now_ms)
+
+
+# --- identity servers --------------------------------------------------------------------------------------------
+
+
+async def insert_bound(  # noqa: PLR0917  # one value each, called in one place
+    tx: Tx, user_nid: int, medium: str, address: str, id_server: str, most: int
+) -> None:
+    """Remember that an identity server was told; not beyond so many of a user."""
+    await tx.execute(
+        """
+        INSERT INTO bound_addresses (user_nid, medium, address, id_server)
+        SELECT %(user)s, %(medium)s, %(address)s, %(server)s
+        WHERE (SELECT count(*) FROM bound_addresses WHERE user_nid = %(user)s) < %(most)s
+        ON CONFLICT DO NOTHING
+        """,
+        user=user_nid,
+        medium=medium,
+        address=address,
+        server=id_server,
+        most=most,
+    )
+
+
+async def find_bound(tx: Tx, user_nid: int) -> list[Bound]:
+    """All of a user."""
+    return await tx.rows(
+        Bound,
+        "SELECT medium, address, id_server FROM bound_addresses WHERE user_nid = %(user)s",
+        user=user_nid,
+    )
+
+
+async def delete_bound(tx: Tx, user_nid: int, medium: str, address: str, id_servers: Sequence[str]) -> None:
+    """These servers have forgotten it."""
+    await tx.execute(
+        """
+        DELETE FROM bound_addresses WHERE user_nid = %(user)s AND medium = %(medium)s AND address = %(address)s
+            AND id_server = ANY(%(servers)s::text[])
+        """,
+        user=user_nid,
+        medium=medium,
+        address=address,
+        servers=list(id_servers),
+    )
+
+
+async def delete_all_bound(tx: Tx, user_nid: int) -> None:
+    """Their account has ended."""
+    await tx.execute("DELETE FROM bound_addresses WHERE user_nid = %(user)s", user=user_nid)

@@ -61,3 +61,11 @@ class Owner(NamedTuple):
 
     user_nid: int
     user_id: UserId
+
+
+class Bound(NamedTuple):
+    """An address that an identity server was told to be a user's."""
+
+    medium: str
+    address: str
+    id_server: str

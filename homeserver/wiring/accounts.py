@@ -42,7 +42,6 @@ from homeserver.uia.fallback_api import FallbackApi
 from homeserver.uia.recaptcha import RecaptchaStage
 from homeserver.uia.service import Uia
 from homeserver.uia.stages import DummyStage
-from homeserver.web.outbound import Outbound
 from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
 from homeserver.wiring.landing import branding_of
@@ -61,7 +60,7 @@ class AccountsFeature:
         self._core = core
         self._limiter = limiter
         self._appservices = appservices or NoAppservices()
-        self._outbound: Outbound | None = None
+        self._outbound = outbound_of(config.outbound)
         self._sessions_and_devices()
         self._accounts_and_profiles()
         self._ways_in()
@@ -121,7 +120,7 @@ class AccountsFeature:
 
     def _ways_in(self) -> None:
         core, auth, registration = self._core, self._config.auth, self._config.registration
-        self.threepids = ThreepidsFeature(self._config, core, self._limiter)
+        self.threepids = ThreepidsFeature(self._config, core, self._limiter, self._outbound)
         identifiers = Identifiers(core.server_name, self.threepids.service)
         check = PasswordCheck(core.db, self.passwords, self._limiter)
         self.uia = Uia(
@@ -139,7 +138,6 @@ class AccountsFeature:
         )
         self.uia.add(*self.threepids.stages())
         if registration.recaptcha is not None:
-            self._outbound = outbound_of(self._config.outbound)
             self.uia.add(RecaptchaStage(registration.recaptcha, self._outbound))
         login_tokens = LoginTokens(core.db, core.clock, core.entropy)
         self.login = LoginService(
@@ -186,7 +184,7 @@ class AccountsFeature:
                     CLEAN_EVERY, self.housekeeping.clean, name="accounts.housekeeping", once_in_cluster=True
                 ),
             ],
-            forgets=[self.threepids.service],
+            forgets=[self.threepids.service, self.threepids.bindings],
             stop=[self.stop],
         )
 
@@ -238,5 +236,4 @@ class AccountsFeature:
         """Write what was only noted, and let the threads go."""
         await self.last_seen.flush()
         self.passwords.close()
-        if self._outbound is not None:
-            await self._outbound.close()
+        await self._outbound.close()

@@ -41,6 +41,7 @@ from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.landing import LandingFeature
 from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
+from homeserver.wiring.notices import NoticesFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import NotificationsFeature, PushersFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
@@ -136,6 +137,9 @@ class Features:
         self.handshakes = self._handshakes(config)
         self.federation_serving = self._add(self._serving(config))
         openid = self.accounts.openid
+        self.notices = self._add(
+            NoticesFeature(config, self._core, self.accounts, self.rooms, self.account_data)
+        )
         self._add(CallsFeature(config, self._core, openid, self.delayed.events, self.federation.client))
         self._add(LandingFeature(config, self._core))
 
@@ -235,6 +239,7 @@ class Features:
         self._core.visibility.erase_with(accounts.erased)
         self._core.originals.erase_with(accounts.erased)
         rooms.bundles.ignore_with(data.ignores)
+        rooms.invite_by_address_with(accounts.threepids.identity)
         rooms.successors.copy_with(data.service, self.push.rules)
         self.readers = ReaderService(
             [reader for each in self.manifests for reader in each.readers],

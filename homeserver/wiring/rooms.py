@@ -11,6 +11,7 @@ from homeserver.rooms import suspension
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
 from homeserver.rooms.autojoin import AutoJoin
+from homeserver.rooms.by_address import InvitesByAddress
 from homeserver.rooms.by_timestamp import EventsByTimestamp
 from homeserver.rooms.by_timestamp_api import ByTimestampApi
 from homeserver.rooms.canonical_alias import AliasCheck
@@ -27,7 +28,7 @@ from homeserver.rooms.mutual_api import MutualRoomsApi
 from homeserver.rooms.older import OlderHistory
 from homeserver.rooms.own_membership import OwnMembership
 from homeserver.rooms.permissions import Permissions
-from homeserver.rooms.ports import Profiles
+from homeserver.rooms.ports import AddressBook, Profiles
 from homeserver.rooms.reading import ReadingService
 from homeserver.rooms.reading_api import AliasesApi, ReadingApi
 from homeserver.rooms.sending import SendingService
@@ -57,6 +58,7 @@ class RoomsFeature:
     """Services and endpoints of rooms."""
 
     def __init__(self, config: Config, core: Core, profiles: Profiles) -> None:
+        self._core = core
         self.memberships = Memberships(core.db, core.tail, core.memory)
         self.access = RoomAccess(core.db, core.rooms, core.events, core.states, self.memberships)
         self.aliases = _aliases(core)
@@ -126,6 +128,14 @@ class RoomsFeature:
         )
         self.sending_api = SendingApi(self.sending)
 
+    def invite_by_address_with(self, book: AddressBook) -> None:
+        """Plug in who knows whose an address is."""
+        by_address = InvitesByAddress(
+            self._core.rooms, self._core.events, self.membership, self.sending, book
+        )
+        self.creation.invite_with(by_address)
+        self._membership_api.invite_with(by_address)
+
     def _reading(self, config: Config, core: Core) -> None:
         self._related = related = Related(core.db, core.memory)
         self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, related, core.clock)
@@ -139,6 +149,7 @@ class RoomsFeature:
             core.visibility,
             core.clock,
         )
+        self._membership_api = MembershipApi(self.creation, self.membership, self.aliases, self.reading)
         self.mutual = MutualRooms(core.db, self.memberships, core.interning)
         self.pages = pages = Pages(core.db, core.tail, core.memory)
         self.older = OlderHistory(pages)
@@ -162,7 +173,7 @@ class RoomsFeature:
         return Manifest(
             name="rooms",
             apis=[
-                MembershipApi(self.creation, self.membership, self.aliases, self.reading),
+                self._membership_api,
                 UpgradeApi(self.upgrades),
                 self.sending_api,
                 ReadingApi(self.reading, self.history),

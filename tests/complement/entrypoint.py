@@ -69,6 +69,7 @@ def settings(name: str, tls: dict[str, str]) -> dict[str, object]:
             ),
         },
         "appservices": {"registration_files": [str(path) for path in sorted(REGISTRATIONS.glob("*.yaml"))]},
+        "server_notices": {"enabled": True},
         "media": {"unauthenticated": True},
     }
 
