@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.events.builder import EventDraft, build_event, next_depth
+from homeserver.events.sticky import duration_of
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.refs import EventRef
 from homeserver.graph.write.append import MAX_PREV, Identity
@@ -26,7 +27,7 @@ class Relinker:
         old = entry.persisted.event
         prev = extremities[-MAX_PREV:]
         event = build_event(
-            EventDraft(old.type, None, old.sender, old.content),
+            EventDraft(old.type, None, old.sender, old.content, sticky_ms=duration_of(old)),
             room_id=old.room_id,
             room_version=old.room_version,
             prev=[ref.event_id for ref in prev],

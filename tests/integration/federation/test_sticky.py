@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homeserver.graph.refs import SOFT_FAILED
-from homeserver.matrix.ids import RoomId
+from homeserver.events.sticky import duration_of
+from homeserver.graph.entry import EventEntry
+from homeserver.graph.refs import SOFT_FAILED, EventRef
+from homeserver.graph.write.relink import Relinker
+from homeserver.matrix.ids import EventId, RoomId
 from tests.support.forks import Fork, receive
 from tests.support.graph import Process, process
 from tests.support.outbound import Others, join, runs, sending, until
@@ -110,3 +113,24 @@ async def test_what_says_that_it_was_sent_in_the_future_is_not_sticky_for_longer
             here, fork.branch().says(BOB, "m.room.message", None, TEXT, sticky_ms=600_000)
         )
         assert received.sticky_until <= here.core.clock.now_ms() + 600_000
+
+
+async def test_what_is_signed_again_to_follow_others_is_as_sticky_as_before(
+    database: str, tmp_path: Path
+) -> None:
+    """Two processes speak in a room at once: the event of one is built anew behind the other's."""
+    async with process(database, tmp_path) as here:
+        alice = await here.user("alice")
+        room_id = await here.room(alice, **PUBLIC)
+        room = await here.core.rooms.known(room_id)
+        sent = await sticks(here, alice, room_id, "one")
+        persisted = await here.core.events.by_id(EventId(sent))
+        assert persisted is not None
+        entry = EventEntry(
+            persisted=persisted, base=(), extremities=(persisted.ref,), room_state=room.room_state
+        )
+        later = EventRef(EventId("$later"), 0, persisted.event.depth + 5)
+        Relinker(here.core.identity)(entry, (later,))
+        assert persisted.event.event_id != sent
+        assert persisted.event.prev_event_ids == ("$later",)
+        assert duration_of(persisted.event) == 600_000
