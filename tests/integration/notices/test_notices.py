@@ -52,7 +52,12 @@ async def test_notice_01_a_user_is_invited_to_one_room_that_they_cannot_leave(
     assert {event["sender"] for event in told} == {f"@notices:{server.name}"}
     assert (await bob.get("/profile/{}", told[0]["sender"]))["displayname"] == "The server"
     assert await bob.get("/rooms/{}/state/m.room.name", room) == {"name": "News"}
-    await bob.put("/rooms/{}/send/m.room.message/t", room, json={"body": "no"}, expect=(403, "M_FORBIDDEN"))
+    await bob.put(
+        "/rooms/{}/send/m.room.message/t",
+        room,
+        json={"msgtype": "m.text", "body": "no"},
+        expect=(403, "M_FORBIDDEN"),
+    )
     await bob.post("/rooms/{}/leave", room, json={}, expect=CANNOT)
     # Other rooms are left as ever.
     other = await bob.create_room()
@@ -93,9 +98,9 @@ async def test_who_may_send_and_to_whom(start_server: StartServer, server: Serve
         ("bob", (400, "M_INVALID_PARAM")),
     ):
         await admin.post(NOTICE, json={**body, "user_id": user_id}, expect=expect)
-    # Nobody can register as it; an account that is there is not taken.
+    # Nobody can register as it.
     await here.client.post(
-        "/register", json={"username": "notices", "password": "x" * 12}, expect=(401, None)
+        "/register", json={"username": "notices", "password": "x" * 12}, expect=(400, "M_USER_IN_USE")
     )
     await tell(admin, bob, "hello")
     # A server that sends none says so.
@@ -105,6 +110,7 @@ async def test_who_may_send_and_to_whom(start_server: StartServer, server: Serve
 
 async def test_an_account_of_somebody_is_not_used(start_server: StartServer) -> None:
     server, admin, bob = await people(start_server)
-    await server.register("notices")
-    body = {"user_id": bob.user_id, "content": {}}
+    await server.register_exactly("notices")
+    content = {"msgtype": "m.text", "body": "hello"}
+    body = {"user_id": bob.user_id, "content": content}
     await admin.post(NOTICE, json=body, expect=(400, "M_UNKNOWN"))
