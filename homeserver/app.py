@@ -16,10 +16,12 @@ import structlog
 
 from homeserver.config import Config
 from homeserver.log.host.election import Host, HostFolder
-from homeserver.runtime import key_change, signing_key
+from homeserver.runtime import key_change, shared_buckets, signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
+from homeserver.runtime.fair_queue import FairQueue
 from homeserver.runtime.figures import Figures, Gauges
 from homeserver.runtime.periodic import PeriodicRunner, every
+from homeserver.runtime.shared_buckets import SharedBuckets
 from homeserver.runtime.shared_positions import PATH
 from homeserver.runtime.supervised import SupervisedLoops
 from homeserver.runtime.worker import Siblings
@@ -93,7 +95,7 @@ class App:
         self._stack.push_async_callback(claim.release)
         key = await key_change.current(db, self.config.server.signing_key, key)
         await owner.settle(db, self.config.server.name, PublicKey(key.key_id, key.public_key))
-        self.limiter = settings.limiter(self.config.rate_limits, self.clock)
+        self.limiter = settings.limiter(self.config.rate_limits, self.clock, self._buckets())
         self.core = Core(self.config, db, key, self.clock, self.entropy, alone=alone)
         several = self.config.server.processes > 1
         if several:
@@ -158,6 +160,15 @@ class App:
     async def failed(self) -> None:
         """Returns only by raising `DatabaseTaken`: another server serves from the database. No fault of a loop ends us."""
         await self._over
+
+    def _buckets(self) -> SharedBuckets | None:
+        """What all processes of the host count against limits; None: this one is alone."""
+        path = self.config.server.data_dir / shared_buckets.PATH
+        if self.config.server.processes == 1 or not path.exists():
+            return None
+        buckets = SharedBuckets(path)
+        self._stack.callback(buckets.close)
+        return buckets
 
     def _join_host(self, dsn: str) -> None:
         """Several processes serve here: one of them writes for the others."""
@@ -244,6 +255,7 @@ class App:
             ),
             writer=ResponseWriter(self.clock, timeouts),
             timeouts=timeouts,
+            queue=FairQueue(self.config.limits.requests_at_once),
             # A client that was answered by another process must see here what it did there.
             fresh=None if alone else self.core.tail.fresh,
         )

@@ -25,6 +25,7 @@ from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import EventId, ServerName, domain_of
 from homeserver.rooms.servers import servers_in
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.fair_queue import paused
 from homeserver.web.auth import Requester
 
 _log = structlog.get_logger("atrium.federation.history")
@@ -92,7 +93,8 @@ class RemoteHistory:
             task = asyncio.create_task(self._fetch(room, missing[:MAX_NAMED], min(limit, MAX_EVENTS)))
             self._fetches[room.nid] = task
             task.add_done_callback(lambda _: self._fetches.pop(room.nid, None))
-        await asyncio.wait([task], timeout=PATIENCE)
+        async with paused():
+            await asyncio.wait([task], timeout=PATIENCE)
         return task.done() and not task.cancelled() and task.exception() is None and task.result()
 
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 from homeserver.matrix.errors import MatrixError, Unavailable
 from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.fair_queue import paused
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -56,7 +57,8 @@ class AskedOnce(Generic[K, V]):
                 raise Unavailable("Too much is asked of other servers at the moment")
             task = self._asking[key] = asyncio.create_task(self._ask(key, ask, size))
             task.add_done_callback(lambda done: self._done(key, done))
-        return await asyncio.shield(task)
+        async with paused():
+            return await asyncio.shield(task)
 
     async def stop(self) -> None:
         """End what is under way."""

@@ -36,6 +36,7 @@ from federation.transport.slots import Slots
 from federation.x_matrix import Signer
 from homeserver.matrix import canonical_json
 from homeserver.matrix.ids import ServerName
+from homeserver.runtime.fair_queue import paused
 
 A = TypeVar("A")
 
@@ -96,6 +97,7 @@ class SignedClient:
         message = _message(signer, destination, ask)
         try:
             async with (
+                paused(),
                 _within(destination, ask.timeout),
                 ways.slots.turn(destination),
                 ways.figures.asking(),

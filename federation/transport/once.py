@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+from homeserver.runtime.fair_queue import paused
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -30,7 +32,8 @@ class Once(Generic[K, V]):
                 raise TooMany
             task = self._tasks[key] = asyncio.create_task(work())
             task.add_done_callback(lambda done: self._done(key, done))
-        return await asyncio.shield(task)
+        async with paused():
+            return await asyncio.shield(task)
 
     async def close(self) -> None:
         """End what is under way."""

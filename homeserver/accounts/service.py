@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from homeserver.accounts import store
 from homeserver.accounts.passwords import Passwords
-from homeserver.accounts.types import Account
+from homeserver.accounts.types import Account, OwnRate
 from homeserver.devices.service import DeviceService
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
@@ -98,6 +98,23 @@ class AccountService:
 
         def write(batch: Pipeline, _written: object) -> None:
             store.set_flags(batch, user_nid, locked=locked, suspended=suspended, is_admin=is_admin)
+
+        await self._log.append(SessionsChanged(user_nid), alongside=write)
+
+    async def own_rate(self, user_nid: int) -> OwnRate | None:
+        """The rate that an administrator has given the user; None: that of everybody."""
+        async with self._db.read() as tx:
+            row = await store.find_own_rate(tx, user_nid)
+        if row is None or (row[0] and row[1] is None):
+            return None
+        return OwnRate(row[1] or 0, row[2] or 0) if row[0] else OwnRate(0, 0)
+
+    async def set_own_rate(self, user_nid: int, rate: OwnRate | None) -> None:
+        """Every process knows when this returns, or a moment later."""
+        limited = rate is None or rate.per_second > 0
+
+        def write(batch: Pipeline, _written: object) -> None:
+            store.set_own_rate(batch, user_nid, limited=limited, rate=rate if limited else None)
 
         await self._log.append(SessionsChanged(user_nid), alongside=write)
 

@@ -119,6 +119,29 @@ def set_flags(
     )
 
 
+async def find_own_rate(tx: Tx, user_nid: int) -> tuple[bool, float | None, int | None] | None:
+    """Whether the user is limited at all, and the rate of their own."""
+    return await tx.one(
+        "SELECT rate_limited, rate_per_second, rate_burst FROM accounts WHERE user_nid = %(user_nid)s",
+        user_nid=user_nid,
+    )
+
+
+def set_own_rate(batch: Pipeline, user_nid: int, *, limited: bool, rate: tuple[float, int] | None) -> None:
+    """None: as everybody."""
+    batch.execute(
+        """
+        UPDATE accounts SET rate_limited = %(limited)s, rate_per_second = %(per_second)s::float8,
+                            rate_burst = %(burst)s::int
+        WHERE user_nid = %(user_nid)s
+        """,
+        user_nid=user_nid,
+        limited=limited,
+        per_second=rate[0] if rate else None,
+        burst=rate[1] if rate else None,
+    )
+
+
 def deactivate(batch: Pipeline, user_nid: int, *, erase: bool, now_ms: int) -> None:
     """End the account: no password, no rights. What was already deactivated keeps its time; erasure can be added."""
     batch.execute(

@@ -29,6 +29,13 @@ class Account(NamedTuple):
         return self.deactivated_ms is not None
 
 
+class OwnRate(NamedTuple):
+    """How often one user may do something, as an administrator said: acts per second, and at once. 0 and 0: without limit."""
+
+    per_second: float
+    burst: int
+
+
 class NewAccount(NamedTuple):
     """What is known of an account that is about to be made."""
 

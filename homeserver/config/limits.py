@@ -56,6 +56,10 @@ class LimitsSection(Section):
     """The most connections of one address (one /64 of IPv6) to a process. Those of trusted proxies are not counted, but the
     requests under way that they pass on are, for the address that they name. null: as many as there may be."""
 
+    requests_at_once: int = Field(default=8, ge=1, le=10_000)
+    """How many requests of one user, application service or other server a process works on at the same time; further ones wait
+    behind them, so that nobody delays the others. Waiting for news, uploads and other servers' answers do not count."""
+
     drain: Duration = Field(default=0.0, ge=0, le=300)
     """Behind a load balancer: how long the server goes on as before when it is asked to stop, while /health says stopping, so
     that nothing more is sent here by the time it stops listening. A few times the balancer's interval between checks."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.fair_queue import paused
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class Arrivals:
                 if left <= 0 or self._closing:
                     return None
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, _LOOK_AGAIN)):
+                    async with paused(), asyncio.timeout(min(left, _LOOK_AGAIN)):
                         await event.wait()
                 event.clear()
             return found

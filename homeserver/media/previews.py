@@ -21,6 +21,7 @@ from homeserver.media.sandbox.pages import MAX_TEXT
 from homeserver.media.sandbox.pool import Sandbox, SandboxFailed
 from homeserver.media.sandbox.tasks import Page, PageTask
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.fair_queue import paused
 from homeserver.runtime.periodic import Periodic, every
 from homeserver.storage.database import Database
 from homeserver.web.outbound import OutboundError, Refused
@@ -106,7 +107,8 @@ class Previews:
                 raise Unavailable("Too many pages are looked up at the moment")
             task = self._under_way[key] = asyncio.create_task(self._look_up(key, url))
             task.add_done_callback(lambda done: self._done(key, done))
-        return await asyncio.shield(task)
+        async with paused():
+            return await asyncio.shield(task)
 
     def _done(self, key: bytes, task: asyncio.Task[bytes | None]) -> None:
         self._under_way.pop(key, None)

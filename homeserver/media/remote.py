@@ -21,6 +21,7 @@ from homeserver.media.service import MediaService
 from homeserver.media.spool import Spool
 from homeserver.media.types import Blob, NewMedia, Origin, Stored
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.fair_queue import paused
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -97,7 +98,8 @@ class RemoteCopies:
             task = asyncio.create_task(self._fetch(self._remote, mxc, wait_ms / 1000 + _GRACE))
             self._fetches[mxc] = task
             task.add_done_callback(lambda _: self._fetches.pop(mxc, None))
-        await asyncio.shield(task)
+        async with paused():
+            await asyncio.shield(task)
 
     async def _fetch(self, remote: RemoteMedia, mxc: Mxc, timeout: float) -> None:
         limit = self._service.limits.max_upload

@@ -11,11 +11,24 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 
+class Pausable(Protocol):
+    """See `fair_queue.Place`."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    async def resume_in_turn(self) -> None: ...
+
+
 class RequestContext(Protocol):
     """What a request lets others know and count; `web.request.RequestInfo` is one."""
 
     db_queries: int
     """Flights of statements sent to the database."""
+
+    place: Pausable | None
+    """What it has of the queue that keeps one user from delaying the others; None: it is in none."""
 
     @property
     def request_id(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeserver.matrix.errors import UserDeactivated, UserLocked, UserSuspended
 from homeserver.sessions import store
+from homeserver.sessions.types import rate_of
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
@@ -37,4 +38,5 @@ class ActingUsers:
             appservice_id=appservice_id,
             suspended=row.suspended,
             rate_limited=row.rate_limited and appservice_id is None,
+            rate=rate_of(row),
         )

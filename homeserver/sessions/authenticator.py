@@ -19,7 +19,7 @@ from homeserver.sessions.appservices import AppserviceSessions
 from homeserver.sessions.entries import SessionsChanged
 from homeserver.sessions.last_seen import LastSeen, Seen
 from homeserver.sessions.tokens import MAX_TOKEN, digest_of
-from homeserver.sessions.types import TokenRow
+from homeserver.sessions.types import TokenRow, rate_of
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 from homeserver.web.request import RequestInfo
@@ -213,4 +213,5 @@ def _requester(row: TokenRow) -> Requester:
         suspended=row.suspended,
         locked=row.locked,
         rate_limited=row.rate_limited,
+        rate=rate_of(row),
     )

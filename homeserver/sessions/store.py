@@ -31,7 +31,8 @@ async def find_access_token(tx: Tx, digest: bytes) -> TokenRow | None:
         TokenRow,
         """
         SELECT t.token_nid, t.user_nid, u.user_id, t.device_id, t.expires_ms, r.parent_nid IS NOT NULL,
-               a.is_guest, a.is_admin, a.locked, a.suspended, a.deactivated_ms IS NOT NULL, a.rate_limited
+               a.is_guest, a.is_admin, a.locked, a.suspended, a.deactivated_ms IS NOT NULL, a.rate_limited,
+               a.rate_per_second, a.rate_burst
         FROM access_tokens t JOIN accounts a USING (user_nid) JOIN users u USING (user_nid)
              LEFT JOIN refresh_tokens r USING (refresh_nid)
         WHERE t.hash = %(hash)s
@@ -59,7 +60,8 @@ async def find_acting(tx: Tx, user_nid: int) -> ActingRow | None:
     return await tx.row(
         ActingRow,
         """
-        SELECT u.user_id, a.is_guest, a.is_admin, a.locked, a.suspended, a.deactivated_ms IS NOT NULL, a.rate_limited
+        SELECT u.user_id, a.is_guest, a.is_admin, a.locked, a.suspended, a.deactivated_ms IS NOT NULL, a.rate_limited,
+               a.rate_per_second, a.rate_burst
         FROM accounts a JOIN users u USING (user_nid) WHERE a.user_nid = %(user_nid)s
         """,
         user_nid=user_nid,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from homeserver.matrix.ids import DeviceId, UserId
+from homeserver.web.rate_limit import Rate
 
 
 class TokenRow(NamedTuple):
@@ -23,6 +24,16 @@ class TokenRow(NamedTuple):
     suspended: bool
     deactivated: bool
     rate_limited: bool
+    rate_per_second: float | None
+    """Of their own; None: as everybody."""
+    rate_burst: int | None
+
+
+def rate_of(row: TokenRow | ActingRow) -> Rate | None:
+    """The user's own rate, if they have one."""
+    if row.rate_per_second is None or row.rate_burst is None:
+        return None
+    return Rate(row.rate_per_second, row.rate_burst)
 
 
 class MasqueradeRow(NamedTuple):
@@ -49,6 +60,9 @@ class ActingRow(NamedTuple):
     suspended: bool
     deactivated: bool
     rate_limited: bool
+    rate_per_second: float | None
+    """Of their own; None: as everybody."""
+    rate_burst: int | None
 
 
 class Standing(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Written
+from homeserver.runtime.fair_queue import paused
 from homeserver.sync.recipients import RecipientIndex
 from homeserver.sync.types import Recipients
 from homeserver.web.auth import Requester
@@ -100,7 +101,8 @@ class Notifier:
         deadline = loop.call_later(min(seconds, self._longest), _answer, future, False)  # nothing came
         self._polls += 1
         try:
-            woken = await future
+            async with paused(in_turn=True):
+                woken = await future
         finally:
             self._polls -= 1
             deadline.cancel()

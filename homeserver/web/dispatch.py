@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from homeserver.matrix.errors import LimitExceeded, MatrixError, MissingToken, Unavailable
+from homeserver.runtime.fair_queue import FairQueue, Place
+from homeserver.web.addresses import client_network
 from homeserver.web.admission import access_token, admit
 from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
 from homeserver.web.binding import Bound, Reads
@@ -31,6 +33,9 @@ from homeserver.web.stream import ClientGone, ClientTimeouts, check_declared_len
 CLIENT_CLOSED = 499
 """What the log and metrics say of a request whose client went away; nobody is there to receive it."""
 
+REQUESTS_AT_ONCE = 8
+"""Requests of one user or server that a process works on at the same time, unless the configuration says otherwise."""
+
 TOO_MANY_RETRY_MS = 5_000
 """When a client may try again that has too many requests under way."""
 
@@ -45,6 +50,8 @@ class Parts:
     observer: Observer
     writer: ResponseWriter
     timeouts: ClientTimeouts
+    queue: FairQueue = field(default_factory=lambda: FairQueue(REQUESTS_AT_ONCE))
+    """Through which users and servers go, so that none of them delays the others."""
     fresh: Callable[[], Awaitable[None]] | None = None
     """Awaited before a request is looked at: with several processes, what others were told must be seen here."""
 
@@ -121,8 +128,20 @@ class Dispatcher:
             check_declared_length(info, bound.max_body)
         if endpoint.auth is Auth.SERVER:
             await self._authenticate_server(bound, info)
+        if bound.reads is Reads.STREAM:
+            return await self._handle(bound, info)
+        queue, key = self._parts.queue, _fair_key(info)
+        await queue.enter(key)
+        info.place = place = Place(queue, key)
+        try:
+            return await self._handle(bound, info)
+        finally:
+            place.end()
+
+    @staticmethod
+    async def _handle(bound: Bound, info: RequestInfo) -> Any:
         arguments = [take(info) for take in bound.takes]
-        if not endpoint.cancel_on_disconnect:
+        if not bound.endpoint.cancel_on_disconnect:
             return await bound.handler(*arguments)
         info.connection.interruptible = True
         try:
@@ -169,7 +188,7 @@ class Dispatcher:
         elif requester.rate_limited:
             user, device = requester.user_id, requester.device_id
             key = f"{user} {device}" if name in PER_DEVICE else user
-            self._parts.limiter.hit(name, key, guest=requester.is_guest)
+            self._parts.limiter.hit(name, key, guest=requester.is_guest, rate=requester.rate)
 
     async def _send(self, info: RequestInfo, reply: Reply, *, keep_alive: bool) -> int:
         try:
@@ -203,6 +222,13 @@ class Dispatcher:
     def _refusal(info: RequestInfo, error: BaseException) -> Reply:
         info.errcode = error.errcode if isinstance(error, MatrixError) else "M_UNKNOWN"
         return reply_to(error, info.request_id, info.operation)
+
+
+def _fair_key(info: RequestInfo) -> str:
+    """For whom a request counts: the application service, the user, the server; who has proved nothing: the address."""
+    if (requester := info.requester) is not None:
+        return requester.appservice_id or requester.user_id
+    return info.origin.server_name if info.origin is not None else client_network(info.ip)
 
 
 class _Broken(Exception):

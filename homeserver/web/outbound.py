@@ -22,6 +22,7 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from homeserver.runtime.fair_queue import paused
 from homeserver.web.addresses import AddressPolicy, AddressRefused
 from homeserver.web.limits import MIB
 
@@ -230,15 +231,18 @@ class Outbound:
         timeout = aiohttp.ClientTimeout(total=request.timeout or self._settings.timeout, sock_connect=15)
         url = permitted(request.url)
         try:
-            async with self.session(purpose).request(
-                request.method,
-                url,
-                headers=request.headers,
-                data=request.body,
-                allow_redirects=False,
-                timeout=timeout,
-                auto_decompress=not request.packed,
-            ) as response:
+            async with (
+                paused(),
+                self.session(purpose).request(
+                    request.method,
+                    url,
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    auto_decompress=not request.packed,
+                ) as response,
+            ):
                 yield response
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, AddressRefused):

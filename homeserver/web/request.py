@@ -16,6 +16,7 @@ from aiohttp import HttpVersion, hdrs
 from multidict import CIMultiDictProxy
 
 from homeserver.matrix.errors import InvalidParam
+from homeserver.runtime.request_context import Pausable
 from homeserver.web import limits
 from homeserver.web.connection import Connection
 from homeserver.web.http_parser import RequestBody, RequestHead, content_length
@@ -48,6 +49,7 @@ class RequestInfo:
         "template",
         "started",
         "db_queries",
+        "place",
         "errcode",
         "_proxies",
         "query",
@@ -94,6 +96,8 @@ class RequestInfo:
         self.started = 0.0
         """Monotonic seconds."""
         self.db_queries = 0
+        self.place: Pausable | None = None
+        """See `RequestContext`."""
         self.errcode: str | None = None
         self._proxies = proxies
         self._client: tuple[str, str] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.matrix.ids import DeviceId, ServerName, UserId
+from homeserver.web.rate_limit import Rate
 
 
 class Requester(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,8 @@ class Requester(msgspec.Struct, frozen=True, kw_only=True):
     locked: bool = False
     rate_limited: bool = True
     """False for appservices and users that the administrator exempted."""
+    rate: Rate | None = None
+    """In place of that of every class of limits, for who was given one by an administrator."""
 
 
 class AdminRequester(Requester, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from homeserver.runtime.clock import Clock
 from homeserver.web.binding import Bounds
 from homeserver.web.listener import Listener, Tls
 from homeserver.web.observe import Line, json_line, structlog_line
-from homeserver.web.rate_limit import Rate, RateLimiter
+from homeserver.web.rate_limit import Buckets, Rate, RateLimiter
 from homeserver.web.resources import Resource
 
 LINE_BUFFER = 64 * 1024
@@ -25,13 +25,13 @@ def bounds(section: LimitsSection) -> Bounds:
     return Bounds(client_body=section.max_body, server_body=section.max_federation_body)
 
 
-def limiter(section: RateLimitSection, clock: Clock) -> RateLimiter:
-    """A limiter with the configured classes; without any where limits are off."""
+def limiter(section: RateLimitSection, clock: Clock, buckets: Buckets | None = None) -> RateLimiter:
+    """A limiter with the configured classes; without any where limits are off. `buckets`: what several processes share."""
     if not section.enabled:
         return RateLimiter(clock, {})
     found = {name: getattr(section, name) for name in type(section).model_fields}
     rates = {name: Rate(r.per_second, r.burst) for name, r in found.items() if isinstance(r, RateSection)}
-    return RateLimiter(clock, rates, guest_factor=section.guest_factor)
+    return RateLimiter(clock, rates, guest_factor=section.guest_factor, buckets=buckets)
 
 
 def request_line(section: LogSection, clock: Clock) -> Line | None:

@@ -13,6 +13,7 @@ from homeserver.accounts.names import Names
 from homeserver.accounts.openid import OpenIdTokens
 from homeserver.accounts.password_check import PasswordCheck
 from homeserver.accounts.passwords import Passwords
+from homeserver.accounts.rates_api import RatesAdminApi
 from homeserver.accounts.registration import RegistrationService
 from homeserver.accounts.service import AccountService
 from homeserver.accounts.shared_secret import SharedSecretApi
@@ -227,6 +228,7 @@ class AccountsFeature:
             ),
             *self.threepids.apis(self.uia),
             ModerationApi(self.accounts, self.devices),
+            RatesAdminApi(self.accounts),
             DevicesApi(self.devices, self.uia),
             ProfilesApi(self.profiles),
             DiscoveryApi(self._config),
