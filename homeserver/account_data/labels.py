@@ -15,12 +15,15 @@ from homeserver.log.entries import Entry, Position
 from homeserver.log.remembered import Remembered
 from homeserver.matrix import json
 from homeserver.runtime.cache import MemoryBudget
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 from homeserver.sync.sliding.ports import Labels
 
 SHARE = 0.3
 USER_BYTES, ROOM_BYTES = 500, 250
 """What a user takes in the cache, and each room or tag that they name."""
+AT_ONCE = 16 * 1024
+"""Bytes of content that are read without letting others go on."""
 
 
 class LabelsOfRooms:
@@ -41,6 +44,8 @@ class LabelsOfRooms:
         direct: frozenset[str] = frozenset()
         tags: dict[int, frozenset[str]] = {}
         for row in rows:
+            if len(row.content) > AT_ONCE:
+                await next_turn()
             content = json.loads(row.content)
             if row.type == DIRECT and not row.room_nid:
                 rooms = (each for listed in content.values() if isinstance(listed, list) for each in listed)

@@ -13,12 +13,15 @@ from homeserver.events.event import StateKey
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
 from homeserver.matrix.ids import RoomId, UserId, is_room_id, is_user_id
 from homeserver.runtime.cache import Cache, MemoryBudget
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
 SHARE = 2.0
 NAME_BYTES = 500
 """What a name, its number and their places in memory take."""
+NAMES_AT_ONCE = 1_000
+"""Looked up together: some milliseconds."""
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -85,7 +88,19 @@ class Interning:
         return found
 
     async def find_user_nids(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
-        """Numbers of those users that have one; nothing is made. What is no user id (account data names anybody) has none."""
+        """Numbers of those users that have one; nothing is made. What is no user id (account data names anybody) has none.
+
+        Of many (a list of ignored users holds tens of thousands) some at a time, and others have a turn between.
+        """
+        if len(user_ids) <= NAMES_AT_ONCE:
+            return await self._find_users(user_ids)
+        found: dict[UserId, int] = {}
+        for some in pieces(user_ids, NAMES_AT_ONCE):
+            await next_turn()
+            found |= await self._find_users(some)
+        return found
+
+    async def _find_users(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
         found, missing = _known(self._users.nids.get, user_ids)
         if missing := [user_id for user_id in missing if is_user_id(user_id)]:
             async with self._db.read() as tx:

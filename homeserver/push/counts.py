@@ -29,7 +29,7 @@ from homeserver.push import store
 from homeserver.push.around import around_of
 from homeserver.push.evaluator import Evaluator
 from homeserver.push.evaluators import Evaluators, UserEvaluator
-from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
+from homeserver.push.past_rules import Past, RulesOverTime, Unheard, unheard_by
 from homeserver.push.recent import RecentEvents
 from homeserver.push.unread_count import Delta, Reading, UnreadCount, delta_of
 from homeserver.receipts.types import UNTHREADED, ReceiptEntry
@@ -116,10 +116,12 @@ class UnreadCounts:
                 missing[nid] = name
             else:
                 found[nid] = tell(unread)
+        unheard = await unheard_by(self._db, self._interning, user_nid, request.unwanted) if missing else None
         for some in pieces(missing, ROOMS_AT_ONCE):
             if len(missing) > ROOMS_AT_ONCE:
                 await next_turn()
-            counted = await self._counted(request, {nid: missing[nid] for nid in some}, user)
+            assert unheard is not None
+            counted = await self._counted(request, {nid: missing[nid] for nid in some}, user, unheard)
             for nid, unread in counted.items():
                 found[nid] = tell(unread)
         return found
@@ -141,7 +143,7 @@ class UnreadCounts:
         """The user's unread count with everything that has happened since; None if there is none that holds."""
         user_nid, room_nid = request.user_nid, room.nid
         unread = self._unread.get(room_nid, {}).get(user_nid)
-        if unread is None or unread.unwanted != request.unwanted:
+        if unread is None or unread.unwanted_since != request.unwanted.since:
             return None
         if self._recent.newest(room_nid) <= unread.position:
             return unread
@@ -203,23 +205,19 @@ class UnreadCounts:
     # --- in the database -------------------------------------------------------------------------------------------
 
     async def _counted(
-        self, request: Counting, rooms: Mapping[int, RoomIdentity], user: UserEvaluator
+        self, request: Counting, rooms: Mapping[int, RoomIdentity], user: UserEvaluator, unheard: Unheard
     ) -> dict[int, UnreadCount]:
         """Counts of some rooms from what is stored: at most five flights, one more for rules that look into events."""
         user_nid, position, resets = request.user_nid, self._tail.position, self._recent.resets
-        unread_by_room = {nid: UnreadCount(position, request.unwanted) for nid in rooms}
+        unread_by_room = {nid: UnreadCount(position, request.unwanted.since) for nid in rooms}
         rules = {nid: RulesOverTime(user.evaluator).in_room(name.room_id) for nid, name in rooms.items()}
         asked = [nid for nid in rooms if user.since or not rules[nid].silent]
         if asked:
-            ignored = await self._interning.find_user_nids([UserId(each) for each in request.ignored])
-            unheard = await ignored_until(self._db, self._interning, user_nid, request.unwanted)
             async with self._db.read() as tx:
                 async with tx.pipeline() as batch:
                     joins = store.find_joins(batch, user_nid, asked)
                     read = store.find_read(batch, user_nid, asked)
-                query = _unread_query(
-                    user_nid, list(ignored.values()), position, dict(joins.result), read.result
-                )
+                query = _unread_query(user_nid, unheard, position, dict(joins.result), read.result)
                 first = min(query.rooms.values(), default=position)
                 if first < user.since:
                     over_time = RulesOverTime(
@@ -230,7 +228,6 @@ class UnreadCounts:
                         for nid, name in rooms.items()
                     }
                     query = query._replace(changes=[upto for upto, _ in over_time.past])
-                query = query._replace(ignored_until=unheard)
                 found = await _count_by_facts(tx, query, rules, unread_by_room)
             await self._look_into(request, found, rules, unread_by_room)
             for nid, thread, upto in read.result:
@@ -334,7 +331,7 @@ async def _count_by_facts(
 
 def _unread_query(
     user_nid: int,
-    ignored: Sequence[int],
+    unheard: Unheard,
     upto: Position,
     joins: Mapping[int, Position],
     receipts: Sequence[tuple[int, str, Position]],
@@ -346,7 +343,7 @@ def _unread_query(
             rooms[room] = max(at, rooms.get(room, 0))
         else:
             threads[room, thread] = at
-    return store.UnreadQuery(user_nid, ignored, upto, rooms, threads)
+    return store.UnreadQuery(user_nid, unheard.now, upto, rooms, threads, unheard.until)
 
 
 def _only(query: store.UnreadQuery, rooms: Collection[int]) -> store.UnreadQuery:

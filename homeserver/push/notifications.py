@@ -17,11 +17,11 @@ from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Position
 from homeserver.matrix import json
-from homeserver.matrix.ids import RoomId, UserId
+from homeserver.matrix.ids import RoomId
 from homeserver.push import store
 from homeserver.push.around import around_of
 from homeserver.push.evaluators import Evaluators
-from homeserver.push.past_rules import Past, RulesOverTime, ignored_until
+from homeserver.push.past_rules import Past, RulesOverTime, unheard_by
 from homeserver.receipts.types import UNTHREADED
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.clock import Clock
@@ -92,14 +92,13 @@ class Notifications:
         rules = {nid: over_time.in_room(room_id) for nid, room_id in names.items()}
         loud = [nid for nid, each in rules.items() if not each.silent]
         unwanted = await self._ignores.of(requester.user_nid)
-        nids = await self._interning.find_user_nids([UserId(each) for each in unwanted.ignored])
-        unheard = await ignored_until(self._db, self._interning, requester.user_nid, unwanted)
+        unheard = await unheard_by(self._db, self._interning, requester.user_nid, unwanted)
         async with self._db.read() as tx, tx.pipeline() as batch:
             joins = store.find_joins(batch, requester.user_nid, loud)
             receipts = store.find_read(batch, requester.user_nid, loud)
         read = {(room, thread): at for room, thread, at in receipts.result}
         query = store.UnreadQuery(
-            requester.user_nid, list(nids.values()), NEWEST, dict(joins.result), {}, unheard
+            requester.user_nid, unheard.now, NEWEST, dict(joins.result), {}, unheard.until
         )
         where = _Where(requester, rules, names, read, only_highlights)
         return await self._collect(query, where, NEWEST if before is None else before, min(limit, MAX_LIMIT))

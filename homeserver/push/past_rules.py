@@ -8,8 +8,8 @@ spec: client-server-api/#receiving-notifications (PUSH-14)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from homeserver.account_data.entries import IGNORED
 from homeserver.account_data.ignores import ignored_in
@@ -18,8 +18,12 @@ from homeserver.graph.interning import Interning
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.push.evaluator import Evaluator
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 from homeserver.sync.types import Unwanted
+
+AT_ONCE: Final = 16 * 1024
+"""Bytes of a list that are read without letting others go on."""
 
 Past = Sequence[tuple[Position, Evaluator]]
 """Rules of before, the oldest first, each with the position up to which events came under them."""
@@ -54,14 +58,27 @@ class RulesOverTime(NamedTuple):
         return self.current.by_facts and all(each.by_facts for _, each in self.past)
 
 
-async def ignored_until(
-    db: Database, interning: Interning, user_nid: int, unwanted: Unwanted
-) -> dict[int, Position]:
-    """user_nid -> until when they were ignored, of those whom a user does not ignore any more."""
+class Unheard(NamedTuple):
+    """Whose events do not count, by user_nid."""
+
+    now: Sequence[int]
+    """Whom the user ignores."""
+    until: Mapping[int, Position]
+    """Until when others were ignored, whom they do not ignore any more."""
+
+
+async def unheard_by(db: Database, interning: Interning, user_nid: int, unwanted: Unwanted) -> Unheard:
+    """Whom a user ignores or has ignored. Takes a turn for each list of before, and for each piece of names."""
+    now = await interning.find_user_nids([UserId(each) for each in unwanted.ignored])
     if not unwanted.since:
-        return {}
+        return Unheard(list(now.values()), {})
     async with db.read() as tx:
         past = await past_contents(tx, user_nid, IGNORED)
-    until = {UserId(each): upto for upto, content in past if content for each in ignored_in(content)}
-    nids = await interning.find_user_nids(until.keys() - unwanted.ignored)
-    return {nid: until[user_id] for user_id, nid in nids.items()}
+    until: dict[str, Position] = {}
+    for upto, content in past:
+        if content:
+            if len(content) > AT_ONCE:
+                await next_turn()
+            until.update(dict.fromkeys(ignored_in(content) - unwanted.ignored, upto))
+    nids = await interning.find_user_nids([UserId(each) for each in until])
+    return Unheard(list(now.values()), {nid: until[user_id] for user_id, nid in nids.items()})

@@ -72,13 +72,13 @@ def delta_of(events: Sequence[Written[EventEntry]], evaluator: Evaluator) -> Del
 class UnreadCount:
     """Of one user in one room. Changed only by what the log says."""
 
-    __slots__ = ("_counts", "_members", "_read", "position", "unwanted")
+    __slots__ = ("_counts", "_members", "_read", "position", "unwanted_since")
 
-    def __init__(self, position: Position, unwanted: object) -> None:
+    def __init__(self, position: Position, unwanted_since: Position) -> None:
         self.position = position
         """Events up to here are in."""
-        self.unwanted = unwanted
-        """Whom the user ignored when it was counted: nothing of theirs is in it."""
+        self.unwanted_since = unwanted_since
+        """Where whom the user ignores was changed last when it was counted: nothing of theirs is in it."""
         self._read: dict[str, Position] = {}
         """Thread, or UNTHREADED -> how far the user has read, where that is ahead of `position`."""
         self._counts: dict[str, list[int]] = {}

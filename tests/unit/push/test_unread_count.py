@@ -32,7 +32,7 @@ def said(position: int, thread: str | None = None, *, by: int = OTHER, **more: A
 
 
 def counted(*events: Written[Any]) -> UnreadCount:
-    unread = UnreadCount(0, None)
+    unread = UnreadCount(0, 0)
     assert unread.move(events, READING)
     return unread
 
@@ -76,7 +76,7 @@ def test_a_receipt_in_the_middle_makes_it_stale() -> None:
 
 
 def test_a_receipt_may_come_before_what_it_reads() -> None:
-    unread = UnreadCount(0, None)
+    unread = UnreadCount(0, 0)
     assert unread.read("main", 2)
     assert unread.move([said(1), said(2), said(3), said(4, "$t")], READING)
     assert told(unread) == {"": (1, 0), "$t": (1, 0)}
@@ -84,12 +84,12 @@ def test_a_receipt_may_come_before_what_it_reads() -> None:
 
 def test_a_redaction_makes_it_stale_if_anything_counts() -> None:
     assert not counted(said(1)).move([said(2, redacts=object(), by=ME)], READING)
-    assert UnreadCount(0, None).move([said(2, redacts=object())], READING)
+    assert UnreadCount(0, 0).move([said(2, redacts=object())], READING)
 
 
 def test_one_s_own_coming_and_going_makes_it_stale() -> None:
     change = SimpleNamespace(user_nid=ME)
-    assert not UnreadCount(0, None).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
+    assert not UnreadCount(0, 0).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
 
 
 def test_a_slice_that_is_the_same_for_many_is_applied_at_once() -> None:
@@ -97,13 +97,13 @@ def test_a_slice_that_is_the_same_for_many_is_applied_at_once() -> None:
     events = [said(1), said(2, "$t"), said(3, bits=ROOM_MENTION | MESSAGE), said(4, by=9, mentions=(8,))]
     delta = delta_of(events, DEFAULT_EVALUATOR)
     assert delta is not None
-    unread = UnreadCount(0, None)
+    unread = UnreadCount(0, 0)
     assert unread.apply(delta, READING)
     assert (told(unread), unread.position) == (told(counted(*events)), 4)
     for somebody in (OTHER, 9, 8):
-        assert not UnreadCount(0, None).apply(delta, READING._replace(user_nid=somebody))
-    assert not UnreadCount(0, None).apply(delta, READING._replace(ignored=frozenset({"@x:y"})))
-    ahead = UnreadCount(0, None)
+        assert not UnreadCount(0, 0).apply(delta, READING._replace(user_nid=somebody))
+    assert not UnreadCount(0, 0).apply(delta, READING._replace(ignored=frozenset({"@x:y"})))
+    ahead = UnreadCount(0, 0)
     ahead.read("main", 2)
     assert not ahead.apply(delta, READING)
     assert delta_of([said(1), said(2, redacts=object())], DEFAULT_EVALUATOR) is None
