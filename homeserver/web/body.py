@@ -5,7 +5,9 @@ spec: client-server-api/#common-error-codes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -51,23 +53,46 @@ def json_decoder(kind: Any) -> Decode:
     return read
 
 
-def has_null(value: Any, shape: Any) -> bool:
+def has_null(value: Any, shape: inspect.Type) -> bool:
     """Whether a text has U+0000 in it, where the declared `shape` has a text: names and labels, which are kept in columns
     that cannot hold it. What is declared as `Any` (the content of events, say) is the client's own and may.
     """
-    if isinstance(value, str):
-        return "\0" in value and not isinstance(shape, inspect.AnyType)
+    return _any_null([value], shape)
+
+
+def _any_null(values: Collection[Any], shape: inspect.Type) -> bool:
+    """Of all values at one place of a shape together: a body may have a hundred thousand."""
+    if not values:
+        return False
+    if isinstance(shape, inspect.StrType):
+        return "\0" in "".join(values)
+    if isinstance(shape, inspect.ListType):
+        return _any_null(list(chain.from_iterable(values)), shape.item_type)
+    if isinstance(shape, inspect.StructType):
+        return any(
+            _any_null(list(map(attrgetter(each.name), values)), each.type)
+            for each in shape.fields
+            if not isinstance(each.type, inspect.AnyType)
+        )
     if isinstance(shape, inspect.UnionType):
-        return any(has_null(value, each) for each in shape.types)
-    if isinstance(shape, inspect.StructType) and isinstance(value, msgspec.Struct):
-        return any(has_null(getattr(value, each.name), each.type) for each in shape.fields)
-    if isinstance(shape, inspect.ListType) and isinstance(value, list):
-        return any(has_null(each, shape.item_type) for each in value)
-    if isinstance(shape, inspect.DictType) and isinstance(value, dict):
-        if isinstance(shape.value_type, inspect.AnyType):
-            return False
-        return any("\0" in str(key) or has_null(each, shape.value_type) for key, each in value.items())
+        return any(
+            _any_null([value for value in values if isinstance(value, kind)], each)
+            for each in shape.types
+            if (kind := _python_type(each)) is not None
+        )
+    if isinstance(shape, inspect.DictType) and not isinstance(shape.value_type, inspect.AnyType):
+        inner = chain.from_iterable(each.values() for each in values)
+        return _any_null(list(chain.from_iterable(values)), shape.key_type) or _any_null(
+            list(inner), shape.value_type
+        )
     return False
+
+
+def _python_type(shape: inspect.Type) -> type | None:
+    """What values of a shape are, if they can have a text in them."""
+    if isinstance(shape, inspect.StructType):
+        return shape.cls
+    return {inspect.StrType: str, inspect.ListType: list, inspect.DictType: dict}.get(type(shape))
 
 
 def check_work(raw: bytes) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 from homeserver.matrix.errors import LimitExceeded, MatrixError, MissingToken, Unavailable
 from homeserver.runtime.fair_queue import FairQueue, Place
+from homeserver.runtime.turns import next_turn
+from homeserver.web import limits
 from homeserver.web.addresses import client_network
 from homeserver.web.admission import access_token, admit
 from homeserver.web.auth import Auth, Authenticator, ServerAuthenticator
@@ -141,6 +143,8 @@ class Dispatcher:
     @staticmethod
     async def _handle(bound: Bound, info: RequestInfo) -> Any:
         arguments = [take(info) for take in bound.takes]
+        if len(info.body) > limits.COUNTED_FROM:
+            await next_turn()  # reading it has taken milliseconds, and what follows may as well
         if not bound.endpoint.cancel_on_disconnect:
             return await bound.handler(*arguments)
         info.connection.interruptible = True
