@@ -35,10 +35,13 @@ from homeserver.matrix.ids import EventId, RoomId, ServerName, UserId, domain_of
 from homeserver.matrix.signing import SigningKey
 from homeserver.policy.passages import Passage
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.turns import next_turn, pieces
 
 MAX_PREV = 20
 MAX_TRIES = 60
 """Rebuilds after conflicts, and loads, before the caller is told to come back."""
+BUILT_AT_ONCE = 40
+"""Events of a new room that are built without letting others go on: some milliseconds."""
 CREATE: StateKey = ("m.room.create", "")
 ONE_ROOM_PER_ID = {"rooms_room_id_key", "events_event_id"}
 """The constraints that two rooms made in one millisecond run into."""
@@ -191,10 +194,11 @@ class GraphWriter:
         name = RoomIdentity(room_nid, event.room_id, version)
         for _ in range(MAX_TRIES):
             try:
-                room, entries = self._begin(name, event, plan)
+                room = await self._begun(name, event, plan)
             except NotReady as need:
                 await self._fetch(need)
                 continue
+            entries = list(room.pending)
             self._rooms.add(room)
             try:
                 append = Append(entries, None, alongside(name) if alongside else None, passage)
@@ -255,6 +259,18 @@ class GraphWriter:
             self._interning.add_room(room.name)
             return room.name
         raise Unavailable("The room is too busy, try again")
+
+    async def _begun(self, name: RoomIdentity, create: Event, plan: EventPlan) -> Room:
+        """A room that is not written yet, with its first events: nobody knows it, so they need not be built in one turn."""
+        room, _ = self._begin(name, create, lambda _: ())
+        sends = plan(Head(room, self._events))
+        keys = [(each.draft.type, each.draft.state_key) for each in sends if each.draft.state_key is not None]
+        known_numbers(self._interning, [UserId(key) for kind, key in keys if kind == "m.room.member"], keys)
+        for some in pieces(sends, BUILT_AT_ONCE):
+            if len(some) == BUILT_AT_ONCE:
+                await next_turn()
+            self._build(room, partial(_given, some), None)
+        return room
 
     # --- building, without waiting ---------------------------------------------------------------------------------
 
@@ -451,6 +467,11 @@ class GraphWriter:
             await self._interning.user_nids(need.users)
         if need.keys:
             await self._interning.key_nids(need.keys)
+
+
+def _given(sends: Sequence[Send], _: Head) -> Sequence[Send]:
+    """An `EventPlan`, but for its first parameter: these, whatever the head is."""
+    return sends
 
 
 def _refusal(no: auth_rules.Rejected) -> Forbidden | MalformedEvent:
