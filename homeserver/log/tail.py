@@ -290,7 +290,8 @@ class Tail:
         blind = False
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._hint.wait()
             self._hint.clear()
             try:
                 await self._catch_up()

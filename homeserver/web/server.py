@@ -95,7 +95,8 @@ class WebServer:
             opened.connections.finish()
         if self._state.under_way:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._state.quiet.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await self._state.quiet.wait()
         await asyncio.gather(*(opened.connections.end(LAST_MOMENT) for opened in self._open))
         self._open.clear()
         self._parts.writer.close()

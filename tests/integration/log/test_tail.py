@@ -190,3 +190,20 @@ async def test_the_recent_log_has_a_bound_in_bytes_and_one_in_number(
         for _ in range(60):
             await log.writer.append(Word("short"))
         assert log.tail.position - log.tail.floor == 50
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_who_is_told_to_end_in_the_moment_of_a_hint_ends(database: str, steps: int) -> None:
+    """asyncio.wait_for forgets a cancellation that comes together with what is waited for (Python 3.11, gh-86296)."""
+    async with Database(database) as db:
+        tail = Tail(db, [WordSink()], alone=True)
+        await tail.start()
+        following = asyncio.create_task(tail.run())
+        await asyncio.sleep(0.01)
+        tail.hint()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        following.cancel()
+        done, _ = await asyncio.wait([following], timeout=2)
+        following.cancel()
+        assert done
