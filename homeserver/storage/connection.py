@@ -64,6 +64,9 @@ class Connection:
         self._fd: int = self._pg.socket
         self._results: list[PGresult] = []
         self._waiter: asyncio.Future[None] | None = None
+        """Set when the answers of the flight under way are here."""
+        self._writable: asyncio.Future[None] | None = None
+        """Set when more of it can be sent."""
         self._looks = 0
         self.broken = False
         self.unanswered = False
@@ -147,9 +150,8 @@ class Connection:
                 self._readable()
 
     def close(self) -> None:
-        """Let go of the connection; PostgreSQL rolls back what was not committed."""
-        self.broken = True
-        self._deafen()
+        """Let go of the connection; PostgreSQL rolls back what was not committed. Whoever waits for an answer has lost it."""
+        self._lost(psycopg.OperationalError("the connection to the database was closed"))
         self._pg.finish()
 
     # -------------------------------------------------------------------------------------------------- the flight
@@ -182,18 +184,24 @@ class Connection:
             self.broken = self.unanswered = True
             raise
         finally:
+            if self._waiter.done() and not self._waiter.cancelled():
+                self._waiter.exception()  # told elsewhere, if it was lost while it was sent
             self._waiter = None
         return self._results
 
     async def _flush(self) -> None:
         """Send what libpq holds back, reading meanwhile: both sides could have their buffers full."""
         while self._pg.flush():
-            writable = self._loop.create_future()
-            self._loop.add_writer(self._fd, _set, writable)
+            if self.broken:
+                raise psycopg.OperationalError("the connection to the database is lost")
+            self._writable = self._loop.create_future()
+            self._loop.add_writer(self._fd, _set, self._writable)
             try:
-                await writable
+                await self._writable
             finally:
-                self._loop.remove_writer(self._fd)
+                self._writable = None
+                if self._fd >= 0:
+                    self._loop.remove_writer(self._fd)
 
     def _readable(self) -> None:
         pg = self._pg
@@ -236,8 +244,10 @@ class Connection:
     def _lost(self, error: psycopg.Error) -> None:
         self.broken = True
         self._deafen()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+        for future in (self._writable, self._waiter):
+            if future is not None and not future.done():
+                future.set_exception(error)
+                break  # it is one task that waits, for one of them
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -11,7 +11,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Self
 
@@ -115,6 +115,42 @@ def test_whoever_waits_for_an_answer_hears_that_the_database_has_died(database: 
 
     with Wire(database, tmp_path) as there:
         on_uvloop(play())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_whoever_has_not_sent_all_of_a_statement_hears_it_as_well(
+    database: str, tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def play() -> None:
+        async with asyncio.timeout(20), Database(there.dsn, size=1) as db:
+            async with db.read() as tx:
+                assert await tx.value("SELECT octet_length(%(sent)s::bytea)", sent=b"a") == 1
+            there.fall_silent()
+            asyncio.get_running_loop().call_later(0.1, there.cut)
+            with pytest.raises(psycopg.OperationalError):
+                async with db.read() as tx:
+                    await tx.value("SELECT octet_length(%(sent)s::bytea)", sent=bytes(8 * 2**20))
+            async with db.read() as tx:
+                assert await tx.value("SELECT 1") == 1
+
+    with Wire(database, tmp_path) as there, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(play())
+
+
+async def test_whoever_waits_for_an_answer_hears_that_the_pool_was_closed(database: str) -> None:
+    async with asyncio.timeout(20):
+        db = Database(database, size=1)
+        await db.open()
+
+        async def ask() -> None:
+            async with db.read() as tx:
+                await tx.value("SELECT pg_sleep(10)")
+
+        asking = asyncio.create_task(ask())
+        await asyncio.sleep(0.1)
+        await db.close()
+        with pytest.raises(psycopg.OperationalError, match="closed"):
+            await asking
 
 
 def test_an_answer_that_never_comes_is_not_waited_for_for_ever(database: str, tmp_path: Path) -> None:
