@@ -60,6 +60,7 @@ class App:
         self.clock = SystemClock()
         self.entropy = Entropy()
         self._stack = AsyncExitStack()
+        self._stopped = False
         self.loops = SupervisedLoops(self.clock)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises what ends this process."""
@@ -123,7 +124,9 @@ class App:
             await self.clock.sleep(self.config.limits.drain)
 
     async def stop(self) -> None:
-        """Finish requests, write what waits, close. Idempotent."""
+        """Finish requests, write what waits, close. Idempotent: what was closed stays closed."""
+        if self._stopped:
+            return
         if hasattr(self, "features"):
             self.features.closing()
         if hasattr(self, "web"):
@@ -136,6 +139,7 @@ class App:
         if hasattr(self, "features"):
             await self.features.stop()
         await self.loops.stop()
+        self._stopped = True
         await self._stack.aclose()
 
     def reload(self) -> None:

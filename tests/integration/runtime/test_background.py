@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from homeserver.app import App
+from homeserver.matrix.ids import ServerName
 from homeserver.runtime.periodic import PeriodicRunner
 from tests.conftest import StartServer
 from tests.support.server import Server
@@ -27,6 +28,13 @@ async def health(server: Server) -> dict[str, Any]:
 def app_of(server: Server) -> App:
     assert server.app is not None
     return server.app
+
+
+async def test_a_server_that_has_stopped_may_be_told_again(fresh_server: Server) -> None:
+    app = app_of(fresh_server)
+    app.features.federation.backoff.failed(ServerName("away.example"), "does not answer")
+    await app.stop()
+    await app.stop()
 
 
 async def test_what_runs_in_the_background_is_declared_and_counted(fresh_server: Server) -> None:
