@@ -7,7 +7,7 @@ import asyncio
 import gc
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, ExitStack
 from itertools import count
 from pathlib import Path
@@ -125,11 +125,11 @@ def migrated_template(postgres: Postgres, worker: str) -> str:
 
 
 @pytest.fixture
-def database(postgres: Postgres, worker: str, migrated_template: str) -> Iterator[str]:
+async def database(postgres: Postgres, worker: str, migrated_template: str) -> AsyncIterator[str]:
     """The connection string of a fresh database with our schema, dropped after the test."""
     name = f"test_{worker}_{next(_numbers)}"
     yield postgres.create(name, template=migrated_template)
-    postgres.drop(name)
+    await postgres.drop_meanwhile(name)
 
 
 # --------------------------------------------------------------------------------------------------------- servers
@@ -169,7 +169,7 @@ async def start_server(
         async def start(**sections: Any) -> Server:
             name = f"server_{worker}_{next(_numbers)}"
             dsn = postgres.create(name, template=migrated_template)
-            stack.callback(postgres.drop, name)
+            stack.push_async_callback(postgres.drop_meanwhile, name)
             folder = tmp_path_factory.mktemp(name)
             return await stack.enter_async_context(support_server.run(dsn, folder, **sections))
 
@@ -186,7 +186,7 @@ async def federation(
         def new_database() -> str:
             name = f"federation_{worker}_{next(_numbers)}"
             dsn = postgres.create(name, template=migrated_template)
-            stack.callback(postgres.drop, name)
+            stack.push_async_callback(postgres.drop_meanwhile, name)
             return dsn
 
         yield Federation(tmp_path, new_database, stack)

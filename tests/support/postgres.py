@@ -4,6 +4,7 @@ It is Atrium's own embedded PostgreSQL with `fsync` off (tests of durability sta
 that `ATRIUM_TEST_DATABASE` names: a `key=value` connection string whose user may create databases.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -45,7 +46,7 @@ class Postgres:
         One that was left behind under the name is dropped first.
         """
         self.drop(name)
-        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
             sql.Identifier(name), sql.Identifier(template)
         )
         with psycopg.connect(self.dsn, autocommit=True) as connection:
@@ -56,7 +57,16 @@ class Postgres:
         """Drops a database whoever is connected to it; nothing happens where there is none."""
         drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute("SET statement_timeout = '120s'")
             connection.execute(drop)
+
+    async def drop_meanwhile(self, name: str) -> None:
+        """As `drop`, while the event loop goes on.
+
+        PostgreSQL waits until all its processes have taken notice, and one that is sending a long answer to a server of this loop
+        does not before that has been read.
+        """
+        await asyncio.to_thread(self.drop, name)
 
 
 @contextlib.contextmanager
