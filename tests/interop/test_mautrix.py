@@ -73,6 +73,7 @@ def configure(commands: Path, folder: Path, database: str, mode: dict[str, Any])
         ],
         capture_output=True,
         check=False,
+        cwd=folder,  # where it writes its log
     )
     assert registration.exists(), made.stderr.decode()
     if mode["appservice"]:
