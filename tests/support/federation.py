@@ -11,7 +11,11 @@ Server names are `localhost:PORT`, so nothing has to be looked up. All show one 
 (homeserver/wiring/federation.py): `client`, `checker`, `ring`, `own_keys`, `partners`, `backoff`, `authenticator`.
 """
 
+import atexit
+import functools
+import shutil
 import ssl
+import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -39,7 +43,7 @@ class Federation:
         self._new_database = new_database
         self._stack = stack
         self._count = 0
-        self.certificate, self._tls = self_signed(folder, dns=["localhost", "*.test"])
+        self.certificate, self._tls = _certificate()
         self.trusting = ssl.create_default_context(cafile=str(self.certificate))
         """The context of a client that trusts all of them."""
 
@@ -69,3 +73,11 @@ class Federation:
         trust = {"outbound": {"extra_ca_files": [self.certificate]}}
         changes = {name: {**trust.get(name, {}), **sections.get(name, {})} for name in {*trust, *sections}}
         return changed(config, **changes).with_listeners(listeners).with_database(self._new_database())
+
+
+@functools.cache
+def _certificate() -> tuple[Path, ssl.SSLContext]:
+    """The one that all servers of this process show: what trusts it is read once, which takes tens of milliseconds."""
+    folder = Path(tempfile.mkdtemp(prefix="atrium-certificate-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return self_signed(folder, dns=["localhost", "*.test"])
