@@ -21,6 +21,7 @@ UNITS = [
     *("a", "a*", "*a", "?", "a?", "*", "ab", "aaaab", "(a+)+", "0", "1", "\\", '"', "[", "{", "."),
     *("a.", "_", "-", "@", "é", "İ", "Σ", "\u0300", "👩‍🚀", " ", "%", "\\.", "a_", "\u0000", "\ud800"),
 ]
+SLIDING = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 _BODY = 1_000_000
 _EVENT = 60_000
 
@@ -99,7 +100,7 @@ class Play:
         return Attack(
             f"{method} {path.split('?', maxsplit=1)[0]}: {self.recipe}",
             method,
-            f"/_matrix/client/v3{path}{asked}",
+            f"{'' if path.startswith('/_') else '/_matrix/client/v3'}{path}{asked}",
             {"Authorization": f"Bearer {token}", **(JSON if body is not None else {})},
             b"" if body is None else json.dumps(body).encode(),
         )
@@ -189,6 +190,8 @@ def _room_state(play: Play) -> Iterator[Attack]:
     yield play.state("m.room.join_rules", {"join_rule": "public", "allow": texts})
     create = [{"type": "m.x", "state_key": text, "content": {}} for text in play.recipe.texts(_BODY // 2)]
     yield play.ask("POST", "/createRoom", {"initial_state": create[:20_000], "invite": texts})
+    people = [f"@{text[:200]}:localhost" for text in texts[:200]]
+    yield play.ask("POST", "/createRoom", {"initial_state": create[:200], "invite": people})
     yield play.ask(
         "POST", "/createRoom", {"power_level_content_override": {"users": users, "events": levels}}
     )
@@ -202,6 +205,16 @@ def _account(play: Play) -> Iterator[Attack]:
     yield play.ask("PUT", f"/user/{user}/account_data/m.ignored_user_list", ignored)
     yield play.sync()
     yield play.ask("PUT", f"/user/{user}/account_data/m.ignored_user_list", {"ignored_users": {}})
+    yield play.sync()
+    yield play.ask("GET", "/notifications", limit="100")
+    tags = {"tags": play.recipe.table(_EVENT * 5, {"order": 0.5})}
+    yield play.ask("PUT", f"/user/{user}/rooms/{_quoted(play.cast.room)}/account_data/m.tag", tags)
+    yield play.ask("PUT", f"/user/{user}/rooms/{_quoted(play.cast.room)}/tags/u.x", {"order": 0.1})
+    named = [text[:255] for text in play.recipe.texts(_EVENT)[:100]]
+    rooms = {"ranges": [[0, 99]], "filters": {"is_dm": True, "not_tags": named}}
+    yield play.ask(
+        "POST", SLIDING, {"lists": {"a": rooms}, "extensions": {"account_data": {"enabled": True}}}
+    )
     yield play.ask("PUT", f"/user/{user}/account_data/org.x", {"x": play.recipe.value(_BODY // 3)})
     mail = {"client_secret": "x", "email": play.recipe.text(_BODY) + "@example.org", "send_attempt": 1}
     yield play.ask("POST", "/account/3pid/email/requestToken", mail)
