@@ -6,9 +6,11 @@ NAME ?= localhost
 PORT ?= 8008
 DATA ?= data
 PROCESSES ?= 1
-WORKERS ?= auto
+# Twice as many as there are processors: many tests wait for others.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(16, 2 * (os.cpu_count() or 1)))")
 # Tests that compare waiting times, or stop processes: one after the other, with nothing beside them.
-ALONE := tests/reliability tests/integration/runtime/test_hung_worker.py
+TIMED := appservices database_away first_syncs kill9_processes load_* readers
+ALONE := $(wildcard $(TIMED:%=tests/reliability/test_%.py)) tests/integration/runtime/test_hung_worker.py
 
 # Where everything is installed; elsewhere, if this folder cannot be written to.
 VENV ?= .venv
@@ -32,10 +34,10 @@ run: install ## install, start a server on http://localhost:8008 with its data u
 
 test: install-dev ## install what the tests need, run them all, print a summary
 ifdef TESTS
-	@$(BIN)/python -m pytest -n $(WORKERS) --slow $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --slow $(TESTS)
 else
 	@status=0; \
-	$(BIN)/python -m pytest -n $(WORKERS) --slow $(addprefix --ignore=,$(ALONE)) || status=1; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --slow $(addprefix --ignore=,$(ALONE)) || status=1; \
 	$(BIN)/python -m pytest --slow $(ALONE) || status=1; \
 	exit $$status
 endif

@@ -18,7 +18,8 @@ from tests.support.waiting import until
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow, pytest.mark.timeout(600)]
 
-EVENTS = 10_000
+EVENTS = [3_000, pytest.param(10_000, marks=pytest.mark.load)]
+"""A transaction holds a hundred."""
 TALKERS = 8
 KILLS = 3
 
@@ -33,12 +34,13 @@ async def say(user: User, room: str, number: int) -> str:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("count", EVENTS)
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_nothing_is_lost_while_a_service_is_away(
-    tmp_path: Path, postgres: Postgres, migrated_template: str, processes: int
+    tmp_path: Path, postgres: Postgres, migrated_template: str, processes: int, count: int
 ) -> None:
-    """10 000 events, the server killed in between, the service away: all in order, once, within a second of its return."""
-    name = f"away_{processes}"
+    """Thousands of events, the server killed in between, the service away: all in order, once, within a second of its return."""
+    name = f"away_{processes}_{count}"
     dsn = postgres.create(name, template=migrated_template)
     service = FakeService()
     sections = {
@@ -59,7 +61,7 @@ async def test_nothing_is_lost_while_a_service_is_away(
 
         async def talk(each: int) -> list[str]:
             said = []
-            for number in range(each, EVENTS, TALKERS):
+            for number in range(each, count, TALKERS):
                 said.append(await say(alice, room, number))
                 heads[0] += 1
             return said
@@ -69,7 +71,7 @@ async def test_nothing_is_lost_while_a_service_is_away(
 
         async def kill() -> None:
             for number in range(KILLS):
-                await until(partial(reached, EVENTS * (number + 1) // (KILLS + 2)), within=300)
+                await until(partial(reached, count * (number + 1) // (KILLS + 2)), within=300)
                 process.kill9()
                 process.start()
 
@@ -89,7 +91,7 @@ async def test_nothing_is_lost_while_a_service_is_away(
         await server.close()
     assert first < 1.0
     heard = [event["event_id"] for event in service.events if event["event_id"] in wanted]
-    assert len(heard) == len(set(heard)) == EVENTS
+    assert len(heard) == len(set(heard)) == count
     for each in said:
         places = [heard.index(event_id) for event_id in each[:: max(1, len(each) // 50)]]
         assert places == sorted(places)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.support.process import HomeserverProcess
 
-KILLS = 50
+KILLS = [20, pytest.param(50, marks=pytest.mark.load)]
 SENDERS = 4
 
 
@@ -98,7 +99,9 @@ def _messages(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(e["content"]["body"], e["event_id"]) for e in events if e["type"] == "m.room.message"]
 
 
-async def test_what_was_acknowledged_survives_fifty_kills_in_order_and_once(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kills", KILLS)
+async def test_what_was_acknowledged_survives_kills_in_order_and_once(tmp_path: Path, kills: int) -> None:
     """API-09"""
     chance = random.Random(1)  # reproducible
     server = HomeserverProcess(tmp_path / "data")
@@ -111,7 +114,7 @@ async def test_what_was_acknowledged_survives_fifty_kills_in_order_and_once(tmp_
             async with asyncio.TaskGroup() as tasks:
                 senders = [tasks.create_task(world.sender(number)) for number in range(SENDERS)]
                 tasks.create_task(world.listener(world.tokens[-1]))
-                for kill in range(KILLS):
+                for kill in range(kills):
                     await asyncio.sleep(chance.uniform(0.02, 0.4))
                     killed = server.kill9_with_database if kill % 3 == 0 else server.kill9
                     await asyncio.to_thread(killed)

@@ -87,6 +87,8 @@ async def test_messages_arrive_once_in_order_though_everything_is_repeated_and_k
 
 
 @pytest.mark.slow
-async def test_ten_thousand_messages_arrive_once_in_order(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("messages", "kills"), [(4_000, 4), pytest.param(10_000, 5, marks=pytest.mark.load)])
+async def test_thousands_of_messages_arrive_once_in_order(tmp_path: Path, messages: int, kills: int) -> None:
     """TD-02, SYNC-18: the whole."""
-    await deliver(tmp_path, 10_000, kills=5)
+    await deliver(tmp_path, messages, kills=kills)
