@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from msgspec import inspect
+from msgspec import UNSET, inspect
 
 from homeserver.matrix.canonical_json import nested_deeper
 from homeserver.matrix.errors import BadJson, InvalidParam, MatrixError, MissingParam, NotJson
@@ -70,7 +70,9 @@ def _any_null(values: Collection[Any], shape: inspect.Type) -> bool:
         return _any_null(list(chain.from_iterable(values)), shape.item_type)
     if isinstance(shape, inspect.StructType):
         return any(
-            _any_null(list(map(attrgetter(each.name), values)), each.type)
+            _any_null(
+                [value for value in map(attrgetter(each.name), values) if value is not UNSET], each.type
+            )
             for each in shape.fields
             if not isinstance(each.type, inspect.AnyType)
         )

@@ -25,6 +25,8 @@ class Body(msgspec.Struct):
     inner: list[Inner] = []
     table: dict[str, dict[str, str]] = {}
     lists: dict[str, list[str]] = {}
+    unset: str | msgspec.UnsetType = msgspec.UNSET
+    unset_list: list[str] | msgspec.UnsetType = msgspec.UNSET
     anything: Any = None
     open: dict[str, Any] = {}
 
@@ -33,6 +35,8 @@ class Body(msgspec.Struct):
     "value",
     [
         {"text": "\0"},
+        {"unset": "\0"},
+        {"unset_list": ["", "\0"]},
         {"either": "a\0"},
         {"either": ["a", "\0"]},
         {"either": {"name": "\0"}},
