@@ -9,6 +9,7 @@ limit, so that the failure names the line.
 """
 
 import asyncio
+import contextlib
 import gc
 import sys
 import threading
@@ -16,7 +17,6 @@ import time
 import traceback
 from asyncio import events
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -65,7 +65,7 @@ class Watchdog:
         seen, self._seen = self._seen, []
         return seen
 
-    @contextmanager
+    @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Until the block ends."""
         run = events.Handle._run
@@ -120,7 +120,10 @@ class Watchdog:
                 continue
             if time.clock_gettime(self._clock) - began - self._garbage > self.limit:
                 frame = sys._current_frames().get(self._thread)
-                if frame is not None and began == self._began:
+                if frame is None or began != self._began:
+                    continue
+                # The thread runs on while its frames are walked: those that have ended may be anything by then.
+                with contextlib.suppress(Exception):
                     self._stack = _stack_of(frame)
 
 
