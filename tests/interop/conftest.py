@@ -12,6 +12,16 @@ from tests.support.partner import Partner
 
 __all__ = ["base_url", "killable", "own_server"]
 
+FOLDER = Path(__file__).parent
+INSTALLING = 900
+"""Seconds a test may take here: the first one that needs a program from elsewhere installs it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.timeout(INSTALLING))
+
 
 @pytest.fixture
 async def partner(federation: Federation, tmp_path: Path) -> AsyncIterator[Partner]:

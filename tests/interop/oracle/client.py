@@ -33,9 +33,13 @@ class Oracle:
         """The result of `module.function`, see `worker.py`. Raises `OracleError` with the traceback from there."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([operation, arguments]) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        try:
+            self._process.stdin.write(json.dumps([operation, arguments]) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BaseException:
+            self._process.kill()  # its answer to this would be taken for one to the next question
+            raise
         if not line:
             raise OracleError(f"the oracle ended with {self._process.wait()}")
         outcome, result = json.loads(line)
@@ -44,7 +48,8 @@ class Oracle:
         return result
 
     def close(self) -> None:
-        self._process.communicate()
+        if self._process.poll() is None:
+            self._process.communicate()
 
     def __enter__(self) -> Self:
         return self
