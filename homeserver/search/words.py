@@ -7,6 +7,7 @@ the log that the event is in, so that the index alone tells what matches in some
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from itertools import dropwhile
 from typing import Any, Final, NamedTuple
 
 from homeserver.events.event import Event
@@ -64,9 +65,8 @@ def _message(content: Mapping[str, Any]) -> str:
     if body.startswith("> ") and _is_reply(content):
         # spec: client-server-api/v1.12 #fallbacks-for-rich-replies: what is quoted was not said here.
         lines = body.split("\n")
-        while (lines and lines[0].startswith(("> ", ">\n"))) or lines[:1] == [">"]:
-            lines.pop(0)
-        body = "\n".join(lines)
+        said = dropwhile(lambda line: line == ">" or line.startswith("> "), lines)
+        body = "\n".join(said)
     return f"{body}\n{name}" if name and name != body else body
 
 
