@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from homeserver.config.base import Duration, Section, Size
@@ -71,3 +73,7 @@ class AuthSection(Section):
 
     login_tokens: bool = False
     """Whether a logged-in person can get a token to log in another device (a QR code, for example)."""
+
+    rendezvous: Literal["nobody", "members", "everybody"] = "nobody"
+    """Who may make a place where two devices meet to sign one of them in by a QR code: nobody, members (people with an account
+    here), everybody (without logging in). Clients need OAuth for the rest, which this version does not have."""

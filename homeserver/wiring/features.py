@@ -45,6 +45,7 @@ from homeserver.wiring.notices import NoticesFeature
 from homeserver.wiring.presence import PresenceFeature
 from homeserver.wiring.push import NotificationsFeature, PushersFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
+from homeserver.wiring.rendezvous import RendezvousFeature
 from homeserver.wiring.reports import ReportsFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.search import SearchFeature
@@ -136,6 +137,7 @@ class Features:
         self.federation_outbound = self._sending(config)
         self.handshakes = self._handshakes(config)
         self.federation_serving = self._add(self._serving(config))
+        self._add(RendezvousFeature(config, self._core))
         openid = self.accounts.openid
         self.notices = self._add(
             NoticesFeature(config, self._core, self.accounts, self.rooms, self.account_data)
