@@ -50,8 +50,10 @@ GATHER = 0.002
 ASK_AGAIN = (0.1, 0.3, 1.0, 2.0, *(5.0,) * 18)
 """Seconds between questions after a COMMIT that was not answered: longer than a database takes to come back, or to notice
 that we are gone (`Timeouts.idle`)."""
-ASK_BRIEFLY = (0.1, 0.3, 1.0, 2.0)
+ASK_BRIEFLY = (0.1, 0.3, 1.0)
 """Where there are other hosts: clients repeat there what is not answered here."""
+SOON = 2.0
+"""Seconds that a write may have taken that is repeated here, or asked about, where there are other hosts."""
 
 _Outcome = tuple[Refused, list[Written[Any]]]
 
@@ -189,7 +191,7 @@ class LogWriter:
 
     async def _settled(self, appends: list[Append]) -> _Outcome:
         """What became of a batch. Written anew, once, if only the connection or the moment was wrong."""
-        again = True
+        again, began = True, self._clock.monotonic()
         while True:
             try:
                 return await self._transaction(appends)
@@ -203,7 +205,7 @@ class LogWriter:
             except Exception as raised:  # noqa: BLE001  # raised again below, unless it passes
                 error, again = raised, again and faults.passes_when_repeated(raised)
             self._take_back(appends)
-            if not again:
+            if not again or (self.several_hosts and self._clock.monotonic() - began > SOON):
                 raise error
             again = False
             log.warning("log.batch_repeated", appends=len(appends), error=repr(error))
@@ -218,12 +220,15 @@ class LogWriter:
         """Asks until the database answers; None if it never does."""
         for pause in ASK_BRIEFLY if self.several_hosts else ASK_AGAIN:
             try:
-                async with self._db.transaction(first=True) as tx:
+                async with self._patience(), self._db.transaction(first=True) as tx:
                     return await store.is_committed(tx, doubt.xid, doubt.rows)
-            except (psycopg.OperationalError, StorageError) as error:
+            except (psycopg.OperationalError, StorageError, TimeoutError) as error:
                 log.warning("log.commit_in_doubt", error=repr(error), again_in=pause)
             await self._clock.sleep(pause)
         return True if self._tail.holds(doubt.outcome[1]) else None
+
+    def _patience(self) -> asyncio.Timeout:
+        return asyncio.timeout(SOON if self.several_hosts else None)
 
     async def _transaction(self, appends: list[Append]) -> _Outcome:
         """Write a batch. Raises what the database says, `_Lost` or `_InDoubt`."""

@@ -34,6 +34,8 @@ _GRACE = 5
 """Seconds that a statement's answer may take beyond the statement's own limit."""
 _SOON = 0.5
 """Seconds in which a database that is there answers who connects."""
+_LEAVE_ALONE = 2.0
+"""Seconds in which nobody tries to connect to a database that said nothing."""
 _TELL_EVERY = 1_000
 """Nested connections of which one is logged, after the first."""
 
@@ -82,6 +84,8 @@ class Database:
         """When the oldest attempt to connect that is under way began, or a later one."""
         self._refused: psycopg.OperationalError | None = None
         """Why the last attempt to connect failed, if none has succeeded since."""
+        self._failed_at, self._silent = 0.0, False
+        """When that was, and whether it was for want of an answer."""
         self._waiting: collections.deque[asyncio.Future[Connection | None]] = collections.deque()
         """Whose turn has come is given a connection, or None: the right to open one."""
         self._watch: asyncio.TimerHandle | None = None
@@ -225,9 +229,15 @@ class Database:
         return given
 
     def _hopeless(self) -> bool:
-        """The last attempt failed, nobody has a connection, and another attempt gets no answer: it may go on for seconds."""
-        since = asyncio.get_running_loop().time() - self._attempted
-        return not self._used and self._opening > 0 and since > _SOON
+        """Nobody has a connection, and the database says nothing to who asks for one: that may take seconds each time. Every
+        two seconds somebody tries.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._used:
+            return False
+        if self._silent:
+            return self._opening > 0 or now < self._failed_at + _LEAVE_ALONE
+        return self._opening > 0 and now - self._attempted > _SOON
 
     async def _take_turn(self, *, first: bool) -> Connection | None:
         """Wait for a connection, or (None) for the right to open one."""
@@ -259,8 +269,9 @@ class Database:
 
     async def _open(self) -> Connection:
         """Connect, as one of those that `_opening` counts."""
+        began = asyncio.get_running_loop().time()
         if self._opening == 1:
-            self._attempted = asyncio.get_running_loop().time()
+            self._attempted = began
         try:
             connection = await Connection.open(
                 self.dsn, self._primary, self._statements, timeouts=self._timeouts
@@ -269,7 +280,8 @@ class Database:
             self._opening -= 1
             if isinstance(error, psycopg.OperationalError) and not self._used:
                 # Nobody has a connection, so the others would wait as long as this one did to hear the same.
-                self._refused = error
+                self._refused, self._failed_at = error, asyncio.get_running_loop().time()
+                self._silent = self._failed_at - began > _SOON
                 self._turn_away(error)
             else:
                 self._next()

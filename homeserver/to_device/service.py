@@ -116,8 +116,16 @@ class ToDeviceService:
                 raise InvalidParam("messages: a key is not a user ID")
         local = [UserId(user) for user in messages if domain_of(user) == self._server_name]
         nids = await self._interning.find_user_nids(local)
+        everywhere = [nid for user, nid in nids.items() if ALL_DEVICES in messages[user]]
+        named = [
+            (nid, device_id)
+            for user, nid in nids.items()
+            if ALL_DEVICES not in messages[user]
+            for device_id in messages[user]
+            if "\0" not in device_id  # which no device has
+        ]
         async with self._db.read() as tx:
-            rows = await store.find_devices(tx, list(nids.values()))
+            rows = await store.find_devices(tx, everywhere, named)
         devices: dict[int, list[str]] = {}
         for user_nid, device_id in rows:
             devices.setdefault(user_nid, []).append(device_id)

@@ -95,11 +95,21 @@ def delete_of_devices(batch: Pipeline, user_nid: int, device_ids: Sequence[str])
     )
 
 
-async def find_devices(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, str]]:
-    """(user_nid, device_id) of all devices of these users."""
+async def find_devices(
+    tx: Tx, user_nids: Sequence[int], named: Sequence[tuple[int, str]]
+) -> list[tuple[int, str]]:
+    """(user_nid, device_id) of all devices of these users, and of those of other users that are named, where they exist."""
     return await tx.all(
-        "SELECT user_nid, device_id FROM devices WHERE user_nid = ANY(%(users)s::bigint[])",
+        """
+        SELECT user_nid, device_id FROM devices WHERE user_nid = ANY(%(users)s::bigint[])
+        UNION ALL
+        SELECT d.user_nid, d.device_id
+        FROM unnest(%(named_users)s::bigint[], %(named_devices)s::text[]) AS named (user_nid, device_id)
+        JOIN devices d ON d.user_nid = named.user_nid AND d.device_id = named.device_id
+        """,
         users=list(user_nids),
+        named_users=[user_nid for user_nid, _ in named],
+        named_devices=[device_id for _, device_id in named],
     )
 
 

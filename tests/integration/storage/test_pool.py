@@ -178,3 +178,30 @@ async def test_connections_that_ended_together_are_not_tried_one_by_one(db: Data
         except psycopg.OperationalError:
             refused += 1
     assert refused <= 1
+
+
+async def test_nobody_waits_for_a_database_that_says_nothing(database: str) -> None:
+    """A cut network refuses nothing. One finds out, the others hear of it at once, and when it is back it is used."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        db = Database(f"host=127.0.0.1 port={silent.getsockname()[1]} dbname=x", timeouts=Timeouts(connect=2))
+
+        async def seconds() -> float:
+            began = time.monotonic()
+            with pytest.raises(psycopg.OperationalError):
+                async with db.read():
+                    pass
+            return time.monotonic() - began
+
+        assert await seconds() > 1.0
+        assert await seconds() < 0.5
+        db.dsn = database
+        async with asyncio.timeout(5):
+            while True:
+                with contextlib.suppress(psycopg.OperationalError):
+                    async with db.read() as tx:
+                        assert await tx.value("SELECT 1") == 1
+                        break
+                await asyncio.sleep(0.1)
+        await db.close()

@@ -66,6 +66,17 @@ async def test_a_star_is_all_devices_there_are_now_and_unknown_ones_are_passed_o
     assert (await contents(bob), await contents(phone)) == ([{"n": 2}], [{"n": 3}])
 
 
+async def test_a_message_to_some_reaches_them_alone_whatever_else_is_named(server: Server) -> None:
+    """TD-01: of who is named by device no others are looked up."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone, tablet = await bob.new_device(), await bob.new_device()
+    named = {phone.device_id: {"n": 1}, "NONE": {}, "no\0device": {}, alice.device_id: {}}
+    await send(alice, {bob.user_id: named, alice.user_id: {"*": {"n": 2}}})
+    assert await contents(phone) == [{"n": 1}]
+    assert await contents(tablet) == await contents(bob) == []
+    assert await contents(alice) == [{"n": 2}]
+
+
 async def test_a_message_sent_again_under_its_transaction_id_arrives_once(server: Server) -> None:
     """TD-02."""
     alice, bob = await server.register("alice"), await server.register("bob")
