@@ -13,10 +13,10 @@ COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a", "#b
 
 
 def svg(figures: Figures) -> str:
-    """The median times of a curve; with a dashed line that is linear."""
+    """The CPU of a curve, which bears a busy machine; with a dashed line that is linear."""
     sizes = sorted({size for costs in figures.costs.values() for size in costs})
-    times = [cost.median_ms for costs in figures.costs.values() for cost in costs.values()]
-    low, high = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+    costs_ms = [cost.cpu_ms for costs in figures.costs.values() for cost in costs.values()]
+    low, high = math.floor(math.log10(min(costs_ms))), math.ceil(math.log10(max(costs_ms)))
     first, last = math.log10(sizes[0]), math.log10(max(sizes[-1], sizes[0] * 10))
 
     def x(size: float) -> float:
@@ -28,7 +28,7 @@ def svg(figures: Figures) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="22" font-size="15">{escape(figures.title)}: median, ms</text>',
+        f'<text x="{LEFT}" y="22" font-size="15">{escape(figures.title)}: CPU, ms</text>',
     ]
     for power in range(low, high + 1):
         at = y(10.0**power)
@@ -51,7 +51,7 @@ def svg(figures: Figures) -> str:
     )
     for number, (name, costs) in enumerate(figures.costs.items()):
         colour = COLOURS[number % len(COLOURS)]
-        points = " ".join(f"{x(size):.1f},{y(cost.median_ms):.1f}" for size, cost in sorted(costs.items()))
+        points = " ".join(f"{x(size):.1f},{y(cost.cpu_ms):.1f}" for size, cost in sorted(costs.items()))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for point in points.split():
             cx, cy = point.split(",")

@@ -58,16 +58,16 @@ async def measured(name: str, most: int, dsn: str, folder: Path, watched: Watche
 
 
 def table(all_figures: Sequence[Figures], about: str) -> str:
-    """In Markdown: median milliseconds, and CPU of the largest."""
+    """In Markdown: milliseconds of CPU, and the median time of the largest."""
     lines: list[str] = []
     for figures in all_figures:
         columns = sorted({size for costs in figures.costs.values() for size in costs})
         titles = " | ".join(f"{size:,}".replace(",", " ") for size in columns)
-        lines += [f"| {figures.title}: median, ms | {titles} | CPU ms of the last |"]
+        lines += [f"| {figures.title}: CPU, ms | {titles} | median of the last, ms |"]
         lines += ["| --- |" + " ---: |" * (len(columns) + 1)]
         for name, costs in figures.costs.items():
-            cells = [f"{costs[size].median_ms:.3g}" if size in costs else "-" for size in columns]
-            last = costs[max(costs)].cpu_ms
+            cells = [f"{costs[size].cpu_ms:.3g}" if size in costs else "-" for size in columns]
+            last = costs[max(costs)].median_ms
             lines.append(f"| {name} | {' | '.join(cells)} | {last:.3g} |")
         lines.append("")
     return "\n".join([*lines, about])

@@ -218,7 +218,7 @@ class Database:
             if not connection.broken:
                 return self._use(connection)
             connection.close()
-        if self._refused is not None and self._hopeless():
+        if self._refused is not None and self._hopeless(first=first):
             raise type(self._refused)(*self._refused.args)
         if len(self._used) + self._opening < (2 * self._size if beyond else self._size):
             self._opening += 1
@@ -228,16 +228,16 @@ class Database:
             return await self._open()
         return given
 
-    def _hopeless(self) -> bool:
-        """Nobody has a connection, and the database says nothing to who asks for one: that may take seconds each time. Every
-        two seconds somebody tries.
+    def _hopeless(self, *, first: bool) -> bool:
+        """Nobody has a connection, and the database says nothing to who asks for one: that may take seconds each time. The log
+        goes on trying (`first`), others every two seconds.
         """
         now = asyncio.get_running_loop().time()
         if self._used:
             return False
-        if self._silent:
-            return self._opening > 0 or now < self._failed_at + _LEAVE_ALONE
-        return self._opening > 0 and now - self._attempted > _SOON
+        if self._opening > 0:
+            return now - self._attempted > _SOON or (self._silent and not first)
+        return self._silent and not first and now < self._failed_at + _LEAVE_ALONE
 
     async def _take_turn(self, *, first: bool) -> Connection | None:
         """Wait for a connection, or (None) for the right to open one."""

@@ -23,10 +23,10 @@ def test_a_chart_has_a_line_for_each_operation() -> None:
 
 def test_a_table_has_a_column_for_each_size() -> None:
     assert table([FIGURES], "Here.").splitlines() == [
-        "| Rooms of a user: median, ms | 100 | 1 000 | CPU ms of the last |",
+        "| Rooms of a user: CPU, ms | 100 | 1 000 | median of the last, ms |",
         "| --- | ---: | ---: | ---: |",
-        "| idle sync | 0.2 | 0.3 | 0.1 |",
-        "| first sync | 20 | - | 12.5 |",
+        "| idle sync | 0.1 | 0.1 | 0.3 |",
+        "| first sync | 12.5 | - | 20 |",
         "",
         "Here.",
     ]
