@@ -8,6 +8,8 @@ psycopg's cursors; a single read 70 to 90 µs, and 115 to 135.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +29,7 @@ _TUPLES = pq.ExecStatus.TUPLES_OK
 _SYNC = pq.ExecStatus.PIPELINE_SYNC
 _GOOD = frozenset({_OK, _TUPLES})
 
+_TIMED_OUT: Final = os.strerror(errno.ETIMEDOUT)
 _SESSION: Final = """\
 SET statement_timeout = '{statement}s'; SET lock_timeout = '{lock}s';
 SET idle_in_transaction_session_timeout = '{idle}s'; SET jit = off; SET timezone = 'UTC';
@@ -71,6 +74,8 @@ class Connection:
         self.broken = False
         self.unanswered = False
         """It was lost, or given up, while an answer was under way."""
+        self.silent: psycopg.OperationalError | None = None
+        """Why it was lost, if it was because the other side said nothing."""
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
         self._loop.add_reader(self._fd, self._readable)
@@ -243,6 +248,8 @@ class Connection:
 
     def _lost(self, error: psycopg.Error) -> None:
         self.broken = True
+        if isinstance(error, psycopg.OperationalError) and _TIMED_OUT in str(error):
+            self.silent = error
         self._deafen()
         for future in (self._writable, self._waiter):
             if future is not None and not future.done():

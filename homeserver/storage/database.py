@@ -174,7 +174,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _tx(self, begin: LiteralString, *, read_only: bool, first: bool = False) -> AsyncIterator[Tx]:
-        async with self._connection(first=first) as connection:
+        async with self._connection(first=first, insist=first) as connection:
             tx = Tx(connection, self._statements, begin=begin, read_only=read_only)
             try:
                 yield tx
@@ -188,12 +188,12 @@ class Database:
                 raise
 
     @contextlib.asynccontextmanager
-    async def _connection(self, *, first: bool) -> AsyncIterator[Connection]:
+    async def _connection(self, *, first: bool, insist: bool = False) -> AsyncIterator[Connection]:
         before = _holds.get()
         nested = before is not None and not before.ended and before.database is self
         if nested:
             self._nested("a second connection")
-        connection = await self._acquire(first=first, beyond=nested)
+        connection = await self._acquire(first=first, beyond=nested, insist=insist)
         hold = _Hold(self)
         _holds.set(hold)
         try:
@@ -210,7 +210,7 @@ class Database:
         if self.nested == 1 or self.nested % _TELL_EVERY == 0:
             _log.error("database.nested", what=what, times=self.nested, stack_info=True)
 
-    async def _acquire(self, *, first: bool, beyond: bool = False) -> Connection:
+    async def _acquire(self, *, first: bool, beyond: bool = False, insist: bool = False) -> Connection:
         if self._closed:
             raise StorageError("the database is closed")
         while self._idle:
@@ -218,7 +218,7 @@ class Database:
             if not connection.broken:
                 return self._use(connection)
             connection.close()
-        if self._refused is not None and self._hopeless(first=first):
+        if self._refused is not None and self._hopeless(insist=insist):
             raise type(self._refused)(*self._refused.args)
         if len(self._used) + self._opening < (2 * self._size if beyond else self._size):
             self._opening += 1
@@ -228,16 +228,21 @@ class Database:
             return await self._open()
         return given
 
-    def _hopeless(self, *, first: bool) -> bool:
-        """Nobody has a connection, and the database says nothing to who asks for one: that may take seconds each time. The log
-        goes on trying (`first`), others every two seconds.
+    def _hopeless(self, *, insist: bool) -> bool:
+        """Nobody has a connection, and the database says nothing to who asks for one: that may take seconds each time. Who
+        writes to the log goes on trying (`insist`), others every two seconds.
         """
         now = asyncio.get_running_loop().time()
         if self._used:
             return False
         if self._opening > 0:
-            return now - self._attempted > _SOON or (self._silent and not first)
-        return self._silent and not first and now < self._failed_at + _LEAVE_ALONE
+            return now - self._attempted > _SOON or (self._silent and not insist)
+        return self._silent and not insist and now < self._failed_at + _LEAVE_ALONE
+
+    def _say_nothing(self, error: psycopg.OperationalError) -> None:
+        """A connection was lost for want of an answer: who asks for another one would wait as long."""
+        self._refused, self._silent = error, True
+        self._failed_at = asyncio.get_running_loop().time()
 
     async def _take_turn(self, *, first: bool) -> Connection | None:
         """Wait for a connection, or (None) for the right to open one."""
@@ -317,6 +322,8 @@ class Database:
             if connection.broken:  # what ended this one may have ended the others
                 for each in self._idle:
                     each.probe()
+                if connection.silent is not None and not self._used:
+                    self._say_nothing(connection.silent)
             connection.close()
             self._next()
             return
