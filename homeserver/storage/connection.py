@@ -8,8 +8,6 @@ psycopg's cursors; a single read 70 to 90 µs, and 115 to 135.
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +17,7 @@ from psycopg import errors, pq
 from psycopg.pq.abc import PGresult
 
 from homeserver.runtime.request_context import count_query
-from homeserver.storage.primary import NOTICE_THERE, Primary
+from homeserver.storage.primary import NOTICE_THERE, SILENT, Primary
 from homeserver.storage.statement import Statement, Statements
 
 Command = tuple[Statement, Mapping[str, Any]]
@@ -29,7 +27,6 @@ _TUPLES = pq.ExecStatus.TUPLES_OK
 _SYNC = pq.ExecStatus.PIPELINE_SYNC
 _GOOD = frozenset({_OK, _TUPLES})
 
-_TIMED_OUT: Final = os.strerror(errno.ETIMEDOUT)
 _SESSION: Final = """\
 SET statement_timeout = '{statement}s'; SET lock_timeout = '{lock}s';
 SET idle_in_transaction_session_timeout = '{idle}s'; SET jit = off; SET timezone = 'UTC';
@@ -75,7 +72,8 @@ class Connection:
         self.unanswered = False
         """It was lost, or given up, while an answer was under way."""
         self.silent: psycopg.OperationalError | None = None
-        """Why it was lost, if it was because the other side said nothing."""
+        """Why it was lost, if the other side had said nothing for some time. (libpq does not tell these causes apart.)"""
+        self._sent_at = 0.0
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
         self._loop.add_reader(self._fd, self._readable)
@@ -179,7 +177,7 @@ class Connection:
         self._pg.pipeline_sync()
         self._results = []
         self._waiter = self._loop.create_future()
-        self._looks = 0
+        self._looks, self._sent_at = 0, self._loop.time()
         try:
             if self._pg.flush():
                 await self._flush()
@@ -248,7 +246,8 @@ class Connection:
 
     def _lost(self, error: psycopg.Error) -> None:
         self.broken = True
-        if isinstance(error, psycopg.OperationalError) and _TIMED_OUT in str(error):
+        silent = self._waiter is not None and self._loop.time() - self._sent_at > SILENT - 1
+        if silent and isinstance(error, psycopg.OperationalError):
             self.silent = error
         self._deafen()
         for future in (self._writable, self._waiter):

@@ -237,9 +237,10 @@ async def _cut(place: Place) -> str:
     async with clients(place.a.base_url) as direct:
         token = await direct.register("direct")
         sync = {"timeout": "30000", "since": (await direct.ask("GET", "/sync", token))["next_batch"]}
+        polling = asyncio.create_task(_timed(direct, token, sync))
+        await asyncio.sleep(0.5)  # it waits
         await asyncio.to_thread(place.cable.cut, PORT)
         began = time.monotonic()
-        polling = asyncio.create_task(_timed(direct, token, sync))
         first = await _status(direct, token)
         refused = time.monotonic() - began
         assert first == 503

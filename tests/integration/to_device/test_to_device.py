@@ -70,7 +70,7 @@ async def test_a_message_to_some_reaches_them_alone_whatever_else_is_named(serve
     """TD-01: of who is named by device no others are looked up."""
     alice, bob = await server.register("alice"), await server.register("bob")
     phone, tablet = await bob.new_device(), await bob.new_device()
-    named = {phone.device_id: {"n": 1}, "NONE": {}, "no\0device": {}, alice.device_id: {}}
+    named = {phone.device_id: {"n": 1}, "NONE": {}, alice.device_id: {}}
     await send(alice, {bob.user_id: named, alice.user_id: {"*": {"n": 2}}})
     assert await contents(phone) == [{"n": 1}]
     assert await contents(tablet) == await contents(bob) == []
