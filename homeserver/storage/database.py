@@ -239,8 +239,11 @@ class Database:
             return now - self._attempted > _SOON or (self._silent and not insist)
         return self._silent and not insist and now < self._failed_at + _LEAVE_ALONE
 
-    def _say_nothing(self, error: psycopg.OperationalError) -> None:
-        """A connection was lost for want of an answer: who asks for another one would wait as long."""
+    def _distrust(self, error: psycopg.OperationalError) -> None:
+        """A connection was lost for want of an answer: idle ones look well but are no better, and a new one would wait as long."""
+        for each in self._idle:
+            each.close()
+        self._idle.clear()
         self._refused, self._silent = error, True
         self._failed_at = asyncio.get_running_loop().time()
 
@@ -322,8 +325,8 @@ class Database:
             if connection.broken:  # what ended this one may have ended the others
                 for each in self._idle:
                     each.probe()
-                if connection.silent is not None and not self._used:
-                    self._say_nothing(connection.silent)
+                if connection.silent is not None:
+                    self._distrust(connection.silent)
             connection.close()
             self._next()
             return
