@@ -229,15 +229,13 @@ class Database:
         return given
 
     def _hopeless(self, *, insist: bool) -> bool:
-        """Nobody has a connection, and the database says nothing to who asks for one: that may take seconds each time. Who
-        writes to the log goes on trying (`insist`), others every two seconds.
+        """The database says nothing to who asks for a connection: that may take seconds each time. Who writes to the log goes
+        on trying (`insist`), others every two seconds.
         """
         now = asyncio.get_running_loop().time()
-        if self._used:
-            return False
-        if self._opening > 0:
-            return now - self._attempted > _SOON or (self._silent and not insist)
-        return self._silent and not insist and now < self._failed_at + _LEAVE_ALONE
+        if self._opening > 0 and not self._used and now - self._attempted > _SOON:
+            return True
+        return self._silent and not insist and (self._opening > 0 or now < self._failed_at + _LEAVE_ALONE)
 
     def _distrust(self, error: psycopg.OperationalError) -> None:
         """A connection was lost for want of an answer: idle ones look well but are no better, and a new one would wait as long."""
