@@ -66,11 +66,17 @@ def table(all_figures: Sequence[Figures], about: str) -> str:
         lines += [f"| {figures.title}: CPU, ms | {titles} | median of the last, ms |"]
         lines += ["| --- |" + " ---: |" * (len(columns) + 1)]
         for name, costs in figures.costs.items():
-            cells = [f"{costs[size].cpu_ms:.3g}" if size in costs else "-" for size in columns]
+            cells = [_number(costs[size].cpu_ms) if size in costs else "-" for size in columns]
             last = costs[max(costs)].median_ms
-            lines.append(f"| {name} | {' | '.join(cells)} | {last:.3g} |")
+            lines.append(f"| {name} | {' | '.join(cells)} | {_number(last)} |")
         lines.append("")
     return "\n".join([*lines, about])
+
+
+def _number(milliseconds: float) -> str:
+    if milliseconds >= 100:
+        return f"{milliseconds:,.0f}".replace(",", " ")
+    return f"{milliseconds:.3g}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
