@@ -84,7 +84,11 @@ class App:
         dsn = self.config.database.url
         assert dsn is not None
         section = self.config.database
-        timeouts = Timeouts(statement=ceil(section.statement_timeout), lock=ceil(section.lock_timeout))
+        timeouts = Timeouts(
+            statement=ceil(section.statement_timeout),
+            lock=ceil(section.lock_timeout),
+            several_hosts=section.shared,
+        )
         db = Database(dsn, size=section.pool_size, timeouts=timeouts)
         await db.open()
         self._stack.push_async_callback(db.close)

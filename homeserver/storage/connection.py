@@ -43,13 +43,15 @@ class Timeouts:
     lock: int = 10
     acquire: int = 15
     """Waiting for a free connection of the pool."""
+    several_hosts: bool = False
+    """Others wait for what a host has locked that has vanished."""
 
     @property
     def idle(self) -> int:
         """A transaction left open without a statement: by a process that hangs. What it has locked, the head of the log at
         worst, is free again before anybody else gives up waiting for it.
         """
-        return max(1, min(3, self.lock // 2))
+        return max(1, min(3 if self.several_hosts else 5, self.lock // 2))
 
 
 class Connection:
