@@ -10,6 +10,10 @@ from homeserver.storage.tx import Tx
 
 MAX_CANDIDATES = 2_000
 """People whose names match, of whom it is looked up whether they may be found."""
+MAX_FOUND = 1_000
+"""People whose names the index finds, of each kind, that are looked at: of a word that more have, some of them."""
+NEAR_ROOMS, NEAR_MEMBERS = 100, 30
+"""Rooms of the seeker, direct chats first, and members of each, who are looked at beside."""
 MAX_PUBLISHED = 20_000
 """Rooms the list is made of."""
 
@@ -130,7 +134,8 @@ async def find_users(
     with whom the seeker has a direct chat, then by the rooms they share, then by how well the name matches: its beginning, the
     beginning of a word in it.
 
-    Names are found by an index of their parts (`people_grams`), of the longest word; the others are looked for in what has it.
+    Names are found by an index of their parts (`people_grams`), of the longest word: at most `MAX_FOUND` of each kind, and beside
+    them whom the seeker talks with. All words are looked for in these.
     Whom the seeker may find and knows is looked up for the `MAX_CANDIDATES` whose names match best alone.
     """
     return await tx.all(
@@ -146,6 +151,9 @@ async def find_users(
         rooms=list(seeker.rooms),
         many=MANY_SHARED,
         candidates=MAX_CANDIDATES,
+        found=MAX_FOUND,
+        near_rooms=NEAR_ROOMS,
+        near_members=NEAR_MEMBERS,
         limit=limit,
     )
 
@@ -222,14 +230,24 @@ FIND_USERS: LiteralString = """
         SELECT room_nid, room_nid IN (SELECT room_nid FROM rooms WHERE room_id = ANY(%(direct)s::text[])) AS direct
         FROM current_state WHERE user_nid = %(asker)s AND membership = 1
     ), likely AS MATERIALIZED (
-        SELECT user_nid FROM profiles WHERE people_grams(folded_name) @> people_grams_of_word(%(longest)s)
+        (SELECT user_nid FROM profiles WHERE people_grams(folded_name) @> people_grams_of_word(%(longest)s)
+         LIMIT %(found)s)
         UNION
-        SELECT user_nid FROM remote_people WHERE people_grams(folded_name) @> people_grams_of_word(%(longest)s)
+        (SELECT user_nid FROM remote_people WHERE people_grams(folded_name) @> people_grams_of_word(%(longest)s)
+         LIMIT %(found)s)
         UNION
-        SELECT user_nid FROM users
-        WHERE people_grams(split_part(lower(user_id COLLATE "C"), ':', 1)) @> people_grams_of_word(%(longest)s)
+        (SELECT user_nid FROM users
+         WHERE people_grams(split_part(lower(user_id COLLATE "C"), ':', 1)) @> people_grams_of_word(%(longest)s)
+         LIMIT %(found)s)
         UNION
-        SELECT user_nid FROM users WHERE lower(user_id COLLATE "C") = %(whole)s
+        (SELECT user_nid FROM users
+         WHERE lower(user_id COLLATE "C") = %(whole)s
+            OR lower(user_id COLLATE "C") >= '@' || %(whole)s || ':' AND lower(user_id COLLATE "C") < '@' || %(whole)s || ';'
+         LIMIT %(found)s)
+        UNION
+        (SELECT near.user_nid FROM (SELECT room_nid FROM mine ORDER BY direct DESC LIMIT %(near_rooms)s) my
+         CROSS JOIN LATERAL (SELECT user_nid FROM current_state WHERE room_nid = my.room_nid AND membership = 1
+                             LIMIT %(near_members)s) near)
     )
     SELECT user_id, coalesce(profiles.fields, convert_to(json_strip_nulls(json_build_object(
                'displayname', remote_people.name, 'avatar_url', remote_people.avatar_url))::text, 'UTF8')) FROM (
