@@ -56,11 +56,6 @@ class Delegate(Protocol):
         ...
 
     @property
-    def gathers(self) -> bool:
-        """Whether other processes hand their appends to this one."""
-        ...
-
-    @property
     def busy(self) -> bool:
         """Whether appends that were handed over are not answered yet."""
         ...

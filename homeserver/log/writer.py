@@ -45,8 +45,6 @@ MAX_BATCH = 512
 MAX_WAITING = 20_000
 """Appends that may wait; beyond it callers are told to come back."""
 
-GATHER = 0.002
-"""Seconds between the beginnings of two batches, where several processes hand over at once: what comes is written together."""
 ASK_AGAIN = (0.1, 0.3, 1.0, 2.0, *(5.0,) * 18)
 """Seconds between questions after a COMMIT that was not answered: longer than a database takes to come back, or to notice
 that we are gone (`Timeouts.idle`)."""
@@ -87,9 +85,6 @@ class LogWriter:
         self._wake = asyncio.Event()
         self._closed = False
         self._trimmed_at: Position = 0
-        self._began = 0.0
-        self._together = 0
-        """When the last batch began, by the loop's clock, and how many appends it had."""
         self.delegate: Delegate | None = None
         self.several_hosts = False
         """Other hosts serve from this database, to which clients may go."""
@@ -128,27 +123,16 @@ class LogWriter:
                 continue
             count = len(self._waiting)
             if self.delegate is not None:
-                await self._gather(self.delegate)
                 count = await self.delegate.hand_over(self._waiting)
                 if not count:
                     continue
             count = min(count, len(self._waiting), MAX_BATCH)
             batch = [self._waiting.popleft() for _ in range(count)]
-            self._began, self._together = asyncio.get_running_loop().time(), count
             try:
                 await self._write(batch)
             except Exception as error:
                 log.exception("log.batch_failed", appends=count)
                 self._fail(batch, error)
-
-    async def _gather(self, delegate: Delegate) -> None:
-        """Processes that share the work are each idle now and then, so that each append would get a batch of its own: a
-        transaction, and a message to every process. Whoever is alone with their request waits for nothing.
-        """
-        if self._together > 1 and delegate.gathers:
-            left = self._began + GATHER - asyncio.get_running_loop().time()
-            if left > 0:
-                await asyncio.sleep(left)
 
     def take_back(self, appends: Sequence[Waiting]) -> None:
         """Appends that were handed over come back to the front, in order; or none, and `run` shall look again."""

@@ -138,11 +138,6 @@ class Host:
         return not (self.complete and self.leads)
 
     @property
-    def gathers(self) -> bool:
-        """See `Delegate.gathers`."""
-        return self._leader is not None and self._leader.peers > 0
-
-    @property
     def busy(self) -> bool:
         """See `Delegate.busy`."""
         return bool(self._handed) or not self._settled.is_set()

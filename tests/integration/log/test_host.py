@@ -220,24 +220,6 @@ def test_positions_are_shared_and_forgotten_at_the_start(tmp_path: Path) -> None
         each.close()
 
 
-async def test_appends_of_several_processes_are_gathered_and_who_is_alone_waits_for_nothing(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("homeserver.log.writer.GATHER", 1.0)
-    async with two_of_a_host(database, tmp_path) as (one, two):
-        alice, bob, room_id = await shared_room(one, two)
-        loop = asyncio.get_running_loop()
-        written, began = Transactions(one), loop.time()
-        for number in range(5):
-            await two.send(bob, room_id, f"alone {number}")
-        assert loop.time() - began < 1.0
-        written.count = 0
-        both = [(one, alice), (two, bob)] * 10
-        for _ in range(2):
-            await asyncio.gather(*(here.send(who, room_id, "together") for here, who in both))
-        assert written.count <= 4
-
-
 async def test_a_process_where_nobody_waits_hears_of_all_a_moment_later(
     database: str, tmp_path: Path
 ) -> None:
