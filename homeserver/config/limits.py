@@ -46,7 +46,7 @@ class LimitsSection(Section):
     waiting_bytes: Size = Field(default=256 << 20, ge=1 << 20)
     """The most bytes of them that wait for a device; for all devices of a person together four times as much."""
 
-    caches: Size = Field(default=96 << 20, ge=32 << 20)
+    caches: Size = Field(default=64 << 20, ge=32 << 20)
     """What a process keeps in memory of rooms, events and users, roughly; beyond it, what was not used for longest goes."""
 
     connections: int | None = Field(default=None, ge=10)
