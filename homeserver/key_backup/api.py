@@ -5,6 +5,9 @@ spec: client-server-api/#server-side-key-backups
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -13,11 +16,11 @@ from homeserver.key_backup.service import KeyBackupService, check_number, sessio
 from homeserver.key_backup.store import VersionRow
 from homeserver.key_backup.types import AllKeys, KeyData, RoomKeys, Row, Updated, VersionBody, VersionInfo
 from homeserver.matrix import json
-from homeserver.matrix.errors import InvalidParam, NotFound
+from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import is_room_id
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Path, Query, endpoint
-from homeserver.web.response import RawJson
+from homeserver.web.response import RawJson, StreamedJson
 
 BASE = ["/_matrix/client/{v}/room_keys", "/_matrix/client/unstable/room_keys"]
 VERSIONS = [f"{base}/version" for base in BASE]
@@ -95,27 +98,20 @@ class KeyBackupApi:
     # --- reading keys --------------------------------------------------------------------------------------------
 
     @endpoint("getRoomKeys", "GET", ALL, auth=Auth.USER)
-    async def all(self, requester: Requester, version: Query[str]) -> RawJson:
-        rooms: dict[str, list[Row]] = {}
-        for row in await self._backups.find(requester.user_nid, version, None, None):
-            rooms.setdefault(row.room_id, []).append(row)
-        parts = [b"%b:%b" % (json.dumps(room), _sessions(rows)) for room, rows in rooms.items()]
-        return RawJson(b'{"rooms":{%b}}' % b",".join(parts))
+    async def all(self, requester: Requester, version: Query[str]) -> StreamedJson:
+        return StreamedJson(_rooms(self._backups.pages(requester.user_nid, version)))
 
     @endpoint("getRoomKeysByRoomId", "GET", ROOM, auth=Auth.USER)
-    async def room(self, requester: Requester, room_id: Path[str], version: Query[str]) -> RawJson:
+    async def room(self, requester: Requester, room_id: Path[str], version: Query[str]) -> StreamedJson:
         _check_names(room_id)
-        return RawJson(_sessions(await self._backups.find(requester.user_nid, version, room_id, None)))
+        return StreamedJson(_sessions(self._backups.pages(requester.user_nid, version, room_id)))
 
     @endpoint("getRoomKeyBySessionId", "GET", SESSION, auth=Auth.USER)
     async def session(
         self, requester: Requester, room_id: Path[str], session_id: Path[str], version: Query[str]
     ) -> RawJson:
         _check_names(room_id, session_id)
-        rows = await self._backups.find(requester.user_nid, version, room_id, session_id)
-        if not rows:
-            raise NotFound("There is no such key in the backup")
-        return RawJson(_key(rows[0]))
+        return RawJson(_key(await self._backups.find(requester.user_nid, version, room_id, session_id)))
 
     # --- deleting keys -------------------------------------------------------------------------------------------
 
@@ -158,10 +154,35 @@ def _check_names(room_id: str, session_id: str | None = None) -> None:
         raise InvalidParam(f"sessions: a session ID of 1 to {MAX_NAME} characters is expected")
 
 
-def _sessions(rows: list[Row]) -> bytes:
-    return b'{"sessions":{%b}}' % b",".join(
-        b"%b:%b" % (json.dumps(row.session_id), _key(row)) for row in rows
-    )
+async def _rooms(pages: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+    """`AllKeys`, of rows by room."""
+    room_id = None
+    head = b'{"rooms":{'
+    async for rows in pages:
+        for room, some in groupby(rows, attrgetter("room_id")):
+            if room != room_id:
+                head += b"" if room_id is None else b"}},"
+                head += json.dumps(room) + b':{"sessions":{'
+            else:
+                head += b","
+            room_id = room
+            head += b",".join(map(_member, some))
+        yield head
+        head = b""
+    yield head + (b"}}" if room_id is None else b"}}}}")
+
+
+async def _sessions(pages: AsyncIterator[list[Row]]) -> AsyncIterator[bytes]:
+    """`RoomKeys`."""
+    head = b'{"sessions":{'
+    async for rows in pages:
+        yield head + b",".join(map(_member, rows))
+        head = b","
+    yield b"}}" if head == b"," else head + b"}}"
+
+
+def _member(row: Row) -> bytes:
+    return b"%b:%b" % (json.dumps(row.session_id), _key(row))
 
 
 def _key(row: Row) -> bytes:

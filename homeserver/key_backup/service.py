@@ -5,7 +5,7 @@ spec: client-server-api/#server-side-key-backups
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from homeserver.key_backup import store
@@ -93,13 +93,30 @@ class KeyBackupService:
             gone = await store.delete_keys(tx, user_nid, number, room_id, session_id)
             return await self._updated(tx, user_nid, number, Kept(gone, -gone))
 
-    async def find(
-        self, user_nid: int, version: str, room_id: str | None, session_id: str | None
-    ) -> list[Row]:
-        """All keys, those of a room, or one. Raises `NotFound` for an unknown version."""
-        row = await self.version(user_nid, version)
+    async def find(self, user_nid: int, version: str, room_id: str, session_id: str) -> Row:
+        """The key of one session. Raises `NotFound`, also for an unknown version."""
+        number = (await self.version(user_nid, version)).version
         async with self._db.read() as tx:
-            return await store.find_keys(tx, user_nid, row.version, room_id, session_id)
+            row = await store.find_key(tx, user_nid, number, room_id, session_id)
+        if row is None:
+            raise NotFound("There is no such key in the backup")
+        return row
+
+    async def pages(
+        self, user_nid: int, version: str, room_id: str | None = None
+    ) -> AsyncIterator[list[Row]]:
+        """All keys, or those of a room, by room and session: a backup may have a hundred thousand. Raises `NotFound` for an
+        unknown version, before the first page.
+        """
+        number = (await self.version(user_nid, version)).version
+        after = (room_id or "", "")
+        while True:
+            async with self._db.read() as tx:
+                rows = await store.find_keys(tx, user_nid, number, room_id, after)
+            if not rows:
+                return
+            yield rows
+            after = rows[-1].room_id, rows[-1].session_id
 
     async def _lock(self, tx: Tx, user_nid: int, number: int) -> None:
         newest = await store.lock_newest(tx, user_nid)

@@ -153,23 +153,52 @@ async def delete_keys(
     )
 
 
-async def find_keys(
-    tx: Tx, user_nid: int, version: int, room_id: str | None, session_id: str | None
-) -> list[Row]:
-    """All keys, those of a room, or one."""
-    return await tx.rows(
+PAGE, PAGE_BYTES = 500, 2**20
+"""Keys, and bytes of them, that are read together."""
+
+
+async def find_key(tx: Tx, user_nid: int, version: int, room_id: str, session_id: str) -> Row | None:
+    """The key of one session."""
+    return await tx.row(
         Row,
         """
         SELECT room_id, session_id, is_verified, first_message_index, forwarded_count, session_data
         FROM backed_up_keys
-        WHERE user_nid = %(user)s AND version = %(version)s
-          AND (%(room)s::text = '' OR room_id = %(room)s) AND (%(session)s::text = '' OR session_id = %(session)s)
-        ORDER BY room_id, session_id
+        WHERE user_nid = %(user)s AND version = %(version)s AND room_id = %(room)s AND session_id = %(session)s
+        """,
+        user=user_nid,
+        version=version,
+        room=room_id,
+        session=session_id,
+    )
+
+
+async def find_keys(
+    tx: Tx, user_nid: int, version: int, room_id: str | None, after: tuple[str, str]
+) -> list[Row]:
+    """A page of the keys of a room, or of all, by room and session, behind a (room_id, session_id); empty at the end."""
+    return await tx.rows(
+        Row,
+        """
+        SELECT room_id, session_id, is_verified, first_message_index, forwarded_count, session_data
+        FROM (
+            SELECT *, sum(octet_length(session_data)) OVER (ORDER BY room_id, session_id) - octet_length(session_data) AS before
+            FROM (
+                SELECT * FROM backed_up_keys
+                WHERE user_nid = %(user)s AND version = %(version)s AND (%(room)s::text = '' OR room_id = %(room)s)
+                  AND (room_id, session_id) > (%(after_room)s, %(after_session)s)
+                ORDER BY room_id, session_id LIMIT %(limit)s
+            ) page
+        ) measured
+        WHERE before < %(bytes)s ORDER BY room_id, session_id
         """,
         user=user_nid,
         version=version,
         room=room_id or "",
-        session=session_id or "",
+        after_room=after[0],
+        after_session=after[1],
+        limit=PAGE,
+        bytes=PAGE_BYTES,
     )
 
 

@@ -238,3 +238,28 @@ async def test_what_is_too_large_is_refused(server: Server) -> None:
     await alice.put("/room_keys/keys", params=params, json=many, expect=(400, "M_INVALID_PARAM"))
     del many["rooms"][ROOM]["sessions"]["s0"]
     assert (await alice.put("/room_keys/keys", params=params, json=many))["count"] == 5_000
+
+
+@pytest.mark.parametrize(
+    ("rooms", "sessions", "size"), [(3, 700, 10), (40, 30, 10), (2, 15, 60_000), (1, 500, 1)]
+)
+async def test_a_large_backup_is_read_whole(server: Server, rooms: int, sessions: int, size: int) -> None:
+    """E2E-14: it is read some keys at a time, and a room may go on in the next ones."""
+    alice = await server.register("alice")
+    version = await new_version(alice)
+    query = {"version": version}
+    for path in ("/room_keys/keys", f"/room_keys/keys/{ROOM}"):
+        empty = await alice.get(path, params=query)
+        assert empty in ({"rooms": {}}, {"sessions": {}})
+    kept = {
+        f"!r{room}:example.org": {
+            "sessions": {f"s{number}": key(text="x" * size) for number in range(sessions)}
+        }
+        for room in range(rooms)
+    }
+    for room, content in kept.items():
+        await alice.put("/room_keys/keys/{}", room, params=query, json=content)
+    assert (await alice.get("/room_keys/keys", params=query))["rooms"] == kept
+    for room, content in list(kept.items())[:2]:
+        assert await alice.get("/room_keys/keys/{}", room, params=query) == content
+    await alice.get("/room_keys/keys", params={"version": "99"}, expect=(404, "M_NOT_FOUND"))
