@@ -31,6 +31,8 @@ EVENT_WORK: Final = 2**21
 """What rules may spend on one event (`glob.WorkBudget`): a thousand keywords in an ordinary message, thirty in the largest one;
 some hundredths of a second at the very worst.
 """
+PIECE_WORK: Final = 2 * STEP
+"""What it costs to take a piece of a pattern apart."""
 
 
 class Around(NamedTuple):
@@ -218,7 +220,7 @@ def _event_match(key: object, pattern: object) -> Condition:
         text = context.text(path.keys(context.work))
         if text is None:
             return False
-        context.work.spend(2 * STEP * (pattern.count("*") + pattern.count("?")))
+        context.work.spend(PIECE_WORK * (pattern.count("*") + pattern.count("?")))
         compiled = glob(pattern)
         return compiled.matches_word(text, context.work) if in_words else compiled.matches(text, context.work)
 

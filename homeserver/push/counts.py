@@ -108,8 +108,9 @@ class UnreadCounts:
         rules = _Rules(user, await self._past(user_nid, user, rooms), WorkBudget(EVENT_WORK))
         found: dict[int, T] = {}
         missing: dict[int, RoomIdentity] = {}
+        at_once = 4 if rules.tries_rooms else ROOMS_AT_ONCE
         for number, (nid, name) in enumerate(rooms.items(), 1):
-            if number % ROOMS_AT_ONCE == 0:
+            if number % at_once == 0:
                 await next_turn()
             unread = await self._moved(request, name, rules)
             if unread is None:
@@ -210,7 +211,8 @@ class UnreadCounts:
         """Counts of some rooms from what is stored: at most five flights, one more for rules that look into events."""
         user_nid, position, resets = request.user_nid, self._tail.position, self._recent.resets
         unread_by_room = {nid: UnreadCount(position, request.unwanted.since) for nid in rooms}
-        rules = {nid: RulesOverTime(user.evaluator).in_room(name.room_id) for nid, name in rooms.items()}
+        names = {nid: name.room_id for nid, name in rooms.items()}
+        rules = await RulesOverTime(user.evaluator).in_rooms(names)
         asked = [nid for nid in rooms if user.since or not rules[nid].silent]
         if asked:
             async with self._db.read() as tx:
@@ -218,16 +220,14 @@ class UnreadCounts:
                     joins = store.find_joins(batch, user_nid, asked)
                     read = store.find_read(batch, user_nid, asked)
                 query = _unread_query(user_nid, unheard, position, dict(joins.result), read.result)
-                first = min(query.rooms.values(), default=position)
+                first, past = min(query.rooms.values(), default=position), None
                 if first < user.since:
-                    over_time = RulesOverTime(
-                        user.evaluator, await self._evaluators.past(tx, user_nid, first)
-                    )
-                    rules = {
-                        nid: over_time.in_room(name.room_id, query.rooms.get(nid, position))
-                        for nid, name in rooms.items()
-                    }
-                    query = query._replace(changes=[upto for upto, _ in over_time.past])
+                    past = await self._evaluators.past(tx, user_nid, first)
+            if past is not None:
+                after = {nid: query.rooms.get(nid, position) for nid in rooms}
+                rules = await RulesOverTime(user.evaluator, past).in_rooms(names, after)
+                query = query._replace(changes=[upto for upto, _ in past])
+            async with self._db.read() as tx:
                 found = await _count_by_facts(tx, query, rules, unread_by_room)
             await self._look_into(request, found, rules, unread_by_room)
             for nid, thread, upto in read.result:
@@ -295,6 +295,11 @@ class _Rules(NamedTuple):
     past: Past
     work: WorkBudget
     """What looking into events may cost."""
+
+    @property
+    def tries_rooms(self) -> bool:
+        """See `Evaluator.tries_rooms`."""
+        return self.user.evaluator.tries_rooms or any(each.tries_rooms for _, each in self.past)
 
 
 def _move(

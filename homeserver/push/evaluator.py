@@ -18,6 +18,7 @@ from homeserver.events.push_rules import (
     EVENT_WORK,
     MAX_CONDITIONS,
     MAX_PATTERN,
+    PIECE_WORK,
     SILENT,
     CompiledRule,
     EvaluationContext,
@@ -30,6 +31,8 @@ from homeserver.matrix.glob import OutOfWork, WorkBudget, fold, glob, is_literal
 from homeserver.matrix.ids import RoomId
 from homeserver.push.defaults import ALL_KINDS, SUBSCRIBED_THREAD, UNSUBSCRIBED_THREAD, Kind
 
+ROOM_WORK: Final = EVENT_WORK // 64
+"""What looking for the rules of a room may spend: more than a hundred patterns of room ids."""
 _USER_MENTION: Final = ".m.rule.is_user_mention"
 _NEVER: Final = {".m.rule.invite_for_me"}
 """Who is invited is not in the room yet: what is unread is counted from one's join on."""
@@ -96,6 +99,8 @@ class Evaluator:
         self.silent = all(not step.outcome.notify for step in self.steps)
         """Whether nothing ever notifies."""
         self._local = any(step.rooms or step.room for step in self.steps)
+        self.tries_rooms = any(step.rooms and _only_in(step) is None for step in self.steps)
+        """Whether `in_room` has patterns to try: it may take some tenths of a millisecond then."""
         self._everywhere = [number for number, step in enumerate(self.steps) if _only_in(step) is None]
         self._only: dict[str, list[int]] = {}
         """Folded room id -> numbers of the steps that fit no other room: of a thousand muted rooms each looks at one."""
@@ -176,7 +181,7 @@ def _only_in(step: Step) -> str | None:
 
 
 def _in_room(steps: Sequence[Step], room_id: RoomId) -> Iterator[Step]:
-    text, work = fold(room_id), WorkBudget(EVENT_WORK)
+    text, work = fold(room_id), WorkBudget(ROOM_WORK)
     for step in steps:
         if step.room in (None, room_id) and _all_match(step.rooms, text, work):
             yield step._replace(room=None, rooms=()) if step.room or step.rooms else step
@@ -184,9 +189,14 @@ def _in_room(steps: Sequence[Step], room_id: RoomId) -> Iterator[Step]:
 
 def _all_match(patterns: Sequence[str], text: str, work: WorkBudget) -> bool:
     try:
-        return all(glob(pattern).matches(text, work) for pattern in patterns)
+        return all(_matches(pattern, text, work) for pattern in patterns)
     except OutOfWork:
         return False
+
+
+def _matches(pattern: str, text: str, work: WorkBudget) -> bool:
+    work.spend(PIECE_WORK * (pattern.count("*") + pattern.count("?")))
+    return glob(pattern).matches(text, work)
 
 
 def _until_certain(steps: Iterable[Step]) -> Iterator[Step]:

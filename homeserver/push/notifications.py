@@ -89,7 +89,7 @@ class Notifications:
             async with self._db.read() as tx:
                 past = await self._evaluators.past(tx, requester.user_nid, 0)
         over_time = RulesOverTime(user.evaluator, past)
-        rules = {nid: over_time.in_room(room_id) for nid, room_id in names.items()}
+        rules = await over_time.in_rooms(names)
         loud = [nid for nid, each in rules.items() if not each.silent]
         unwanted = await self._ignores.of(requester.user_nid)
         unheard = await unheard_by(self._db, self._interning, requester.user_nid, unwanted)

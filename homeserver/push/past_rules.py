@@ -25,6 +25,9 @@ from homeserver.sync.types import Unwanted
 AT_ONCE: Final = 16 * 1024
 """Bytes of a list that are read without letting others go on."""
 
+TRIED_AT_ONCE: Final = 16
+"""Sets of rules whose patterns are tried on a room without letting others go on."""
+
 Past = Sequence[tuple[Position, Evaluator]]
 """Rules of before, the oldest first, each with the position up to which events came under them."""
 
@@ -46,6 +49,18 @@ class RulesOverTime(NamedTuple):
         """What remains of them in a room, for events after a position."""
         past = [(upto, each.in_room(room_id)) for upto, each in self.past if upto > after]
         return RulesOverTime(self.current.in_room(room_id), past)
+
+    async def in_rooms(
+        self, names: Mapping[int, RoomId], after: Mapping[int, Position] | None = None
+    ) -> dict[int, RulesOverTime]:
+        """`in_room` of some rooms, by room_nid; in turns, where there are patterns to try. `after`: by room_nid; None: 0."""
+        tries = sum(each.tries_rooms for each in (self.current, *(each for _, each in self.past)))
+        found: dict[int, RulesOverTime] = {}
+        for number, (nid, room_id) in enumerate(names.items()):
+            if tries and number % max(1, TRIED_AT_ONCE // tries) == 0:
+                await next_turn()
+            found[nid] = self.in_room(room_id, after[nid] if after is not None else 0)
+        return found
 
     @property
     def silent(self) -> bool:
