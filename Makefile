@@ -9,7 +9,7 @@ PROCESSES ?= 1
 # Twice as many as there are processors: many tests wait for others.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(16, 2 * (os.cpu_count() or 1)))")
 # Tests that compare waiting times, or stop processes: one after the other, with nothing beside them.
-TIMED := appservices database_away first_syncs kill9_processes load_* readers
+TIMED := appservices database_away failover first_syncs hosts kill9_hosts kill9_processes load_* readers
 ALONE := $(wildcard $(TIMED:%=tests/reliability/test_%.py)) tests/integration/runtime/test_hung_worker.py
 
 # Where everything is installed; elsewhere, if this folder cannot be written to.
