@@ -167,8 +167,9 @@ async def serve_until_told(
         # What was made so far stays; the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
-        # Nearly everything is freed by counting references; a full walk of the caches would stop the world for long.
-        gc.set_threshold(50_000, 25, 25)
+        # Nearly everything is freed by counting references; a full walk of the caches would stop the world for long, and so
+        # would one of the middle generation if it might hold a million objects (176 ms; of 200 000 it takes 25).
+        gc.set_threshold(20_000, 10, 150)
         ready()
 
     serving = asyncio.ensure_future(serve(config, siblings=siblings, worker=worker, ready=warm))
