@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 
@@ -29,6 +30,12 @@ from tests.support.watchdog import Watchdog
 StartServer = Callable[..., Awaitable[Server]]
 
 Database.strict = True  # a task that takes a second connection fails its test
+
+# How fast the machine is, and what else it does, is nothing that a generated example shows.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 _resources = ExitStack()
 _started: list[Postgres] = []
