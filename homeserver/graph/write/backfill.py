@@ -19,7 +19,14 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.write import gap_store
 from homeserver.graph.write.forward_extremities import ForwardExtremities
-from homeserver.graph.write.receive import MissingEvents, also_named, by_passage, examined, require_own_ids
+from homeserver.graph.write.receive import (
+    MissingEvents,
+    also_named,
+    built,
+    by_passage,
+    examined,
+    require_own_ids,
+)
 from homeserver.graph.write.receive_material import Material, Sources
 from homeserver.graph.write.receive_rules import Known
 from homeserver.graph.write.receive_run import After, Before, Run, State
@@ -141,13 +148,13 @@ class Backfill:
         if any(entry.changes for entry in room.pending):
             await self._log.add(Append(()))
         refused = {event_id for event_id, passage in places.passages.items() if passage.refused}
-        run = PastRun(room, material, self._forward_extremities, self._server_name)
-        entries = await run.build(rest, refused)
-        if not run.fits or self._rooms.cached(room.name.nid) is not room:
-            run = PastRun(room, material, self._forward_extremities, self._server_name)
-            entries = await run.build(rest, refused)
-            if not run.fits:
-                raise Conflict("the room has moved on while events were built")
+        entries = await built(
+            lambda: PastRun(room, material, self._forward_extremities, self._server_name),
+            self._rooms,
+            room,
+            rest,
+            refused,
+        )
         for some, passage in by_passage(entries, places.passages):
             await self._log.add(Append([places.entry(room.name.nid, some)], cause=passage))
             for row in some:

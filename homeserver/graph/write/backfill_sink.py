@@ -9,9 +9,8 @@ import msgspec
 from homeserver.graph.entry import BackfillEntry, EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import EMPTY_STATE
-from homeserver.graph.state.chains import Placer, Row, find_rows
 from homeserver.graph.write import gap_store, store
-from homeserver.graph.write.gap_store import Placed
+from homeserver.graph.write.cover_places import CoverPlaces
 from homeserver.graph.write.sink import write_effects
 from homeserver.log.entries import Append, Conflict, Position, Refused, Written
 from homeserver.storage.tx import Pipeline, Tx
@@ -24,7 +23,7 @@ class _Feed(msgspec.Struct, array_like=True):
 
 
 class BackfillSink:
-    """The sink of `BackfillEntry`. While a batch is written it owns the chain cover places of that batch."""
+    """The sink of `BackfillEntry`. While a batch is written it owns the places of that batch."""
 
     kind = "backfill"
     entry_type = BackfillEntry
@@ -32,22 +31,17 @@ class BackfillSink:
     def __init__(self, events: EventCache, *, keep_originals: bool) -> None:
         self._events = events
         self._keep_originals = keep_originals
-        self._placer = Placer([])
-        self._moved: dict[int, Placed] = {}
+        self._places = CoverPlaces()
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Refuse what stands on a state that is gone."""
         numbered = [(number, entry) for number, append in enumerate(appends) for entry in _rows(append)]
-        auth = {ref.nid for _, entry in numbered for ref in entry.auth if ref.nid}
-        moved = [entry.was.nid for _, entry in numbered if entry.was is not None]
-        places = find_rows(batch, auth.union(moved))
-        placed = gap_store.find_placed(batch, moved)
+        learn = self._places.ask(batch, [entry for _, entry in numbered])
         states = {new.nid for _, entry in numbered for new in entry.new_states if new.known}
         held = store.hold_states(batch, sorted(states)) if states else None
 
         def refusals(refused: Refused) -> Refused:
-            self._placer = Placer(places.result)
-            self._moved = {each.event_nid: each for each in placed.result}
+            learn()
             gone = states.difference(nid for (nid,) in held.result) if held else set()
             return {
                 number: Conflict("a state is gone")
@@ -64,7 +58,7 @@ class BackfillSink:
         moved = [(entry.was.nid, nid) for nid, entry in rows if entry.was is not None]
         if moved:
             gap_store.move(batch, [old for old, _ in moved], [nid for _, nid in moved])
-        store.insert_events(batch, rows, self._place(rows))
+        store.insert_events(batch, rows, self._places.of(rows))
         store.write_state(batch, rows)
         write_effects(batch, rows, keep_originals=self._keep_originals)
         found = [entry.persisted for _, entry in rows]
@@ -73,19 +67,6 @@ class BackfillSink:
             for gap, missing in backfill.gaps:
                 if missing:
                     gap_store.extend_gap(batch, backfill.room_nid, gap, missing)
-
-    def _place(self, rows: Sequence[Written[EventEntry]]) -> dict[int, Row]:
-        placed: dict[int, Row] = {}
-        for nid, entry in rows:
-            if entry.was is not None and entry.was.nid in self._moved:
-                _, chain, sequence, links = self._moved[entry.was.nid]
-                self._placer.move(entry.was.nid, nid)
-                placed[nid] = Row(nid, chain, sequence, links)
-            elif entry.key_nid is not None:
-                row = self._placer.place(nid, {ref.nid for ref in entry.auth})
-                if row is not None:
-                    placed[nid] = row
-        return placed
 
     def undo(self, appends: Sequence[Append]) -> None:
         """They have no number until they are written."""

@@ -7,7 +7,7 @@ spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
@@ -164,13 +164,7 @@ class Receiver:
     ) -> None:
         """Build the first of the events on the room, and write them. Raises `Conflict`: none or some were written."""
         refused = {event_id for event_id, passage in passages.items() if passage.refused}
-        run = self._run(room, material)
-        entries = await run.build(rest, refused)
-        if not run.fits or self._rooms.cached(room.name.nid) is not room:
-            run = self._run(room, material)  # most was loaded by the first attempt
-            entries = await run.build(rest, refused)
-            if not run.fits or self._rooms.cached(room.name.nid) is not room:
-                raise Conflict("the room has moved on while events were built on it")
+        entries = await built(lambda: self._run(room, material), self._rooms, room, rest, refused)
         appends = [Append(some, cause=passage) for some, passage in by_passage(entries, passages)]
         if len(appends) == 1:
             count = len(entries)
@@ -200,6 +194,18 @@ class Receiver:
         if len(entries) < len(events):
             raise Conflict("they cannot be written together any more")
         return entries
+
+
+async def built(
+    run_on: Callable[[], Run], rooms: Rooms, room: Room, events: Sequence[Event], refused: Collection[EventId]
+) -> list[EventEntry]:
+    """The first of the events, built on the room in memory. `run_on`: a new run on it. Raises `Conflict`: it has moved on."""
+    for _ in range(2):  # most is loaded by the first attempt
+        run = run_on()
+        entries = await run.build(events, refused)
+        if run.fits and rooms.cached(room.name.nid) is room:
+            return entries
+    raise Conflict("the room has moved on while events were built on it")
 
 
 def _at_once(building: Coroutine[Any, Any, list[EventEntry]]) -> list[EventEntry]:

@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from homeserver.graph.entry import BESIDE, FOLLOWS, EventEntry
+from homeserver.graph.entry import FOLLOWS, EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.graph.relations import delete_relations, insert_relations
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.state.chains import Placer, Row, find_rows
 from homeserver.graph.write import gap_store, packing, store
-from homeserver.graph.write.gap_store import Placed
+from homeserver.graph.write.cover_places import CoverPlaces
 from homeserver.graph.write.packing import Unpacker
 from homeserver.graph.write.sticky import write_sticky
 from homeserver.log.entries import Append, Conflict, Position, Refused, Written
@@ -78,10 +77,7 @@ class EventSink:
         self._keep_originals = keep_originals
         self._now_ms = now_ms
         self._unpacker = Unpacker()
-        self._moved: dict[int, Placed] = {}
-        """Places of outliers that become whole events with the batch."""
-        self._placer = Placer([])
-        """What is known, under the lock, of the auth events of the batch that is being written."""
+        self._places = CoverPlaces()
 
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Refuse what was built on extremities that are no longer the room's."""
@@ -90,14 +86,10 @@ class EventSink:
         found = store.find_heads(batch, rooms) if rooms else None
         known = sorted({state.nid for entry in events for state in entry.new_states if state.known})
         held = store.hold_states(batch, known) if known else None
-        auth = {ref.nid for entry in events if entry.key_nid is not None for ref in entry.auth if ref.nid}
-        moved = [entry.was.nid for entry in events if entry.was is not None]
-        places = find_rows(batch, auth.union(moved)) if auth or moved else None
-        placed = gap_store.find_placed(batch, moved) if moved else None
+        learn = self._places.ask(batch, events)
 
         def moved_on(refused: Refused) -> Refused:
-            self._placer = Placer(places.result if places else [])
-            self._moved = {each.event_nid: each for each in placed.result} if placed else {}
+            learn()
             heads = (
                 {room: self._head(room, nids, state) for room, nids, state in found.result} if found else {}
             )
@@ -151,28 +143,12 @@ class EventSink:
         moved = [(entry.was.nid, position) for position, entry in written if entry.was is not None]
         if moved:
             gap_store.move(batch, [nid for nid, _ in moved], [position for _, position in moved])
-        store.insert_events(batch, written, self._place(written))
+        store.insert_events(batch, written, self._places.of(written))
         store.write_rooms(batch, written)
         store.write_state(batch, written)
         write_effects(batch, written, keep_originals=self._keep_originals)
         store.write_gaps(batch, written)
         write_sticky(batch, written, self._now_ms)
-
-    def _place(self, written: Sequence[Written[EventEntry]]) -> dict[int, Row]:
-        """State events get a place in the chain cover: messages are in no auth chain. What rests on events that are not here
-        has none.
-        """
-        placed: dict[int, Row] = {}
-        for position, entry in written:
-            if entry.was is not None and entry.was.nid in self._moved:
-                _, chain, sequence, links = self._moved[entry.was.nid]
-                self._placer.move(entry.was.nid, position)
-                placed[position] = Row(position, chain, sequence, links)
-            elif entry.key_nid is not None and entry.place != BESIDE:
-                row = self._placer.place(position, {ref.nid for ref in entry.auth})
-                if row is not None:
-                    placed[position] = row
-        return placed
 
     def undo(self, appends: Sequence[Append]) -> None:
         """These events have no place in the log: whatever was built on them cannot be written either."""
