@@ -14,7 +14,7 @@ from typing_extensions import override
 from federation.devices import store
 from federation.devices.following import user_of
 from federation.devices.store import MessageRow
-from federation.inbound.edus import EduDispatcher, InvalidEdu
+from federation.inbound.edus import EduDispatcher, InvalidEdu, Rest
 from federation.outbound.edus import edu
 from federation.outbound.room_servers import Servers
 from federation.ports import Partners
@@ -182,7 +182,7 @@ class ToDevice(Protocol):
 
     async def hear(
         self, origin: ServerName, message_id: str, sender: UserId, event_type: str, messages: Messages
-    ) -> None:
+    ) -> Rest | None:
         """Once for each id of the origin. Raises `MatrixError`."""
         ...
 
@@ -198,7 +198,7 @@ class MessagesHeard:
         """Say what is handled here."""
         edus.register(EDU_TYPE, self.hear)
 
-    async def hear(self, origin: ServerName, content: Mapping[str, Any]) -> None:
+    async def hear(self, origin: ServerName, content: Mapping[str, Any]) -> Rest | None:
         """See `EduHandler`."""
         sender = user_of(origin, content.get("sender"))
         event_type, message_id = content.get("type"), content.get("message_id")
@@ -217,7 +217,7 @@ class MessagesHeard:
             self._limiter.hit("server", origin, cost=size / 1024)
         except LimitExceeded:
             raise Unavailable("So much cannot be taken from one server, try again") from None
-        await self._to_device.hear(origin, message_id, sender, event_type, messages)
+        return await self._to_device.hear(origin, message_id, sender, event_type, messages)
 
 
 def _is_devices(value: object) -> bool:

@@ -32,12 +32,16 @@ MAX_BYTES: Final = 1 << 20
 TIMEOUT: Final = 15.0
 """Seconds for one EDU."""
 
-EduHandler = Callable[[ServerName, Mapping[str, Any]], Awaitable[None]]
+Rest = Callable[[], Awaitable[None]]
+"""What is to be done when all EDUs of the transaction were looked at: called for one after the other, in their order, it takes its
+place in what is to be written, and what it returns is over when that is written. So all are written together."""
+
+EduHandler = Callable[[ServerName, Mapping[str, Any]], Awaitable[Rest | None]]
 """Called with who has sent it (its signature was checked) and the content, as that server wrote it; once, or again where an
 answer was lost. It looks at every user and room itself: the origin may speak for its own users alone.
 
-Returns when it is done or durably noted. Raises `InvalidEdu` for what cannot be taken (it is dropped), `Unavailable`,
-`StorageError` or what the database says where the origin should send it again."""
+Returns when it is done or durably noted, or with the rest that has to be done. Both raise `InvalidEdu` for what cannot be
+taken (it is dropped), `Unavailable`, `StorageError` or what the database says where the origin should send it again."""
 
 
 class InvalidEdu(Exception):
@@ -67,11 +71,20 @@ class EduDispatcher(Collector):
         self._causes[edu_type] = Causes(_log, "inbound.edu_failed", edu_type=edu_type)
 
     async def dispatch(self, origin: ServerName, edus: Sequence[msgspec.Raw]) -> None:
-        """Handle them in their order. Raises `Unavailable` where some have to come again."""
+        """Handle them in their order; all is done when it returns. Raises `Unavailable` where some have to come again."""
+        left: list[tuple[_Edu, Rest]] = []
         for raw in edus:
             edu = self._read(origin, raw)
             if edu is not None:
-                await self._handle(origin, edu)
+                rest = await self._handle(origin, edu, self._handlers[edu.edu_type](origin, edu.content))
+                if rest is not None:
+                    left.append((edu, rest))
+        ended = await asyncio.gather(
+            *[self._handle(origin, edu, rest(), last=True) for edu, rest in left], return_exceptions=True
+        )
+        for each in ended:
+            if isinstance(each, BaseException):
+                raise each
 
     def _read(self, origin: ServerName, raw: msgspec.Raw) -> _Edu | None:
         """None for what nobody takes."""
@@ -90,11 +103,17 @@ class EduDispatcher(Collector):
         _log.info("inbound.edu_dropped", origin=origin, reason=problem)
         return None
 
-    async def _handle(self, origin: ServerName, edu: _Edu) -> None:
+    async def _handle(
+        self, origin: ServerName, edu: _Edu, work: Awaitable[Any], *, last: bool = False
+    ) -> Rest | None:
+        """Do a part of what an EDU asks for, `last`: the rest. Returns what is to be done besides."""
         kind, outcome = edu.edu_type, "failed"
         try:
             async with asyncio.timeout(TIMEOUT):
-                await self._handlers[kind](origin, edu.content)
+                rest: Rest | None = await work
+            if rest is not None and not last:
+                outcome = ""
+                return rest
             outcome = "handled"
         except (InvalidEdu, MatrixError) as error:
             if isinstance(error, Unavailable):
@@ -106,7 +125,9 @@ class EduDispatcher(Collector):
         except Exception as error:  # noqa: BLE001  # a fault of ours with one EDU must not hold up all that the origin sends
             self._causes[kind].tell(error)
         finally:
-            self._counts[kind, outcome] += 1
+            if outcome:
+                self._counts[kind, outcome] += 1
+        return None
 
     @override
     def collect(self) -> Iterator[Metric]:

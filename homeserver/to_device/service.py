@@ -5,8 +5,9 @@ spec: client-server-api/#put_matrixclientv3sendtodeviceeventtypetxnid
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from homeserver.graph.interning import Interning
@@ -85,16 +86,19 @@ class ToDeviceService:
 
     async def hear(
         self, origin: ServerName, message_id: str, sender: UserId, event_type: str, messages: Messages
-    ) -> None:
+    ) -> Callable[[], Awaitable[None]] | None:
         """Take what another server's user sends to devices here, once for each id of a message of that server.
 
-        Raises `InvalidParam`, `TooLarge`. spec: server-server-api/#mdirect_to_device-edu (FED-34)
+        Nothing is written yet: what is returned gives it its place behind what has one, and returns what is over when it is
+        written; so many are written together. None: there is nothing to write. Raises `InvalidParam`, `TooLarge`.
+
+        spec: server-server-api/#mdirect_to_device-edu (FED-34)
         """
         entries = await self.entries(sender, event_type, messages)
         if entries:
             key = TransactionId(0, origin, "m.direct_to_device", message_id)
-            with contextlib.suppress(AlreadyDone):
-                await self._log.append(*entries, txn=key)
+            return lambda: _once(self._log.add(Append(entries, key)))
+        return None
 
     async def waiting(self, user_nid: int, device_id: str, after: Position) -> list[tuple[Position, bytes]]:
         """A page of messages that wait for a device after a position, in order; they go on waiting."""
@@ -180,3 +184,9 @@ def _encode(content: Mapping[str, Any]) -> bytes:
     if len(data) > MAX_MESSAGE:
         raise TooLarge(f"messages: a message of more than {MAX_MESSAGE} bytes")
     return data + b"}"
+
+
+async def _once(written: asyncio.Future[range]) -> None:
+    """Wait until it is written, now or when it came before."""
+    with contextlib.suppress(AlreadyDone):
+        await written

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from federation.devices import messages
+from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.web.rate_limit import Rate
 from tests.support.federation import Federation
 from tests.support.outbound import until
@@ -136,6 +137,48 @@ async def test_a_message_is_taken_once_and_what_is_wrong_is_not(federation: Fede
         ("two", remote.user("bob")),
         ("one", other.user("bob")),
     ]
+
+
+async def test_messages_of_a_transaction_are_written_together(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FED-34: in order, once each, in few commits; what is wrong among them is passed over."""
+    here, remote = await federation.start(), await federation.remote()
+    alice = await here.register("alice")
+    await alice.sync()
+    written: list[int] = []
+    log = here.app.core.log
+    transaction = log._transaction
+
+    async def counted(appends: Any) -> Any:
+        written.append(sum(isinstance(entry, ToDeviceEntry) for each in appends for entry in each.entries))
+        return await transaction(appends)
+
+    monkeypatch.setattr(log, "_transaction", counted)
+
+    def message(number: int, **changes: Any) -> Any:
+        content = {
+            "sender": remote.user("bob"),
+            "type": TYPE,
+            "message_id": f"m{number}",
+            "messages": {alice.user_id: {alice.device_id: {"n": number}}},
+        }
+        return {"edu_type": "m.direct_to_device", "content": content | changes}
+
+    sent = [message(number) for number in range(90)]
+    sent[40:40] = [
+        message(3),
+        message(91, sender="@eve:elsewhere.test"),
+        message(92, messages={"x": {"D": {}}}),
+    ]
+    body = {"origin": remote.name, "origin_server_ts": 1, "edus": sent}
+    for txn in ("one", "again"):
+        code, _ = await remote.ask(here, "PUT", f"/_matrix/federation/v1/send/{txn}", body)
+        assert code == 200
+    found = await heard(alice, 90)
+    assert [event["content"]["n"] for event in found] == list(range(90))
+    assert sum(written) >= 90
+    assert len([count for count in written if count]) <= 20, written
 
 
 async def test_a_server_that_floods_is_told_to_come_again(
