@@ -5,10 +5,10 @@ Errors of another server's requests to us are `MatrixError`s; those of ours to a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from typing_extensions import override
@@ -178,13 +178,92 @@ class FetchedState:
     auth_chain: Collection[EventId]
 
 
+Refused = Literal["server", "requests", "pdus", "room", "invite", "join", "media", "media_size", "presence"]
+"""Why something is refused to another server: it may not be spoken with at all; too many requests, or events; a room that is not
+shared with it, an invite into one, a join; files, one that is too large; presence."""
+
+Done = Literal[
+    "requests",
+    "pdus",
+    "events",
+    "sent",
+    "served",
+    "joined",
+    "joining",
+    "invited",
+    "inviting",
+    "media_given",
+    "media_fetched",
+    "presence_heard",
+    "presence_told",
+]
+"""What is counted of a server, by day. `events`, `sent` and `served` by room: events that came in, that were sent, and requests
+about it; `joined` and `invited` are handshakes of theirs with us, `joining` and `inviting` of ours with them."""
+
+
 class Partners(Protocol):
-    """Whom we may speak with. Owned by `federation.partners`; answered from memory."""
+    """What was agreed with other servers. Owned by `federation.partners`; answered from memory, but for aliases of rooms."""
+
+    @property
+    def restricts_rooms(self) -> bool:
+        """Whether there may be a server that is told nothing of some room."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """Another number whenever the configuration, or what it looks at of rooms, has changed."""
+        ...
 
     def may_speak(self, server_name: ServerName) -> bool:
         """Whether requests from it are answered, and requests to it are made."""
         ...
 
-    def may_share(self, server_name: ServerName, room_id: str) -> bool:
-        """Whether it may be in this room with us."""
+    async def may_share(
+        self, server_name: ServerName, room_id: str, *, presumed: ServerName | None = None
+    ) -> bool:
+        """Whether it may be in this room with us. `presumed`: who has made it, where nothing here says who."""
+        ...
+
+    async def sharing(self, servers: Sequence[ServerName], room_id: str) -> list[ServerName]:
+        """Those of the servers that may be in a room with us, in their order."""
+        ...
+
+    async def strangers(
+        self, servers: Iterable[ServerName], room_id: str, *, presumed: ServerName | None = None
+    ) -> list[ServerName]:
+        """Servers in a room for whose sake nobody of ours joins it: where there is a list of those who are allowed, all that may
+        not share the room with us. In the order of their names. `presumed`: see `may_share`.
+        """
+        ...
+
+    def hears_presence(self, server_name: ServerName) -> bool:
+        """Whether it is told who is there, and believed of its own users."""
+        ...
+
+    def admit_request(self, server_name: ServerName) -> bool:
+        """A request of it, its signature checked: counted. False: it has a limit of its own. Raises `Forbidden`,
+        `LimitExceeded`.
+        """
+        ...
+
+    def admit_pdus(self, server_name: ServerName, count: int) -> None:
+        """Events that it sends, before they are looked at: counted. Raises `LimitExceeded`."""
+        ...
+
+    def admit_files(self, server_name: ServerName, *, given: bool) -> int | None:
+        """Files that are given to it, or fetched from it: how large one may be (bytes), None: as for everybody. Raises
+        `Forbidden`.
+        """
+        ...
+
+    def admit_size(self, server_name: ServerName, size: int, *, given: bool) -> None:
+        """A file of so many bytes: counted. Raises `Forbidden` if it is too large."""
+        ...
+
+    def done(self, server_name: ServerName, what: Done, room_id: str = "", *, amount: int = 1) -> None:
+        """Count what it did, or was told."""
+        ...
+
+    def refused(self, server_name: ServerName, why: Refused, room_id: str = "") -> None:
+        """Count what was refused to it; a log line for the first of each reason."""
         ...

@@ -147,7 +147,9 @@ class App:
         await self._stack.aclose()
 
     def reload(self) -> None:
-        """Read TLS certificates and registrations of application services anew; what cannot be read leaves those in use."""
+        """Read TLS certificates, registrations of application services and what was agreed with partners anew; what cannot be read
+        leaves what is in use.
+        """
         self.features.reload()
         try:
             self.web.reload_certificates()

@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import structlog
 
-from federation.handshakes.asking import Residency, by_one_of
+from federation.handshakes.asking import JoinAnswer, Residency, by_one_of
 from federation.handshakes.shown import ShownState
-from federation.handshakes.templates import Wish
+from federation.handshakes.templates import MEMBER, Wish
 from federation.handshakes.verifying import Verified, Verifier
-from federation.ports import BadAnswer, EventChecker, Partners
+from federation.ports import BadAnswer, EventChecker, Partners, RemoteFault
 from homeserver.events.event import Event
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.refs import INVITE, JOIN, KNOCK
@@ -34,6 +35,7 @@ from homeserver.matrix.errors import Forbidden, LimitExceeded
 from homeserver.matrix.ids import ServerName, domain_of, is_server_name
 from homeserver.policy.passages import Passage
 from homeserver.rooms.ports import RemoteWish
+from homeserver.runtime.turns import next_turn, pieces
 
 _log = structlog.get_logger("atrium.federation.handshakes")
 
@@ -41,6 +43,7 @@ MAX_SERVERS: Final = 8
 """Servers that are asked for one wish."""
 ASKING: Final = 50
 """Users who ask other servers at the same time, in a process; further ones are told to come back."""
+DECODED_AT_ONCE: Final = 1_000
 STORING: Final = 2
 """Rooms that are checked and stored at the same time, in a process."""
 RETRY_MS: Final = 5_000
@@ -58,8 +61,8 @@ class Candidates:
     ) -> None:
         self._events = events
         self._beside = beside
-        self._partners = partners
-        self._server_name = server_name
+        self.partners = partners
+        self.server_name = server_name
 
     async def of(self, wish: RemoteWish, room: Room | None) -> list[ServerName]:
         """The likeliest first: who has invited, whom the client names, who was in the room when we were, whose it is by name.
@@ -80,14 +83,11 @@ class Candidates:
         named = [
             ServerName(each)
             for each in dict.fromkeys(found)
-            if each != self._server_name and is_server_name(each)
+            if each != self.server_name and is_server_name(each)
         ]
-        usable = [
-            each
-            for each in named
-            if self._partners.may_speak(each) and self._partners.may_share(each, wish.room_id)
-        ]
+        usable = [each for each in named if await self.partners.may_share(each, wish.room_id, presumed=each)]
         if named and not usable:
+            self.partners.refused(named[0], "join", wish.room_id)
             raise Forbidden(f"This server does not share rooms with {', '.join(named[:3])}")
         return usable[:MAX_SERVERS]
 
@@ -98,6 +98,39 @@ def servers_in(room: Room) -> list[str]:
     for user in room.users_with(JOIN):
         counts[domain_of(user)] = counts.get(domain_of(user), 0) + 1
     return sorted(counts, key=lambda server: -counts[server])[:MAX_SERVERS]
+
+
+class _Content(msgspec.Struct, frozen=True):
+    membership: Any = None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What of a state event says who is in a room."""
+
+    type: str
+    sender: str
+    state_key: str = ""
+    content: _Content = _Content()
+
+
+_decode = msgspec.json.Decoder(_Said).decode
+
+
+async def _said_of(answer: JoinAnswer) -> tuple[ServerName | None, set[ServerName]]:
+    """Who has made a room, and which servers are in it, as another server says; nothing of it is verified."""
+    owner, joined = None, set[ServerName]()
+    for piece in pieces(answer.state, DECODED_AT_ONCE):
+        await next_turn()
+        for raw in piece:
+            try:
+                said = _decode(raw)
+            except (ValueError, RecursionError):
+                continue
+            if said.type == "m.room.create":
+                owner = domain_of(said.sender)
+            elif said.type == MEMBER and said.content.membership == "join":
+                joined.add(domain_of(said.state_key))
+    return owner, {each for each in joined if is_server_name(each)}
 
 
 class Entering:
@@ -122,6 +155,7 @@ class Entering:
         self._verifier = Verifier(checker)
         self._shown = ShownState(checker)
         self._candidates = candidates
+        self._partners = candidates.partners
         self._outliers = outliers
         self._turns = KeyedLocks()
         self._storing = asyncio.Semaphore(STORING)
@@ -167,6 +201,7 @@ class Entering:
         event = self._residency.event(template, wanted)
         answer = await self._residency.send_join(server, event)
         async with self._storing:
+            await self._require_no_strangers(server, wish, answer)
             verified = await self._verifier.verified(server, event, answer)
             del answer
             try:
@@ -176,6 +211,28 @@ class Entering:
             except Unfit as unfit:
                 raise BadAnswer(server, f"send_join: {unfit}") from unfit
         _log.info("handshakes.joined", room=wish.room_id, server=server, state=len(verified.state))
+
+    async def _require_no_strangers(self, server: ServerName, wish: RemoteWish, answer: JoinAnswer) -> None:
+        """Raises `Forbidden`, having left again, where there are servers in the room with which we do not share it: who they are is
+        only known when the other server has let us in. Its word is enough: keys of those who are not spoken with cannot be had.
+        """
+        owner, joined = await _said_of(answer)
+        strangers = await self._partners.strangers(
+            joined - {self._candidates.server_name}, wish.room_id, presumed=owner
+        )
+        if not strangers and not await self._partners.may_share(server, wish.room_id, presumed=owner):
+            strangers = [server]
+        if not strangers:
+            self._partners.done(server, "joining", wish.room_id)
+            return
+        self._partners.refused(strangers[0], "join", wish.room_id)
+        try:
+            leaving = Wish(wish.room_id, wish.user_id, "leave", {"membership": "leave"})
+            template = await self._residency.template(server, leaving)
+            await self._residency.send_leave(server, self._residency.event(template, leaving))
+        except RemoteFault as fault:
+            _log.warning("handshakes.not_left", room=wish.room_id, server=server, why=fault.problem)
+        raise Forbidden(f"This server does not share rooms with {', '.join(strangers[:3])}")
 
     async def _store(self, verified: Verified, passage: Passage) -> None:
         """Raises `Unfit`, `MissingEvents`."""

@@ -88,8 +88,10 @@ class Invited:
                 room_version=invitation.version,
             )
         event = await self._checked(self._parsed(invitation, version))
-        if not self._partners.may_share(invitation.origin, invitation.room_id):
-            raise Forbidden("This server does not take part in that room")
+        origin, room_id = invitation.origin, invitation.room_id
+        if not await self._partners.may_share(origin, room_id, presumed=origin):
+            self._partners.refused(origin, "invite", room_id)
+            raise Forbidden("This server does not share that room with yours")
         target = UserId(str(event.state_key))
         if not await self._accounts.is_local_account(target):
             raise Forbidden(f"There is no user {target}")
@@ -106,6 +108,7 @@ class Invited:
             pass  # it will come with the room's other events
         except Unfit as unfit:
             raise InvalidParam(str(unfit)) from unfit
+        self._partners.done(origin, "invited", room_id)
         return signed
 
     async def ended(self, room: Room, event: Event) -> bool:

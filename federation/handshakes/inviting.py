@@ -42,7 +42,8 @@ class Inviting:
     async def signed(self, invite: Event, room: Room) -> Event:
         """See `RemoteRooms.signed_invite`."""
         server = domain_of(str(invite.state_key))
-        if not self._partners.may_share(server, room.name.room_id):
+        if not await self._partners.may_share(server, room.name.room_id):
+            self._partners.refused(server, "invite", room.name.room_id)
             raise Forbidden(f"Users of {server} may not be invited into this room")
         shown = await shown_of(self._events, room, invite.sender)
         try:
@@ -54,6 +55,7 @@ class Inviting:
             raise Unknown(f"{server} has given back another invite", status=502)
         if not is_signed_by(checked.event, server):
             raise Unknown(f"{server} has not signed the invite", status=502)
+        self._partners.done(server, "inviting", room.name.room_id)
         return checked.event
 
     async def _ask(self, server: ServerName, invite: Event, shown: list[Event]) -> _Answer:

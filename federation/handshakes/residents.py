@@ -128,6 +128,7 @@ class Residents:
             ) from None
         if persisted.flags & (REJECTED | SOFT_FAILED):
             raise Forbidden("The room does not allow that")
+        self._partners.done(asked.origin, "joined", asked.room_id)
         await self._relay.relay(persisted, servers)
         return await self._rooms.get(room.name.nid), persisted
 
@@ -139,8 +140,6 @@ class Residents:
             if asked.membership == "leave":
                 raise Forbidden("This server is not in that room")
             raise NotFound("This server is not in that room")
-        if not self._partners.may_share(asked.origin, asked.room_id):
-            raise Forbidden("Your server may not take part in this room")
         await self._acls.require(room, asked.origin)
         return room
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from federation.history.ports import Acls, ServerVisibility
+from federation.ports import Partners
 from homeserver.events.event import Event
 from homeserver.events.redaction import redact_event
 from homeserver.graph.persisted_event import PersistedEvent
@@ -34,7 +35,8 @@ class Standing(NamedTuple):
 class ServerAccess:
     """Decides what of a room a server is told. Keeps nothing in memory."""
 
-    def __init__(self, rooms: Rooms, acls: Acls, visibility: ServerVisibility) -> None:
+    def __init__(self, rooms: Rooms, acls: Acls, visibility: ServerVisibility, partners: Partners) -> None:
+        self._partners = partners
         self._rooms = rooms
         self._acls = acls
         self._visibility = visibility
@@ -54,6 +56,7 @@ class ServerAccess:
         if not joined and not has_been(room, server_name):
             raise Forbidden("Your server is not in this room")
         await self._acls.require(room, server_name)
+        self._partners.done(server_name, "served", room.name.room_id)
         return Standing(server_name, room, joined)
 
     async def told(

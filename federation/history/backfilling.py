@@ -154,7 +154,8 @@ class RemoteHistory:
             return False
 
     async def _servers(self, room: Room) -> list[ServerName]:
-        return (await servers_to_ask(room, self._events, self._server_name))[:MAX_SERVERS]
+        servers = await servers_to_ask(room, self._events, self._server_name)
+        return (await self._remote.sharing(servers, room.name.room_id))[:MAX_SERVERS]
 
 
 async def servers_to_ask(room: Room, events: EventCache, own: ServerName) -> list[ServerName]:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from federation.history.backfilling import servers_to_ask
-from federation.ports import Ask, Client, RemoteFault
+from federation.ports import Ask, Client, Partners, RemoteFault
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import RoomIdentity
 from homeserver.graph.rooms.cache import Rooms
@@ -30,7 +30,15 @@ class _Told(msgspec.Struct):
 class RemoteMoments:
     """Fulfils `rooms.ports.RemoteMoments`. Keeps nothing in memory."""
 
-    def __init__(self, client: Client, rooms: Rooms, events: EventCache, server_name: ServerName) -> None:
+    def __init__(
+        self,
+        client: Client,
+        rooms: Rooms,
+        events: EventCache,
+        partners: Partners,
+        server_name: ServerName,
+    ) -> None:
+        self._partners = partners
         self._client = client
         self._rooms = rooms
         self._events = events
@@ -39,7 +47,8 @@ class RemoteMoments:
     async def closest(self, room: RoomIdentity, ts: int, *, backwards: bool) -> RemoteMoment | None:
         """See the protocol. The first server that knows one is believed: what it names has to be fetched anyway."""
         known = await self._rooms.get(room.nid)
-        servers = await servers_to_ask(known, self._events, self._server_name)
+        named = await servers_to_ask(known, self._events, self._server_name)
+        servers = await self._partners.sharing(named, room.room_id)
         for server in servers[:MAX_SERVERS]:
             ask = Ask(
                 method="GET",

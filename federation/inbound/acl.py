@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final
 
+from federation.patterns import Patterns, host_of
+from federation.ports import Partners
 from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.errors import Forbidden
-from homeserver.matrix.glob import Glob, OutOfWork, WorkBudget, fold, is_literal
+from homeserver.matrix.glob import OutOfWork, WorkBudget, fold
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.cache import Cache, MemoryBudget
 
@@ -26,6 +28,8 @@ PATTERN_BYTES: Final = 300
 """What a pattern takes in memory, roughly."""
 MAX_REMEMBERED: Final = 200
 """Servers of which an ACL remembers what it says."""
+DENIED: Final = "This server is denied by the room's access control list"
+NOT_SHARED: Final = "Your server may not take part in this room"
 WORK: Final = 20_000_000
 """For all patterns of an ACL on one name: the 65 kB of an event are matched within some milliseconds (`matrix.glob`)."""
 
@@ -37,8 +41,8 @@ class Acl:
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         """`content`: of the event, as anybody may have written it. What is not of the right form allows, or denies, nothing."""
-        self._allow = _Names(content.get("allow"))
-        self._deny = _Names(content.get("deny"))
+        self._allow = Patterns(_texts(content.get("allow")))
+        self._deny = Patterns(_texts(content.get("deny")))
         # What is no boolean counts as true.
         self._literals = content.get("allow_ip_literals") is not False
         self._remembered: dict[ServerName, bool] = {}
@@ -50,7 +54,7 @@ class Acl:
         if known is None:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            known = self._remembered[server_name] = self._decide(_host_of(server_name))
+            known = self._remembered[server_name] = self._decide(host_of(server_name))
         return known
 
     def _decide(self, host: str) -> bool:
@@ -64,45 +68,40 @@ class Acl:
             return False
 
 
-class _Names:
-    """A list of patterns with an index: names as such in one set, what begins with `*` and is plain otherwise by its end."""
-
-    __slots__ = ("_endings", "_everything", "_globs", "_lengths", "_plain")
-
-    def __init__(self, patterns: object) -> None:
-        texts = (
-            {fold(each) for each in patterns if isinstance(each, str)}
-            if isinstance(patterns, list)
-            else set()
-        )
-        self._everything = "*" in texts
-        self._plain = {text for text in texts if is_literal(text)}
-        self._endings = {text[1:] for text in texts if text[:1] == "*" and text[1:] and is_literal(text[1:])}
-        self._lengths = sorted({len(ending) for ending in self._endings})
-        rest = texts - self._plain - {"*" + ending for ending in self._endings} - {"*"}
-        self._globs = [Glob(text) for text in sorted(rest)]
-
-    def __len__(self) -> int:
-        return len(self._plain) + len(self._endings) + len(self._globs)
-
-    def match(self, name: str, work: WorkBudget) -> bool:
-        """Whether one of them fits. Raises `OutOfWork`."""
-        if self._everything or name in self._plain:
-            return True
-        if any(length <= len(name) and name[-length:] in self._endings for length in self._lengths):
-            return True
-        return any(glob.matches(name, work) for glob in self._globs)
-
-
 class ServerAcls:
-    """The ACLs of rooms, each read once. Owns a cache by the number of the event that sets an ACL: what it says never changes."""
+    """The ACLs of rooms, each read once, and beside them what the configuration says of partners: every request and every event of
+    another server about a room that is here is judged by both in this one place.
 
-    def __init__(self, events: EventCache, memory: MemoryBudget) -> None:
+    Owns a cache by the number of the event that sets an ACL: what it says never changes.
+    """
+
+    def __init__(self, events: EventCache, memory: MemoryBudget, partners: Partners) -> None:
         self._events = events
+        self._partners = partners
         self._acls: Cache[int, Acl] = memory.cache("server_acls", SHARE)
 
+    async def objection(self, room: Room, server_name: ServerName) -> str | None:
+        """Why a server may not send events and receipts to a room and ask about it; None: it may. Answered from memory but for the
+        first time. (ACL-02)
+        """
+        if not await self._acl_allows(room, server_name):
+            return DENIED
+        if not await self._partners.may_share(server_name, room.name.room_id):
+            self._partners.refused(server_name, "room", room.name.room_id)
+            return NOT_SHARED
+        return None
+
     async def allows(self, room: Room, server_name: ServerName) -> bool:
-        """Whether a server may send events and receipts to a room and ask about it. Answered from memory but for the first time."""
+        """Whether there is no objection."""
+        return await self.objection(room, server_name) is None
+
+    async def require(self, room: Room, server_name: ServerName) -> None:
+        """Raises `Forbidden` with the objection."""
+        objection = await self.objection(room, server_name)
+        if objection is not None:
+            raise Forbidden(objection)
+
+    async def _acl_allows(self, room: Room, server_name: ServerName) -> bool:
         nid = room.state.get(SERVER_ACL)
         if nid is None:
             return True
@@ -113,16 +112,9 @@ class ServerAcls:
             self._acls.put(nid, acl, acl.size)
         return acl.allows(server_name)
 
-    async def require(self, room: Room, server_name: ServerName) -> None:
-        """Raises `Forbidden` for a server that the room's ACL denies. (ACL-02)"""
-        if not await self.allows(room, server_name):
-            raise Forbidden("This server is denied by the room's access control list")
 
-
-def _host_of(server_name: str) -> str:
-    """Without the port."""
-    host, colon, port = server_name.rpartition(":")
-    return host if colon and port.isdecimal() and (host.endswith("]") or ":" not in host) else server_name
+def _texts(said: object) -> list[str]:
+    return [each for each in said if isinstance(each, str)] if isinstance(said, list) else []
 
 
 def _is_ip_literal(host: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from federation.inbound.acl import ServerAcls
 from federation.inbound.edus import EduDispatcher, InvalidEdu
+from federation.ports import Partners
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Member, Room
@@ -41,15 +42,17 @@ class _Presence(Protocol):
 class Ephemeral:
     """Handlers of EDUs. Keeps nothing in memory."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         rooms: Rooms,
         acls: ServerAcls,
         typing: _Typing,
         receipts: _Receipts,
         presence: _Presence | None,
+        partners: Partners,
     ) -> None:
         """`presence` None: it is switched off."""
+        self._partners = partners
         self._rooms = rooms
         self._acls = acls
         self._typing = typing
@@ -93,6 +96,10 @@ class Ephemeral:
         """See `EduHandler`. Of users who are in no room here nothing is kept."""
         if self._presence is None:
             return
+        if not self._partners.hears_presence(origin):
+            self._partners.refused(origin, "presence")
+            return
+        self._partners.done(origin, "presence_heard")
         push = content.get("push")
         if not isinstance(push, list) or len(push) > MAX_PRESENCE:
             raise InvalidEdu(f"push: no list of at most {MAX_PRESENCE}")

@@ -107,7 +107,8 @@ class Gaps:
         """
         events = min(EVENTS, self._allowance.left(origin))
         budget = Budget(self._clock, requests=REQUESTS, events=events, size=BYTES, seconds=SECONDS)
-        filling = _Filling(self, room, _servers(room, origin, own), budget, set(held))
+        servers = await self._remote.sharing(_servers(room, origin, own), room.name.room_id)
+        filling = _Filling(self, room, servers, budget, set(held))
         try:
             return await filling.run(roots)
         except RemoteFault as fault:

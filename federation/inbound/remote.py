@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from federation.ports import Ask, BadAnswer, Client, RemoteFault
+from federation.ports import Ask, BadAnswer, Client, Partners, RemoteFault
 from homeserver.matrix.ids import EventId, RoomId, ServerName
 from homeserver.runtime.clock import Clock
 
@@ -112,8 +112,13 @@ class State(msgspec.Struct):
 class Remote:
     """Asks one server at a time. Every method raises `RemoteFault`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, partners: Partners) -> None:
         self._client = client
+        self._partners = partners
+
+    async def sharing(self, servers: Sequence[ServerName], room_id: RoomId) -> list[ServerName]:
+        """Those of the servers that may be asked about a room."""
+        return await self._partners.sharing(servers, room_id)
 
     async def missing_events(
         self,

@@ -21,7 +21,7 @@ from federation.inbound.acl import ServerAcls
 from federation.inbound.edus import EduDispatcher
 from federation.inbound.service import LEASE, Inbound
 from federation.inbound.types import Full, Pdu
-from federation.ports import Checked, EventChecker
+from federation.ports import Checked, EventChecker, Partners
 from homeserver.events.event import Event
 from homeserver.events.parse import EventFormatError, parse_event
 from homeserver.graph.interning import Interning, RoomIdentity
@@ -91,6 +91,7 @@ class Transactions:
         edus: EduDispatcher,
         inbound: Inbound,
         checker: EventChecker,
+        partners: Partners,
     ) -> None:
         self._db = db
         self._interning = interning
@@ -99,6 +100,7 @@ class Transactions:
         self._edus = edus
         self._inbound = inbound
         self._checker = checker
+        self._partners = partners
         self._endings: Endings | None = None
         self._under_way: dict[tuple[ServerName, str], asyncio.Future[bytes]] = {}
         self._per_origin: Counter[ServerName] = Counter()
@@ -147,6 +149,7 @@ class Transactions:
     async def _process(
         self, origin: ServerName, txn_id: str, pdus: Sequence[msgspec.Raw], edus: Sequence[msgspec.Raw]
     ) -> bytes:
+        self._partners.admit_pdus(origin, len(pdus))
         staged = await self._sort(origin, pdus)
         answer = json.dumps({"pdus": staged.answers})
         if not staged.good:
@@ -205,7 +208,7 @@ class Transactions:
                     each.event_id if isinstance(each.event_id, str) and is_event_id(each.event_id) else None
                 )
                 if name is not None:
-                    await self._sort_one((name, text, said), objection, sorted_)
+                    await self._sort_one(origin, (name, text, said), objection, sorted_)
                 elif said is not None:
                     sorted_.answers[said] = {"error": NOT_HERE}
         return sorted_
@@ -213,12 +216,17 @@ class Transactions:
     async def _objection(self, origin: ServerName, name: RoomIdentity) -> str | None:
         """Why nothing of this origin is taken in a room; None: it is."""
         room = await self._rooms.get(name.nid)
-        if not await self._acls.allows(room, origin):
-            return "This server is denied by the room's access control list"
+        objection = await self._acls.objection(room, origin)
+        if objection is not None:
+            return objection
         return None if room.local_joined else NOT_HERE
 
     async def _sort_one(
-        self, pdu: tuple[RoomIdentity, bytes, str | None], objection: str | None, sorted_: _Sorted
+        self,
+        origin: ServerName,
+        pdu: tuple[RoomIdentity, bytes, str | None],
+        objection: str | None,
+        sorted_: _Sorted,
     ) -> None:
         """`pdu`: its room, itself, and what it says its id is."""
         name, text, said = pdu
@@ -230,6 +238,7 @@ class Transactions:
                 sorted_.answers[said] = {"error": str(error)[:200]}
             return
         if objection is None:
+            self._partners.done(origin, "events", name.room_id)
             sorted_.good.append(Pdu(name.nid, event.event_id, event.pdu))
         elif objection == NOT_HERE and await self._ended(name, event):
             objection = None

@@ -47,6 +47,7 @@ class RequestAuthenticator:
         credentials = self._credentials(info.headers.getall(hdrs.AUTHORIZATION, []))
         origin = credentials[0].origin
         if not self._partners.may_speak(origin):
+            self._partners.refused(origin, "server")
             raise Forbidden("This server does not speak with yours")
         now = self._clock.now_ms()
         wanted = WantedKeys(origin, frozenset(each.key_id for each in credentials), now)
@@ -61,7 +62,7 @@ class RequestAuthenticator:
         else:
             await asyncio.to_thread(signed.check, credentials, usable, body)
         self._backoff.heard_from(origin)
-        return Origin(server_name=origin)
+        return Origin(server_name=origin, rate_limited=self._partners.admit_request(origin))
 
     def _credentials(self, headers: Sequence[str]) -> list[Credentials]:
         """What the headers say; at least one, all of one server. Raises `Unauthorized`."""

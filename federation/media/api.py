@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final, Literal
 
+from federation.ports import Partners
 from homeserver.matrix.errors import InvalidParam, Unknown
 from homeserver.matrix.ids import ServerName
 from homeserver.matrix.mxc import Mxc, is_media_id
@@ -30,14 +31,16 @@ LONGEST_WAIT_MS: Final = 60_000
 class MediaApi:
     """Files and thumbnails, as `multipart/mixed`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         copies: RemoteCopies,
         thumbnails: Thumbnails,
         blobs: BlobStore,
         entropy: Entropy,
         server_name: ServerName,
+        partners: Partners,
     ) -> None:
+        self._partners = partners
         self._copies = copies
         self._thumbnails = thumbnails
         self._blobs = blobs
@@ -49,9 +52,10 @@ class MediaApi:
         self, origin: Origin, media_id: Path[str], timeout_ms: Query[int] = DEFAULT_WAIT_MS
     ) -> Streamed:
         """Gives a file of this server."""
-        del origin
+        self._partners.admit_files(origin.server_name, given=True)
         stored = await self._find(media_id, timeout_ms)
         media = stored.media
+        self._partners.admit_size(origin.server_name, stored.size, given=True)
         return self._answer(stored.key, stored.size, media.content_type, media.filename)
 
     @endpoint("getContentThumbnail", "GET", f"{_MEDIA}/thumbnail/{{mediaId}}", auth=Auth.SERVER)
@@ -66,7 +70,7 @@ class MediaApi:
         animated: Query[bool] = False,
     ) -> Streamed:
         """Gives a smaller picture of a file of this server."""
-        del origin
+        self._partners.admit_files(origin.server_name, given=True)
         if width < 1 or height < 1:
             raise InvalidParam("width, height: at least one pixel")
         stored = await self._find(media_id, timeout_ms)
@@ -74,6 +78,7 @@ class MediaApi:
             raise Unknown("There is no thumbnail of this file: it is no picture")
         box = box_for(width, height, crop=method == "crop", animated=animated)
         made = await self._thumbnails.find(stored, box)
+        self._partners.admit_size(origin.server_name, made.size, given=True)
         return self._answer(made.key or stored.key, made.size, made.content_type, None)
 
     async def _find(self, media_id: str, timeout_ms: int) -> Stored:

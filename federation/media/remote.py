@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from aiohttp import hdrs
 
 from federation.media import multipart
 from federation.media.multipart import Malformed
-from federation.ports import Ask, BadAnswer, Client, NotPermitted, RemoteError, RemoteFault
+from federation.ports import Ask, BadAnswer, Client, NotPermitted, Partners, RemoteError, RemoteFault
 from homeserver.matrix.errors import Forbidden, MatrixError, NotFound, NotYetUploaded, TooLarge, Unavailable
 from homeserver.matrix.ids import ServerName
 from homeserver.matrix.mxc import Mxc
@@ -33,23 +34,33 @@ _UTF8_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 class RemoteFiles:
     """Fulfils `media.ports.RemoteMedia`. Keeps nothing in memory: what it fetches passes through in pieces."""
 
-    def __init__(self, client: Client, outbound: Outbound) -> None:
+    def __init__(self, client: Client, outbound: Outbound, partners: Partners) -> None:
         self._client = client
         self._outbound = outbound
+        self._partners = partners
 
     @contextlib.asynccontextmanager
     async def fetch(self, mxc: Mxc, *, timeout: float, max_bytes: int) -> AsyncIterator[RemoteFile]:
         """See the protocol."""
         server = ServerName(mxc.server_name)
+        most = self._partners.admit_files(server, given=False)
+        max_bytes = max_bytes if most is None else min(most, max_bytes)
         try:
             async with self._answer(server, mxc, timeout, max_bytes) as file:
-                yield file
+                yield replace(file, pieces=self._counted(server, file.pieces))
         except RemoteFault as fault:
             raise _told(fault, max_bytes) from None
         except OutboundError as error:
             raise Unavailable(f"Where {server} says the file is, it cannot be had", status=502) from error
         except Malformed:
             raise Unavailable(f"{server} answers with what is no file", status=502) from None
+
+    async def _counted(self, server: ServerName, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in pieces:
+            size += len(piece)
+            yield piece
+        self._partners.admit_size(server, size, given=False)
 
     @contextlib.asynccontextmanager
     async def _answer(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from federation.outbound.edus import News
 from federation.outbound.room_servers import NOBODY, RoomServers, Servers
+from federation.ports import Partners
 from homeserver.graph.interning import Interning
 from homeserver.matrix.ids import RoomId, ServerName, domain_of
 from homeserver.presence.service import ACTIVE_MS
@@ -117,8 +118,11 @@ class PresenceEdus:
     delay = 1.0
     keeps = False
 
-    def __init__(self, servers: RoomServers, memberships: Memberships, server_name: ServerName) -> None:
+    def __init__(
+        self, servers: RoomServers, memberships: Memberships, server_name: ServerName, partners: Partners
+    ) -> None:
         self._servers = servers
+        self._partners = partners
         self._memberships = memberships
         self._server_name = server_name
 
@@ -128,7 +132,10 @@ class PresenceEdus:
             return None
         rooms = (await self._memberships.of(entry.user_nid)).joined
         servers = NOBODY.union(*[await self._servers.now(room) for room in sorted(rooms)[-MAX_ROOMS:]])
-        return News(entry.user_nid, entry, servers) if servers else None
+        told = frozenset([each for each in servers if self._partners.hears_presence(ServerName(each))])
+        for each in told:
+            self._partners.done(ServerName(each), "presence_told")
+        return News(entry.user_nid, entry, told) if told else None
 
     def contents(self, values: Sequence[PresenceEntry], now_ms: int) -> Sequence[Any]:
         """See `EphemeralEdus.contents`."""

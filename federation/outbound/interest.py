@@ -16,6 +16,7 @@ from federation.outbound.edus import Durable
 from federation.outbound.relays import RelayEntry
 from federation.outbound.room_servers import NOBODY, RoomServers, Servers
 from federation.outbound.sticky import OwnSticky
+from federation.ports import Partners
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import OUTLIER, REJECTED, SOFT_FAILED
@@ -34,8 +35,14 @@ class Interest:
     """Answers the reader. Keeps nothing."""
 
     def __init__(
-        self, servers: RoomServers, events: EventCache, sticky: OwnSticky, server_name: ServerName
+        self,
+        servers: RoomServers,
+        events: EventCache,
+        sticky: OwnSticky,
+        partners: Partners,
+        server_name: ServerName,
     ) -> None:
+        self._partners = partners
         self._servers = servers
         self._sticky = sticky
         self._events = events
@@ -70,7 +77,7 @@ class Interest:
         """The other servers that are told of an event: those in the room before it, and that of whom it removes."""
         servers = await self._servers.before(persisted)
         removed = removed_from(persisted)
-        if removed is not None and removed not in servers and removed != self._server_name:
+        if removed is not None and removed not in servers and self._reaches(removed):
             return servers | {removed}
         return servers
 
@@ -78,11 +85,16 @@ class Interest:
         persisted = await self._events.one(relay.event_nid)
         if persisted is None or persisted.flags & NEVER_SENT:
             return NOBODY
-        named = {server for server in relay.servers if is_server_name(server)}
+        others = [ServerName(each) for each in relay.servers if is_server_name(each) and self._reaches(each)]
+        named = frozenset(await self._partners.sharing(others, persisted.event.room_id))
         if domain_of(persisted.event.sender) == self._server_name:  # those in the room have had it
-            return frozenset(named - {self._server_name})
+            return named
         servers = await self.of_event(persisted) | named
         return servers - {domain_of(persisted.event.sender), self._server_name}
+
+    def _reaches(self, server: str) -> bool:
+        """Whether it is another server that is spoken with. Nothing waits for one that is not, were it for good."""
+        return server != self._server_name and self._partners.may_speak(ServerName(server))
 
 
 def removed_from(persisted: PersistedEvent) -> str | None:

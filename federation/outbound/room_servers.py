@@ -5,13 +5,14 @@ Held in memory for the rooms in which our users speak; an event is told to the s
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from federation.outbound import store
+from federation.ports import Partners
 from homeserver.graph.entry import ADOPTS, EventEntry, StateChange, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
@@ -34,8 +35,18 @@ SHARE = 1.0
 ROOM_BYTES, MEMBER_BYTES, SERVER_BYTES = 600, 120, 200
 """What a room in memory takes, each remote user in it, and each of their servers."""
 STATE_SHARE = 0.2
+MAX_PERMITTED: Final = 5_000
+"""Rooms of which it is remembered which servers may share them."""
 MAX_PAST: Final = 200
 """Comings and goings of servers that are remembered for a room."""
+
+
+class _Permitted(NamedTuple):
+    """Which servers of a room are told of it, as the configuration of a moment said."""
+
+    generation: int
+    servers: Servers
+    told: Servers
 
 
 class RoomServers:
@@ -50,7 +61,10 @@ class RoomServers:
         states: StateStore,
         memory: MemoryBudget,
         server_name: ServerName,
+        partners: Partners,
     ) -> None:
+        self._partners = partners
+        self._permitted: OrderedDict[int, _Permitted] = OrderedDict()
         self._server_name = server_name
         self._db = db
         self._tail = tail
@@ -64,10 +78,34 @@ class RoomServers:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def now(self, room_nid: int) -> Servers:
-        """The other servers with a joined user, as of `tail.position` or later."""
+        """The other servers with a joined user, as of `tail.position` or later; those alone that may share the room with us."""
+        return await self._told(room_nid, await self.joined(room_nid))
+
+    async def joined(self, room_nid: int) -> Servers:
+        """As `now`, those too that are told nothing."""
         return (await self._room(room_nid)).servers
 
     async def before(self, persisted: PersistedEvent) -> Servers:
+        """The other servers with a joined user in the state before an event of the log; those alone that may share the room."""
+        return await self._told(persisted.room_nid, await self._joined_before(persisted))
+
+    async def _told(self, room_nid: int, servers: Servers) -> Servers:
+        """Those of the servers that may share the room."""
+        if not servers or not self._partners.restricts_rooms:
+            return servers
+        known = self._permitted.get(room_nid)
+        generation = self._partners.generation
+        if known is not None and known.generation == generation and known.servers == servers:
+            return known.told
+        room_id = (await self._graph.get(room_nid)).name.room_id
+        told = frozenset(await self._partners.sharing([ServerName(each) for each in servers], room_id))
+        self._permitted[room_nid] = _Permitted(generation, servers, told)
+        self._permitted.move_to_end(room_nid)
+        if len(self._permitted) > MAX_PERMITTED:
+            self._permitted.popitem(last=False)
+        return told
+
+    async def _joined_before(self, persisted: PersistedEvent) -> Servers:
         """The other servers with a joined user in the state before an event of the log.
 
         From memory for what was written since the room came into memory; otherwise what has changed since is looked at.

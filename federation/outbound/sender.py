@@ -15,14 +15,15 @@ import structlog
 from federation.outbound.edus import MAX_EDU_BYTES, Durable
 from federation.outbound.ephemeral import Ephemeral
 from federation.outbound.figures import Figures
+from federation.outbound.interest import removed_from
 from federation.outbound.outcomes import Outcomes
 from federation.outbound.relays import RelayEntry
 from federation.outbound.transactions import MAX_BYTES, MAX_EDUS, MAX_PDUS, Pending, Transaction, encode
-from federation.ports import Ask, BackingOff, Client, NotPermitted, RemoteError, RemoteFault
+from federation.ports import Ask, BackingOff, Client, NotPermitted, Partners, RemoteError, RemoteFault
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.log.readers.types import Item, NotNow
-from homeserver.matrix.ids import EventId, ServerName
+from homeserver.matrix.ids import EventId, RoomId, ServerName
 from homeserver.runtime.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ MAX_REFUSING: Final = 10_000
 class Sender:
     """Delivers for the reader. Owns transactions that are to be repeated, and how much a destination takes at once."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         client: Client,
         events: EventCache,
@@ -55,6 +56,7 @@ class Sender:
         figures: Figures,
         clock: Clock,
         server_name: ServerName,
+        partners: Partners,
         nudge: Callable[[str, float], None],
     ) -> None:
         self._client = client
@@ -64,6 +66,7 @@ class Sender:
         self._figures = figures
         self._clock = clock
         self._server_name = server_name
+        self._partners = partners
         self._nudge = nudge
         self._pending = Pending()
         self._refusing: OrderedDict[str, int] = OrderedDict()
@@ -75,7 +78,7 @@ class Sender:
         """See `Reader.deliver`. Raises `NotNow`, `RemoteFault`."""
         destination = ServerName(key)
         transaction = self._pending.matching(key, [item.position for item in items])
-        if transaction is None:
+        if transaction is None or transaction.generation != self._partners.generation:
             if (dropped := self._pending.forget(key)) is not None:
                 self._ephemeral.give_back(key, dropped.ephemeral)
             transaction = await self._build(destination, items)
@@ -94,6 +97,8 @@ class Sender:
         self._refusals.pop(key, None)
         self._outcomes.succeeded(key)
         self._figures.sent(len(transaction.event_ids), transaction.edus)
+        for room_id in transaction.rooms:
+            self._partners.done(destination, "sent", room_id)
         self._note_refused(destination, transaction, answer)
         await self._tell_sources(destination, items[:count])
         return count
@@ -102,12 +107,14 @@ class Sender:
 
     async def _build(self, destination: ServerName, items: Sequence[Item[Any]]) -> Transaction:
         """As many of the items, from the first, as go into one transaction, and ephemeral EDUs if there is room."""
+        generation = self._partners.generation
         halvings = self._refusals.get(destination, 0)
         items = items[: max(1, (MAX_PDUS + MAX_EDUS) >> halvings)]
         contents = await self._contents(destination, items)
         pdus: list[bytes] = []
         edus: list[bytes] = []
         event_ids: list[EventId] = []
+        rooms: list[RoomId] = []
         positions: list[int] = []
         size = last_ts = 0
         for item, content in zip(items, contents, strict=True):
@@ -124,6 +131,7 @@ class Sender:
             if event is not None:
                 pdus.append(event.pdu)
                 event_ids.append(event.event_id)
+                rooms.append(event.room_id)
                 last_ts = event.origin_server_ts
         more, ephemeral = (
             self._ephemeral.take(destination, MAX_EDUS - len(edus)) if not halvings else ([], [])
@@ -136,6 +144,8 @@ class Sender:
             body=body,
             positions=tuple(positions),
             event_ids=tuple(event_ids),
+            rooms=tuple(rooms),
+            generation=generation,
             edus=len(edus) + len(more),
             ephemeral=ephemeral,
         )
@@ -149,7 +159,7 @@ class Sender:
         events = await self._events.load(relayed) if relayed else {}
         for number, (_, value) in enumerate(items):
             if isinstance(value, PersistedEvent):
-                contents[number] = value
+                contents[number] = value if await self._is_for(destination, value) else ()
             elif isinstance(value, RelayEntry):
                 contents[number] = events.get(value.event_nid) or ()
         for source, numbers in _by_source(items):
@@ -157,6 +167,12 @@ class Sender:
             for number, said in zip(numbers, await source.edus(destination, asked), strict=True):
                 contents[number] = [each for each in said if len(each) <= MAX_EDU_BYTES]
         return contents
+
+    async def _is_for(self, destination: ServerName, persisted: PersistedEvent) -> bool:
+        """Whether it is still to be told: the configuration may have changed while the destination was away."""
+        if not self._partners.restricts_rooms or removed_from(persisted) == destination:
+            return True
+        return await self._partners.may_share(destination, persisted.event.room_id)
 
     # --- what became of it -------------------------------------------------------------------------------------------
 

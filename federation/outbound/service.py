@@ -21,7 +21,7 @@ from federation.outbound.room_servers import RoomServers
 from federation.outbound.sender import Sender
 from federation.outbound.sticky import OwnSticky
 from federation.outbound.store import READER
-from federation.ports import Client
+from federation.ports import Client, Partners
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.event_source import EventSource
 from homeserver.graph.persisted_event import PersistedEvent
@@ -61,6 +61,7 @@ class Parts:
     sticky: StickyEvents
     visibility: VisibilityFilter
     client: Client
+    partners: Partners
     clock: Clock
     server_name: ServerName
 
@@ -81,7 +82,7 @@ class Outbound:
         sticky = OwnSticky(
             parts.sticky, parts.events, parts.servers, parts.visibility, parts.log, parts.server_name
         )
-        self._interest = Interest(parts.servers, parts.events, sticky, parts.server_name)
+        self._interest = Interest(parts.servers, parts.events, sticky, parts.partners, parts.server_name)
         self._events = EventSource(parts.events)
         self._figures = Figures()
         self._catch_up = CatchUp(
@@ -95,6 +96,7 @@ class Outbound:
             self._figures,
             parts.clock,
             parts.server_name,
+            parts.partners,
             self._nudge,
         )
         self._back: set[ServerName] = set()

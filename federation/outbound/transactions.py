@@ -14,7 +14,7 @@ from typing import Final
 from federation.outbound.ephemeral import Said
 from homeserver.log.entries import Position
 from homeserver.matrix import base64, canonical_json
-from homeserver.matrix.ids import EventId, ServerName
+from homeserver.matrix.ids import EventId, RoomId, ServerName
 
 MAX_PDUS: Final = 50
 MAX_EDUS: Final = 100
@@ -36,6 +36,10 @@ class Transaction:
     """Of the items of the cursor that it takes, also of those that turned out to say nothing."""
     event_ids: tuple[EventId, ...]
     edus: int
+    rooms: tuple[RoomId, ...] = ()
+    """Of each event."""
+    generation: int = 0
+    """By what configuration it was made (`Partners.generation`)."""
     ephemeral: Sequence[Said] = ()
     """What it says beside the items, to be given back if it is not delivered."""
 

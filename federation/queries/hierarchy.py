@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from federation.ports import Partners
 from homeserver.directory.summaries import may_enter
 from homeserver.graph.read.page_size import PAGE_BYTES
 from homeserver.graph.refs import INVITE, JOIN
@@ -24,8 +25,9 @@ MAX_CHILDREN: Final = 200
 class HierarchyForServers:
     """Answers for other servers, from what is here. Keeps nothing in memory."""
 
-    def __init__(self, rooms: LocalRooms) -> None:
+    def __init__(self, rooms: LocalRooms, partners: Partners) -> None:
         self._rooms = rooms
+        self._partners = partners
 
     async def branch(self, server_name: ServerName, room_id: RoomId, *, suggested_only: bool) -> Branch:
         """Raises `NotFound` for a room that is not here, or that no user of the server could join or read."""
@@ -33,9 +35,13 @@ class HierarchyForServers:
         root = _alive(found.get(room_id))
         reader = _Reader(server_name)
         await reader.look_at(self._rooms, [root] if root is not None else [])
-        if root is None or not reader.sees(root):
+        if root is None or not reader.sees(root) or not await self._partners.may_share(server_name, room_id):
             raise NotFound("There is no such room")
-        wanted = [child.room_id for child in root.children[:MAX_CHILDREN] if child.room_id != room_id]
+        wanted = [
+            child.room_id
+            for child in root.children[:MAX_CHILDREN]
+            if child.room_id != room_id and await self._partners.may_share(server_name, child.room_id)
+        ]
         children = await self._rooms.find(wanted, suggested_only=suggested_only)
         known = [each for child in wanted if (each := _alive(children.get(child))) is not None]
         await reader.look_at(self._rooms, known)

@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
+from federation.ports import Partners
 from federation.queries.hierarchy import HierarchyForServers
 from federation.queries.profile_api import QUERY
 from homeserver.config.rooms import DirectorySection
 from homeserver.directory.listing import ListBody, RoomList, list_rooms
 from homeserver.directory.service import RoomDirectory
-from homeserver.matrix.errors import Forbidden, InvalidParam
+from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
 from homeserver.matrix.ids import RoomAlias, RoomId, ServerName, domain_of, is_room_alias
 from homeserver.rooms.aliases import AliasService
 from homeserver.spaces.types import Branch
@@ -44,7 +46,9 @@ class RoomQueryApi:
         directory: RoomDirectory,
         hierarchy: HierarchyForServers,
         config: DirectorySection,
+        partners: Partners,
     ) -> None:
+        self._partners = partners
         self._aliases = aliases
         self._directory = directory
         self._hierarchy = hierarchy
@@ -53,10 +57,12 @@ class RoomQueryApi:
     @endpoint("queryRoomDirectory", "GET", f"{QUERY}/directory", auth=Auth.SERVER)
     async def alias(self, origin: Origin, room_alias: Query[str]) -> RoomOfAlias:
         """Tells which room an alias of this server names (FED-36)."""
-        del origin
         if not is_room_alias(room_alias) or domain_of(room_alias) != self._aliases.server_name:
             raise InvalidParam("room_alias: not an alias of this server")
         located = await self._aliases.local(RoomAlias(room_alias))
+        if not await self._partners.may_share(origin.server_name, located.room_id):
+            self._partners.refused(origin.server_name, "room", located.room_id)
+            raise NotFound("There is no such alias")
         return RoomOfAlias(located.room_id, list(located.servers))
 
     @endpoint("getPublicRooms", "GET", _LIST, auth=Auth.SERVER)
@@ -81,11 +87,14 @@ class RoomQueryApi:
 
     @endpoint("queryPublicRooms", "POST", _LIST, auth=Auth.SERVER)
     async def search_rooms(self, origin: Origin, body: Body[ListBody]) -> RoomList:
-        """Searches published rooms (FED-37)."""
-        del origin
+        """Searches published rooms (FED-37): of those alone that it may share the asking server learns."""
         if not self._list_is_open:
             raise Forbidden("This server does not show its list of rooms to others")
-        return await list_rooms(self._directory, body)
+        found = await list_rooms(self._directory, body)
+        shared = [
+            each for each in found.chunk if await self._partners.may_share(origin.server_name, each.room_id)
+        ]
+        return structs.replace(found, chunk=shared)
 
     @endpoint("getSpaceHierarchy", "GET", _HIERARCHY, auth=Auth.SERVER)
     async def hierarchy(

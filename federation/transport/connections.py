@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,7 @@ from yarl import URL
 
 from federation.transport.body import ACCEPTED_CODINGS
 from federation.transport.faults import translated
-from federation.transport.routes import Route, Target
+from federation.transport.routes import DISCOVERY, Route, Target
 from federation.transport.tls import NoPartnerTls, PartnerTls
 from homeserver.matrix.ids import ServerName
 from homeserver.web.outbound import Outbound, PoolBounds, Purpose
@@ -114,7 +115,7 @@ class Connections:
             query_string=query,
             encoded=True,
         )
-        trust = self._partner_tls.of(destination)
+        trust = self._trusted(destination, route)
         return await self._opened().request(
             message.method,
             url,
@@ -126,11 +127,18 @@ class Connections:
             # The library writes bytes at once, and warns of many; a file's it writes in pieces.
             data=message.body if len(message.body or b"") < PIECES_FROM else io.BytesIO(message.body or b""),
             allow_redirects=False,
-            ssl=True if trust is None else trust.context,
+            ssl=True if trust is None else trust,
             server_hostname=route.tls_name,
             proxy=self._outbound.settings.proxy,
             timeout=aiohttp.ClientTimeout(total=message.timeout, sock_connect=CONNECT_SECONDS),
         )
+
+    def _trusted(self, destination: ServerName, route: Route) -> ssl.SSLContext | None:
+        """What the certificate is checked against; None: what everybody's is."""
+        trust = self._partner_tls.of(destination)
+        if trust is None:
+            return None
+        return trust.discovery or trust.context if route.step == DISCOVERY else trust.context
 
     def _opened(self) -> aiohttp.ClientSession:
         """Raises `OSError` once they are closed: whoever still asks while the server ends opens none that nobody would close."""

@@ -6,7 +6,10 @@ spec: server-server-api/#resolving-server-names
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+DISCOVERY: Final = "well-known"
+"""The step of a route to a well-known file."""
 
 
 class Target(NamedTuple):

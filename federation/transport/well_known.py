@@ -19,7 +19,7 @@ from federation.transport import body as bodies
 from federation.transport.connections import Connections, Message
 from federation.transport.names import HostPort, split_server_name
 from federation.transport.once import Once, TooMany
-from federation.transport.routes import Route, Target
+from federation.transport.routes import DISCOVERY, Route, Target
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock
 from homeserver.web.outbound import OutboundError, redirected
@@ -139,7 +139,7 @@ def _route(url: URL) -> Route:
         targets=(Target(host, port),),
         host_header=authority,
         tls_name=host,
-        step="well-known",
+        step=DISCOVERY,
     )
 
 

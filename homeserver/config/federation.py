@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from homeserver.config import checks
 from homeserver.config.base import Duration, Section
+from homeserver.config.partners import PartnerSection, ServerPattern, each_once
 from homeserver.config.server import check_server_name
 
 
@@ -32,11 +33,15 @@ class FederationSection(Section):
     key_servers: tuple[KeyServer, ...] = ()
     """Whom to ask for the keys of servers that cannot be reached. None: only the servers themselves are asked."""
 
-    allow: tuple[str, ...] | None = None
-    """If given, only these servers (names, with * and ?) are spoken with."""
+    allow: tuple[ServerPattern, ...] | None = None
+    """If given, only these servers (names, with * and ?) are spoken with. Read again on SIGHUP, as deny and partners are."""
 
-    deny: tuple[str, ...] = ()
+    deny: tuple[ServerPattern, ...] = ()
     """These servers are never spoken with."""
+
+    partners: Annotated[tuple[PartnerSection, ...], Field(max_length=10_000), AfterValidator(each_once)] = ()
+    """What was agreed with single servers: server_name (with * and ?), contact, ca_files, pins, requests, pdus, rooms, media,
+    max_media_size, presence. A name counts before one with * or ?, and of those the first that fits."""
 
     verify_certificates: bool = True
     """False accepts any certificate: for tests only."""

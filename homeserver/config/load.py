@@ -44,7 +44,8 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(str(path), [("", f"it cannot be read: {reason}")]) from None
-    return parse(text, source=str(path), base=path.absolute().parent, environment=environment)
+    found = parse(text, source=str(path), base=path.absolute().parent, environment=environment)
+    return found.read_from(path.absolute())
 
 
 def parse(text: str, *, source: str, base: Path, environment: Mapping[str, str] | None = None) -> Config:

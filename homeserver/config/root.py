@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, PrivateAttr
@@ -96,11 +97,31 @@ class Config(Section):
     """The largest, the most, the longest."""
 
     _development: bool = PrivateAttr(default=False)
+    _source: Path | None = PrivateAttr(default=None)
 
     @property
     def development(self) -> bool:
         """Whether this is `atrium serve --dev`: open to everybody on this machine."""
         return self._development
+
+    @property
+    def source(self) -> Path | None:
+        """The file it was read from; None: it was read from none."""
+        return self._source
+
+    def read_from(self, path: Path) -> Self:
+        """The same, remembering where it was read."""
+        copy = self.model_copy()
+        copy._source = path  # noqa: SLF001  # our own class
+        return copy
+
+    def with_partners_of(self, other: Config) -> Self:
+        """The same, with what the other says of whom this server speaks with: all of it that may change while it serves."""
+        fields = ("allow", "deny", "partners")
+        federation = self.federation.model_copy(
+            update={name: getattr(other.federation, name) for name in fields}
+        )
+        return self.model_copy(update={"federation": federation})
 
     def for_development(self) -> Self:
         """The same, marked as made by --dev. No file can say so."""

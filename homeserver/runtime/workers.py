@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from homeserver.config import ConfigError, load
 from homeserver.runtime.clock import Clock, SystemClock
 from homeserver.runtime.liveness import ProcessSample, UnansweredTime
 from homeserver.runtime.worker import ALIVE, DUMP_TRACEBACK, READY, Order, Question
@@ -180,7 +181,14 @@ class Workers:
                     self._announce()
 
     def _reload(self) -> None:
-        """Tell the workers to read their certificates anew."""
+        """Tell the workers to read their certificates anew, and what else may change while they serve. Who is started later is told
+        the same; where the file is broken, what held before: the workers say what is wrong with it.
+        """
+        config = self._starting.order.config
+        if config.source is not None:
+            with contextlib.suppress(ConfigError):
+                order = replace(self._starting.order, config=config.with_partners_of(load(config.source)))
+                self._starting = replace(self._starting, order=order)
         for worker in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 worker.process.send_signal(signal.SIGHUP)

@@ -182,7 +182,7 @@ class Dispatcher:
         if authenticator is None:
             raise Unavailable("This listener knows no servers")
         info.origin = await authenticator.authenticate(info, info.body)
-        if bound.endpoint.limit is not None:
+        if bound.endpoint.limit is not None and info.origin.rate_limited:
             self._parts.limiter.hit(bound.endpoint.limit, info.origin.server_name)
 
     def _limit(self, name: str, info: RequestInfo) -> None:

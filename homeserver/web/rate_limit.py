@@ -118,10 +118,10 @@ class RateLimiter:
             raise LimitExceeded(max(1, round((full_at - now - room) * 1000)))
         self._buckets.put(bucket, full_at)
 
-    def hit_address(self, name: str, address: str) -> None:
-        """Count one act of whoever has an address: all of an IPv6 /64 are one. Raises `LimitExceeded`."""
+    def hit_address(self, name: str, address: str, *, cost: float = 1.0) -> None:
+        """Count one act of whoever has an address: all of an IPv6 /64 are one. Raises `LimitExceeded`. `cost`: see `hit`."""
         if name in self._rates:
-            self.hit(name, client_network(address))
+            self.hit(name, client_network(address), cost=cost)
 
     def would_refuse(self, name: str, key: str) -> bool:
         """Whether `hit` would raise; counts nothing. For limits that count failures only: ask first, hit on failure."""

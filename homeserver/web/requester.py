@@ -42,3 +42,5 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Another homeserver whose signature over this request was checked."""
 
     server_name: ServerName
+    rate_limited: bool = True
+    """False: a limit of its own was looked at."""

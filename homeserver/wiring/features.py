@@ -187,6 +187,7 @@ class Features:
             self.federation, self.federation_inbound, outbound, self.rooms, self.e2ee, self.to_device
         )
         self.federation_devices = self._add(FederationDevicesFeature(self._core, parts, enabled=enabled))
+        self.manifests.append(self.federation.agreements.manifest(outbound.servers.joined))
         return self._add(outbound)
 
     def _serving(self, config: Config) -> FederationServingFeature:
@@ -292,6 +293,7 @@ class Features:
     def reload(self) -> None:
         """An administrator has changed files that need no restart."""
         self.appservices.registry.reload()
+        self.federation.agreements.reload()
 
     def periodic(self) -> list[Periodic]:
         """All background work that is done again and again."""

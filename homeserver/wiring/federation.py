@@ -15,7 +15,6 @@ from federation.keys.notary import NotaryService
 from federation.keys.own import OldKey, OwnKeys
 from federation.keys.requests import RequestAuthenticator
 from federation.keys.ring import KeyRing
-from federation.partners.lists import PartnerLists
 from federation.transport.addresses import Addresses
 from federation.transport.api import ServerInformationApi
 from federation.transport.backoff import Backoff
@@ -26,38 +25,44 @@ from federation.transport.resolution import ServerResolver
 from federation.transport.shared_backoff import SharedBackoff
 from federation.transport.slots import Slots
 from federation.transport.srv import DnsLookup, SrvTargets
+from federation.transport.tls import PartnerTls
 from federation.transport.well_known import WellKnown
 from homeserver.config import Config
 from homeserver.matrix import base64
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.web.outbound import Outbound
 from homeserver.wiring.core import Core
+from homeserver.wiring.federation_partners import PartnersFeature
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.outbound import outbound_of
 
 
-def ways_of(config: Config, clock: Clock, entropy: Entropy) -> tuple[ServerResolver, Connections]:
+def ways_of(
+    outbound: Outbound, clock: Clock, entropy: Entropy, partner_tls: PartnerTls
+) -> tuple[ServerResolver, Connections]:
     """How other servers are found and reached. Close both, in this order."""
-    outbound = outbound_of(config.outbound, verify_federation=config.federation.verify_certificates)
-    connections = Connections(outbound, Addresses(clock))
+    connections = Connections(outbound, Addresses(clock), partner_tls)
     srv = SrvTargets(DnsLookup(), clock, entropy)
     return ServerResolver(WellKnown(connections, clock), srv), connections
 
 
 class FederationFeature:
-    """Plug into it: `client` asks, `checker` checks events and other JSON, `own_keys` signs, `partners` permits,
-    `acls` are those of rooms.
+    """Plug into it: `client` asks, `outbound` fetches what needs no signature, `checker` checks events and other JSON, `own_keys`
+    signs, `partners` permits, `acls` are those of rooms.
     """
 
     def __init__(self, config: Config, core: Core) -> None:
         section = config.federation
-        self.partners = PartnerLists(enabled=section.enabled, allow=section.allow, deny=section.deny)
+        self.agreements = PartnersFeature(config, core)
+        self.partners = self.agreements.policy
         self.own_keys = _own_keys(config, core)
         self.backoff = Backoff(core.clock, core.entropy, longest_ms=round(section.retry_longest * 1000))
         self._shared_backoff = SharedBackoff(self.backoff, core.db, core.clock)
+        self.outbound = outbound_of(config.outbound, verify_federation=section.verify_certificates)
         slots = Slots()
         self._figures = TransportFigures(self.backoff, slots)
-        self.resolver, self._connections = ways_of(config, core.clock, core.entropy)
+        self.resolver, self._connections = ways_of(self.outbound, core.clock, core.entropy, self.partners)
         ways = Ways(
             resolver=self.resolver,
             connections=self._connections,
@@ -74,7 +79,7 @@ class FederationFeature:
         self.authenticator = RequestAuthenticator(
             core.server_name, self.ring, self.partners, self.backoff, core.clock
         )
-        self.acls = ServerAcls(core.events, core.memory)
+        self.acls = ServerAcls(core.events, core.memory, self.partners)
         self._apis: list[object] = []
         if section.enabled:
             self._apis = [
@@ -102,6 +107,7 @@ class FederationFeature:
         await self._fetcher.close()
         await self.resolver.close()
         await self._connections.close()
+        await self.outbound.close()
         self.checker.close()
 
 

@@ -41,6 +41,7 @@ class FederationInboundFeature:
             ephemeral.typing_service,
             ephemeral.remote_receipts,
             presence.elsewhere,
+            federation.partners,
         ).register(self.edus)
         self.policy = PolicyServers(federation.client, core.rooms, core.events, core.server_name)
         if self._enabled:
@@ -48,7 +49,14 @@ class FederationInboundFeature:
         self.inbound = Inbound(core.db, core.entropy)
         self.inbound.work_with(self._parts(core, federation))
         self.transactions = Transactions(
-            core.db, core.interning, core.rooms, federation.acls, self.edus, self.inbound, federation.checker
+            core.db,
+            core.interning,
+            core.rooms,
+            federation.acls,
+            self.edus,
+            self.inbound,
+            federation.checker,
+            federation.partners,
         )
 
     def _parts(self, core: Core, federation: FederationFeature) -> Parts:
@@ -58,7 +66,9 @@ class FederationInboundFeature:
             rooms=core.rooms,
             here=here,
             checker=checker,
-            gaps=Gaps(Remote(federation.client), checker, here, core.outliers, core.clock),
+            gaps=Gaps(
+                Remote(federation.client, federation.partners), checker, here, core.outliers, core.clock
+            ),
             receiver=core.receiver,
             policy=self.policy,
             owner=self.inbound.owner,

@@ -9,7 +9,7 @@ from federation.outbound.outcomes import EVERY as OUTCOMES_EVERY
 from federation.outbound.relays import RelaySink
 from federation.outbound.room_servers import RoomServers
 from federation.outbound.service import BACK_EVERY, Outbound, Parts
-from federation.ports import Client
+from federation.ports import Client, Partners
 from federation.transport.backoff import Backoff
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.periodic import every
@@ -29,6 +29,9 @@ class Transport(Protocol):
     @property
     def backoff(self) -> Backoff: ...
 
+    @property
+    def partners(self) -> Partners: ...
+
 
 class FederationOutboundFeature:
     """The sender; `service.sources` is where others register EDUs, before `manifest` is asked for."""
@@ -39,7 +42,14 @@ class FederationOutboundFeature:
         """`enabled`: else nothing is sent, whatever is written."""
         self._enabled = enabled
         self.servers = RoomServers(
-            core.db, core.tail, core.rooms, core.events, core.states, core.memory, core.server_name
+            core.db,
+            core.tail,
+            core.rooms,
+            core.events,
+            core.states,
+            core.memory,
+            core.server_name,
+            transport.partners,
         )
         self.service = Outbound(
             Parts(
@@ -50,6 +60,7 @@ class FederationOutboundFeature:
                 sticky=core.sticky,
                 visibility=core.visibility,
                 client=transport.client,
+                partners=transport.partners,
                 clock=core.clock,
                 server_name=core.server_name,
             )
@@ -58,7 +69,7 @@ class FederationOutboundFeature:
         for source in (
             TypingEdus(self.servers, core.interning, core.server_name),
             ReceiptEdus(self.servers, core.interning, core.server_name),
-            PresenceEdus(self.servers, memberships, core.server_name),
+            PresenceEdus(self.servers, memberships, core.server_name, transport.partners),
         ):
             self.service.sources.add_ephemeral(source)
 

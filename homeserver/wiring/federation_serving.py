@@ -31,7 +31,6 @@ from homeserver.wiring.directory import DirectoryFeature
 from homeserver.wiring.federation import FederationFeature
 from homeserver.wiring.manifest import Manifest
 from homeserver.wiring.media import MediaFeature
-from homeserver.wiring.outbound import outbound_of
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.spaces import SpacesFeature
 
@@ -51,8 +50,9 @@ class FederationServingFeature:
     """Endpoints for other servers, and what asks them."""
 
     def __init__(self, config: Config, core: Core, served: Served) -> None:
+        partners = served.federation.partners
         visibility = VisibilityToServers(core.db, core.interning, core.events, core.states)
-        self.access = access = ServerAccess(core.rooms, served.federation.acls, visibility)
+        self.access = access = ServerAccess(core.rooms, served.federation.acls, visibility, partners)
         self.events = EventServing(
             access,
             core.rooms,
@@ -61,15 +61,14 @@ class FederationServingFeature:
             served.rooms.pages,
             AuthCover(core.db, core.events),
         )
-        self._outbound = outbound_of(config.outbound, verify_federation=config.federation.verify_certificates)
         client = served.federation.client
         self.profiles = RemoteProfiles(client, core.memory, core.clock)
         self.aliases = RemoteAliases(client, core.memory, core.clock)
         self.directories = RemoteDirectories(client, core.memory, core.clock)
         self.remote_spaces = RemoteSpaces(client, core.memory, core.clock, core.server_name)
-        self.files = RemoteFiles(client, self._outbound)
+        self.files = RemoteFiles(client, served.federation.outbound, partners)
         self.history = _history(core, served.federation)
-        self.moments = RemoteMoments(client, core.rooms, core.events, core.server_name)
+        self.moments = RemoteMoments(client, core.rooms, core.events, partners, core.server_name)
         if config.federation.enabled:
             self._ask(served)
         self._apis: list[object] = [OpenIdApi(served.accounts.openid)]
@@ -103,10 +102,18 @@ class FederationServingFeature:
             RoomQueryApi(
                 served.rooms.aliases,
                 served.directory.rooms,
-                HierarchyForServers(served.spaces.local),
+                HierarchyForServers(served.spaces.local, served.federation.partners),
                 config.rooms.directory,
+                served.federation.partners,
             ),
-            MediaApi(media.copies, media.thumbnails, media.blobs, core.entropy, core.server_name),
+            MediaApi(
+                media.copies,
+                media.thumbnails,
+                media.blobs,
+                core.entropy,
+                core.server_name,
+                served.federation.partners,
+            ),
         ]
 
     @property
@@ -116,12 +123,12 @@ class FederationServingFeature:
         return Manifest(
             name="federation_serving",
             apis=self._apis,
-            stop=[*(each.stop for each in asking), self._outbound.close],
+            stop=[each.stop for each in asking],
         )
 
 
 def _history(core: Core, federation: FederationFeature) -> RemoteHistory:
-    remote = Remote(federation.client)
+    remote = Remote(federation.client, federation.partners)
     return RemoteHistory(
         remote,
         Gaps(remote, federation.checker, Here(core.events), core.outliers, core.clock),

@@ -18,8 +18,12 @@ from typing import Any
 import msgspec
 
 from federation.outbound.service import Outbound
+from federation.partners.activity import Activity
+from federation.partners.rooms import RoomsHere
+from federation.partners.service import PartnerPolicy
 from federation.ports import Answer, Ask, Unreachable
 from federation.transport.backoff import Backoff as Pauses
+from homeserver.config.federation import FederationSection
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.log.readers.service import ReaderService
 from homeserver.log.readers.types import Backoff
@@ -143,7 +147,10 @@ async def sending(
     core = here.core
     core.clock = clock or core.clock
     pauses = Pauses(core.clock, core.entropy, longest_ms=1_000)
-    transport = SimpleNamespace(client=others, backoff=pauses)
+    partners = PartnerPolicy(
+        FederationSection(), RoomsHere(core.db, core.memory), Activity(core.db, core.clock), core.clock
+    )
+    transport = SimpleNamespace(client=others, backoff=pauses, partners=partners)
     feature = FederationOutboundFeature(core, here.rooms.memberships, transport)
     feature.service._backoff = backoff
     if prepare is not None:

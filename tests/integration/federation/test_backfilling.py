@@ -51,7 +51,7 @@ class Play:
         self.bob = remote.user("bob")
         self.written = Written()
         self.core = core
-        asks = Remote(federation.client)
+        asks = Remote(federation.client, federation.partners)
         gaps = Gaps(asks, federation.checker, Here(core.events), core.outliers, core.clock)
         self.history = RemoteHistory(
             asks,

@@ -14,7 +14,7 @@ from federation.ports import NotPermitted, Unreachable
 from federation.transport.connections import Connections, Message
 from federation.transport.names import HostPort
 from federation.transport.routes import Route, Target
-from federation.transport.tls import TlsTrust, pinned
+from federation.transport.tls import TlsTrust, pin_of, pinned
 from federation.transport.well_known import WellKnown
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import FakeClock
@@ -162,10 +162,7 @@ async def test_dns_rebinding_reaches_nothing(host: Host) -> None:
 
 async def test_a_partner_has_its_own_authority_and_pinned_certificate(host: Host, tmp_path: Path) -> None:
     """DISC-08: an admin override list is possible."""
-    der = ssl.PEM_cert_to_DER_cert(host.certificate.read_text())
-    import hashlib
-
-    right, wrong = hashlib.sha256(der).digest(), bytes(32)
+    right, wrong = pin_of(ssl.PEM_cert_to_DER_cert(host.certificate.read_text())), "A" * 43 + "="
 
     class Partner:
         trust: TlsTrust | None = None

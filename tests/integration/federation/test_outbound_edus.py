@@ -263,6 +263,7 @@ async def test_memory_for_a_destination_is_bounded(database: str, tmp_path: Path
 
 def test_presence_and_receipts_of_many_fit_into_few_edus() -> None:
     entries = [PresenceEntry(n, f"@u{n}:here", "online", None, 1_000) for n in range(120)]
-    contents = PresenceEdus(None, None, ServerName("here")).contents(entries, 2_000)  # type: ignore[arg-type]
+    source = PresenceEdus(None, None, ServerName("here"), None)  # type: ignore[arg-type]  # nobody is asked
+    contents = source.contents(entries, 2_000)
     assert [len(content["push"]) for content in contents] == [50, 50, 20]
     assert contents[0]["push"][0]["currently_active"] is True

@@ -1,9 +1,17 @@
 """What `atrium federation test` finds out about a server."""
 
+import asyncio
+import json
 import time
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
 
 from federation.partners.probe import Probe
 from federation.transport.commands import end_pause
+from homeserver.cli.commands import app as cli
+from homeserver.config.federation import FederationSection
 from homeserver.matrix.ids import ServerName
 from tests.support.federation import Federation
 from tests.support.remote_server import status
@@ -56,3 +64,60 @@ async def test_a_pause_is_ended_from_outside(federation: Federation) -> None:
     await end_pause(core.db, remote.name, core.clock)
     await feature._shared_backoff.exchange()
     assert feature.backoff.of(remote.name) is None
+
+
+async def test_what_was_agreed_with_a_partner_counts_for_the_test_too(federation: Federation) -> None:
+    """DISC-08: its authorities and pins."""
+    here, there = await federation.start(outbound={"extra_ca_files": []}), await federation.start()
+    partners = here.app.features.federation.partners
+
+    def agree(**terms: Any) -> None:
+        section = {"partners": [{"server_name": there.name, **terms}]}
+        partners.replace(FederationSection.model_validate(section))
+
+    assert (await findings(here, there.name))[-1][0] == "wrong"
+    agree(ca_files=[str(federation.certificate)])
+    assert [verdict for verdict, _ in await findings(here, there.name)] == ["good"] * 4
+    agree(ca_files=[str(federation.certificate)], pins=["A" * 43])
+    verdict, sentence = (await findings(here, there.name))[-1]
+    assert verdict == "wrong"
+    assert "pins" in sentence
+
+
+async def test_the_commands_know_what_was_agreed(federation: Federation, tmp_path: Path) -> None:
+    """`atrium federation status` and `dry-run`, beside a running server."""
+    here, there = await federation.start(), await federation.start()
+    alice, bob = await here.register("alice"), await there.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room, via=[here.name])
+    await alice.send(room, "hello")
+    await here.app.features.federation.agreements._activity.write()
+
+    def run(command: str, *arguments: str, **section: Any) -> str:
+        file = tmp_path / "config.yaml"
+        raw = {
+            "server": {"name": here.name, "data_dir": str(tmp_path / "data")},
+            "database": {"url": here.dsn},
+            "federation": section,
+        }
+        file.write_text(json.dumps(raw))
+        done = CliRunner().invoke(cli, ["federation", command, *arguments, "--config", str(file)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    async def said(command: str, *arguments: str, **section: Any) -> str:
+        return await asyncio.to_thread(lambda: run(command, *arguments, **section))
+
+    terms = {"server_name": "localhost", "contact": "mailto:it@partner.test", "rooms": []}
+    found = await said("status", partners=[terms])
+    assert "localhost: contact mailto:it@partner.test, some rooms alone" in found
+    assert f"{there.name}: " in found
+    assert "    agreed: contact mailto:it@partner.test" in found
+    assert "requests " in found
+    assert "agreed: not spoken with" in await said("status", there.name, deny=["localhost"])
+    assert "nothing was ever sent to it" in await said("status", "other.test")
+    assert await said("dry-run") == "Nothing of the last 7 days would have been refused.\n"
+    lines = await said("dry-run", "--days", "1", deny=[there.name])
+    assert f"{there.name}: " in lines
+    assert "requests: it is not spoken with at all" in lines
+    assert f"in {room}: the room is not shared with it" in await said("dry-run", partners=[terms])

@@ -12,11 +12,7 @@ from pydantic import BaseModel
 from homeserver.config import Config
 
 PACKAGE = Path(__file__).parents[3] / "homeserver"
-NOT_YET = {
-    "federation.profile_lookup": "federation",
-    "rooms.directory.read_over_federation": "federation",
-}
-"""What is checked, and obeyed by nothing yet: `docs/not-yet.md` names the area."""
+OTHERS = [PACKAGE.parent / "federation", PACKAGE.parent / "appservices"]
 
 
 def options(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:
@@ -31,16 +27,15 @@ def options(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]
 
 
 CODE = "\n".join(
-    path.read_text() for path in PACKAGE.rglob("*.py") if PACKAGE / "config" not in path.parents
+    path.read_text()
+    for package in (PACKAGE, *OTHERS)
+    for path in package.rglob("*.py")
+    if PACKAGE / "config" not in path.parents
 ) + "\n".join(path.read_text() for path in (PACKAGE / "config").glob("*.py"))
 
 
 @pytest.mark.parametrize(("path", "name"), sorted(options(Config)), ids=str)
 def test_an_option_is_read(path: str, name: str) -> None:
-    area = NOT_YET.get(path) or NOT_YET.get(path.split(".", maxsplit=1)[0])
-    if area is not None:
-        assert f"| {area} |" in (PACKAGE.parent / "docs" / "not-yet.md").read_text()
-        return
     # Rate limits are named where they apply; networks are taken by purpose.
     whole = path.split(".")[-2] if "." in path else name
     read = rf'\.{name}\b|limit="{name}"|"{name}"[,)\n]|getattr\([^)]*\b{whole}\b'
