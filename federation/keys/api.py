@@ -14,6 +14,7 @@ from federation.keys.own import OwnKeys
 from federation.keys.types import KeyQueryAnswer, QueriedKey
 from homeserver.matrix.ids import ServerName
 from homeserver.web.endpoint import Auth, Body, Path, Query, endpoint
+from homeserver.web.request import RequestInfo
 from homeserver.web.response import RawJson
 
 
@@ -30,12 +31,12 @@ class KeyApi:
         self._own = own
         self._notary = notary
 
-    @endpoint("getServerKey", "GET", "/_matrix/key/v2/server", auth=Auth.NONE)
+    @endpoint("getServerKey", "GET", "/_matrix/key/v2/server", auth=Auth.NONE, limit="federation")
     async def server_key(self) -> RawJson:
         """Tells the keys of this server (CHECKLIST FED-05)."""
         return RawJson(self._own.published())
 
-    # Anybody may ask, and what is not known is asked for elsewhere: so it is limited by address.
+    # Anybody may ask, and what is not known is asked for elsewhere: that is limited by address, too (`NotaryService`).
     @endpoint(
         "perspectivesKeyQuery",
         "GET",
@@ -44,18 +45,21 @@ class KeyApi:
         limit="federation",
     )
     async def query_one(
-        self, server_name: Path[ServerName], minimum_valid_until_ts: Query[int | None] = None
+        self,
+        info: RequestInfo,
+        server_name: Path[ServerName],
+        minimum_valid_until_ts: Query[int | None] = None,
     ) -> KeyQueryAnswer:
         """Tells the keys of another server (CHECKLIST FED-06)."""
         least: dict[str, QueriedKey] = {}
         if minimum_valid_until_ts is not None:
             least = {ANY_KEY: QueriedKey(minimum_valid_until_ts)}
-        return await self._answer({server_name: least})
+        return await self._answer({server_name: least}, info)
 
     @endpoint("bulkPerspectivesKeyQuery", "POST", "/_matrix/key/v2/query", auth=Auth.NONE, limit="federation")
-    async def query(self, body: Body[KeyQueryBody]) -> KeyQueryAnswer:
+    async def query(self, body: Body[KeyQueryBody], info: RequestInfo) -> KeyQueryAnswer:
         """Tells the keys of several servers (CHECKLIST FED-06)."""
-        return await self._answer(body.server_keys)
+        return await self._answer(body.server_keys, info)
 
-    async def _answer(self, wanted: dict[str, Any]) -> KeyQueryAnswer:
-        return KeyQueryAnswer(await self._notary.query(wanted))
+    async def _answer(self, wanted: dict[str, Any], info: RequestInfo) -> KeyQueryAnswer:
+        return KeyQueryAnswer(await self._notary.query(wanted, info.ip))

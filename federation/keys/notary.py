@@ -19,6 +19,7 @@ from homeserver.matrix.ids import ServerName, is_server_name
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
+from homeserver.web.rate_limit import RateLimiter
 
 ANY_KEY: Final = ""
 """Stands for all keys of a server where a validity is asked for."""
@@ -33,7 +34,8 @@ MAX_SERVERS: Final = 100
 class NotaryService:
     """Answers from what is kept, and asks servers whose keys are not known or have become old."""
 
-    def __init__(self, own: OwnKeys, ring: KeyRing, db: Database, clock: Clock) -> None:
+    def __init__(self, own: OwnKeys, ring: KeyRing, db: Database, clock: Clock, limiter: RateLimiter) -> None:
+        self._limiter = limiter
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._refreshing = 0
         self._own = own
@@ -41,8 +43,11 @@ class NotaryService:
         self._db = db
         self._clock = clock
 
-    async def query(self, wanted: Mapping[str, KeyQuery]) -> list[dict[str, Any]]:
-        """Answers of the servers named, with our signature beside theirs; nothing of who is not known. Raises `InvalidParam`."""
+    async def query(self, wanted: Mapping[str, KeyQuery], address: str) -> list[dict[str, Any]]:
+        """Answers of the servers named, with our signature beside theirs; nothing of who is not known. `address`: of who asks.
+
+        Raises `InvalidParam`, and `LimitExceeded` where others would have to be asked too often for one address.
+        """
         if len(wanted) > MAX_SERVERS:
             raise InvalidParam(f"server_keys: more than {MAX_SERVERS} servers")
         for name in wanted:
@@ -51,7 +56,9 @@ class NotaryService:
         others = {ServerName(name): query for name, query in wanted.items() if name != self._own.server_name}
         rows = await self._find(others)
         stale = [name for name, query in others.items() if self._is_stale(rows.get(name, ()), query)]
-        if stale and self._refreshing < MAX_REFRESHING:
+        if stale:
+            self._limiter.hit_address("key_query", address, cost=len(stale))
+        if stale and self._refreshing + len(stale) <= MAX_REFRESHING:
             await asyncio.gather(*(self._refresh(name) for name in stale))
             rows = await self._find(others)
         answers = [] if len(others) == len(wanted) else [self._own.response(self._clock.now_ms())]

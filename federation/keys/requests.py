@@ -6,7 +6,7 @@ spec: server-server-api/#request-authentication (CHECKLIST FED-01 to FED-04, FED
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from aiohttp import hdrs
@@ -24,6 +24,7 @@ from homeserver.matrix.signing import verify_bytes
 from homeserver.runtime.clock import Clock
 from homeserver.web.auth import Origin
 from homeserver.web.body import check_work
+from homeserver.web.rate_limit import RateLimiter
 from homeserver.web.request import RequestInfo
 
 IN_THREAD: Final = 128 * 1024
@@ -33,9 +34,16 @@ IN_THREAD: Final = 128 * 1024
 class RequestAuthenticator:
     """Checks `Authorization: X-Matrix`."""
 
-    def __init__(
-        self, server_name: ServerName, ring: KeyRing, partners: Partners, backoff: Backoff, clock: Clock
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        server_name: ServerName,
+        ring: KeyRing,
+        partners: Partners,
+        backoff: Backoff,
+        clock: Clock,
+        limiter: RateLimiter,
     ) -> None:
+        self._limiter = limiter
         self._server_name = server_name
         self._ring = ring
         self._partners = partners
@@ -51,9 +59,7 @@ class RequestAuthenticator:
             raise Forbidden("This server does not speak with yours")
         now = self._clock.now_ms()
         wanted = WantedKeys(origin, frozenset(each.key_id for each in credentials), now)
-        keys = self._ring.at_hand(wanted)
-        if keys is None:
-            keys = (await self._ring.find([wanted])).get(origin, ())
+        keys = self._ring.at_hand(wanted) or await self._sought(wanted, info.ip)
         # spec: #publishing-keys: old keys are for events alone
         usable = {key.key_id: key for key in keys if not key.old and valid_until(key) >= now}
         signed = _Signed(info.method, info.uri, self._server_name)
@@ -63,6 +69,17 @@ class RequestAuthenticator:
             await asyncio.to_thread(signed.check, credentials, usable, body)
         self._backoff.heard_from(origin)
         return Origin(server_name=origin, rate_limited=self._partners.admit_request(origin))
+
+    async def _sought(self, wanted: WantedKeys, address: str) -> Collection[KeyRecord]:
+        """The keys of a server that are not in memory. Nobody has proved anything yet, and anybody may say any name: how often one
+        address makes us ask others has a limit. Raises `LimitExceeded`.
+        """
+        await self._ring.find([wanted], fetch=False)
+        keys = self._ring.at_hand(wanted)
+        if keys is not None:
+            return keys
+        self._limiter.hit_address("key_query", address)
+        return (await self._ring.find([wanted])).get(wanted.server, ())
 
     def _credentials(self, headers: Sequence[str]) -> list[Credentials]:
         """What the headers say; at least one, all of one server. Raises `Unauthorized`."""

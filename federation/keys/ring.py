@@ -24,6 +24,8 @@ from homeserver.storage.database import Database
 SHARE: Final = 0.5
 _SERVER_BYTES: Final = 400
 _KEY_BYTES: Final = 300
+MAX_KEPT: Final = 500
+"""Keys of one server: some times as many as one answer may have, for one that leaves out old ones."""
 FEW: Final = 3
 """Servers that are asked themselves before notaries are."""
 
@@ -143,6 +145,7 @@ class KeyRing:
                 tx, keys.server_name, keys.received_ts, keys.valid_until_ts, response
             )
             await store.upsert_keys(tx, nid, rows)
+            await store.delete_surplus_keys(tx, keys.server_name, MAX_KEPT)
             await store.delete_responses(tx, keys.server_name)
 
     def _remember(self, server_name: ServerName, keys: Keys) -> None:

@@ -79,6 +79,67 @@ async def upsert_keys(tx: Tx, response_nid: int, rows: Collection[KeyRow]) -> No
     )
 
 
+async def delete_surplus_keys(tx: Tx, server_name: str, most: int) -> None:
+    """Of a server so many keys are kept: those that were told of last."""
+    await tx.execute(
+        """
+        DELETE FROM remote_server_keys k USING (
+            SELECT key_id FROM remote_server_keys WHERE server_name = %(name)s
+            ORDER BY received_ts DESC, old, valid_until_ts DESC, key_id OFFSET %(most)s
+        ) s
+        WHERE k.server_name = %(name)s AND k.key_id = s.key_id
+        """,
+        name=server_name,
+        most=most,
+    )
+
+
+async def list_servers(tx: Tx, after: str, limit: int) -> list[str]:
+    """Servers of which keys are known, in the order of their names, after one of them."""
+    return await tx.column(
+        """
+        SELECT DISTINCT server_name FROM remote_server_keys WHERE server_name > %(after)s
+        ORDER BY server_name LIMIT %(limit)s
+        """,
+        after=after,
+        limit=limit,
+    )
+
+
+async def delete_unused(tx: Tx, server_names: Collection[str], received_before: int) -> int:
+    """Keys of those of the servers of which no user was ever seen, so that there is no event of theirs, and that have not told of
+    their keys since (Unix ms); how many.
+    """
+    deleted = await tx.execute(
+        """
+        DELETE FROM remote_server_keys k WHERE server_name = ANY(%(names)s)
+            AND NOT EXISTS (
+                SELECT FROM users u WHERE substr(u.user_id, strpos(u.user_id, ':') + 1) = k.server_name
+            )
+            AND NOT EXISTS (
+                SELECT FROM remote_server_keys o WHERE o.server_name = k.server_name AND o.received_ts >= %(before)s
+            )
+        """,
+        names=list(server_names),
+        before=received_before,
+    )
+    await tx.execute(
+        """
+        DELETE FROM remote_key_responses r WHERE server_name = ANY(%(names)s)
+            AND NOT EXISTS (SELECT FROM remote_server_keys k WHERE k.response_nid = r.response_nid)
+        """,
+        names=list(server_names),
+    )
+    return deleted
+
+
+async def count_keys(tx: Tx, most: int) -> int:
+    """Of all servers, counted up to a number."""
+    return await tx.value(  # type: ignore[no-any-return]  # bigint
+        "SELECT count(*) FROM (SELECT FROM remote_server_keys LIMIT %(most)s) k", most=most
+    )
+
+
 async def delete_responses(tx: Tx, server_name: str) -> None:
     """Answers of a server that no key is known from any more."""
     await tx.execute(

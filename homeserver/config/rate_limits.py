@@ -93,5 +93,9 @@ class RateLimitSection(Section):
     federation: Rate | None = _rate(100, 500)
     """Requests of another server, by its name."""
 
+    key_query: Rate | None = _rate(5, 200)
+    """Servers that are asked for their keys because somebody wants to know them of this server, or says to be one of them, by
+    address."""
+
     guest_factor: float = Field(default=0.2, gt=0, le=1)
     """Guests get this share of a person's limit."""

@@ -98,7 +98,7 @@ class Features:
     # --- in this order -----------------------------------------------------------------------------------------------
 
     def _people(self, config: Config, limiter: RateLimiter, services: Registry) -> None:
-        self.federation = self._add(FederationFeature(config, self._core))
+        self.federation = self._add(FederationFeature(config, self._core, limiter))
         self.accounts = self._add(AccountsFeature(config, self._core, limiter, services))
         self.account_data = self._add(AccountDataFeature(self._core))
         self.media = self._add(MediaFeature(config, self._core, self.accounts.profiles))

@@ -13,6 +13,7 @@ from federation.keys.fetching import KeyFetcher
 from federation.keys.notaries import Notaries, Notary
 from federation.keys.notary import NotaryService
 from federation.keys.own import OldKey, OwnKeys
+from federation.keys.pruning import KeyPruning
 from federation.keys.requests import RequestAuthenticator
 from federation.keys.ring import KeyRing
 from federation.transport.addresses import Addresses
@@ -32,6 +33,7 @@ from homeserver.matrix import base64
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.web.outbound import Outbound
+from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
 from homeserver.wiring.federation_partners import PartnersFeature
 from homeserver.wiring.manifest import Manifest
@@ -52,7 +54,7 @@ class FederationFeature:
     signs, `partners` permits, `acls` are those of rooms.
     """
 
-    def __init__(self, config: Config, core: Core) -> None:
+    def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
         section = config.federation
         self.agreements = PartnersFeature(config, core)
         self.partners = self.agreements.policy
@@ -75,9 +77,10 @@ class FederationFeature:
         self._fetcher = KeyFetcher(self.client, core.clock)
         asked = Notaries(self.client, _notaries(config), core.clock)
         self.ring = KeyRing(self.own_keys, self._fetcher, asked, core.db, core.memory)
+        self._pruning = KeyPruning(core.db, core.clock)
         self.checker = SignatureChecker(self.ring)
         self.authenticator = RequestAuthenticator(
-            core.server_name, self.ring, self.partners, self.backoff, core.clock
+            core.server_name, self.ring, self.partners, self.backoff, core.clock, limiter
         )
         self.acls = ServerAcls(core.events, core.memory, self.partners)
         self._apis: list[object] = []
@@ -88,7 +91,7 @@ class FederationFeature:
                     version=version("atrium-homeserver"),
                     address=config.server.federation_address,
                 ),
-                KeyApi(self.own_keys, NotaryService(self.own_keys, self.ring, core.db, core.clock)),
+                KeyApi(self.own_keys, NotaryService(self.own_keys, self.ring, core.db, core.clock, limiter)),
             ]
 
     @property
@@ -98,7 +101,7 @@ class FederationFeature:
             name="federation",
             apis=self._apis,
             collectors=[self._figures],
-            periodic=self._shared_backoff.periodic(),
+            periodic=[*self._shared_backoff.periodic(), self._pruning.periodic()],
             stop=[self._stop],
         )
 

@@ -19,6 +19,7 @@ class FakeInfo:
         self.method = method
         self.uri = uri
         self.headers = CIMultiDict([("Authorization", each) for each in authorization])
+        self.ip = "192.0.2.1"
 
 
 VERSION = Ask(method="GET", path=("_matrix", "federation", "v1", "version"))
