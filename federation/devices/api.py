@@ -43,7 +43,9 @@ class Claims(msgspec.Struct):
 class DevicesApi:
     """Users of this server alone; who asks about others is told nothing of them."""
 
-    def __init__(self, lists: OwnLists, queries: KeyQueries, keys: KeyService) -> None:
+    def __init__(self, lists: OwnLists, queries: KeyQueries, keys: KeyService, *, named: bool) -> None:
+        """`named`: whether others are told what people call their devices."""
+        self._named = named
         self._lists = lists
         self._queries = queries
         self._keys = keys
@@ -54,7 +56,7 @@ class DevicesApi:
 
     @endpoint("queryUserEncryptionKeys", "POST", f"{USER}/keys/query", auth=Auth.SERVER, max_body=MAX_BODY)
     async def query(self, body: Body[QueryBody]) -> RawJson:
-        return RawJson(await self._queries.query_for_server(body.device_keys))
+        return RawJson(await self._queries.query_for_server(body.device_keys, named=self._named))
 
     @endpoint("claimUserEncryptionKeys", "POST", f"{USER}/keys/claim", auth=Auth.SERVER, max_body=MAX_BODY)
     async def claim(self, body: Body[ClaimBody]) -> Claims:

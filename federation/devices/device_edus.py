@@ -41,7 +41,11 @@ class DeviceListEdus:
         servers: RoomServers,
         memberships: Memberships,
         server_name: ServerName,
+        *,
+        named: bool,
     ) -> None:
+        """`named`: whether others are told what people call their devices."""
+        self._named = named
         self._queries = queries
         self._versions = versions
         self._servers = servers
@@ -78,7 +82,7 @@ class DeviceListEdus:
             [(entry.user_nid, position) for position, entry in items if entry.devices]
         )
         return [
-            [*_edus(position, entry, keys[entry.user_id], before.get((entry.user_nid, position)))]
+            [*self._edus(position, entry, keys[entry.user_id], before.get((entry.user_nid, position)))]
             for position, entry in items
         ]
 
@@ -93,24 +97,23 @@ class DeviceListEdus:
     async def delivered(self, destination: ServerName, items: Sequence[Item[DeviceListEntry]]) -> None:
         """Nothing is kept for it."""
 
-
-def _edus(
-    position: Position, entry: DeviceListEntry, keys: UserKeys, before: tuple[Position, int] | None
-) -> Iterator[bytes]:
-    """What one change is told as: each of its devices, one after the other, or the cross-signing keys."""
-    if not entry.devices:
-        yield from signing_edus(entry.user_id, keys)
-        return
-    previous = last_stream_id(before)
-    there = keys.by_device()
-    for number, device_id in enumerate(entry.devices):
-        raw = there.get(device_id)
-        told: Mapping[str, Any] = {"device_id": device_id, "deleted": True}
-        if raw is not None:
-            told = described(device_id, raw)
-        version = stream_id(position, number)
-        yield list_edu(entry.user_id, told, version, previous)
-        previous = version
+    def _edus(
+        self, position: Position, entry: DeviceListEntry, keys: UserKeys, before: tuple[Position, int] | None
+    ) -> Iterator[bytes]:
+        """What one change is told as: each of its devices, one after the other, or the cross-signing keys."""
+        if not entry.devices:
+            yield from signing_edus(entry.user_id, keys)
+            return
+        previous = last_stream_id(before)
+        there = keys.by_device()
+        for number, device_id in enumerate(entry.devices):
+            raw = there.get(device_id)
+            told: Mapping[str, Any] = {"device_id": device_id, "deleted": True}
+            if raw is not None:
+                told = described(device_id, raw, named=self._named)
+            version = stream_id(position, number)
+            yield list_edu(entry.user_id, told, version, previous)
+            previous = version
 
 
 def list_edu(user_id: str, told: Mapping[str, Any], version: int, previous: int | None) -> bytes:

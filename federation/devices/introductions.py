@@ -61,7 +61,9 @@ class IntroductionEdus:
 
     entry_type = IntroductionEntry
 
-    def __init__(self, db: Database, queries: KeyQueries, versions: DeviceVersions) -> None:
+    def __init__(self, db: Database, queries: KeyQueries, versions: DeviceVersions, *, named: bool) -> None:
+        """`named`: whether others are told what people call their devices."""
+        self._named = named
         self._db = db
         self._queries = queries
         self._versions = versions
@@ -90,7 +92,7 @@ class IntroductionEdus:
             theirs = keys[entry.user_id]
             devices = list(theirs.by_device().items())[:MAX_DEVICES]
             told = [
-                list_edu(entry.user_id, described(device_id, raw), stream_id, None)
+                list_edu(entry.user_id, described(device_id, raw, named=self._named), stream_id, None)
                 for device_id, raw in devices
             ]
             found.append([*told, *signing_edus(entry.user_id, theirs)])

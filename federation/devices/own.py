@@ -37,7 +37,11 @@ class OwnLists:
         interning: Interning,
         tail: Tail,
         server_name: ServerName,
+        *,
+        named: bool,
     ) -> None:
+        """`named`: whether others are told what people call their devices."""
+        self._named = named
         self._queries = queries
         self._versions = versions
         self._interning = interning
@@ -54,7 +58,9 @@ class OwnLists:
         # The version first, and none that memory does not know of: the keys are of this version, or newer.
         newest = await self._versions.newest(nid, self._tail.position)
         keys = (await self._queries.of([user_id]))[user_id]
-        devices = [described(device_id, raw) for device_id, raw in keys.by_device().items()]
+        devices = [
+            described(device_id, raw, named=self._named) for device_id, raw in keys.by_device().items()
+        ]
         return {
             "user_id": user_id,
             "stream_id": last_stream_id(newest) or 0,
@@ -63,12 +69,14 @@ class OwnLists:
         }
 
 
-def described(device_id: str, raw: bytes) -> dict[str, Any]:
-    """A device as other servers are told it. `raw`: its keys, as in an answer of `/keys/query`."""
+def described(device_id: str, raw: bytes, *, named: bool) -> dict[str, Any]:
+    """A device as other servers are told it. `raw`: its keys, as in an answer of `/keys/query`; `named`: whether they are told what
+    its owner calls it.
+    """
     members: Mapping[str, msgspec.Raw] = _members(raw)
     told: dict[str, Any] = {"device_id": device_id}
     told["keys"] = {name: value for name, value in members.items() if name != "unsigned"}
-    if (unsigned := members.get("unsigned")) is not None:
+    if named and (unsigned := members.get("unsigned")) is not None:
         name = json.loads(unsigned).get("device_display_name")
         if isinstance(name, str):
             told["device_display_name"] = name

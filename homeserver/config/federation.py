@@ -49,5 +49,8 @@ class FederationSection(Section):
     retry_longest: Duration = Field(default=86400.0, ge=60)
     """The longest pause before a server that did not answer is tried again."""
 
+    device_names: bool = False
+    """Whether other servers are told what people call their devices."""
+
     profile_lookup: bool = True
     """Whether other servers may ask for the names and pictures of people here."""

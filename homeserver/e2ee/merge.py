@@ -41,6 +41,21 @@ class UserKeys:
         """device_id -> its keys, with its name in `unsigned`."""
         return _members(self.devices[len(self.name) :])
 
+    def without_names(self) -> UserKeys:
+        """The same, but for what the user calls the devices."""
+        found = UserKeys.__new__(UserKeys)
+        found.nid, found.name, found.master_id, found.signing = (
+            self.nid,
+            self.name,
+            self.master_id,
+            self.signing,
+        )
+        devices = {device_id: _members(raw) for device_id, raw in self.by_device().items()}
+        for members in devices.values():
+            members.pop("unsigned", None)
+        found.devices = self.name + json.dumps(devices)
+        return found
+
     def key(self, usage: int) -> bytes | None:
         """A cross-signing key, if there is one."""
         named = self.signing.get(usage)

@@ -135,8 +135,9 @@ class KeyQueries:
             answer.add(theirs, wanted[user], master, own=user == reader)
         return answer.body(json.dumps(failures))
 
-    async def query_for_server(self, wanted: Mapping[str, Sequence[str]]) -> bytes:
-        """The same for another server: of users of this one alone, as everybody may see them. Raises `InvalidParam`.
+    async def query_for_server(self, wanted: Mapping[str, Sequence[str]], *, named: bool) -> bytes:
+        """The same for another server: of users of this one alone, as everybody may see them. `named`: with what they call their
+        devices. Raises `InvalidParam`.
 
         spec: op:queryUserEncryptionKeys (FED-32)
         """
@@ -144,7 +145,7 @@ class KeyQueries:
         found = await self.of([user for user in wanted if domain_of(user) == self._server_name])
         answer = Answer()
         for user, keys in found.items():
-            answer.add(keys, wanted[user], None, own=False)
+            answer.add(keys if named else keys.without_names(), wanted[user], None, own=False)
         return answer.body_for_server()
 
     async def of(self, users: Collection[str]) -> dict[str, UserKeys]:

@@ -186,7 +186,9 @@ class Features:
         parts = DevicesParts(
             self.federation, self.federation_inbound, outbound, self.rooms, self.e2ee, self.to_device
         )
-        self.federation_devices = self._add(FederationDevicesFeature(self._core, parts, enabled=enabled))
+        self.federation_devices = self._add(
+            FederationDevicesFeature(self._core, parts, enabled=enabled, named=config.federation.device_names)
+        )
         self.manifests.append(self.federation.agreements.manifest(outbound.servers.joined))
         return self._add(outbound)
 

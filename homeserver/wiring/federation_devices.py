@@ -45,7 +45,8 @@ class Parts(NamedTuple):
 class FederationDevicesFeature:
     """To be made before the manifest of what sends is asked for."""
 
-    def __init__(self, core: Core, parts: Parts, *, enabled: bool) -> None:
+    def __init__(self, core: Core, parts: Parts, *, enabled: bool, named: bool) -> None:
+        """`named`: whether others are told what people call their devices."""
         self._enabled = enabled
         e2ee, queries, memberships = parts.e2ee, parts.e2ee.queries, parts.rooms.memberships
         versions = DeviceVersions(core.db)
@@ -55,7 +56,7 @@ class FederationDevicesFeature:
             self.lists, remote, memberships, core.interning, core.jobs, core.db, core.clock
         )
         self._messages = DeviceMessageEdus(core.db)
-        self._introductions = IntroductionEdus(core.db, queries, versions)
+        self._introductions = IntroductionEdus(core.db, queries, versions, named=named)
         self._sharing = Sharing(
             self.lists,
             core.rooms,
@@ -66,8 +67,8 @@ class FederationDevicesFeature:
             core.log,
             core.server_name,
         )
-        own = OwnLists(queries, versions, core.interning, core.tail, core.server_name)
-        self._api = DevicesApi(own, queries, e2ee.keys)
+        own = OwnLists(queries, versions, core.interning, core.tail, core.server_name, named=named)
+        self._api = DevicesApi(own, queries, e2ee.keys, named=named)
         if not enabled:
             return
         queries.ask_with(remote)
@@ -79,7 +80,9 @@ class FederationDevicesFeature:
         sources.add_durable(self._messages)
         sources.add_durable(self._introductions)
         sources.add_durable(
-            DeviceListEdus(queries, versions, parts.outbound.servers, memberships, core.server_name)
+            DeviceListEdus(
+                queries, versions, parts.outbound.servers, memberships, core.server_name, named=named
+            )
         )
 
     @property

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.integration.federation.test_outbound_to_another import join_from
 from tests.support.crypto import ONE_TIME, DeviceCrypto, Identity
 from tests.support.federation import Federation
@@ -322,3 +324,33 @@ async def until_devices(user: User, user_id: str, devices: set[str]) -> None:
             return
         await asyncio.sleep(0.1)
     raise AssertionError(answer)
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_what_people_call_their_devices(federation: Federation, told: bool) -> None:
+    """FED-30, FED-32: other servers are told only where it is configured, whatever they ask."""
+    here = await federation.start(federation={"device_names": told})
+    remote = await federation.remote()
+    remote.answers("PUT", "/_matrix/federation/v1/send/*", {"pdus": {}})
+    alice = await here.register("alice", initial_device_display_name="In the kitchen")
+    await RemoteRoom.join(here, remote, await alice.create_room(**PUBLIC), "bob")
+    await upload(alice)
+    _, keys = await remote.ask(
+        here, "POST", f"{USER}/keys/query", {"device_keys": {alice.user_id: [alice.device_id]}}
+    )
+    _, devices = await remote.ask(here, "GET", f"{USER}/devices/{alice.user_id}")
+    (device,) = keys["device_keys"][alice.user_id].values()
+    assert device["keys"]
+    assert device.get("unsigned") == ({"device_display_name": "In the kitchen"} if told else None)
+    assert ("device_display_name" in devices["devices"][0]) == told
+
+    def edus() -> list[Any]:
+        sent = remote.requests("PUT", "/_matrix/federation/v1/send/*")
+        return [
+            edu for each in sent for edu in each.json["edus"] if edu["edu_type"] == "m.device_list_update"
+        ]
+
+    await until(edus)
+    assert {("device_display_name" in edu["content"]) for edu in edus()} == {told}
+    (own,) = (await query(alice, alice.user_id))["device_keys"][alice.user_id].values()
+    assert own["unsigned"] == {"device_display_name": "In the kitchen"}
