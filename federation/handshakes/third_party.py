@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from federation.handshakes.asking import V1
+from federation.handshakes.key_validity import KeyValidity
 from federation.handshakes.ports import Acls
 from federation.handshakes.templates import MEMBER
 from federation.ports import Ask, Client, RemoteFault
@@ -63,7 +64,7 @@ class Bound(msgspec.Struct):
 class ThirdPartyInvites:
     """Exchanges. Keeps nothing in memory."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         rooms: Rooms,
         events: EventCache,
@@ -72,8 +73,10 @@ class ThirdPartyInvites:
         accounts: Accounts,
         client: Client,
         acls: Acls,
+        validity: KeyValidity,
         server_name: ServerName,
     ) -> None:
+        self._validity = validity
         self._rooms = rooms
         self._events = events
         self._graph = graph
@@ -86,7 +89,7 @@ class ThirdPartyInvites:
     async def exchange(self, origin: ServerName, room_id: RoomId, invite: PartialInvite) -> None:
         """Invite a user of the asking server by what an identity server has signed; the rules of the room look at it.
 
-        Raises `InvalidParam`, `Forbidden`, `NotFound`, and what the user's server says.
+        Raises `InvalidParam`, `Forbidden`, `NotFound`, `Unavailable`, and what the user's server says.
         """
         if invite.room_id != room_id:
             raise InvalidParam("room_id: another room")
@@ -157,6 +160,7 @@ class ThirdPartyInvites:
         issued = await self._events.one(nid) if nid else None
         if issued is None:
             raise Forbidden("The room has no invite with this token")
+        await self._validity.require(issued.event.content, signed)
         name = issued.event.content.get("display_name")
         content = {
             "membership": "invite",

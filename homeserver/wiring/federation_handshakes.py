@@ -10,6 +10,7 @@ from federation.handshakes.entering import Candidates, Entering
 from federation.handshakes.invited import Invited
 from federation.handshakes.inviting import Inviting
 from federation.handshakes.join_answers import JoinAnswers
+from federation.handshakes.key_validity import KeyValidity
 from federation.handshakes.leaving import Leaving
 from federation.handshakes.remote_rooms import FederatedRooms
 from federation.handshakes.residents import Residents
@@ -75,6 +76,7 @@ class HandshakesFeature:
             parts.accounts,
             federation.client,
             federation.acls,
+            KeyValidity(federation.outbound),
             core.server_name,
         )
         self._core = core

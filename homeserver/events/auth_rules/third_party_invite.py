@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from homeserver.events.auth_rules.power import State, can_act
 from homeserver.events.auth_rules.rejected import Rejected
@@ -57,20 +57,36 @@ def check_redemption(event: Event, state: State, target_membership: str) -> None
     if issued.sender != event.sender:
         raise Rejected("5.4.1.6", "the third-party invite was issued by somebody else")
     # 5.4.1.7: any signature by any of its keys allows.
-    if any(_is_signed_with(signed, key) for key in _public_keys(issued.content)):
+    if any(True for _ in keys_that_fit(issued.content, signed)):
         return
     # 5.4.1.8: otherwise, reject.
     raise Rejected("5.4.1.8", "no signature fits a key of the third-party invite")
 
 
-def _public_keys(content: Mapping[str, Any]) -> Iterator[bytes]:
+class IssuedKey(NamedTuple):
+    """A public key of an m.room.third_party_invite."""
+
+    text: str
+    """As the event has it."""
+    raw: bytes
+    validity_url: str | None
+    """Where it is told whether it is revoked. spec: client-server-api/#mroomthird_party_invite `key_validity_url`"""
+
+
+def keys_that_fit(issued: Mapping[str, Any], signed: Mapping[str, Any]) -> Iterator[IssuedKey]:
+    """The keys of an m.room.third_party_invite (its content) that have signed."""
+    return (key for key in _public_keys(issued) if _is_signed_with(signed, key.raw))
+
+
+def _public_keys(content: Mapping[str, Any]) -> Iterator[IssuedKey]:
     """The keys of the issued invite, decoded; what is not Base64 is passed over."""
     listed = content.get("public_keys")
     entries = listed[:_MAX_KEYS] if isinstance(listed, list) else []
-    for key in (content.get("public_key"), *(e.get("public_key") for e in entries if isinstance(e, Mapping))):
+    for entry in (content, *(each for each in entries if isinstance(each, Mapping))):
+        key, url = entry.get("public_key"), entry.get("key_validity_url")
         if isinstance(key, str):
             with suppress(ValueError):
-                yield base64.decode(key)
+                yield IssuedKey(key, base64.decode(key), url if isinstance(url, str) else None)
 
 
 def _is_signed_with(signed: Mapping[str, Any], public_key: bytes) -> bool:

@@ -11,21 +11,29 @@ from federation.handshakes.third_party import Bound
 from homeserver.matrix import base64
 from homeserver.matrix.signing import SigningKey, sign_json
 from tests.support.federation import Federation
+from tests.support.remote_server import RemoteServer, status
 from tests.support.server import Server
 from tests.support.user import User
 
 IDENTITY = SigningKey(b"i" * 32, "0")
 
 
-async def room_with_invite_by_address(alice: User) -> str:
+async def identity_server(federation: Federation, said: Any = None) -> RemoteServer:
+    """What says of its key that it counts, or something else."""
+    identity = await federation.remote()
+    identity.answers("GET", "/valid", {"valid": True} if said is None else said)
+    return identity
+
+
+async def room_with_invite_by_address(alice: User, identity: RemoteServer) -> str:
     """A room with an m.room.third_party_invite, as an identity server's answer makes it."""
     room = await alice.create_room()
-    key = base64.encode(IDENTITY.public_key)
+    key, url = base64.encode(IDENTITY.public_key), f"https://{identity.name}/valid"
     content = {
         "display_name": "b…@example.org",
         "public_key": key,
-        "key_validity_url": "https://identity.example/valid",
-        "public_keys": [{"public_key": key, "key_validity_url": "https://identity.example/valid"}],
+        "key_validity_url": url,
+        "public_keys": [{"public_key": key, "key_validity_url": url}],
     }
     await alice.put_state(room, "m.room.third_party_invite", content, key="token")
     return room
@@ -57,7 +65,8 @@ async def test_who_has_the_address_is_invited(federation: Federation, far: bool)
     here = await federation.start()
     there = await federation.start() if far else here
     alice, bob = await here.register("alice"), await there.register("bob")
-    room = await room_with_invite_by_address(alice)
+    identity = await identity_server(federation)
+    room = await room_with_invite_by_address(alice, identity)
     await told(there, bob, alice, room)
     assert (await alice.members(room))[bob.user_id] == "invite"
     member = await alice.state(room, "m.room.member", bob.user_id)
@@ -65,6 +74,8 @@ async def test_who_has_the_address_is_invited(federation: Federation, far: bool)
     assert room in (await bob.sync())["rooms"]["invite"]
     await bob.join(room)
     assert (await alice.members(room))[bob.user_id] == "join"
+    (asked,) = identity.requests("GET", "/valid")
+    assert asked.query["public_key"] == base64.encode(IDENTITY.public_key)
 
 
 @pytest.mark.parametrize("far", [False, True])
@@ -72,7 +83,8 @@ async def test_what_nobody_has_signed_invites_nobody(federation: Federation, far
     here = await federation.start()
     there = await federation.start() if far else here
     alice, bob = await here.register("alice"), await there.register("bob")
-    room = await room_with_invite_by_address(alice)
+    identity = await identity_server(federation)
+    room = await room_with_invite_by_address(alice, identity)
     forged = sign_json(
         {"mxid": bob.user_id, "token": "token"}, "identity.example", SigningKey(b"x" * 32, "0")
     )
@@ -80,3 +92,27 @@ async def test_what_nobody_has_signed_invites_nobody(federation: Federation, far
     await told(there, bob, alice, room, signed=signed(bob, "another"))
     await told(there, bob, alice, room, signed=signed(alice))
     assert bob.user_id not in await alice.members(room)
+
+
+REFUSED: dict[str, Any] = {
+    "revoked": {"valid": False},
+    "no answer": status(404, {"errcode": "M_NOT_FOUND", "error": ""}),
+    "no JSON": b"<html>",
+    "not said": {"valid": "yes"},
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+@pytest.mark.parametrize("far", [False, True])
+async def test_a_key_that_does_not_count_any_more_invites_nobody(
+    federation: Federation, said: str, far: bool
+) -> None:
+    """3PI-02, FED-41: `key_validity_url` is asked by whoever makes the invite."""
+    here = await federation.start()
+    there = await federation.start() if far else here
+    alice, bob = await here.register("alice"), await there.register("bob")
+    identity = await identity_server(federation, REFUSED[said])
+    room = await room_with_invite_by_address(alice, identity)
+    await told(there, bob, alice, room)
+    assert bob.user_id not in await alice.members(room)
+    assert len(identity.requests("GET", "/valid")) == 1
