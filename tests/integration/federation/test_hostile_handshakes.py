@@ -78,6 +78,20 @@ LIES: dict[str, Callable[[Told], Any]] = {
 }
 
 
+async def test_a_room_is_asked_for_whole(federation: Federation) -> None:
+    """FED-21: partial state may be accepted and is not: members are never asked to be left out, and an answer without them is none
+    (`members omitted` below), so there is nothing to be corrected later.
+    """
+    _, anna, remote, room = await play(federation)
+    await anna.join(room.name, via=[remote.name])
+    (asked,) = remote.requests("PUT", "/_matrix/federation/v2/send_join/*")
+    assert "omit_members" not in asked.query
+    members = await anna.members(room.name)
+    joined = sum(membership == "join" for membership in members.values())
+    assert joined > 1
+    assert (await anna.sync())["rooms"]["join"][room.name]["summary"]["m.joined_member_count"] == joined
+
+
 @pytest.mark.parametrize("lie", LIES)
 async def test_nothing_is_kept_of_a_false_answer(federation: Federation, lie: str) -> None:
     here, anna, remote, room = await play(federation)
