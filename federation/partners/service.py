@@ -18,11 +18,7 @@ from federation.transport.tls import TlsTrust
 from homeserver.config.federation import FederationSection
 from homeserver.matrix.errors import Forbidden, LimitExceeded
 from homeserver.matrix.ids import ServerName
-from homeserver.runtime.clock import Clock
 from homeserver.web.rate_limit import RateLimiter
-
-MAX_LIMITED = 20_000
-"""Servers whose rate is remembered."""
 
 
 class PartnerPolicy:
@@ -33,13 +29,15 @@ class PartnerPolicy:
         section: FederationSection,
         rooms: RoomsHere,
         activity: Activity,
-        clock: Clock,
+        limiter: RateLimiter,
         authorities: Sequence[Path] = (),
     ) -> None:
-        """`authorities`: PEM files that are trusted besides the system's, where nothing else was agreed."""
+        """`limiter`: where rates are counted. `authorities`: PEM files that are trusted besides the system's, where nothing else
+        was agreed.
+        """
         self._rooms = rooms
         self._activity = activity
-        self._limiter = RateLimiter(clock, {}, max_keys=MAX_LIMITED)
+        self._limiter = limiter
         self._authorities = authorities
         self._replaced = 0
         self.refusals = Refusals()
@@ -132,7 +130,7 @@ class PartnerPolicy:
         if rate is None:
             return True
         try:
-            self._limiter.hit("requests", server_name, rate=rate)
+            self._limiter.hit("partner_requests", server_name, rate=rate)
         except LimitExceeded:
             self.refused(server_name, "requests")
             raise
@@ -147,7 +145,7 @@ class PartnerPolicy:
         if rate is None:
             return
         try:
-            self._limiter.hit("pdus", server_name, rate=rate, cost=count)
+            self._limiter.hit("partner_pdus", server_name, rate=rate, cost=count)
         except LimitExceeded:
             self.refused(server_name, "pdus")
             raise

@@ -56,7 +56,7 @@ class FederationFeature:
 
     def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
         section = config.federation
-        self.agreements = PartnersFeature(config, core)
+        self.agreements = PartnersFeature(config, core, limiter)
         self.partners = self.agreements.policy
         self.own_keys = _own_keys(config, core)
         self.backoff = Backoff(core.clock, core.entropy, longest_ms=round(section.retry_longest * 1000))

@@ -13,6 +13,7 @@ from federation.partners.rooms import RoomsHere
 from federation.partners.service import PartnerPolicy
 from homeserver.config import Config, ConfigError, load
 from homeserver.runtime.periodic import every
+from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
 
@@ -25,13 +26,13 @@ RELOAD_EVERY = 3_600.0
 class PartnersFeature:
     """`policy` is what everything else asks."""
 
-    def __init__(self, config: Config, core: Core) -> None:
+    def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
         self._config = config
         self._core = core
         self._rooms = RoomsHere(core.db, core.memory)
         self._activity = Activity(core.db, core.clock)
         self.policy = PartnerPolicy(
-            config.federation, self._rooms, self._activity, core.clock, config.outbound.extra_ca_files
+            config.federation, self._rooms, self._activity, limiter, config.outbound.extra_ca_files
         )
         self._asked = asyncio.Event()
         self._due = False

@@ -30,6 +30,7 @@ from homeserver.log.readers.types import Backoff
 from homeserver.matrix.ids import RoomId, ServerName
 from homeserver.runtime.clock import Clock, Entropy
 from homeserver.runtime.periodic import PeriodicRunner
+from homeserver.web.rate_limit import RateLimiter
 from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from tests.support.forks import Fork
 from tests.support.graph import Process
@@ -148,7 +149,10 @@ async def sending(
     core.clock = clock or core.clock
     pauses = Pauses(core.clock, core.entropy, longest_ms=1_000)
     partners = PartnerPolicy(
-        FederationSection(), RoomsHere(core.db, core.memory), Activity(core.db, core.clock), core.clock
+        FederationSection(),
+        RoomsHere(core.db, core.memory),
+        Activity(core.db, core.clock),
+        RateLimiter(core.clock, {}),
     )
     transport = SimpleNamespace(client=others, backoff=pauses, partners=partners)
     feature = FederationOutboundFeature(core, here.rooms.memberships, transport)
