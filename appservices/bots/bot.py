@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from appservices.bots.client import Client
-from appservices.bots.commands import Commands, Handler
+from appservices.bots.commands import Commands, Handler, command_of
 from appservices.bots.context import Context
 from appservices.bots.errors import BotError
 
@@ -75,14 +75,19 @@ class Bot:
     # --- declaring -----------------------------------------------------------------------------------------------
 
     def command(
-        self, name: str | None = None, *, aliases: Iterable[str] = (), hidden: bool = False
+        self,
+        name: str | None = None,
+        *,
+        aliases: Iterable[str] = (),
+        hidden: bool = False,
+        power: int | None = None,
     ) -> Callable[[F], F]:
         """The decorated `async def name(ctx, …)` answers `!name …`; its signature says what follows (`arguments.py`), its
-        docstring is the help.
+        docstring is the help. `power`: the power level in the room that somebody needs to give it.
         """
 
         def declare(function: F) -> F:
-            self.commands.add(function, name, aliases=aliases, hidden=hidden)
+            self.commands.add(command_of(function, name, aliases=tuple(aliases), hidden=hidden, power=power))
             return function
 
         return declare

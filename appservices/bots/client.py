@@ -11,6 +11,8 @@ from appservices.bots.errors import Refused
 from appservices.bots.transport import Transport, path
 
 V3: Final = "/_matrix/client/v3"
+CREATOR: Final = 2**53 - 1
+"""The power level of who may do everything."""
 DIRECT: Final = "m.direct"
 DM_WITH: Final = "io.atrium.bot.direct"
 """In the creation content of a direct conversation that a bot began: with whom."""
@@ -76,6 +78,24 @@ class Client:
             if refusal.status in {403, 404}:
                 return None
             raise
+
+    async def power_level(self, room_id: str, user_id: str) -> int:
+        """How much somebody may do in a room; who made a room of version 12 or later may do everything.
+
+        spec: client-server-api/#mroompower_levels, rooms/v12/#event-auth
+        """
+        where = path("rooms", room_id, "state", "m.room.create", "")
+        create = await self.transport.request("GET", where, params={"format": "event"})
+        content, sender = create.get("content", create), create.get("sender")
+        version = content.get("room_version", "1")
+        privileged = isinstance(version, str) and version.isdecimal() and int(version) >= 12
+        if privileged and user_id in {sender, *content.get("additional_creators", [])}:
+            return CREATOR
+        levels = await self.state(room_id, "m.room.power_levels")
+        if levels is None:
+            return CREATOR if user_id == sender else 0
+        found = levels.get("users", {}).get(user_id, levels.get("users_default", 0))
+        return found if isinstance(found, int) else 0
 
     async def set_state(self, room_id: str, kind: str, content: Mapping[str, Any], key: str = "") -> str:
         """Set state; the event's id."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,10 +24,23 @@ class Command:
     parameters: tuple[Parameter, ...]
     aliases: tuple[str, ...] = ()
     hidden: bool = False
+    power: int | None = None
+    """The power level in the room that somebody needs to give it; None: none."""
 
     def usage(self, prefix: str) -> str:
         """`!roll [sides]`"""
         return " ".join([prefix + self.name, *(each.usage for each in self.parameters)])
+
+
+def command_of(function: Handler, name: str | None = None, **options: Any) -> Command:
+    """A function as a command. Raises `BotError` for arguments that cannot be read from text."""
+    return Command(
+        name or function.__name__.replace("_", "-"),
+        function,
+        inspect.cleandoc(function.__doc__ or ""),
+        parameters_of(function),
+        **options,
+    )
 
 
 class Given(NamedTuple):
@@ -45,23 +58,12 @@ class Commands:
         self.prefix = prefix
         self._by_name: dict[str, Command] = {}
 
-    def add(
-        self, function: Handler, name: str | None, *, aliases: Iterable[str] = (), hidden: bool = False
-    ) -> Command:
-        """Raises `BotError` for a name that is taken, or arguments that cannot be read from text."""
-        command = Command(
-            name or function.__name__.replace("_", "-"),
-            function,
-            inspect.cleandoc(function.__doc__ or ""),
-            parameters_of(function),
-            tuple(aliases),
-            hidden,
-        )
+    def add(self, command: Command) -> None:
+        """Raises `BotError` for a name that is taken."""
         for each in (command.name, *command.aliases):
             if each in self._by_name:
                 raise BotError(f"There are two commands {each}")
             self._by_name[each] = command
-        return command
 
     def find(self, text: str) -> Given | None:
         """The command that a text gives, without what stands before its name."""

@@ -75,6 +75,10 @@ class Dispatcher:
             usage = given.command.usage(self._bot.commands.prefix)
             await ctx.reply(f"{str(mistake).capitalize()}. It is `{usage}`.")
             return
+        power = given.command.power
+        if power is not None and await self._client.power_level(ctx.room_id, ctx.sender) < power:
+            await ctx.reply("You may not do that in this room.")
+            return
         await given.command.function(ctx, **arguments)
 
     async def _pressed(self, ctx: Context, reaction: Reaction) -> bool:

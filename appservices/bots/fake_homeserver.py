@@ -107,6 +107,8 @@ class FakeHomeserver:
                 }
             case (_, ["rooms", room_id, "state", kind, key]):
                 return self._of_state(user_id, method, (room_id, kind, key), body)
+            case ("GET", ["rooms", room_id, "state", kind]):
+                return self._of_state(user_id, method, (room_id, kind, ""), body)
             case ("GET", ["rooms", room_id, "joined_members"]):
                 return {"joined": {user: {} for user in self.members(room_id)}}
             case ("PUT", ["rooms", _, "typing", _]):

@@ -19,6 +19,7 @@ from appservices.bots.errors import NotConfigured
 
 KEPT_TRANSACTIONS: Final = 1_000
 KEPT_ANSWERED: Final = 20_000
+KEPT_BUTTONS: Final = 20_000
 MAX_VALUE: Final = 256 * 1024
 """Bytes of one value of state."""
 
@@ -163,6 +164,9 @@ class Store:
 
     def add_buttons(self, buttons: Buttons) -> None:
         """At once, since somebody may press one before the handler has ended; the same again changes nothing."""
+        self._db.execute(
+            "DELETE FROM buttons WHERE rowid <= (SELECT max(rowid) FROM buttons) - ?", (KEPT_BUTTONS,)
+        )
         self._db.execute(
             "INSERT OR IGNORE INTO buttons (event_id, room_id, name, choices, data) VALUES (?, ?, ?, ?, ?)",
             (

@@ -63,6 +63,8 @@ async def test_at_synapse_it_answers_and_after_a_kill_too(at_synapse: tuple[BotP
     relation = {"rel_type": "m.annotation", "event_id": question["event_id"], "key": "❌"}
     await alice.send_event(room, "m.reaction", {"m.relates_to": relation})
     await alice.sees(room, "You said no.")
+    await alice.send(room, "!whisper")
+    await alice.sync_until(lambda reply: reply.get("rooms", {}).get("invite"))
     await alice.send(room, "counter: tell me")
     whole = "".join(f"{word} " for word in range(20))
     await alice.sees(room, lambda event: event["content"].get("m.new_content", {}).get("body") == whole)

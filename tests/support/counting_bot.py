@@ -44,7 +44,7 @@ async def answer(ctx: Context, text: str) -> None:
             await asyncio.sleep(0.05)
 
 
-@bot.command()
+@bot.command(power=50)
 async def whisper(ctx: Context) -> None:
     await ctx.dm("in private")
 

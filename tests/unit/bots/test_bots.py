@@ -1,16 +1,30 @@
 """Bots of the SDK in its own testing kit (docs/bots.md)."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from appservices.bots import Bot, Context, Duration, Member, Message, Reaction, Refused, Unreachable, UserId
+from appservices.bots import (
+    Bot,
+    Context,
+    Duration,
+    Member,
+    Message,
+    NotConfigured,
+    Reaction,
+    Refused,
+    Unreachable,
+    UserId,
+)
 from appservices.bots.arguments import parameters_of, read
 from appservices.bots.errors import BadArguments, BotError
 from appservices.bots.sealing import Seal
-from appservices.bots.streams import PREFIX
+from appservices.bots.store import Store
+from appservices.bots.streams import PREFIX, SUBSCRIBE
 from appservices.bots.testing import ALICE, BotTest, settle
 
 BOB = "@bob:example.org"
@@ -152,6 +166,28 @@ async def test_markup_of_others_gets_through_as_text() -> None:
         assert "<strong>b</strong> &lt;img" in answer.html
         assert "<img" not in answer.html
         assert "href" not in answer.html
+
+
+async def test_a_command_can_be_for_who_has_the_power() -> None:
+    bot = Bot("keeper")
+
+    @bot.command(power=50)
+    async def close(ctx: Context) -> None:
+        await ctx.say("closed")
+
+    async with BotTest(bot) as test:
+        levels = {"users": {ALICE: 50}, "users_default": 10}
+        test.server.add(test.room_id, ALICE, "m.room.power_levels", levels, "")
+        assert [each.body for each in await test.say("!close", sender=BOB)] == [
+            "You may not do that in this room."
+        ]
+        assert [each.body for each in await test.say("!close")] == ["closed"]
+        room = test.server.make_room(
+            BOB, [test.user_id], {"room_version": "12", "additional_creators": [ALICE]}
+        )
+        test.server.add(room, BOB, "m.room.power_levels", {}, "")
+        assert await test.runner.client.power_level(room, ALICE) > 100
+        assert await test.runner.client.power_level(room, "@eve:example.org") == 0
 
 
 # ------------------------------------------------------------------------------------------------------- once
@@ -499,3 +535,62 @@ def test_types_of_arguments_are_exported() -> None:
     async def f(ctx: Context, user: UserId) -> None: ...
 
     assert read(parameters_of(f), "@a:b") == {"user": "@a:b"}
+
+
+class Locked:
+    """Fulfils `Crypto`: every room is encrypted, and what is encrypted looks as before."""
+
+    async def encrypt(self, room_id: str, kind: str, content: Any) -> tuple[str, Any]:
+        return kind, content
+
+    async def decrypt(self, raw: Any) -> Any:
+        return (
+            None
+            if raw["content"].get("lost")
+            else {**raw, "type": "m.room.message", "content": raw["content"]["inside"]}
+        )
+
+    def note(self, room_id: str) -> None:
+        return
+
+    def knows_encrypted(self, room_id: str) -> bool:
+        return True
+
+
+async def test_in_encrypted_rooms_updates_are_encrypted_too() -> None:
+    """spec: MSC4471, Stream encryption"""
+    bot, streams = streaming_bot()
+    async with BotTest(bot) as test:
+        test.runner.client.crypto = Locked()
+        inside = {"msgtype": "m.text", "body": "assistant: hi"}
+        await test.send("m.room.encrypted", {"lost": True}, wait=False)
+        await test.send("m.room.encrypted", {"inside": inside}, wait=False)
+        await settle()
+        [first] = test.messages
+        key = first.content[PREFIX]["encryption"]["key"]
+        seal = Seal(base64.urlsafe_b64decode(key + "="))
+        asked = {"room_id": test.room_id, "event_id": first.event_id, "subscriber_device_id": "PHONE"}
+        sealed = seal.close(SUBSCRIBE, asked)
+        strangers = Seal.new().close(SUBSCRIBE, asked)
+        for content in (strangers, sealed):
+            message = {"type": "m.room.encrypted", "sender": ALICE, "content": content}
+            await test.runner.receive(content["iv"], {"to_device": [message]})
+        await streams[1].write("hidden")
+        await test.clock.advance(1)
+        [update] = test.updates()
+        opened = seal.open(update)
+        assert opened is not None
+        assert opened[1]["content"] == {"body": "hidden"}
+        streams[0].set()
+        await test.idle()
+
+
+async def test_one_process_runs_on_the_same_data(tmp_path: Path) -> None:
+    store = Store(tmp_path / "bot.db")
+    with pytest.raises(NotConfigured, match="Another process"):
+        Store(tmp_path / "bot.db")
+    store.put("bot:", "x", 1)
+    store.close()
+    again = Store(tmp_path / "bot.db")
+    assert again.value("bot:", "x") == 1
+    again.close()
