@@ -23,6 +23,8 @@ from homeserver.sessions.acting import ActingUsers
 from homeserver.storage.database import Database
 
 MAX_HOOKS: Final = 10_000
+MAX_OF_ROOM: Final = 20
+"""That members make."""
 MAX_NAME: Final = 100
 _SECRET_BYTES: Final = 32
 
@@ -34,6 +36,8 @@ class NewHook(NamedTuple):
     name: str
     made_by: UserId
     avatar_url: str | None = None
+    few: bool = False
+    """It is wished for by a member: a room has so many at most."""
 
 
 class Made(NamedTuple):
@@ -103,12 +107,18 @@ class HookAdministration:
         async with self._db.transaction() as tx:
             await store.insert(tx, hook, digest_of(secret))
             await self._jobs.add(tx, JOIN, JoinHook(hook_id), key=hook_id)
+        self._jobs.wake()
         return Made(hook, PATH + secret)
 
     async def hooks(self) -> list[Hook]:
         """All of them."""
         async with self._db.read() as tx:
             return await store.list_all(tx, MAX_HOOKS)
+
+    async def hooks_of(self, room_id: RoomId) -> list[Hook]:
+        """Those of a room."""
+        async with self._db.read() as tx:
+            return await store.list_of_room(tx, room_id, MAX_HOOKS)
 
     async def revoke(self, hook_id: str) -> Hook:
         """Its address is worth nothing from now on; its user leaves the room, what it has said stays. Raises `NotFound`."""
@@ -124,6 +134,8 @@ class HookAdministration:
         async with self._db.read() as tx:
             if await store.count(tx) >= MAX_HOOKS:
                 raise InvalidParam(f"There are {MAX_HOOKS} webhooks already")
+            if new.few and len(await store.list_of_room(tx, RoomId(new.room), MAX_OF_ROOM)) >= MAX_OF_ROOM:
+                raise InvalidParam(f"The room has {MAX_OF_ROOM} webhooks already")
             user_nid = await store.find_user(tx, new.made_by)
             room_id = RoomId(new.room) if is_room_id(new.room) else None
             if is_room_alias(new.room):

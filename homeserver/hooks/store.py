@@ -63,6 +63,20 @@ async def list_all(tx: Tx, limit: int) -> list[Hook]:
     )
 
 
+async def list_of_room(tx: Tx, room_id: RoomId, limit: int) -> list[Hook]:
+    """Those of a room that are not revoked, the oldest first."""
+    return await tx.rows(
+        Hook,
+        """
+        SELECT h.hook_id, h.user_nid, u.user_id, h.room_id, h.made_by_nid, m.user_id, h.name, h.created_ms, h.last_used_ms
+        FROM hooks h JOIN users u ON u.user_nid = h.user_nid JOIN users m ON m.user_nid = h.made_by_nid
+        WHERE h.room_id = %(room)s ORDER BY h.created_ms, h.hook_id LIMIT %(limit)s
+        """,
+        room=room_id,
+        limit=limit,
+    )
+
+
 async def count(tx: Tx) -> int:
     """How many there are."""
     found: int = await tx.value("SELECT count(*) FROM hooks")

@@ -1,7 +1,7 @@
 """A bot of the SDK in a process of its own at the real server (docs/bots.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ class Played:
     room: str
 
 
-def is_joined(event: Any) -> bool:
-    return event.get("state_key") == BOT and event["content"]["membership"] == "join"
+def is_in(user_id: str) -> Callable[[Any], bool]:
+    """Whether an event is the user's coming into the room."""
+    return lambda event: event.get("state_key") == user_id and event["content"]["membership"] == "join"
 
 
 async def said(alice: User, room: str) -> list[str]:
@@ -141,3 +142,28 @@ async def test_killed_at_random_moments_it_answers_every_command_once(played: Pl
         [f"got {number}" for number in range(commands)]
         + [f"done {number} as {number + 1}" for number in range(commands)]
     )
+
+
+async def test_a_bot_makes_webhooks_for_members(start_server: StartServer, tmp_path: Path) -> None:
+    program = Path(__file__).parents[3] / "docs" / "bots" / "webhooks.py"
+    bot = BotProcess(program, tmp_path, "webhooks")
+    server = await start_server(appservices={"registration_files": [str(bot.registration)]})
+    bot.homeserver = server.url
+    bot.start()
+    try:
+        alice = await server.register("alice")
+        levels = {"users": {"@webhooks:localhost": 50}}
+        room = await alice.create_room(invite=["@webhooks:localhost"], power_level_content_override=levels)
+        await alice.sees(room, is_in("@webhooks:localhost"))
+        await alice.send(room, "!hook add CI")
+        found = await alice.sync_until(lambda reply: reply.get("rooms", {}).get("invite"))
+        [direct] = found["rooms"]["invite"]
+        await alice.join(direct)
+        told = await alice.sees(direct, lambda event: "/_atrium/hooks/" in event["content"].get("body", ""))
+        address = told["content"]["body"].partition("`")[2].partition("`")[0]
+        await server.client.post(address.removeprefix("https://example.com"), json={"text": "built"})
+        await alice.sees(room, "built")
+        await alice.send(room, "!hook list")
+        await alice.sees(room, lambda event: "` CI" in event["content"].get("body", ""))
+    finally:
+        bot.kill9()

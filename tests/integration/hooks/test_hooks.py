@@ -265,3 +265,27 @@ async def test_the_command(server: Server, tmp_path: Path) -> None:
     assert f"{hook_id}: Grafana in {room}" in await hook("list")
     assert "There is no user" in await hook("add", room, "--name", "x", "--by", "@nobody:localhost", status=1)
     assert await hook("revoke", hook_id) == f"{hook_id} (Grafana) is revoked."
+
+
+OF_ROOM = "/_atrium/client/v1/rooms/{}/hooks"
+
+
+async def test_members_who_may_change_the_room_make_their_own(server: Server) -> None:
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room, other = await alice.create_room(invite=[bob.user_id]), await bob.create_room()
+    await bob.join(room)
+    await bob.post(OF_ROOM, room, json={"name": "CI"}, expect=(403, "M_FORBIDDEN"))
+    await bob.get(OF_ROOM, room, expect=(403, "M_FORBIDDEN"))
+    await alice.post(OF_ROOM, other, json={"name": "CI"}, expect=(403, "M_FORBIDDEN"))
+    made = await alice.post(OF_ROOM, room, json={"name": "CI"})
+    assert await server.client.post(made["path"], json={"text": "hello"}) == b"ok"
+    assert [event["sender"] for event in await messages(alice, room)] == [made["user_id"]]
+    [listed] = (await alice.get(OF_ROOM, room))["hooks"]
+    assert (listed["hook_id"], listed["name"], listed["made_by"]) == (made["hook_id"], "CI", alice.user_id)
+    assert made["path"].rpartition("/")[2] not in json.dumps(listed)
+    await bob.delete(OF_ROOM + "/{}", other, made["hook_id"], expect=(404, "M_NOT_FOUND"))
+    await alice.delete(OF_ROOM + "/{}", room, made["hook_id"])
+    await server.client.post(made["path"], json={"text": "hello"}, expect=(404, "M_NOT_FOUND"))
+    for _ in range(20):
+        await alice.post(OF_ROOM, room, json={"name": "CI"})
+    await alice.post(OF_ROOM, room, json={"name": "CI"}, expect=(400, "M_INVALID_PARAM"))
