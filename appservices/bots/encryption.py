@@ -93,12 +93,11 @@ class NioCrypto(Crypto):
             return kind, content
         async with self._turn:
             await self._until_known(room_id)
+            if not self._device.rooms[room_id].members_synced:
+                await self._device.joined_members(room_id)
             if self._device.should_query_keys:
                 await self._device.keys_query()
             if self._device.olm.should_share_group_session(room_id):
-                await self._device.joined_members(room_id)
-                if self._device.should_query_keys:
-                    await self._device.keys_query()
                 await self._device.share_group_session(room_id, ignore_unverified_devices=True)
             sealed: tuple[str, Mapping[str, Any]] = self._device.encrypt(room_id, kind, dict(content))
         return sealed
