@@ -5,7 +5,7 @@ Errors of another server's requests to us are `MatrixError`s; those of ours to a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -100,6 +100,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     long_retry: bool = True
     """False: whoever asks is a person who waits. An attempt is made although the pause of a server that did not answer is not
     over, unless it failed within the last few seconds."""
+    large: Callable[[], None] | None = None
+    """Called once it is seen that the answer is large: what will be needed for it can be made ready while it comes."""
 
 
 class Answer(NamedTuple):
@@ -133,6 +135,8 @@ class Checked(NamedTuple):
 
     event: Event
     """Redacted, where its content hash was wrong. spec: #checks-performed-on-receipt-of-a-pdu, step 3"""
+    stored: bytes | None = None
+    """Its stored form (`events.packing`), of state events that were looked at with many others."""
 
 
 class Dropped(NamedTuple):
@@ -157,7 +161,8 @@ class EventChecker(Protocol):
     ) -> list[Checked | Dropped]:
         """In the order of the PDUs. `bounded`: those with more than 10 auth events or 20 previous ones are dropped.
 
-        Keys are fetched once for all; many are computed in threads. Raises nothing for what others sent.
+        Keys are fetched once for all; many are computed in threads, very many in processes of their own. Raises nothing for
+        what others sent; `Unavailable` if these processes die.
         """
         ...
 

@@ -70,7 +70,9 @@ class KnockAnswer(msgspec.Struct):
 class Residency:
     """Requests to servers that are in a room. Keeps nothing in memory."""
 
-    def __init__(self, client: Client, identity: Identity, clock: Clock) -> None:
+    def __init__(self, client: Client, identity: Identity, clock: Clock, large: Callable[[], None]) -> None:
+        """`large`: called when the answer to a join is seen to be large: much will be checked."""
+        self._large = large
         self._client = client
         self._identity = identity
         self._clock = clock
@@ -99,7 +101,16 @@ class Residency:
     async def send_join(self, server: ServerName, event: Event) -> JoinAnswer:
         """Raises `RemoteFault`."""
         path = (*V2, "send_join", event.room_id, event.event_id)
-        return await self._send(server, path, event, JoinAnswer, JOIN_SECONDS, MAX_STATE_BYTES)
+        ask = Ask(
+            method="PUT",
+            path=path,
+            content=msgspec.Raw(event.pdu),
+            timeout=JOIN_SECONDS,
+            max_bytes=MAX_STATE_BYTES,
+            long_retry=False,
+            large=self._large,
+        )
+        return await self._client.ask(server, ask, JoinAnswer)
 
     async def send_knock(self, server: ServerName, event: Event) -> KnockAnswer:
         """Raises `RemoteFault`."""
@@ -111,21 +122,13 @@ class Residency:
         path = (*V2, "send_leave", event.room_id, event.event_id)
         await self._send(server, path, event, dict[str, Any])
 
-    async def _send(  # noqa: PLR0917  # one value each, called above alone
-        self,
-        server: ServerName,
-        path: tuple[str, ...],
-        event: Event,
-        answer: type[A],
-        seconds: float = SEND_SECONDS,
-        max_bytes: int = 4 << 20,
-    ) -> A:
+    async def _send(self, server: ServerName, path: tuple[str, ...], event: Event, answer: type[A]) -> A:
         ask = Ask(
             method="PUT",
             path=path,
             content=msgspec.Raw(event.pdu),
-            timeout=seconds,
-            max_bytes=max_bytes,
+            timeout=SEND_SECONDS,
+            max_bytes=4 << 20,
             long_retry=False,
         )
         return await self._client.ask(server, ask, answer)

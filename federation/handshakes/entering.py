@@ -237,7 +237,9 @@ class Entering:
     async def _store(self, verified: Verified, passage: Passage) -> None:
         """Raises `Unfit`, `MissingEvents`."""
         try:
-            await self._adoption.adopt(verified.join, verified.state, verified.auth_chain, passage)
+            await self._adoption.adopt(
+                verified.join, verified.state, verified.auth_chain, passage, verified.stored
+            )
         except NotAway:
             await self._beside_others(verified)
 
@@ -250,7 +252,7 @@ class Entering:
             await self._receiver.receive(join)
         except MissingEvents:
             room = await self._rooms.known(join.room_id)
-            await self._outliers.add(room.name, [*verified.state, *verified.auth_chain])
+            await self._outliers.add(room.name, [*verified.state, *verified.auth_chain], verified.stored)
             state = [event.event_id for event in verified.state]
             await self._receiver.receive_many(room.name.nid, [join], states={join.event_id: state})
 

@@ -5,7 +5,7 @@ spec: server-server-api/#joining-rooms, op:sendJoinV2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -25,7 +25,7 @@ _log = structlog.get_logger("atrium.federation.handshakes")
 
 MAX_EVENTS: Final = 300_000
 """Of the state and the auth chain together."""
-AT_ONCE: Final = 500
+AT_ONCE: Final = 2_000
 
 
 class Verified(NamedTuple):
@@ -35,6 +35,8 @@ class Verified(NamedTuple):
     """With the signature of the server that vouches for it, if one does."""
     state: list[Event]
     auth_chain: list[Event]
+    stored: dict[EventId, bytes]
+    """Stored forms of some of them, made where they were checked."""
 
 
 class _Seen(NamedTuple):
@@ -43,6 +45,7 @@ class _Seen(NamedTuple):
     digests: dict[bytes, Event | None]
     """blake2b-128 of what was sent -> the event; None: it is not taken."""
     events: dict[EventId, Event]
+    stored: dict[EventId, bytes]
     dropped: set[EventId]
 
 
@@ -63,15 +66,17 @@ class Verifier:
         if len(answer.state) + len(answer.auth_chain) > MAX_EVENTS:
             raise BadAnswer(server, "send_join: too many events")
         signed = await self._signed(server, join, answer)
-        seen = _Seen({}, {}, set())
-        state = await self._events(server, join, answer.state, seen)
-        chain = await self._events(server, join, answer.auth_chain, seen)
+        parts = [await _digests(answer.state), await _digests(answer.auth_chain)]
+        # The state and the auth chain have much in common.
+        new = {digest: each for part in parts for digest, each in part}
+        seen = await self._checked(server, join, new)
+        state, chain = [_found(part, seen) for part in parts]
         if seen.dropped:
             _log.warning("handshakes.left_out", room=join.room_id, server=server, events=len(seen.dropped))
-            out = _resting_on(seen.dropped, seen.events.values())
+            out = await _resting_on(seen.dropped, seen.events.values())
             state = [event for event in state if event.event_id not in out]
             chain = [event for event in chain if event.event_id not in out]
-        return Verified(signed, state, chain)
+        return Verified(signed, state, chain, seen.stored)
 
     async def _signed(self, server: ServerName, join: Event, answer: JoinAnswer) -> Event:
         """Our event as the resident server has it: the same, with one more signature where one is needed."""
@@ -88,32 +93,42 @@ class Verifier:
             raise BadAnswer(server, "send_join: the signed join is another event")
         return checked.event
 
-    async def _events(
-        self, server: ServerName, join: Event, pdus: Sequence[msgspec.Raw], seen: _Seen
-    ) -> list[Event]:
-        found: dict[EventId, Event] = {}
-        for some in pieces(pdus, AT_ONCE):
+    async def _checked(self, server: ServerName, join: Event, pdus: Mapping[bytes, msgspec.Raw]) -> _Seen:
+        """All at once: so the keys of all servers are asked for at the same time."""
+        texts: list[bytes] = []
+        for part in pieces(pdus.values(), AT_ONCE):
             await next_turn()
-            digests = [blake2b(each, digest_size=16).digest() for each in some]
-            # The state and the auth chain have much in common.
-            new = {
-                digest: each for digest, each in zip(digests, some, strict=True) if digest not in seen.digests
-            }
-            checked = await self._checker.check(
-                [bytes(each) for each in new.values()], join.room_version, bounded=False
-            )
-            for digest, result in zip(new, checked, strict=True):
-                if isinstance(result, Checked):
-                    event = seen.events.setdefault(result.event.event_id, _light(result.event))
-                    if event.room_id != join.room_id:
-                        raise BadAnswer(server, "send_join: an event of another room")
-                    seen.digests[digest] = event
-                else:
+            texts += [bytes(each) for each in part]
+        checked = await self._checker.check(texts, join.room_version, bounded=False)
+        seen = _Seen({}, {}, {}, set())
+        for some in pieces(zip(pdus, checked, strict=True), AT_ONCE):
+            await next_turn()
+            for digest, result in some:
+                if not isinstance(result, Checked):
                     seen.digests[digest] = None
                     seen.dropped.update(() if result.event_id is None else (result.event_id,))
-            good = [each for digest in digests if (each := seen.digests[digest]) is not None]
-            found.update((each.event_id, each) for each in good)
-        return list(found.values())
+                    continue
+                event = seen.events.setdefault(result.event.event_id, _light(result.event))
+                if event.room_id != join.room_id:
+                    raise BadAnswer(server, "send_join: an event of another room")
+                seen.digests[digest] = event
+                if result.stored is not None:
+                    seen.stored.setdefault(event.event_id, result.stored)
+        return seen
+
+
+async def _digests(pdus: Sequence[msgspec.Raw]) -> list[tuple[bytes, msgspec.Raw]]:
+    found: list[tuple[bytes, msgspec.Raw]] = []
+    for some in pieces(pdus, AT_ONCE):
+        await next_turn()
+        found += [(blake2b(each, digest_size=16).digest(), each) for each in some]
+    return found
+
+
+def _found(part: Sequence[tuple[bytes, msgspec.Raw]], seen: _Seen) -> list[Event]:
+    """The events of a part of the answer, each once."""
+    good = (seen.digests[digest] for digest, _ in part)
+    return list({event.event_id: event for event in good if event is not None}.values())
 
 
 def _light(event: Event) -> Event:
@@ -121,12 +136,14 @@ def _light(event: Event) -> Event:
     return event_from_storage(event.pdu, event.event_id, event.room_id, event.room_version)
 
 
-def _resting_on(dropped: set[EventId], events: Iterable[Event]) -> set[EventId]:
+async def _resting_on(dropped: set[EventId], events: Iterable[Event]) -> set[EventId]:
     """Those, and all that rest on them. Time grows with what the events cite."""
     citing: dict[EventId, list[EventId]] = {}
-    for event in events:
-        for each in cited_by(event):
-            citing.setdefault(each, []).append(event.event_id)
+    for some in pieces(events, AT_ONCE):
+        await next_turn()
+        for event in some:
+            for each in cited_by(event):
+                citing.setdefault(each, []).append(event.event_id)
     found, waiting = set(dropped), list(dropped)
     while waiting:
         for event_id in citing.get(waiting.pop(), ()):

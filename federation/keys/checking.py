@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar, cast
 
+from federation.keys.judging import (
+    JUDGED_BATCH,
+    Judged,
+    KeysByServer,
+    Outcome,
+    batch_of,
+    judge,
+    likely_wishes,
+    outcomes_of,
+    parse,
+    unknown,
+    wishes,
+)
 from federation.keys.ring import KeyRing
 from federation.ports import Checked, Dropped
-from homeserver.events.auth_rules import required_signers
 from homeserver.events.event import Event
-from homeserver.events.hashing import content_hash
-from homeserver.events.parse import EventFormatError, parse_event
-from homeserver.events.redaction import redact_event
 from homeserver.events.room_version import RoomVersion
-from homeserver.events.signatures import MAX_SIGNATURES, KeyRecord, WantedKeys, check_signatures, valid_until
+from homeserver.events.signatures import MAX_SIGNATURES, KeyRecord, WantedKeys, valid_until
 from homeserver.matrix.errors import InvalidSignature, Unauthorized
 from homeserver.matrix.ids import ServerName
 from homeserver.matrix.signing import verify_json
-from homeserver.runtime.turns import pieces
+from homeserver.runtime.computing import ComputeProcesses
+from homeserver.runtime.turns import next_turn, pieces
 
 R = TypeVar("R")
 
@@ -32,24 +43,48 @@ ON_LOOP: Final = 3
 """Events that are checked on the event loop, at most; each takes some 0.2 ms."""
 BATCH: Final = 50
 """Events that a thread checks without looking up."""
+MANY: Final = 400
+"""From so many events on, they are checked in processes of their own."""
+PROCESS_BATCH: Final = 200
+"""Events that a process checks without looking up, in some 50 ms."""
+LOOKED_AT_ONCE: Final = 1_000
+"""Events of which is read, in one turn of the event loop, who has signed them."""
+MAX_SIGNERS: Final = 20_000
+MAX_FETCHED: Final = 2_000
+"""Servers whose keys are looked for here, and asked for, for many events that are checked together."""
 THREADS: Final = 2
 """Checking is little more than ed25519, which lets other threads run; more threads would compete with the event loop."""
 
-KeysByServer = Mapping[ServerName, Collection[KeyRecord]]
 
+class _Wishes:
+    """What keys many events want, each said once."""
 
-class _Judged(NamedTuple):
-    """What became of an event: a result, or the keys that are wanted to say it."""
+    def __init__(self) -> None:
+        self._latest: dict[tuple[ServerName, frozenset[str]], int] = {}
+        self._counts: Counter[ServerName] = Counter()
 
-    result: Checked | Dropped | None
-    wanted: Sequence[WantedKeys] = ()
+    def add(self, wishes: Iterable[WantedKeys]) -> None:
+        """Those of some events."""
+        for server, key_ids, until in wishes:
+            self._latest[server, key_ids] = max(until, self._latest.get((server, key_ids), 0))
+            self._counts[server] += 1
+
+    def most(self, limit: int) -> list[WantedKeys]:
+        """Of so many servers, those that are wanted most: anybody can name a hundred thousand."""
+        servers = {server for server, _ in self._counts.most_common(limit)}
+        return [
+            WantedKeys(server, key_ids, until)
+            for (server, key_ids), until in self._latest.items()
+            if server in servers
+        ]
 
 
 class SignatureChecker:
     """Fulfils `EventChecker` and `JsonVerifier`. `close` when it ends."""
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, computing: ComputeProcesses) -> None:
         self._ring = ring
+        self._computing = computing
         self._threads = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="signatures")
 
     def close(self) -> None:
@@ -64,10 +99,12 @@ class SignatureChecker:
         bounded: bool = True,
     ) -> list[Checked | Dropped]:
         """See `EventChecker.check`."""
-        parsed = await self._each(lambda pdu: _parse(pdu, version, bounded=bounded), pdus)
+        if len(pdus) >= MANY and all(isinstance(pdu, bytes) for pdu in pdus):
+            return await self._check_many(cast("Sequence[bytes]", pdus), version, bounded=bounded)
+        parsed = await self._each(lambda pdu: parse(pdu, version, bounded=bounded), pdus)
         events = {place: event for place, event in enumerate(parsed) if isinstance(event, Event)}
-        wishes = [wish for event in events.values() for wish in _wishes(event)]
-        keys = await self._ring.find(wishes, fetch=False)
+        wanted = [wish for event in events.values() for wish in wishes(event)]
+        keys = await self._ring.find(wanted, fetch=False)
         judged = await self._judge(events, keys)
         wanted = [wish for each in judged.values() for wish in each.wanted]
         if wanted:
@@ -75,11 +112,46 @@ class SignatureChecker:
             again = {place: events[place] for place, each in judged.items() if each.wanted}
             judged.update(await self._judge(again, keys))
         return [
-            judged[place].result or _unknown(events[place], judged[place].wanted)
+            judged[place].result or unknown(events[place].event_id, judged[place].wanted)
             if isinstance(found, Event)
             else found
             for place, found in enumerate(parsed)
         ]
+
+    async def _check_many(
+        self, pdus: Sequence[bytes], version: RoomVersion, *, bounded: bool
+    ) -> list[Checked | Dropped]:
+        """In processes, in batches. Events come back without what was decoded to check them: there may be many."""
+        self._computing.warm()
+        likely = _Wishes()
+        for some in pieces(pdus, LOOKED_AT_ONCE):
+            await next_turn()
+            likely.add(likely_wishes(some))
+        keys = await self._ring.find(likely.most(MAX_SIGNERS), fetch=False)
+        if strangers := [wish for wish in likely.most(MAX_FETCHED) if wish.server not in keys]:
+            keys = {**keys, **await self._ring.find(strangers)}
+        found = await self._judged_many(pdus, version, keys, bounded=bounded)
+        again = [place for place, (_, each) in enumerate(found) if each.wanted]
+        if again:
+            wanted = _Wishes()
+            for some_places in pieces(again, LOOKED_AT_ONCE):
+                await next_turn()
+                wanted.add(wish for place in some_places for wish in found[place][1].wanted)
+            keys = {**keys, **await self._ring.find(wanted.most(MAX_FETCHED))}
+            judged = await self._judged_many([pdus[place] for place in again], version, keys, bounded=bounded)
+            for place, outcome in zip(again, judged, strict=True):
+                found[place] = outcome
+        return [each.result or unknown(event_id, each.wanted) for event_id, each in found]
+
+    async def _judged_many(
+        self, pdus: Sequence[bytes], version: RoomVersion, keys: KeysByServer, *, bounded: bool
+    ) -> list[Outcome]:
+        async def judged(batch: Sequence[bytes]) -> list[Outcome]:
+            frame = batch_of(batch, version, keys, bounded=bounded)
+            return outcomes_of(await self._computing.run(JUDGED_BATCH, [frame]), version)
+
+        batches = await self._computing.each(judged, [*pieces(pdus, PROCESS_BATCH)])
+        return [outcome for batch in batches for outcome in batch]
 
     async def verify(self, obj: Mapping[str, Any], server_name: ServerName, *, at_ms: int) -> None:
         """See `JsonVerifier.verify`."""
@@ -95,8 +167,8 @@ class SignatureChecker:
             raise Unauthorized(f"No key of {server_name} is known that was valid when it signed")
         await self._run(lambda: _verify(obj, server_name, keys))
 
-    async def _judge(self, events: Mapping[int, Event], keys: KeysByServer) -> dict[int, _Judged]:
-        judged = await self._each(lambda event: _judge(event, keys), list(events.values()))
+    async def _judge(self, events: Mapping[int, Event], keys: KeysByServer) -> dict[int, Judged]:
+        judged = await self._each(lambda event: judge(event, keys), list(events.values()))
         return dict(zip(events, judged, strict=True))
 
     async def _each(self, work: Callable[[Any], R], items: Sequence[Any]) -> list[R]:
@@ -111,41 +183,6 @@ class SignatureChecker:
 
     async def _run(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-def _parse(pdu: bytes | Mapping[str, Any], version: RoomVersion, *, bounded: bool) -> Event | Dropped:
-    try:
-        return parse_event(pdu, version, bounded=bounded)
-    except EventFormatError as error:
-        return Dropped(None, f"not an event of room version {version.id}: {error}")
-
-
-def _wishes(event: Event) -> list[WantedKeys]:
-    """Keys that are looked for in memory and the database, whatever their validity."""
-    signatures: Mapping[str, Mapping[str, str]] = event.fields["signatures"]
-    return [
-        WantedKeys(server, frozenset(signatures.get(server, ())), 0) for server in required_signers(event)
-    ]
-
-
-def _judge(event: Event, keys: KeysByServer) -> _Judged:
-    try:
-        wanted = check_signatures(event, keys)
-    except InvalidSignature as error:
-        return _Judged(Dropped(event.event_id, error.error))
-    if wanted:
-        return _Judged(None, wanted)
-    # spec: #checks-performed-on-receipt-of-a-pdu, step 3
-    if event.fields["hashes"].get("sha256") != content_hash(event.fields):
-        return _Judged(Checked(redact_event(event)))
-    return _Judged(Checked(event))
-
-
-def _unknown(event: Event, wanted: Sequence[WantedKeys]) -> Dropped:
-    servers = ", ".join(wish.server for wish in wanted)
-    return Dropped(
-        event.event_id, f"the keys of {servers} that it is signed with cannot be had"[:300], retry=True
-    )
 
 
 def _verify(obj: Mapping[str, Any], server_name: ServerName, keys: Sequence[KeyRecord]) -> None:

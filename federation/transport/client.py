@@ -69,7 +69,7 @@ class SignedClient:
     async def ask(self, destination: ServerName, ask: Ask, answer: type[A]) -> A:
         """See `Client.ask`."""
         async with self._exchange(destination, ask) as response:
-            body = await bodies.whole(destination, response, ask.max_bytes)
+            body = await _large(ask, bodies.pieces(destination, response, ask.max_bytes))
         if len(body) < _DECODED_IN_THREAD:
             return bodies.decode(destination, body, ask.max_bytes, answer)
         return await asyncio.to_thread(bodies.decode, destination, body, ask.max_bytes, answer)
@@ -125,6 +125,19 @@ class SignedClient:
         else:
             self._ways.figures.refused += 1
             self._ways.backoff.succeeded(destination)
+
+
+async def _large(ask: Ask, pieces: AsyncIterator[bytes]) -> bytes:
+    """A body that may be large; tells who waits for it when it is."""
+    found: list[bytes] = []
+    size, tell = 0, ask.large
+    async for piece in pieces:
+        found.append(piece)
+        size += len(piece)
+        if tell is not None and size >= _DECODED_IN_THREAD:
+            tell()
+            tell = None
+    return b"".join(found)
 
 
 async def _route(resolver: Resolver, destination: ServerName) -> Route:

@@ -35,6 +35,7 @@ from homeserver.matrix.signing import SigningKey
 from homeserver.policy.gate import Gate
 from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock, Entropy
+from homeserver.runtime.computing import END_EVERY, ComputeProcesses
 from homeserver.runtime.figures import CacheFigures, Gauge, Gauges
 from homeserver.runtime.key_change import KeyWatch
 from homeserver.runtime.periodic import every
@@ -72,7 +73,10 @@ class Core:
         extremities = ForwardExtremities(self.graph, self.rooms, self.events)
         self.receiver = Receiver(self.log, self.rooms, sources, extremities, self.gate, self.server_name)
         self.backfill = Backfill(self.log, self.rooms, sources, extremities, self.gate, self.server_name)
-        self.outliers = Outliers(db, self.events, self.interning)
+        self.computing = ComputeProcesses(
+            clock, modules=["federation.keys.judging", "homeserver.graph.write.auth_order"]
+        )
+        self.outliers = Outliers(db, self.events, self.interning, self.computing)
         self.beside = MembershipsBeside(db, self.log, self.rooms, self.events, self.interning)
         self.adoption = Adoption(
             db,
@@ -125,7 +129,9 @@ class Core:
                 self.originals.periodic(),
                 every(LOOK_EVERY, self.sticky.look_again, name="graph.sticky", wake=self.sticky.wake),
                 every(LOOK_EVERY, self.sticky.delete_ended, name="graph.sticky_ended", once_in_cluster=True),
+                every(END_EVERY, self.computing.end_idle, name="computing.end_idle"),
             ],
+            stop=[self.computing.close],
             forgets=[self.originals],
             collectors=[Gauges(self._gauges()), self.gate, CacheFigures(self.memory), self.jobs.figures],
             checks={"database": self._database_answers},

@@ -78,7 +78,7 @@ class FederationFeature:
         asked = Notaries(self.client, _notaries(config), core.clock)
         self.ring = KeyRing(self.own_keys, self._fetcher, asked, core.db, core.memory)
         self._pruning = KeyPruning(core.db, core.clock)
-        self.checker = SignatureChecker(self.ring)
+        self.checker = SignatureChecker(self.ring, core.computing)
         self.authenticator = RequestAuthenticator(
             core.server_name, self.ring, self.partners, self.backoff, core.clock, limiter
         )

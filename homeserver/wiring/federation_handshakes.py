@@ -86,7 +86,7 @@ class HandshakesFeature:
 
     @staticmethod
     def _remote(core: Core, federation: FederationFeature) -> FederatedRooms:
-        residency = Residency(federation.client, core.identity, core.clock)
+        residency = Residency(federation.client, core.identity, core.clock, core.computing.warm)
         candidates = Candidates(core.events, core.beside, federation.partners, core.server_name)
         entering = Entering(
             core.rooms,

@@ -185,7 +185,8 @@ class AuthCover:
                     row = placer.place(nid, {numbers[each] for each in auth})
                     rows += [row] if row is not None else []
             if rows:
-                await chains.update_rows(tx, rows)
+                async with tx.pipeline() as batch:
+                    chains.update_rows(batch, rows)
         return nids[-1]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from homeserver.events.state_resolution.chain_cover import Link, Place, Placement, place_event
-from homeserver.storage.tx import Later, Pipeline, Tx
+from homeserver.storage.tx import Later, Pipeline
 
 WINDOW = 16
 """How far back on a chain is looked whether it leads somewhere already; beyond it a link may be written twice."""
@@ -94,9 +94,9 @@ def unpack_links(packed: bytes) -> list[Place]:
     return [Place(numbers[at], numbers[at + 1]) for at in range(0, len(numbers), 2)]
 
 
-async def update_rows(tx: Tx, rows: Sequence[Row]) -> None:
+def update_rows(batch: Pipeline, rows: Sequence[Row]) -> None:
     """Places of events that were written without."""
-    await tx.execute(
+    batch.execute(
         """
         UPDATE events SET chain = nullif(row.chain, 0), sequence = row.sequence, links = nullif(row.links, '')
         FROM unnest(%(nids)s::bigint[], %(chains)s::bigint[], %(sequences)s::int[], %(links)s::bytea[])

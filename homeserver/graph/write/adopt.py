@@ -29,7 +29,7 @@ from homeserver.graph.write import adopt_store as store
 from homeserver.graph.write.adopt_store import StateRow
 from homeserver.graph.write.auth_order import CREATE
 from homeserver.graph.write.beside import MembershipsBeside, NotAway, Unfit, replaced_by
-from homeserver.graph.write.outliers import Outliers
+from homeserver.graph.write.outliers import NOTHING_STORED, Outliers
 from homeserver.graph.write.receive import MissingEvents
 from homeserver.log.entries import Append, Conflict, Written
 from homeserver.log.writer import LogWriter
@@ -44,6 +44,8 @@ MEMBER = "m.room.member"
 MAX_TRIES = 20
 AT_ONCE = 500
 """Keys of the state that are put together in one turn of the event loop, and written in one transaction."""
+LOOKED_AT_ONCE = 2_000
+"""Events that are looked up with one query."""
 
 
 class _State(NamedTuple):
@@ -88,16 +90,21 @@ class Adoption:
         self._server_name = server_name
 
     async def adopt(
-        self, join: Event, state: Sequence[Event], auth_chain: Sequence[Event], passage: Passage
+        self,
+        join: Event,
+        state: Sequence[Event],
+        auth_chain: Sequence[Event],
+        passage: Passage,
+        stored: Mapping[EventId, bytes] = NOTHING_STORED,
     ) -> RoomIdentity:
         """Make the room that `join` is in one of ours. `join` names the room and its version, and was signed here.
 
         `state`: all of it before the join; `auth_chain`: whatever else it and the join rest on. Signatures and hashes are
-        checked. What its auth events do not allow is left out of the state. All or nothing: after an exception none of
-        ours is joined, or (a database that did not answer) all is done.
+        checked. `stored`: stored forms of some of them. What its auth events do not allow is left out of the state. All or
+        nothing: after an exception none of ours is joined, or (a database that did not answer) all is done.
         Raises `Unfit`, `MissingEvents` (of the auth chain), `NotAway`, `Unavailable`.
         """
-        _require_fit(join, state)
+        await _require_fit(join, state)
         name = await self._beside.identity(join.room_id, join.room_version)
         if not (await self._rooms.latest(name.nid)).away:
             raise NotAway
@@ -106,16 +113,16 @@ class Adoption:
             numbers = await self._events.numbers(missing)
             if len(numbers) < len(missing):
                 raise MissingEvents([each for each in missing if each not in numbers])
-        await self._outliers.add(name, list(chain.values()))
-        stored = await self._stored(join, state)
-        await self._require_allowed(join, stored)
+        await self._outliers.add(name, list(chain.values()), stored)
+        before = await self._stored(join, state)
+        await self._require_allowed(join, before)
         for _ in range(MAX_TRIES):
             room = await self._rooms.latest(name.nid)
             if not room.away:
                 raise NotAway
-            pending = await self._prepare(room, stored)
+            pending = await self._prepare(room, before)
             try:
-                await self._append(room, join, stored, pending, passage)
+                await self._append(room, join, before, pending, passage)
             except Conflict:
                 continue
             return name
@@ -127,7 +134,7 @@ class Adoption:
         numbers: dict[EventId, int] = {}
         keys: dict[StateKey, int] = {}
         users: dict[UserId, int] = {}
-        for some in pieces(state, AT_ONCE):
+        for some in pieces(state, LOOKED_AT_ONCE):
             await next_turn()
             numbers |= await self._events.numbers([event.event_id for event in some])
             keys |= await self._interning.key_nids([event.key for event in some if event.key is not None])
@@ -284,19 +291,25 @@ class Adoption:
         return found
 
 
-def _require_fit(join: Event, state: Sequence[Event]) -> None:
+async def _require_fit(join: Event, state: Sequence[Event]) -> None:
     """What can be seen without looking anything up. Raises `Unfit`."""
     if join.key != (MEMBER, join.sender) or join.membership != "join":
         raise Unfit("the join is another event")
     seen: dict[StateKey, EventId] = {}
-    for event in state:
-        if event.room_id != join.room_id:
-            raise Unfit("the state has an event of another room")
-        if event.key is None:
-            raise Unfit("the state has an event that is no state event")
-        if seen.setdefault(event.key, event.event_id) != event.event_id:
-            raise Unfit(f"the state has two events of type {event.type} for one key")
-        if event.key == CREATE and str(event.content.get("room_version", "1")) != join.room_version.id:
-            raise Unfit("the room was made with another version")
+    for some in pieces(state, AT_ONCE):
+        await next_turn()
+        for event in some:
+            _require_part(join, event, seen)
     if CREATE not in seen:
         raise Unfit("the state has no m.room.create")
+
+
+def _require_part(join: Event, event: Event, seen: dict[StateKey, EventId]) -> None:
+    if event.room_id != join.room_id:
+        raise Unfit("the state has an event of another room")
+    if event.key is None:
+        raise Unfit("the state has an event that is no state event")
+    if seen.setdefault(event.key, event.event_id) != event.event_id:
+        raise Unfit(f"the state has two events of type {event.type} for one key")
+    if event.key == CREATE and str(event.content.get("room_version", "1")) != join.room_version.id:
+        raise Unfit("the room was made with another version")

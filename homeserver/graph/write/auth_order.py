@@ -6,12 +6,16 @@ Pure. spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (step 4), #r
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from homeserver.events import auth_rules
 from homeserver.events.auth_rules.auth_events import create_id_of
 from homeserver.events.event import Event, StateKey
-from homeserver.matrix.ids import EventId
+from homeserver.events.parse import event_from_storage
+from homeserver.events.room_version import ROOM_VERSIONS
+from homeserver.matrix.ids import EventId, RoomId
 
 CREATE: StateKey = ("m.room.create", "")
 
@@ -92,3 +96,60 @@ class AuthJudge:
         except auth_rules.Rejected:
             return False
         return True
+
+
+# --- many, in a process of their own ---------------------------------------------------------------------------------
+
+JUDGED_GRAPH: Final = "homeserver.graph.write.auth_order:judged_graph"
+
+
+class Verdict(msgspec.Struct, array_like=True):
+    """What `judged_graph` says."""
+
+    ordered: list[EventId]
+    """Each after those that it rests on; the circular ones last."""
+    rejected: set[EventId]
+    """Of those that were judged."""
+
+
+class _Given(msgspec.Struct, array_like=True):
+    event_id: EventId
+    room_id: RoomId
+    pdu: bytes
+    rejected: bool
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_version = msgspec.msgpack.Decoder(str).decode
+_decode_given = msgspec.msgpack.Decoder(list[_Given]).decode
+decode_verdict = msgspec.msgpack.Decoder(Verdict).decode
+
+
+def frame_of(events: Iterable[Event], rejected: Collection[EventId] = ()) -> bytes:
+    """Some events, as `judged_graph` is given them."""
+    given = [_Given(each.event_id, each.room_id, each.pdu, each.event_id in rejected) for each in events]
+    return _encode(given)
+
+
+def first_frame(version: str, known: bytes) -> list[bytes]:
+    """What comes before the events that are to be judged: their room version, and (a frame) what is known already."""
+    return [_encode(version), known]
+
+
+def judged_graph(frames: Sequence[bytes]) -> bytes:
+    """Put events in order and judge them by their auth events. `frames`: `first_frame`, then events."""
+    version = ROOM_VERSIONS[_decode_version(frames[0])]
+
+    def events_of(given: Iterable[_Given]) -> list[Event]:
+        return [event_from_storage(each.pdu, each.event_id, each.room_id, version) for each in given]
+
+    known = _decode_given(frames[1])
+    judge = AuthJudge(
+        {each.event_id: each for each in events_of(known)},
+        {each.event_id for each in known if each.rejected},
+    )
+    ordered = in_auth_order(event for frame in frames[2:] for event in events_of(_decode_given(frame)))
+    judge.rejected.update(event.event_id for event in ordered.circular)
+    judge.judge(ordered.events)
+    everything = [event.event_id for event in (*ordered.events, *ordered.circular)]
+    return _encode(Verdict(everything, judge.rejected.intersection(everything)))

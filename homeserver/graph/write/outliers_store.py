@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from homeserver.graph.state.chains import Row
 from homeserver.matrix.ids import EventId
-from homeserver.storage.tx import Later, Pipeline, Tx
+from homeserver.storage.tx import Later, Pipeline
 
 
 class OutlierRow(NamedTuple):
@@ -25,12 +25,9 @@ class OutlierRow(NamedTuple):
     place: Row | None
 
 
-async def next_numbers(tx: Tx, count: int) -> list[int]:
-    """Numbers for outliers, ascending."""
-    numbers: list[int] = await tx.column(
-        "SELECT nextval('outlier_nids') FROM generate_series(1, %(count)s)", count=count
-    )
-    return sorted(numbers)
+def next_numbers(batch: Pipeline, count: int) -> Later[list[tuple[int]]]:
+    """Numbers for outliers."""
+    return batch.all("SELECT nextval('outlier_nids') FROM generate_series(1, %(count)s)", count=count)
 
 
 def insert_outliers(
