@@ -40,8 +40,8 @@ MAX_STATES: Final = 5
 """Places in the graph whose state is asked for in one filling."""
 ONE_BY_ONE: Final = 50
 """So many events of a state may be asked for each by itself; of more the whole state is."""
-MAX_STATE: Final = 5_000
-"""Events of one state, and of what authorises it, that are fetched. For a room that we are in, more of them are made up."""
+MAX_STATE: Final = 100_000
+"""Events of one state, and of what authorises it, that are fetched: as many as a room that is joined may have."""
 MAX_LACKING: Final = 0.1
 """The part of a state that may be missing if no server has it or can prove it."""
 AT_ONCE: Final = 8
@@ -53,7 +53,8 @@ EVENTS_PER_SECOND: Final = 20.0
 BYTES: Final = 192 << 20
 SECONDS: Final = 120.0
 """The budget of one filling."""
-CHECKED_AT_ONCE: Final = 500
+LOOKED_AT_ONCE: Final = 2_000
+"""Events that are looked at in one turn of the event loop."""
 LATEST: Final = 20
 """Events that one question names, and extremities of ours."""
 
@@ -61,8 +62,10 @@ LATEST: Final = 20
 class OutlierStore(Protocol):
     """Keeps events whose state is not known. Fulfilled by `homeserver.graph.write.outliers`."""
 
-    async def add(self, room: RoomIdentity, events: Sequence[Event]) -> None:
-        """Those that are here already are passed over."""
+    async def add(
+        self, room: RoomIdentity, events: Sequence[Event], stored: Mapping[EventId, bytes] = ...
+    ) -> None:
+        """Those that are here already are passed over. `stored`: stored forms of some of them."""
         ...
 
 
@@ -133,15 +136,15 @@ class Gaps:
             filling.filled.unreachable = True
             return filling.filled
 
-    async def check(self, room: Room, pdus: Sequence[msgspec.Raw]) -> list[Event]:
+    async def check(self, room: Room, pdus: Sequence[msgspec.Raw]) -> list[Checked]:
         """Those that are events of the room with the right signatures."""
-        good: list[Event] = []
-        for piece in pieces(pdus, CHECKED_AT_ONCE):
+        checked = await self._checker.check([bytes(pdu) for pdu in pdus], room.name.version)
+        good: list[Checked] = []
+        for piece in pieces(checked, LOOKED_AT_ONCE):
             await next_turn()
-            checked = await self._checker.check([bytes(pdu) for pdu in piece], room.name.version)
             good += [
-                each.event
-                for each in checked
+                each
+                for each in piece
                 if isinstance(each, Checked) and each.event.room_id == room.name.room_id
             ]
         return good
@@ -231,7 +234,8 @@ class _Filling:
             pdus = await self._first("get_missing_events", ask)
             checked = await self._gaps.check(self._room, pdus) if pdus else []
             known = self._held | self._whole
-            new = {event.event_id: event for event in checked if event.event_id not in known | found.keys()}
+            known = known | found.keys()
+            new = {each.event.event_id: each.event for each in checked if each.event.event_id not in known}
             wanted = {each for event in latest for each in event.prev_event_ids}
             if not _connected(new, wanted):
                 return
@@ -291,7 +295,7 @@ class _Filling:
     def _lacking(self, event_ids: Iterable[EventId]) -> set[EventId]:
         return {each for each in event_ids if each not in self._whole and each not in self._outliers}
 
-    async def _one_by_one(self, event_ids: Collection[EventId]) -> list[Event]:
+    async def _one_by_one(self, event_ids: Collection[EventId]) -> list[Checked]:
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def one(event_id: EventId) -> msgspec.Raw | None:
@@ -304,9 +308,9 @@ class _Filling:
 
         pdus = await asyncio.gather(*(one(event_id) for event_id in sorted(event_ids)))
         checked = await self._gaps.check(self._room, [pdu for pdu in pdus if pdu is not None])
-        return [event for event in checked if event.event_id in event_ids]
+        return [each for each in checked if each.event.event_id in event_ids]
 
-    async def _whole_state(self, event: Event, server: ServerName) -> list[Event]:
+    async def _whole_state(self, event: Event, server: ServerName) -> list[Checked]:
         async with self._gaps._large:  # noqa: SLF001  # likewise
             state = await self._remote.state(server, self._room.name.room_id, event.event_id, self._budget)
             return await self._gaps.check(self._room, [*state.auth_chain, *state.pdus])
@@ -329,14 +333,20 @@ class _Filling:
             if left := self._lacking(event.auth_event_ids) - own:
                 await self._keep(await self._one_by_one(left))
 
-    async def _keep(self, events: Sequence[Event]) -> None:
+    async def _keep(self, checked: Sequence[Checked]) -> None:
         """As outliers, in an order in which each comes after its auth events."""
-        new = {each.event_id: each for each in events if each.event_id in self._lacking([each.event_id])}
+        lacking = self._lacking(each.event.event_id for each in checked)
+        new = {each.event.event_id: each.event for each in checked if each.event.event_id in lacking}
+        stored = {each.event.event_id: each.stored for each in checked if each.stored is not None}
         await self._look(new)
-        await self._look(each for event in new.values() for each in event.auth_event_ids)
-        ordered = _placed(new, self._whole | self._outliers)
+        for some in pieces(new.values(), LOOKED_AT_ONCE):
+            await next_turn()
+            await self._look(each for event in some for each in event.auth_event_ids)
+        known = self._whole | self._outliers
+        many = len(new) > LOOKED_AT_ONCE
+        ordered = await asyncio.to_thread(_placed, new, known) if many else _placed(new, known)
         if ordered:
-            await self._gaps._outliers.add(self._room.name, ordered)  # noqa: SLF001  # likewise
+            await self._gaps._outliers.add(self._room.name, ordered, stored)  # noqa: SLF001  # likewise
             self._looked.difference_update(event.event_id for event in ordered)
             await self._look(event.event_id for event in ordered)
 

@@ -14,8 +14,9 @@ from homeserver.graph.persisted_event import PersistedEvent, Replaced, SentBy
 from homeserver.graph.refs import EventRef, StateRef
 from homeserver.matrix.ids import EventId, RoomId, is_event_id
 from homeserver.runtime.cache import Cache, MemoryBudget
+from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
-from homeserver.storage.tx import Tx
+from homeserver.storage.tx import Later, Pipeline, Tx
 
 SHARE = 4.0
 AT_ONCE = 5_000
@@ -126,6 +127,17 @@ class EventCache:
             )
         return dict(rows)
 
+    @staticmethod
+    def find_numbers(batch: Pipeline, event_ids: Collection[EventId]) -> Later[list[tuple[EventId, int]]]:
+        """The same beside other statements: (event_id, event_nid)."""
+        return batch.all(
+            """
+            SELECT event_id, event_nid FROM events
+            WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL
+            """,
+            ids=[event_id for event_id in event_ids if is_event_id(event_id)],
+        )
+
     async def ids(self, nids: Collection[int]) -> dict[int, EventId]:
         """IDs of events by number; those that exist. One query for what is not in memory."""
         known = self.in_memory(nids)
@@ -143,36 +155,40 @@ class EventCache:
     async def state_numbers(
         self, room_nid: int, event_ids: Collection[EventId]
     ) -> dict[EventId, tuple[int, int]]:
-        """(key_nid, event_nid) of state events of a room; those that are here and were not rejected. One query."""
-        ids = [event_id for event_id in event_ids if is_event_id(event_id)]
-        if not ids:
-            return {}
-        async with self._db.read() as tx:
-            rows = await tx.all(
-                """
-                SELECT event_id, key_nid, event_nid FROM events
-                WHERE event_id = ANY(%(ids)s::text[]) AND room_nid = %(room)s AND key_nid IS NOT NULL
-                      AND moved_to IS NULL AND flags & 1 = 0
-                """,
-                ids=ids,
-                room=room_nid,
-            )
-        return {event_id: (key, nid) for event_id, key, nid in rows}
+        """(key_nid, event_nid) of state events of a room; those that are here and were not rejected. One query (per 5 000)."""
+        found: dict[EventId, tuple[int, int]] = {}
+        for ids in pieces(filter(is_event_id, event_ids), AT_ONCE):
+            if len(event_ids) > AT_ONCE:
+                await next_turn()
+            async with self._db.read() as tx:
+                rows = await tx.all(
+                    """
+                    SELECT event_id, key_nid, event_nid FROM events
+                    WHERE event_id = ANY(%(ids)s::text[]) AND room_nid = %(room)s AND key_nid IS NOT NULL
+                          AND moved_to IS NULL AND flags & 1 = 0
+                    """,
+                    ids=ids,
+                    room=room_nid,
+                )
+            found.update((event_id, (key, nid)) for event_id, key, nid in rows)
+        return found
 
     async def places(self, event_ids: Collection[EventId]) -> dict[EventId, Place]:
-        """Where the events stand that are here. One query."""
-        ids = [event_id for event_id in event_ids if is_event_id(event_id)]
-        if not ids:
-            return {}
-        async with self._db.read() as tx:
-            rows = await tx.all(
-                """
-                SELECT event_id, event_nid, room_nid, flags FROM events
-                WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL
-                """,
-                ids=ids,
-            )
-        return {row[0]: Place(*row[1:]) for row in rows}
+        """Where the events stand that are here. One query (per 5 000)."""
+        found: dict[EventId, Place] = {}
+        for ids in pieces(filter(is_event_id, event_ids), AT_ONCE):
+            if len(event_ids) > AT_ONCE:
+                await next_turn()
+            async with self._db.read() as tx:
+                rows = await tx.all(
+                    """
+                    SELECT event_id, event_nid, room_nid, flags FROM events
+                    WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL
+                    """,
+                    ids=ids,
+                )
+            found.update((row[0], Place(*row[1:])) for row in rows)
+        return found
 
     def _split(self, nids: Collection[int]) -> tuple[dict[int, PersistedEvent], list[int]]:
         found: dict[int, PersistedEvent] = {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from federation.inbound import missing
 from federation.inbound import room as room_work
 from homeserver.events.event import Event
 from homeserver.graph.refs import REJECTED
@@ -16,6 +17,7 @@ from homeserver.matrix.signing import SigningKey
 from tests.integration.federation.test_send import PUBLIC, joined
 from tests.support.federation import Federation
 from tests.support.remote_room import TEXT, RemoteRoom
+from tests.support.user import User
 
 OTHER_KEY = SigningKey(b"\x07" * 32, "a_1")
 
@@ -273,20 +275,28 @@ async def test_many_extremities(federation: Federation, count: int) -> None:
     assert len(sent.event.prev_event_ids) <= 20
 
 
+@pytest.mark.parametrize("length", [3_000, pytest.param(100_000, marks=pytest.mark.load)])
 async def test_a_deep_chain_whose_beginning_is_missing(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     """The origin gives ever older events and never what is here: bounded in requests; nothing is taken on faith."""
     monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.05)
     _, _, room = await joined(federation)
-    deep = room.chain("bob", 3_000)
+    deep: list[Event] = []
+    for _ in range(length // 1_000):
+        deep += room.chain("bob", 1_000)
+        await asyncio.sleep(0)
     room.hidden.add(deep[0].event_id)
     room.serve()
+    began, cpu = time.monotonic(), time.process_time()
     await room.send(deep[-1])
     (persisted,) = await room.arrives(deep[-1], within=60)
     assert not persisted.flags
     asked = len(room.remote.requests("POST", "/_matrix/federation/v1/get_missing_events/*"))
-    print(f"a chain of 3 000, its beginning hidden: {asked} requests for events between")
+    print(
+        f"a chain of {length}, its beginning hidden: {asked} requests for events between,"
+        f" {time.monotonic() - began:.1f} s, {time.process_time() - cpu:.1f} s of CPU, both sides"
+    )
     assert asked <= 20
     await good_one(room)
 
@@ -319,9 +329,8 @@ async def test_memory_stays_small_while_much_is_staged(federation: Federation) -
     assert not await room.core.events.places([event.event_id for event in sent])
 
 
-async def test_a_state_of_100_000_entries(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event whose state the origin has made up: it is not fetched, the event is not taken, others go on meanwhile."""
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.05)
+async def with_large_state(federation: Federation, entries: int) -> tuple[User, RemoteRoom, Event]:
+    """A room, and an event that stands on one that nobody has, with so many state events before it that are not here."""
     _, alice, room = await joined(federation)
     room.serve()
     power = {"users_default": 100}
@@ -329,7 +338,7 @@ async def test_a_state_of_100_000_entries(federation: Federation, monkeypatch: p
     await room.look()
     tip, state = room.tip, dict(room.after[room.tip.event_id])
     hidden = room.says("bob", "m.room.message", TEXT, prev=[tip])
-    for number in range(100_000):
+    for number in range(entries):
         entry = room.says("bob", "org.example.entry", {}, state_key=str(number), prev=[tip])
         room.after[entry.event_id] = {}
         state["org.example.entry", str(number)] = entry.event_id
@@ -337,24 +346,53 @@ async def test_a_state_of_100_000_entries(federation: Federation, monkeypatch: p
             await asyncio.sleep(0)
     room.hidden.add(hidden.event_id)
     room.after[hidden.event_id] = state
-    event = room.says("bob", "m.room.message", TEXT, prev=[hidden])
+    return alice, room, room.says("bob", "m.room.message", TEXT, prev=[hidden])
+
+
+@pytest.mark.parametrize(
+    ("entries", "seconds"), [(5_500, 30), pytest.param(99_000, 240, marks=pytest.mark.load)]
+)
+async def test_a_large_state_before_an_event_is_taken(
+    federation: Federation, entries: int, seconds: float
+) -> None:
+    """As large as a room that is joined may have; others go on meanwhile."""
+    alice, room, event = await with_large_state(federation, entries)
     before, cpu, began = (
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         time.process_time(),
         time.monotonic(),
     )
     await room.send(event)
+    arriving = asyncio.create_task(room.arrives(event, within=seconds))
     slowest = 0.0
-    while time.monotonic() - began < 10:
+    while not arriving.done():
         asked = time.monotonic()
         await alice.send(room.room_id, "meanwhile")
         slowest = max(slowest, time.monotonic() - asked)
         await asyncio.sleep(0.2)
+    (persisted,) = await arriving
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"a state of {entries} entries: {time.monotonic() - began:.1f} s, {time.process_time() - cpu:.0f} s of CPU,"
+        f" {(after - before) / 1024:.0f} MiB at most, both sides; the slowest message beside it {slowest:.2f} s"
+    )
+    assert not persisted.flags
+    known = await room.core.rooms.known(room.room_id)
+    assert sum(key[0] == "org.example.entry" for key in known.state) == entries
+
+
+async def test_a_state_that_is_too_large_is_not_fetched(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event whose state the origin has made up: the event is not taken, others go on meanwhile."""
+    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(missing, "MAX_STATE", 500)
+    alice, room, event = await with_large_state(federation, 600)
+    await room.send(event)
+    began = time.monotonic()
+    while time.monotonic() - began < 2:
+        await alice.send(room.room_id, "meanwhile")
+        await asyncio.sleep(0.1)
     assert not await room.core.events.places([event.event_id])
     assert room.remote.requests("GET", "/_matrix/federation/v1/state_ids/*")
     assert not room.remote.requests("GET", "/_matrix/federation/v1/state/*")
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"a state of 100 000 entries: {time.monotonic() - began:.0f} s, {time.process_time() - cpu:.0f} s of CPU,"
-        f" {(after - before) / 1024:.0f} MiB at most, both sides; the slowest message beside it {slowest:.2f} s"
-    )
