@@ -97,17 +97,17 @@ def find_placed(batch: Pipeline, nids: Collection[int]) -> Later[list[Placed]]:
     )
 
 
-async def find_missing(tx: Tx, room_nid: int, event_ids: Collection[EventId]) -> dict[EventId, int]:
-    """Event -> gap, of those that events of the room name as previous and that are not here."""
-    return dict(
-        await tx.all(
-            """
-            SELECT event_id, gap FROM backward_extremities
-            WHERE room_nid = %(room)s AND event_id = ANY(%(ids)s::text[])
-            """,
-            room=room_nid,
-            ids=list(event_ids),
-        )
+def find_missing(
+    batch: Pipeline, room_nid: int, event_ids: Collection[EventId]
+) -> Later[list[tuple[EventId, int]]]:
+    """(event, gap) of those that events of the room name as previous and that are not here."""
+    return batch.all(
+        """
+        SELECT event_id, gap FROM backward_extremities
+        WHERE room_nid = %(room)s AND event_id = ANY(%(ids)s::text[])
+        """,
+        room=room_nid,
+        ids=list(event_ids),
     )
 
 

@@ -79,24 +79,25 @@ class Material:
         """Load what all of these need, with a bounded number of queries. `related`: what they relate to."""
         named = {each for event in events for each in (*event.prev_event_ids, *event.auth_event_ids)}
         own = {event.event_id for event in events}
-        numbers = await self._sources.events.numbers({*named, *related, *own})
+        async with self._sources.db.read() as tx, tx.pipeline() as batch:
+            found = self._sources.events.find_numbers(batch, {*named, *related, *own})
+            missed = gap_store.find_missing(batch, self._room.nid, own)
+            waiting = self._sources.redactions.waited_for(batch, self._room.nid, own)
+        numbers = dict(found.result)
         loaded = await self.load(numbers.values())
         self.by_id = {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
-        await self._find_outliers(own)
+        self._find_outliers(own)
+        self.missed = dict(missed.result)
+        self._waiting = {event_id for (event_id,) in waiting.result}
         await self.users([user for event in events for user in users_of(event)])
         await self.make_keys({event.key for event in events if event.key is not None})
-        self._waiting = await self._sources.redactions.waited_for(self._room.nid, own)
 
-    async def _find_outliers(self, own: Collection[EventId]) -> None:
+    def _find_outliers(self, own: Collection[EventId]) -> None:
         self.outliers = {
             event_id: known
             for event_id in own
             if (known := self.by_id.get(event_id)) is not None and known.flags & OUTLIER
         }
-        new = [event_id for event_id in own if event_id not in self.by_id or event_id in self.outliers]
-        if new:
-            async with self._sources.db.read() as tx:
-                self.missed = await gap_store.find_missing(tx, self._room.nid, new)
 
     def is_here(self, event_id: EventId) -> bool:
         """Whether an event is here, and whole."""
@@ -105,10 +106,15 @@ class Material:
 
     async def look_again(self, events: Sequence[Event]) -> None:
         """Others may have written these meanwhile."""
-        numbers = await self._sources.events.numbers([event.event_id for event in events])
+        own = {event.event_id for event in events}
+        async with self._sources.db.read() as tx, tx.pipeline() as batch:
+            found = self._sources.events.find_numbers(batch, own)
+            missed = gap_store.find_missing(batch, self._room.nid, own)
+        numbers = dict(found.result)
         loaded = await self.load(numbers.values())
         self.by_id |= {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
-        await self._find_outliers({event.event_id for event in events})
+        self._find_outliers(own)
+        self.missed = dict(missed.result)
 
     async def tell_states(self, states: Mapping[EventId, Collection[EventId]]) -> None:
         """States before events, as another server tells them: of them count the events that are here and were not rejected."""

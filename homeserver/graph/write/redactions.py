@@ -19,6 +19,7 @@ from homeserver.graph.refs import HIDDEN, INTERNAL
 from homeserver.graph.state.states import StateMap, StateStore
 from homeserver.matrix.ids import EventId
 from homeserver.storage.database import Database
+from homeserver.storage.tx import Later, Pipeline
 
 REDACTION = "m.room.redaction"
 CREATE: StateKey = ("m.room.create", "")
@@ -61,19 +62,19 @@ class Redactions:
         self._states = states
         self._interning = interning
 
-    async def waited_for(self, room_nid: int, event_ids: Collection[EventId]) -> set[EventId]:
+    @staticmethod
+    def waited_for(
+        batch: Pipeline, room_nid: int, event_ids: Collection[EventId]
+    ) -> Later[list[tuple[EventId]]]:
         """Those of the events that redactions wait for."""
-        async with self._db.read() as tx:
-            return set(
-                await tx.column(
-                    """
-                    SELECT DISTINCT redacts FROM waiting_redactions
-                    WHERE redacts = ANY(%(ids)s::text[]) AND room_nid = %(room)s
-                    """,
-                    ids=list(event_ids),
-                    room=room_nid,
-                )
-            )
+        return batch.all(
+            """
+            SELECT DISTINCT redacts FROM waiting_redactions
+            WHERE redacts = ANY(%(ids)s::text[]) AND room_nid = %(room)s
+            """,
+            ids=list(event_ids),
+            room=room_nid,
+        )
 
     async def waiting_for(self, room_nid: int, event: Event) -> PersistedEvent | None:
         """The redaction that was here before the event and takes effect on it."""
