@@ -15,13 +15,14 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.comparison import comparison
+from benchmarks.peer import Meeting
 from benchmarks.procfs import Watched
 from benchmarks.report import Report, machine, write_into
 from benchmarks.runner import Outcome, Plan, run, tell
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import atrium, synapse
 from benchmarks.servers.server import Options, Server, Start
-from benchmarks.stage import Stage
+from benchmarks.stage import Abroad, Stage
 from benchmarks.wire import Target
 from tests.support.synapse import DEFAULT_ENVIRONMENT
 
@@ -45,13 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit(f"no such scenario: {', '.join(unknown)}; there are: {', '.join(names)}")
     plan = Plan([scenario for scenario in SCENARIOS if scenario.name in chosen], asked.rounds, asked.seconds)
     with ExitStack() as stack:
-        servers = list(start_servers(asked, stack))
-        stages = [
-            Stage(
-                server.label, Target.parse(server.url), server.watched, asked.scale, asked.registration_token
-            )
-            for server in servers
-        ]
+        meeting, servers = start_servers(asked, stack)
+        stages = [_stage(server, meeting, asked) for server in servers]
         memory = [
             f"{server.label}: {server.about}; {_megabytes(server)} MB after start" for server in servers
         ]
@@ -110,11 +106,17 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def start_servers(asked: argparse.Namespace, stack: ExitStack) -> list[Server]:
-    """The servers to measure; those that are started here end with `stack`."""
+def _stage(server: Server, meeting: Meeting | None, asked: argparse.Namespace) -> Stage:
+    target = Target.parse(server.url)
+    abroad = Abroad(server.name, meeting) if meeting is not None else None
+    return Stage(server.label, target, server.watched, asked.scale, asked.registration_token, abroad)
+
+
+def start_servers(asked: argparse.Namespace, stack: ExitStack) -> tuple[Meeting | None, list[Server]]:
+    """The servers to measure, and how they meet others; those that are started here end with `stack`."""
     if asked.url:
         watched = Watched(tuple(asked.pid), tuple(asked.pg_pid))
-        return [Server("server", asked.url, watched, f"at {asked.url}")]
+        return None, [Server("server", asked.url, watched, f"at {asked.url}")]
     chosen = asked.servers.split(",")
     if unknown := sorted(set(chosen) - set(SERVERS)):
         raise SystemExit(f"no such server: {', '.join(unknown)}; there are: {', '.join(SERVERS)}")
@@ -123,7 +125,10 @@ def start_servers(asked: argparse.Namespace, stack: ExitStack) -> list[Server]:
     )
     if os.geteuid() == 0:
         directory.chmod(0o755)  # the database runs as another user and must pass
-    options = Options(directory, asked.synapse_environment.absolute())
+    meeting = Meeting.arrange(directory)
+    for file in directory.iterdir():
+        file.chmod(0o644)
+    options = Options(directory, asked.synapse_environment.absolute(), meeting)
     servers = []
     for name in chosen:
         for processes in asked.processes if name == "atrium" else (1,):
@@ -131,7 +136,7 @@ def start_servers(asked: argparse.Namespace, stack: ExitStack) -> list[Server]:
             tell(f"starting {label}")
             started = SERVERS[name](replace(options, processes=processes, label=label))
             servers.append(stack.enter_context(started))
-    return servers
+    return meeting, servers
 
 
 def about(asked: argparse.Namespace, servers: Sequence[str]) -> list[str]:

@@ -36,8 +36,14 @@ class Report:
             _deliveries(one, self.titles) for one in self.figures if "deliveries" in one.notes
         )
         memory = "\n".join(_laps(one, self.titles) for one in self.figures if "MB after lap 1" in one.notes)
+        remarks = "\n".join(
+            f"- {self.titles[one.scenario]}, {one.server}: {_remark(one)}."
+            for one in self.figures
+            if _remark(one)
+        )
         about = "\n".join(f"- {line}" for line in self.about)
-        return "\n\n".join(part for part in (table, deliveries, memory, about) if part) + "\n"
+        parts = (table, deliveries, memory, remarks, about)
+        return "\n\n".join(part for part in parts if part) + "\n"
 
     def json(self) -> str:
         """The same figures, unrounded."""
@@ -64,6 +70,15 @@ class Report:
             if comparable and one.cpu > 0 and other.cpu > 0:
                 return f"{number(other.cpu / one.cpu)} ×"  # noqa: RUF001  # a multiplication sign
         return ""
+
+
+def _remark(one: Figures) -> str:
+    """What has arrived of what was sent, and other counts."""
+    words = []
+    if "sent" in one.notes:
+        words.append(f"{number(one.notes['arrived'])} of {number(one.notes['sent'])} arrived")
+    words += [f"{name}: {number(value)}" for name, value in one.notes.items() if ", " in name]
+    return "; ".join(words)
 
 
 def number(value: float) -> str:

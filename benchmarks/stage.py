@@ -9,12 +9,32 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from benchmarks.peer import Meeting, Peer
 from benchmarks.people import Person, register
 from benchmarks.procfs import Watched
 from benchmarks.wire import Connection, Target
 
 T = TypeVar("T")
 SETUP_CONCURRENCY = 8
+
+
+@dataclass
+class Abroad:
+    """The other servers that a homeserver can meet."""
+
+    server: str
+    """Its own server name."""
+    meeting: Meeting
+    _peers: list[Peer] = field(default_factory=list)
+
+    async def peers(self, number: int) -> list[Peer]:
+        """The first `number` peers; they serve."""
+        await self.meeting.notary.start()
+        while len(self._peers) < number:
+            self._peers.append(self.meeting.peer())
+        for peer in self._peers[:number]:
+            await peer.start()
+        return self._peers[:number]
 
 
 @dataclass
@@ -30,6 +50,7 @@ class Stage:
     watched: Watched
     scale: float = 1.0
     registration_token: str | None = None
+    abroad: Abroad | None = None
     run: str = field(default_factory=lambda: os.urandom(3).hex())
     _people: dict[str, list[Person]] = field(default_factory=dict)
     _worlds: dict[Callable[..., Any], Any] = field(default_factory=dict)

@@ -5,6 +5,16 @@ from __future__ import annotations
 from benchmarks.scenario import Scenario
 from benchmarks.scenarios.e2ee import ChangeDevice, QueryKeys, UploadOneTimeKeys
 from benchmarks.scenarios.fanout import CalmFanOut, FanOut
+from benchmarks.scenarios.federation import (
+    CatchUp,
+    DeadDestinations,
+    InboundManyRooms,
+    InboundOneRoom,
+    InboundSingly,
+    JoinTwentyThousand,
+    JoinTwoThousand,
+    Outbound,
+)
 from benchmarks.scenarios.media import DownloadFiles, ThumbnailStorm, UploadFiles
 from benchmarks.scenarios.paging import Paging
 from benchmarks.scenarios.register import Register
@@ -37,4 +47,12 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     DownloadFiles,
     ThumbnailStorm,
     Soak,
+    InboundOneRoom,
+    InboundManyRooms,
+    InboundSingly,
+    Outbound,
+    JoinTwoThousand,
+    JoinTwentyThousand,
+    CatchUp,
+    DeadDestinations,
 )

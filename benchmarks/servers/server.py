@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.peer import Meeting
 from benchmarks.procfs import Watched
 
 
@@ -18,6 +19,8 @@ class Server:
     url: str
     watched: Watched
     about: str
+    name: str = ""
+    """Its server name, `localhost:PORT`, by which other servers reach it; empty: it was not started here."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Options:
 
     directory: Path
     environment: Path
+    meeting: Meeting
     processes: int = 1
     label: str = "atrium"
 

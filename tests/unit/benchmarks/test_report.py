@@ -64,3 +64,12 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no place for the table"):
         write_into(page, "new")
     assert page.read_text() == "nothing here"
+
+
+def test_what_did_not_arrive_is_told_below_the_table() -> None:
+    notes = {"sent": 1000.0, "arrived": 660.0, "idle without them, ms a second": 1.5}
+    text = Report([figures("synapse", 10.0, notes)], {"send": "From another server"}, []).markdown()
+    assert (
+        "- From another server, synapse: 660 of 1 000 arrived; idle without them, ms a second: 1.50."
+        in text.splitlines()
+    )
