@@ -10,7 +10,6 @@ spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (FED-10)
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -41,8 +40,6 @@ MAX_HELD: Final = 500
 MAX_EACH: Final = 100
 AT_ONCE: Final = 100
 """Events handed to the graph at once."""
-MOMENT: Final = 0.1
-"""Seconds for which a room is kept when all is done: of a conversation the next event comes soon."""
 KEYS_PATIENCE: Final = 0.5
 """Seconds for which all wait for the keys of some sender; then the others go on."""
 MAX_ATTEMPTS: Final = 20
@@ -132,9 +129,6 @@ class RoomWork:
                     progress = await self._receive_ready()
                 self._fill_gaps()
                 over = not (self._held or self._new or self._tasks)
-                rest = over and not self._unread and len(self._finished) < AT_ONCE
-                if rest and await self._more_comes():
-                    continue
                 if await self._write_down(release=over) and not self._unread:
                     return
                 if not progress and self._tasks and not self._wake.is_set():
@@ -144,13 +138,6 @@ class RoomWork:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
             self._forget([*self._rows])
-
-    async def _more_comes(self) -> bool:
-        """Whether something is staged within a moment: then the room is kept, and what is done is noted together."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(MOMENT):
-                await self._wake.wait()
-        return self._wake.is_set()
 
     def _reap(self) -> None:
         """Raises what has ended a task."""

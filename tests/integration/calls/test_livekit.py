@@ -183,12 +183,12 @@ async def test_a_delegated_leave_is_sent_when_its_participant_hangs_up(
     server = await serving(start_server, livekit)
     alice = await server.register("alice")
     room = await alice.create_room()
-    delay_id = await leave_later(alice, room, 4_000)
-    body = await claim(alice, room, delay_id=delay_id, delay_timeout=4_000, delay_cs_api_url="x")
+    delay_id = await leave_later(alice, room, 8_000)
+    body = await claim(alice, room, delay_id=delay_id, delay_timeout=8_000, delay_cs_api_url="x")
     name, identity = hashed(room, "m.call#ROOM"), hashed(alice.user_id, alice.device_id, "m1")
     livekit.present.add((name, identity))
     assert await server.client.post(BASE + "/delegate_delayed_leave", json=body) == {}
-    await asyncio.sleep(6)
+    await asyncio.sleep(9)
     shown = await alice.get(DELAYED + "/{}", delay_id)
     assert "origin_server_ts" not in shown, "restarted by what LiveKit says"
 

@@ -121,10 +121,10 @@ async def test_an_invite_shows_who_is_invited(server: Server) -> None:
     await bob.put("/profile/{}/displayname", bob.user_id, json={"displayname": "Bob"})
     await bob.put("/profile/{}/avatar_url", bob.user_id, json={"avatar_url": "mxc://localhost/bob"})
     shown = {"membership": "invite", "displayname": "Bob", "avatar_url": "mxc://localhost/bob"}
-    made = await alice.create_room(invite=[bob.user_id, "@carol:elsewhere.example"], is_direct=True)
+    made = await alice.create_room(invite=[bob.user_id, "@carol:localhost:1"], is_direct=True)
     assert await alice.state(made, "m.room.member", bob.user_id) == {**shown, "is_direct": True}
     # Whose server does not answer cannot be invited; the room is there all the same (ROOM-05).
-    await alice.state(made, "m.room.member", "@carol:elsewhere.example", expect=404)
+    await alice.state(made, "m.room.member", "@carol:localhost:1", expect=404)
     later = await alice.create_room()
     await alice.invite(later, bob, reason="tea")
     assert await alice.state(later, "m.room.member", bob.user_id) == {**shown, "reason": "tea"}

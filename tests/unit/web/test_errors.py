@@ -4,7 +4,6 @@ import json
 
 import psycopg
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from homeserver.matrix.errors import Forbidden, LimitExceeded, ResourceLimitExceeded, UserLimitExceeded
@@ -36,7 +35,6 @@ def test_a_limit_of_the_server_says_where_to_turn(error: Exception, field: str) 
 
 
 def test_what_nobody_foresaw_is_logged_once_and_told_to_nobody() -> None:
-    structlog.reset_defaults()
     with capture_logs() as lines:
         reply = reply_to(RuntimeError("password is hunter2"), "r-1", "op")
     assert reply.status == 500
@@ -57,7 +55,6 @@ def test_what_nobody_foresaw_is_logged_once_and_told_to_nobody() -> None:
     ],
 )
 def test_a_database_that_is_away_is_said_to_be_so(error: Exception) -> None:
-    structlog.reset_defaults()
     with capture_logs() as lines:
         reply = reply_to(error, "r-1", "op")
     assert (reply.status, (reply.headers or {})["Retry-After"]) == (503, "2")
@@ -68,7 +65,6 @@ def test_a_database_that_is_away_is_said_to_be_so(error: Exception) -> None:
 
 
 def test_a_statement_the_database_gave_up_has_its_traceback() -> None:
-    structlog.reset_defaults()
     with capture_logs() as lines:
         reply = reply_to(psycopg.errors.QueryCanceled("statement timeout"), "r-1", "op")
     assert reply.status == 503
@@ -76,7 +72,6 @@ def test_a_statement_the_database_gave_up_has_its_traceback() -> None:
 
 
 def test_a_value_no_column_can_hold_is_the_request_s_fault() -> None:
-    structlog.reset_defaults()
     with capture_logs() as lines:
         reply = reply_to(
             psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), "r-1", "op"
