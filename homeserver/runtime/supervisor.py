@@ -43,6 +43,9 @@ def run(
     Raises:
         PortTaken, SigningKeyError, StorageError: nothing was started, or everything has been stopped again.
     """
+    signal.signal(
+        signal.SIGHUP, signal.SIG_IGN
+    )  # until there is something to read anew: by itself it ends a process
     config = ports.settle(config)
     data_folder.settle(config.server.data_dir)
     signing_key.load_or_create(config.server.signing_key, Entropy())

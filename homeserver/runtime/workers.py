@@ -37,6 +37,8 @@ class _Running:
     ready: bool = False
     asked: bool = False
     """A question is on its way, or lies there unanswered."""
+    reload: bool = False
+    """What may change while it serves has changed while it started: it is told so once it is ready."""
 
     def tell(self, question: Question) -> None:
         """Ask, unless the last answer has not come yet."""
@@ -175,6 +177,9 @@ class Workers:
             if not line:
                 return
             worker.says(line)
+            if worker.ready and worker.reload:
+                worker.reload = False
+                _signal(worker.process, signal.SIGHUP)
             if worker.ready and number in self._not_ready:
                 self._not_ready.discard(number)
                 if not self._not_ready:
@@ -190,8 +195,10 @@ class Workers:
                 order = replace(self._starting.order, config=config.with_partners_of(load(config.source)))
                 self._starting = replace(self._starting, order=order)
         for worker in self._running.values():
-            with contextlib.suppress(ProcessLookupError):
-                worker.process.send_signal(signal.SIGHUP)
+            if worker.ready:
+                _signal(worker.process, signal.SIGHUP)
+            else:  # until it serves the signal would end it
+                worker.reload = True
 
     @property
     def _patience(self) -> float:
@@ -209,3 +216,8 @@ class Workers:
                 with contextlib.suppress(ProcessLookupError):
                     worker.process.kill()
             await asyncio.wait(slow)
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)

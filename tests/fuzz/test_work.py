@@ -49,6 +49,12 @@ async def test_a_search_finds_nothing_dear(
     for _ in range(MANY if slow else FEW):
         tried = work.changed(work.changed(best, chance), chance)
         took, book = await cost(tried, abused_server, casting, watchdog)
+        if took > watchdog.limit:
+            # What is dear is so each time; a machine that others use lends a moment of theirs once.
+            print(f"{took * 1000:.0f} ms once: {work.written([tried])}")
+            again = [(await cost(tried, abused_server, casting, watchdog))[0] for _ in range(2)]
+            if (took := min(again)) <= watchdog.limit:
+                watchdog.take()
         assert not book.wrong, f"{tried}\n{book.report()}"
         if took >= most:
             best, most = tried, took

@@ -121,3 +121,29 @@ async def test_one_that_hangs_while_it_starts_is_replaced(tmp_path: Path, hangin
         assert await running == 0
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def test_one_that_is_told_to_reload_while_it_starts_is_told_so_once_it_serves(tmp_path: Path) -> None:
+    """By itself the signal ends a process: one that had been started again just then died of it."""
+    begun, told = tmp_path / "begun", tmp_path / "told"
+    code = (
+        "import signal, sys, time\n"
+        f"open({str(begun)!r}, 'a').write('once ')\n"
+        "time.sleep(1.5)\n"
+        f"signal.signal(signal.SIGHUP, lambda *_: open({str(told)!r}, 'a').write('once '))\n"
+        "sys.stdout.write('ready\\n')\nsys.stdout.flush()\n"
+        "while sys.stdin.readline(): sys.stdout.write('alive\\n'); sys.stdout.flush()\n"
+    )
+    config = dev_config(port=0, address="127.0.0.1", data=tmp_path, server_name="localhost", processes=1)
+    starting = Starting(Order(config, worker=-1, parent=os.getpid()), (sys.executable, "-c", code))
+    running = asyncio.ensure_future(Workers(starting, lambda: None).run())
+    try:
+        await asyncio.to_thread(until_sync, begun.exists, 30)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.to_thread(until_sync, told.exists, 30)
+        assert (begun.read_text(), told.read_text()) == ("once ", "once ")
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await running == 0
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().remove_signal_handler(number)
