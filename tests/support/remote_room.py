@@ -160,7 +160,11 @@ class RemoteRoom:
         until = time.monotonic() + within
         while True:
             places = await self.core.events.places([event.event_id for event in events])
-            if all(event.event_id in places and not places[event.event_id].flags & 4 for event in events):
+            # What the database has, memory hears of a moment later.
+            heard = all(place.nid <= self.core.tail.position for place in places.values())
+            if heard and all(
+                event.event_id in places and not places[event.event_id].flags & 4 for event in events
+            ):
                 loaded = await self.core.events.load([place.nid for place in places.values()])
                 return [loaded[places[event.event_id].nid] for event in events]
             missing = [event for event in events if event.event_id not in places]
