@@ -82,8 +82,8 @@ async def test_a_killed_join_is_whole_or_nothing(scripted: Federation, tmp_path:
                 whole += 1
             else:
                 assert status == 403
-                status, _ = await request(base, "POST", f"/join/{room.name}?via={remote.name}", token)
-                assert status == 200
+                status, told = await request(base, "POST", f"/join/{room.name}?via={remote.name}", token)
+                assert status == 200, (told, await asyncio.to_thread(server.last_output))
                 _, members = await request(base, "GET", f"/rooms/{room.name}/joined_members", token)
             assert len(members["joined"]) == MEMBERS + 2
         print(f"of {KILLS} joins that were cut off {whole} were whole")

@@ -130,8 +130,10 @@ class RemoteRoom:
         join = parse_event(asked.body, self.version)
         if self._frozen:
             self.answered_at = time.monotonic()
+            answer = self._frozen
             self._take(join)
-            return self._frozen
+            self.freeze()  # who joins next is told of this one, on which their own join rests
+            return answer
         told = {
             "state": [json.loads(event.pdu) for event in self.state.values()],
             "auth_chain": [json.loads(event.pdu) for event in self.events if event.key is not None],
