@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Final, TypeVar
 
 import structlog
+from typing_extensions import override
 
 from homeserver.matrix.errors import Unavailable
+from homeserver.runtime.child_processes import Child, ChildProcesses
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.compute_child import LENGTH
 
@@ -28,8 +28,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PROCESSES: Final = min(4, os.cpu_count() or 1)
-IDLE_SECONDS: Final = 30.0
-"""After which a process that has nothing to do is ended."""
 END_EVERY: Final = 10.0
 SECONDS: Final = 60.0
 BYTES_A_SECOND: Final = 256 << 10
@@ -38,8 +36,6 @@ on a machine that has nothing else to do.
 """
 MAX_ANSWER: Final = 512 << 20
 _ATTEMPTS: Final = 2
-_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR")
-"""The rest holds passwords."""
 
 
 class ComputationFailed(Unavailable):
@@ -50,23 +46,14 @@ class _Died(Exception):  # never leaves this file
     pass
 
 
-@dataclass(slots=True, eq=False)
-class _Child:
-    process: asyncio.subprocess.Process
-    idle_since: float = 0.0
-
-
-class ComputeProcesses:
+class ComputeProcesses(ChildProcesses):
     """The computing processes of one server process. Call `close` when done."""
 
     def __init__(self, clock: Clock, *, modules: Sequence[str], processes: int = PROCESSES) -> None:
         """`modules`: that have the functions to be computed."""
-        self._clock = clock
-        self._modules = [*modules]
+        super().__init__(clock, "homeserver.runtime.compute_child", modules)
         self.processes = processes
         self._slots = asyncio.Semaphore(processes)
-        self._idle: list[_Child] = []
-        self._all: set[_Child] = set()
         self._warming: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -110,42 +97,26 @@ class ComputeProcesses:
                 each.cancel()
         return [found[number] for number in range(len(items))]
 
-    async def end_idle(self) -> None:
-        """End who has had nothing to do for a while."""
-        now = self._clock.monotonic()
-        for child in [each for each in self._idle if now - each.idle_since >= IDLE_SECONDS]:
-            self._idle.remove(child)
-            await self._end(child)
-
+    @override
     async def close(self) -> None:
         """End them all."""
         self._closed = True
         for task in [*self._warming]:
             task.cancel()
         await asyncio.gather(*self._warming, return_exceptions=True)
-        self._idle.clear()
-        for child in list(self._all):
-            await self._end(child)
+        await super().close()
 
     async def _warm(self) -> None:
         with contextlib.suppress(OSError):
             self._put_back(await self._start())
 
-    async def _child(self) -> _Child:
+    @override
+    async def _child(self) -> Child:
         if not self._idle and self._warming:
             await asyncio.wait([*self._warming])
-        while self._idle:
-            child = self._idle.pop()
-            if child.process.returncode is None:
-                return child
-            await self._end(child)
-        return await self._start()
+        return await super()._child()
 
-    def _put_back(self, child: _Child) -> None:
-        child.idle_since = self._clock.monotonic()
-        self._idle.append(child)
-
-    async def _with(self, child: _Child, function: str, frames: Sequence[bytes]) -> bytes:
+    async def _with(self, child: Child, function: str, frames: Sequence[bytes]) -> bytes:
         """Raises `_Died`."""
         try:
             async with asyncio.timeout(SECONDS + sum(map(len, frames)) / BYTES_A_SECOND):
@@ -162,29 +133,6 @@ class ComputeProcesses:
         else:
             self._put_back(child)
         return answer
-
-    async def _start(self) -> _Child:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "homeserver.runtime.compute_child",
-            *self._modules,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-        )
-        child = _Child(process)
-        self._all.add(child)
-        return child
-
-    async def _end(self, child: _Child) -> None:
-        self._all.discard(child)
-        with contextlib.suppress(ProcessLookupError):
-            child.process.kill()
-        if child.process.stdin is not None:
-            child.process.stdin.close()
-        await child.process.wait()
 
 
 async def _ask(process: asyncio.subprocess.Process, function: str, frames: Sequence[bytes]) -> bytes:

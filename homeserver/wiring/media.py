@@ -22,7 +22,7 @@ from homeserver.media.ports import Avatars, BlobStore, Scanner
 from homeserver.media.preview_api import PreviewApi
 from homeserver.media.previews import Previews
 from homeserver.media.remote import RemoteCopies
-from homeserver.media.sandbox.pool import IDLE_SECONDS, Sandbox
+from homeserver.media.sandbox.pool import Sandbox
 from homeserver.media.scanners import Clamd
 from homeserver.media.scanning import Scanning
 from homeserver.media.service import Limits, MediaService
@@ -31,6 +31,7 @@ from homeserver.media.thumbnail_api import ThumbnailApi
 from homeserver.media.thumbnails import Bounds, Thumbnails
 from homeserver.media.types import DELETE_BLOBS
 from homeserver.media.upkeep import MediaUpkeep
+from homeserver.runtime.child_processes import IDLE_SECONDS
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.periodic import every
 from homeserver.web.outbound import Outbound

@@ -5,10 +5,6 @@ take too long.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import sys
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -16,12 +12,11 @@ import structlog
 from homeserver.matrix.errors import Unavailable
 from homeserver.media.sandbox import tasks
 from homeserver.media.sandbox.tasks import Answer, Task
+from homeserver.runtime.child_processes import Child, ChildProcesses
 from homeserver.runtime.clock import Clock
 
 _log = structlog.get_logger("atrium.media")
 
-IDLE_SECONDS: Final = 30.0
-"""After which a process that has nothing to do is ended."""
 TASKS_EACH: Final = 200
 """After which a process is replaced: decoders leak."""
 MAX_WAITING: Final = 100
@@ -30,8 +25,6 @@ _OVER_CPU: Final = 2.0
 """A process may wait for the disk and for other processes: of the clock on the wall it gets so many times its CPU time."""
 _STARTING: Final = 10.0
 """Seconds that a new process gets besides."""
-_KEPT_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "TMPDIR")
-"""The rest holds passwords."""
 
 
 class SandboxFailed(Exception):
@@ -42,23 +35,13 @@ class SandboxBusy(Unavailable):
     """Too much waits to be done, or this machine is too busy to do it in time."""
 
 
-@dataclass(slots=True, eq=False)
-class _Child:
-    process: asyncio.subprocess.Process
-    done: int = 0
-    idle_since: float = 0.0
-
-
-class Sandbox:
+class Sandbox(ChildProcesses):
     """The processes of one server process. Call `close` when done."""
 
     def __init__(self, clock: Clock, *, processes: int, memory: int) -> None:
         """`processes`: at most; `memory`: bytes of address space of each."""
-        self._clock = clock
-        self._memory = memory
+        super().__init__(clock, "homeserver.media.sandbox.child", [str(memory)], longest_line=tasks.MAX_LINE)
         self._slots = asyncio.Semaphore(processes)
-        self._idle: list[_Child] = []
-        self._all: set[_Child] = set()
         self._waiting = 0
         self.killed = 0
         """Processes that took too long or died."""
@@ -77,19 +60,6 @@ class Sandbox:
         finally:
             self._slots.release()
 
-    async def end_idle(self) -> None:
-        """End who has had nothing to do for a while."""
-        now = self._clock.monotonic()
-        for child in [each for each in self._idle if now - each.idle_since >= IDLE_SECONDS]:
-            self._idle.remove(child)
-            await self._end(child)
-
-    async def close(self) -> None:
-        """End them all."""
-        self._idle.clear()
-        for child in list(self._all):
-            await self._end(child)
-
     async def _with_child(self, task: Task) -> Answer:
         child = await self._child()
         fine = False
@@ -100,21 +70,12 @@ class Sandbox:
         finally:
             child.done += 1
             if fine and child.done < TASKS_EACH and child in self._all:
-                child.idle_since = self._clock.monotonic()
-                self._idle.append(child)
+                self._put_back(child)
             else:
                 self.killed += not fine
                 await asyncio.shield(self._end(child))
 
-    async def _child(self) -> _Child:
-        while self._idle:
-            child = self._idle.pop()
-            if child.process.returncode is None:
-                return child
-            await self._end(child)
-        return await self._start()
-
-    async def _ask(self, child: _Child, task: Task) -> Answer:
+    async def _ask(self, child: Child, task: Task) -> Answer:
         process = child.process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -135,27 +96,3 @@ class Sandbox:
             raise SandboxFailed
         answer: Answer = tasks.answer_decoder.decode(line)
         return answer
-
-    async def _start(self) -> _Child:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "homeserver.media.sandbox.child",
-            str(self._memory),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=tasks.MAX_LINE,
-            env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
-        )
-        child = _Child(process)
-        self._all.add(child)
-        return child
-
-    async def _end(self, child: _Child) -> None:
-        self._all.discard(child)
-        with contextlib.suppress(ProcessLookupError):
-            child.process.kill()
-        if child.process.stdin is not None:
-            child.process.stdin.close()
-        await child.process.wait()

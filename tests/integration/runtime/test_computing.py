@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from homeserver.runtime import computing
+from homeserver.runtime import child_processes, computing
 from homeserver.runtime.clock import FakeClock
 from homeserver.runtime.computing import ComputationFailed, ComputeProcesses
 
@@ -82,7 +82,7 @@ async def test_idle_processes_end(processes: ComputeProcesses) -> None:
     assert len(processes._all) == 2
     await processes.end_idle()
     assert len(processes._all) == 2
-    await clock.advance(computing.IDLE_SECONDS)
+    await clock.advance(child_processes.IDLE_SECONDS)
     await processes.end_idle()
     assert not processes._all
 
