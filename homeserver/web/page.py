@@ -7,7 +7,6 @@ from html import escape
 from typing import Final
 
 LOGO_PATH: Final = "/_atrium/branding/logo"
-DEFAULT_COLOUR: Final = "#0b6e55"
 _STYLE: Final = (
     ":root{color-scheme:light dark;--text:#1b1d22;--dim:#5b6472;--back:#fff;--line:#d5dae1;--soft:#f3f5f7}"
     "@media(prefers-color-scheme:dark){:root{--text:#e8eaee;--dim:#a3acb9;--back:#15171b;--line:#3a404a;--soft:#20242a}}"
@@ -27,8 +26,8 @@ class Branding:
     """Whose pages these are. `colour`: `#rrggbb`, one on which white text can be read."""
 
     name: str
-    colour: str = DEFAULT_COLOUR
-    has_logo: bool = False
+    colour: str
+    has_logo: bool
 
 
 def page(
