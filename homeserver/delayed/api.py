@@ -12,6 +12,7 @@ import msgspec
 from homeserver.delayed.service import DelayedEvents
 from homeserver.delayed.types import Listed, Status, Wanted
 from homeserver.matrix import json
+from homeserver.matrix.errors import MissingParam
 from homeserver.matrix.ids import RoomId
 from homeserver.rooms.ports import LaterEvent
 from homeserver.web.auth import Auth, Requester
@@ -22,10 +23,11 @@ EVENTS = UNSTABLE + "/delayed_events"
 
 
 class DelayedRequest(msgspec.Struct):
-    """An event, and when. `delay` in ms."""
+    """An event, and when: in ms, `delay` is the name that clients of 2025 and before use."""
 
-    delay: int
     content: dict[str, Any]
+    delay_ms: int | None = None
+    delay: int | None = None
     state_key: str | None = None
 
 
@@ -64,7 +66,10 @@ class DelayedApi:
         ts: Query[int | None] = None,
     ) -> DelayId:
         """Has an event sent later, once per transaction id."""
-        later = LaterEvent(room_id, event_type, body.state_key, body.content, body.delay, txn_id, ts)
+        delay_ms = body.delay if body.delay_ms is None else body.delay_ms
+        if delay_ms is None:
+            raise MissingParam("delay_ms is missing")
+        later = LaterEvent(room_id, event_type, body.state_key, body.content, delay_ms, txn_id, ts)
         return DelayId(await self._events.schedule(requester, later))
 
     # An id cannot be guessed, and whoever was given one (the server of a call) may do this: nobody has to be logged in.
@@ -125,18 +130,21 @@ class DelayedApi:
 
 
 def _shown(each: Listed) -> dict[str, Any]:
+    """Under the names of the newest text, and those that texts before July 2026 and clients of them have."""
     shown: dict[str, Any] = {
         "delay_id": each.delay_id,
         "room_id": each.room_id,
         "type": each.type,
+        "delay_ms": each.delay_ms,
         "delay": each.delay_ms,
+        "scheduled_at": each.since_ms,
         "running_since": each.since_ms,
         "content": json.loads(each.content),
     }
     if each.state_key is not None:
         shown["state_key"] = each.state_key
     if each.finalised_ms is not None:
-        shown["origin_server_ts"] = each.finalised_ms
+        shown["finalised_ts"] = shown["origin_server_ts"] = each.finalised_ms
         shown["outcome"] = "send" if each.event_id else "cancel"
         shown["reason"] = "error" if each.error else "action" if each.by_action else "delay"
     if each.event_id is not None:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import msgspec
 import psycopg
 import structlog
 
 from homeserver.delayed import store
 from homeserver.delayed.types import Delayed, Outcome
 from homeserver.graph.event_cache import EventCache
+from homeserver.graph.persisted_event import LATER
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.matrix import json
 from homeserver.matrix.errors import MatrixError, NotFound, ServerFault, Unknown
-from homeserver.matrix.ids import EventId
+from homeserver.matrix.ids import DeviceId, EventId
 from homeserver.rooms.sending import REDACTION, SendingService
 from homeserver.runtime.causes import Causes
 from homeserver.runtime.clock import Clock
@@ -187,6 +189,7 @@ class DelayedSender:
         )
         if requester.rate_limited:
             self._limiter.hit("message", requester.user_id, guest=requester.is_guest)
+        requester = msgspec.structs.replace(requester, device_id=DeviceId(LATER))
         if await self.is_overwritten(delayed):
             raise Overwritten
         content: dict[str, Any] = json.loads(delayed.content)

@@ -100,6 +100,10 @@ class DiscoveryApi:
             "m.3pid_changes": {"enabled": config.mail is not None and not guest},
             "m.get_login_token": {"enabled": config.auth.login_tokens and by_password},
             "m.forget_forced_upon_leave": {"enabled": config.rooms.forget_on_leave},
+            "org.matrix.msc4140.delayed_events": {
+                "max_delay_ms": int(config.limits.delayed_event_delay * 1000),
+                "max_scheduled": config.limits.delayed_events,
+            },
         }
         if requester.is_admin:
             capabilities["m.account_moderation"] = {"lock": True, "suspend": True}

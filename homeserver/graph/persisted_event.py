@@ -5,7 +5,7 @@ spec: client-server-api/#room-event-format (FILT-06, FILT-07)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from homeserver.events.client_format import client_event_bytes, room_member
 from homeserver.events.event import Event
@@ -15,9 +15,13 @@ from homeserver.events.sticky import REMAINING
 from homeserver.graph.refs import HIDDEN, MEMBERSHIP_NAMES, STATELESS, EventRef, StateRef
 from homeserver.matrix import json
 
+LATER: Final = "\x1flater"
+"""In place of a device: the event was sent at its time, and its transaction is its delay id (MSC4140)."""
+DELAY_ID: Final = b"org.matrix.msc4140.delay_id"
+
 
 class SentBy(NamedTuple):
-    """The client transaction that sent an event: shown to that device alone."""
+    """The client transaction that sent an event: shown to that device alone; a delay id to each of the sender's."""
 
     user_nid: int
     device_id: str
@@ -158,8 +162,11 @@ class PersistedEvent:
         if self.sticky_until > now_ms:
             extra += b",%b:%d" % (REMAINING, self.sticky_until - now_ms)
         sent_by = self.sent_by
-        if sent_by is not None and sent_by[0] == reader[0] and sent_by[1] == reader[1]:
-            extra = b',"transaction_id":%b%b' % (json.dumps(sent_by.txn_id), extra)
+        if sent_by is not None and sent_by[0] == reader[0]:
+            if sent_by[1] == reader[1]:
+                extra = b',"transaction_id":%b%b' % (json.dumps(sent_by.txn_id), extra)
+            elif sent_by[1] == LATER:
+                extra = b',"%b":%b%b' % (DELAY_ID, json.dumps(sent_by.txn_id), extra)
         unsigned = self._unsigned
         if unsigned is None or unsigned[0] != membership or unsigned[1] is not previous:
             unsigned = self._unsigned = (membership, previous, self._after_age(membership, previous=previous))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
+from homeserver.graph.persisted_event import LATER
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
@@ -69,7 +70,8 @@ def key_of(request: SyncRequest, room: Room, timeline: Timeline, given: Given | 
         return None
     if min(told.first, told.before) <= max(member.event_nid, member.since):
         return None
-    if (request.requester.user_nid, request.requester.device_id) in told.devices:
+    user_nid = request.requester.user_nid
+    if (user_nid, request.requester.device_id) in told.devices or (user_nid, LATER) in told.devices:
         return None
     nid = room.name.nid
     fresh = NOBODY

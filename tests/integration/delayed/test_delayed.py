@@ -15,6 +15,7 @@ from tests.support.user import User
 DELAY = "org.matrix.msc4140.delay"
 UNSTABLE = "/_matrix/client/unstable/org.matrix.msc4140"
 EVENTS = UNSTABLE + "/delayed_events"
+NEW_DELAY_ID = "org.matrix.msc4140.delay_id"
 CALL_MEMBER = "org.matrix.msc3401.call.member"
 
 
@@ -247,6 +248,46 @@ async def test_it_is_listed_in_pages_to_its_owner_alone(start_server: StartServe
     await bob.get(EVENTS + "/{}", key, expect=(404, "M_NOT_FOUND"))
     await bob.get(EVENTS, params={"from": "x"}, expect=(400, "M_INVALID_PARAM"))
     await server.client.get(EVENTS, expect=(401, "M_MISSING_TOKEN"))
+
+
+async def test_it_is_told_under_the_names_of_the_newest_text(start_server: StartServer) -> None:
+    server = await start_server(limits={"delayed_event_delay": 3600, "delayed_events": 7})
+    alice = await server.register("alice")
+    room = await alice.create_room()
+    bounds = (await alice.get("/capabilities"))["capabilities"]["org.matrix.msc4140.delayed_events"]
+    assert bounds == {"max_delay_ms": 3_600_000, "max_scheduled": 7}
+    new = UNSTABLE + "/rooms/{}/delayed_event/m.room.message/{}"
+    content = {"msgtype": "m.text", "body": "x"}
+    answer = await alice.put(new, room, "n", json={"delay_ms": 3_600_000, "content": content})
+    await alice.put(new, room, "m", json={"content": content}, expect=(400, "M_MISSING_PARAM"))
+    shown = await alice.get(EVENTS + "/{}", answer["delay_id"])
+    assert (shown["delay_ms"], shown["content"], "finalised_ts" in shown) == (3_600_000, content, False)
+    await act(server, answer["delay_id"], "send")
+    after = await alice.get(EVENTS + "/{}", answer["delay_id"])
+    assert shown["scheduled_at"] <= after["finalised_ts"] < shown["scheduled_at"] + shown["delay_ms"]
+
+
+async def test_each_device_of_the_sender_and_nobody_else_is_told_its_delay_id(
+    start_server: StartServer,
+) -> None:
+    server = await start_server()
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room(preset="public_chat")
+    await bob.join(room)
+    other = await alice.new_device()
+    people = (alice, other, bob)
+    since = [(await each.sync())["next_batch"] for each in people]
+    message = await later(alice, room, 3_600_000)
+    state = await state_later(alice, room, 3_600_000, "org.example", "", {"n": 1})
+    for each in (message, state):
+        await act(server, each, "send")
+    for person, at in zip(people, since, strict=True):
+        expected = [None, None] if person is bob else [message, state]
+        told = (await person.sync(since=at))["rooms"]["join"][room]["timeline"]["events"]
+        assert [event["unsigned"].get(NEW_DELAY_ID) for event in told] == expected
+        read = await person.get("/rooms/{}/messages", room, params={"dir": "b", "limit": 2})
+        assert [event["unsigned"].get(NEW_DELAY_ID) for event in reversed(read["chunk"])] == expected
+        assert all("transaction_id" not in event["unsigned"] for event in told)
 
 
 async def test_an_account_that_has_ended_sends_nothing_more(start_server: StartServer) -> None:
