@@ -18,9 +18,11 @@ from homeserver.calls.livekit import LiveKitServer, WebhookEvent
 from homeserver.calls.types import Delegated, Leave
 from homeserver.delayed.service import DelayedEvents
 from homeserver.matrix.errors import MatrixError, NotFound
+from homeserver.matrix.ids import RoomId
 from homeserver.runtime.causes import Causes
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
+from homeserver.web.auth import Requester
 from homeserver.web.outbound import OutboundError
 
 _log = structlog.get_logger("atrium.calls")
@@ -53,6 +55,13 @@ class DelegatedLeaves:
         leave = Leave(room, identity, delegated.delay_id, delegated.delay_ms, now_ms + ENTER_MS)
         async with self._db.transaction() as tx:
             await store.insert(tx, leave, now_ms + LOOK_MS[0])
+
+    async def delay_of(self, requester: Requester, room_id: RoomId, delay_id: str) -> int:
+        """The delay in ms of an event that the user has scheduled for the room. Raises `NotFound`."""
+        found = await self._events.one(requester, delay_id)
+        if found.room_id != room_id:
+            raise NotFound("There is no such delayed event of yours in this room")
+        return found.delay_ms
 
     async def told(self, event: WebhookEvent) -> None:
         """LiveKit tells of a participant: who has hung up has left at once."""

@@ -104,6 +104,45 @@ class TransportsApi:
         return self._answer
 
 
+class OwnMember(msgspec.Struct):
+    """A membership of a call, of who asks."""
+
+    id: str
+    claimed_device_id: str
+
+
+class OwnLeave(msgspec.Struct):
+    """The end of one's own membership, as it is scheduled."""
+
+    room_id: RoomId
+    slot_id: str
+    member: OwnMember
+    delay_id: str
+
+
+class OwnLeavesApi:
+    """Leaving the end of one's membership to the homeserver. Clients take any answer but 404 for an offer, also one without a
+    token: this is served where there is a LiveKit server, and nowhere else.
+    """
+
+    def __init__(self, tokens: CallTokens) -> None:
+        self._tokens = tokens
+
+    @endpoint(
+        "delegateOwnDelayedLeave",
+        "POST",
+        "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave",
+        auth=Auth.GUEST_ALLOWED,
+        limit="call_token",
+    )
+    async def delegate(self, requester: Requester, body: Body[OwnLeave]) -> EmptyObject:
+        """Takes the end of a membership over."""
+        claim = body.member
+        member = Member(body.room_id, body.slot_id, requester.user_id, claim.claimed_device_id, claim.id)
+        await self._tokens.delegate_own(requester, member, body.delay_id)
+        return EmptyObject()
+
+
 class LiveKitApi:
     """Tokens for LiveKit, and what it tells."""
 

@@ -18,6 +18,7 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.matrix.errors import BadJson, Forbidden, NotFound, Unauthorized
 from homeserver.matrix.ids import RoomId, ServerName, UserId, domain_of
 from homeserver.runtime.causes import Causes
+from homeserver.web.auth import Requester
 from homeserver.web.outbound import OutboundError
 
 _log = structlog.get_logger("atrium.calls")
@@ -87,6 +88,17 @@ class CallTokens:
             hashed_name(member.room_id, member.slot_id), _identity(member, user_id), delegated
         )
 
+    async def delegate_own(self, requester: Requester, member: Member, delay_id: str) -> None:
+        """Likewise, for who is logged in and has scheduled it.
+
+        Raises `Forbidden` for whoever is not in the room, `NotFound` for what is none of their delayed events of the room, or
+        is not scheduled.
+        """
+        await self._require_joined(member.room_id, requester.user_id)
+        delay_ms = await self._leaves.delay_of(requester, member.room_id, delay_id)
+        room = hashed_name(member.room_id, member.slot_id)
+        await self._leaves.delegate(room, _identity(member, requester.user_id), Delegated(delay_id, delay_ms))
+
     async def _who(self, member: Member, proof: OpenIdProof) -> tuple[UserId, bool]:
         is_ours = proof.server_name == self._server_name
         if is_ours:
@@ -98,10 +110,13 @@ class CallTokens:
             raise Unauthorized("The request could not be authorised")
         if member.user_id not in {None, user_id}:
             raise Unauthorized("The request could not be authorised")
-        room = await self._rooms.by_id(member.room_id)
+        await self._require_joined(member.room_id, user_id)
+        return user_id, is_ours
+
+    async def _require_joined(self, room_id: RoomId, user_id: UserId) -> None:
+        room = await self._rooms.by_id(room_id)
         if room is None or room.away or room.membership(user_id) != JOIN:
             raise Forbidden("You are not in this room")
-        return user_id, is_ours
 
     async def _create(self, room: str) -> None:
         """Where LiveKit makes rooms by itself, it does no harm that it cannot be asked."""

@@ -11,7 +11,7 @@ from homeserver.accounts.openid import OpenIdTokens
 from homeserver.calls.api import CallsApi
 from homeserver.calls.delegation import POLL, DelegatedLeaves
 from homeserver.calls.livekit import LiveKit, LiveKitServer
-from homeserver.calls.rtc_api import LiveKitApi, LiveKitService, TransportsApi
+from homeserver.calls.rtc_api import LiveKitApi, LiveKitService, OwnLeavesApi, TransportsApi
 from homeserver.calls.service import CallTokens
 from homeserver.calls.types import OpenIdProof
 from homeserver.config import Config
@@ -74,6 +74,7 @@ class CallsFeature:
             if config.federation.enabled:
                 tokens.ask_with(OpenIdOfOthers(client))
             service = LiveKitService(tokens, self._leaves, server)
+            self._apis.append(OwnLeavesApi(tokens))
         self._apis.append(LiveKitApi(service))
 
     @property

@@ -19,6 +19,7 @@ from tests.support.user import User
 TRANSPORTS = "/_matrix/client/unstable/org.matrix.msc4143/rtc/transports"
 DELAYED = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"
 BASE = "/_matrix/livekit"
+OWN_LEAVE = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave"
 CALL_MEMBER = "org.matrix.msc3401.call.member"
 
 
@@ -67,8 +68,6 @@ async def test_clients_are_told_of_it(start_server: StartServer, livekit: FakeLi
     await server.client.get(TRANSPORTS, expect=(401, "M_MISSING_TOKEN"))
     known = await server.client.get("/.well-known/matrix/client")
     assert known["org.matrix.msc4143.rtc_foci"] == [place]
-    other = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave"
-    await alice.post(other, json={}, expect=(404, "M_UNRECOGNIZED"))
 
 
 async def test_without_a_livekit_server_there_is_no_place(start_server: StartServer) -> None:
@@ -76,6 +75,9 @@ async def test_without_a_livekit_server_there_is_no_place(start_server: StartSer
     alice = await server.register("alice")
     assert await alice.get(TRANSPORTS) == {"rtc_transports": []}
     await server.client.post(BASE + "/sfu/get", json={}, expect=(404, "M_UNRECOGNIZED"))
+    for client in (server.client, alice):
+        # Clients ask without a token whether it is offered: any other status says that it is.
+        await client.post(OWN_LEAVE, json={}, expect=(404, "M_UNRECOGNIZED"))
 
 
 async def test_a_member_of_the_room_gets_a_token(start_server: StartServer, livekit: FakeLiveKit) -> None:
@@ -208,6 +210,38 @@ async def test_a_delegated_leave_is_sent_when_its_participant_hangs_up(
     assert (await alice.get(DELAYED + "/{}", delay_id))["outcome"] == "send"
     await server.client.post(BASE + "/sfu_webhook", data=sent, headers=headers)
     await server.client.post(BASE + "/delegate_delayed_leave", json=body, expect=(400, "M_BAD_JSON"))
+
+
+async def test_a_leave_is_delegated_to_the_homeserver_by_whose_it_is(
+    start_server: StartServer, livekit: FakeLiveKit
+) -> None:
+    """MSC4195, "Optional Delegated MatrixRTC Membership Lifecycle Tracking": nothing but one's token says who one is."""
+    server = await serving(start_server, livekit)
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room, other = await alice.create_room(preset="public_chat"), await alice.create_room()
+    await bob.join(room)
+    delay_id = await leave_later(alice, room, 3_600_000)
+    member = {"id": "m1", "claimed_device_id": alice.device_id}
+    body = {"room_id": room, "slot_id": "m.call#ROOM", "member": member, "delay_id": delay_id}
+    await server.client.post(OWN_LEAVE, json=body, expect=(401, "M_MISSING_TOKEN"))
+    await bob.post(OWN_LEAVE, json=body, expect=(404, "M_NOT_FOUND"))
+    await alice.post(OWN_LEAVE, json={**body, "room_id": other}, expect=(404, "M_NOT_FOUND"))
+    await alice.post(OWN_LEAVE, json={**body, "room_id": "!no:where"}, expect=(403, "M_FORBIDDEN"))
+    await alice.post(OWN_LEAVE, json={**body, "delay_id": "x"}, expect=(404, "M_NOT_FOUND"))
+    await alice.post(OWN_LEAVE, json={**body, "member": {}}, expect=(400, "M_MISSING_PARAM"))
+    assert await alice.post(OWN_LEAVE, json=body) == {}
+
+    identity = hashed(alice.user_id, alice.device_id, "m1")
+    participant = {"identity": identity, "disconnectReason": "CLIENT_INITIATED"}
+    hung_up = {
+        "event": "participant_left",
+        "room": {"name": hashed(room, "m.call#ROOM")},
+        "participant": participant,
+    }
+    sent, headers = webhook(hung_up)
+    await server.client.post(BASE + "/sfu_webhook", data=sent, headers=headers)
+    assert (await alice.get(DELAYED + "/{}", delay_id))["outcome"] == "send"
+    await alice.post(OWN_LEAVE, json=body, expect=(404, "M_NOT_FOUND"))
 
 
 async def test_a_delegated_leave_is_sent_when_its_participant_is_gone(
