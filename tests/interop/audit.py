@@ -11,11 +11,11 @@ Line = Mapping[str, Any]
 ENOUGH_SYNCS = 2  # one may have been under way when the message was accepted
 
 
-def lost_to_device_messages(transcript: Path) -> list[str]:
+def lost_to_device_messages(transcript: Path, enough: int = ENOUGH_SYNCS) -> list[str]:
     """To-device messages that the server accepted and that their device never saw, though it went on syncing. (E2EE)
 
     Reads a transcript as the plays write it: one request a line, in the order in which the answers came. Messages to all
-    devices of a person at once are left out: who they are is not on the wire.
+    devices of a person at once are left out: who they are is not on the wire. `enough`: syncs later, it should be there.
     """
     lines = [json.loads(line) for line in transcript.read_text().splitlines()]
     names = dict(_names(lines))
@@ -30,7 +30,7 @@ def lost_to_device_messages(transcript: Path) -> list[str]:
                 continue
             seen = any(content in contents for _, contents in syncs[name])
             later = sum(at > index for at, _ in syncs[name])
-            if not seen and later >= ENOUGH_SYNCS:
+            if not seen and later >= enough:
                 lost.append(f"line {index + 1}: {line['device']} to {name}: {line['path']}")
     return lost
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import partner as support_partner
+from tests.support.dendrite import binary
 from tests.support.federation import Federation
 from tests.support.met_server import base_url, killable, own_server
-from tests.support.partner import Partner
+from tests.support.partner import Partner, running_dendrite, running_synapse
+from tests.support.postgres import Postgres
 
 __all__ = ["base_url", "killable", "own_server"]
 
@@ -26,5 +27,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 async def partner(federation: Federation, tmp_path: Path) -> AsyncIterator[Partner]:
     """A Synapse that trusts the certificate of the Atriums of this test, and they its."""
-    async with support_partner.running(tmp_path / "synapse", federation.certificate) as partner:
+    async with running_synapse(tmp_path / "synapse", federation.certificate) as partner:
         yield partner
+
+
+@pytest.fixture
+async def dendrite(
+    federation: Federation, postgres: Postgres, worker: str, tmp_path: Path
+) -> AsyncIterator[Partner]:
+    """A Dendrite in the same way; the test is skipped where there is none."""
+    program = binary()
+    database = f"dendrite_{worker}"
+    async with running_dendrite(
+        program, tmp_path / "dendrite", federation.certificate, postgres.create(database)
+    ) as partner:
+        yield partner
+    postgres.drop(database)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.interop.test_synapse_federation import OWNERS, PATIENCE, Play, bodies, ids, same_state, until
+from tests.interop.shared_rooms import OWNERS, PATIENCE, Play, bodies, ids, same_state, until
 from tests.reliability.test_inbound_kill9 import killable
 from tests.support.federation import Federation
 from tests.support.partner import Partner

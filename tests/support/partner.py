@@ -1,11 +1,12 @@
-"""A real Synapse that federates over TLS on the loopback address, as a person meets it.
+"""Homeservers that nobody here wrote, which federate over TLS on the loopback address, as a person meets them.
 
-`ensure_environment` installs it from PyPI once; a fixture `partner` starts one for a test:
+A fixture `partner` starts one for a test (tests/interop/conftest.py):
 
     async def test_it(federation: Federation, partner: Partner) -> None:
         here, sven = await federation.start(), await partner.register("sven")
 
 What others speak to is a `Relay` in front of it, so that a test can take it off the net: `partner.relay.close()`.
+`Partner.lacks` names what a program is known not to do, so that a play leaves that out and says why.
 """
 
 from __future__ import annotations
@@ -13,49 +14,90 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.support.client import CheckedClient
+from tests.support.dendrite import Dendrite, DendriteSettings
 from tests.support.process import free_port
 from tests.support.relay import Relay
 from tests.support.synapse import Synapse, SynapseSettings, ensure_environment
 from tests.support.user import User
 
+PASSWORD = "correct horse battery staple"
 _numbers = count(1)
 # Its own pauses begin with ten minutes.
 _SOON = {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "3s"}
 _IMPATIENT = {**_SOON, "max_short_retries": 1, "max_long_retries": 2, "client_timeout": "10s"}
 
 
-class Partner:
-    """A Synapse over TLS: `name` is its server name, `relay` what others connect to."""
+class Program(Protocol):
+    """A homeserver in a process of its own."""
 
-    def __init__(self, synapse: Synapse, relay: Relay) -> None:
-        self.synapse = synapse
-        self.relay = relay
-        self.name = synapse.settings.server_name
-        self.client = CheckedClient(synapse.url, contract=False)  # its answers are not ours to judge
+    @property
+    def url(self) -> str:
+        """Where clients reach it."""
+
+    def stop(self, *, remove: bool = False) -> None:
+        """Ends it; with `remove`, its files too."""
+
+    def kill9(self) -> None:
+        """As the kernel would."""
+
+    def start_again(self) -> None:
+        """On the same data and ports, after it has ended."""
+
+
+@dataclass
+class Partner:
+    """Another homeserver over TLS: `name` is its server name, `relay` what others connect to.
+
+    `lacks`: verbs of the plays that it does not do, as the plays name them.
+    """
+
+    name: str
+    program: Program
+    relay: Relay
+    lacks: frozenset[str] = frozenset()
+    client: CheckedClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = CheckedClient(self.program.url, contract=False)  # its answers are not ours to judge
 
     async def register(self, name: str) -> User:
         """Makes an account; the user ID is made unique."""
-        body = {"username": f"{name}{next(_numbers)}", "password": "x", "auth": {"type": "m.login.dummy"}}
-        reply = await self.client.post("/register", json=body)
+        body: dict[str, Any] = {"username": f"{name}{next(_numbers)}", "password": PASSWORD}
+        asked = await self.client.post("/register", json=body, expect=401)
+        auth = {"type": "m.login.dummy", "session": asked["session"]}
+        reply = await self.client.post("/register", json={**body, "auth": auth})
         return User(
             client=self.client,
             user_id=reply["user_id"],
             token=reply["access_token"],
             device_id=reply["device_id"],
-            password="x",
+            password=PASSWORD,
         )
 
 
+DENDRITE_LACKS = frozenset(
+    {"aggregated relations", "redactions named in content", "rescinded invites", "withdrawn knocks"}
+)
+SYNAPSE_LACKS = frozenset({"withdrawn knocks"})  # it tells nobody
+
+
 @contextlib.asynccontextmanager
-async def running(folder: Path, certificate: Path) -> AsyncIterator[Partner]:
-    """One with its files in `folder`, until the block ends. `certificate`: PEM; its key is beside it, as `.key`."""
+async def running_synapse(
+    folder: Path, certificate: Path, *, named: int | None = None
+) -> AsyncIterator[Partner]:
+    """A Synapse with its files in `folder`, until the block ends. `certificate`: PEM; its key is beside it, as `.key`.
+
+    `named`: the port in its name, if others are to reach it through something in front of its relay.
+    """
     port, tls = free_port(), free_port()
     relay = Relay({"host": "127.0.0.1", "port": tls}, free_port())
+    name = f"localhost:{named or relay.port}"
     listener = {"type": "http", "bind_addresses": ["127.0.0.1"]}
     extra: dict[str, Any] = {
         "listeners": [
@@ -68,17 +110,41 @@ async def running(folder: Path, certificate: Path) -> AsyncIterator[Partner]:
         "allow_public_rooms_over_federation": True,
         "room_list_publication_rules": [{"action": "allow"}],
     }
-    settings = SynapseSettings(port, server_name=f"localhost:{relay.port}", extra=extra)
+    settings = SynapseSettings(port, server_name=name, extra=extra)
     python = await asyncio.to_thread(ensure_environment)
     synapse = await asyncio.to_thread(Synapse.start, folder, settings, python)
-    partner = Partner(synapse, relay)
-    await relay.open()
+    async with _reached(Partner(name, synapse, relay, SYNAPSE_LACKS)) as partner:
+        yield partner
+
+
+@contextlib.asynccontextmanager
+async def running_dendrite(
+    binary: Path, folder: Path, certificate: Path, database: str
+) -> AsyncIterator[Partner]:
+    """A Dendrite with its files in `folder` and an empty PostgreSQL database, until the block ends."""
+    tls = free_port()
+    relay = Relay({"host": "127.0.0.1", "port": tls}, free_port())
+    settings = DendriteSettings(
+        port=free_port(),
+        tls_port=tls,
+        server_name=f"localhost:{relay.port}",
+        database=database,
+        certificate=certificate,
+    )
+    dendrite = await asyncio.to_thread(Dendrite.start, binary, folder, settings)
+    async with _reached(Partner(settings.server_name, dendrite, relay, DENDRITE_LACKS)) as partner:
+        yield partner
+
+
+@contextlib.asynccontextmanager
+async def _reached(partner: Partner) -> AsyncIterator[Partner]:
+    await partner.relay.open()
     try:
         yield partner
     finally:
         await partner.client.close()
-        relay.close()
-        await asyncio.to_thread(synapse.stop, remove=True)
+        partner.relay.close()
+        await asyncio.to_thread(partner.program.stop)  # what it has said stays with the files of the test
 
 
 async def until_member(user: User, room: str, whom: str, membership: str) -> None:

@@ -95,27 +95,41 @@ class Synapse:
 
     directory: Path
     settings: SynapseSettings
-    process: subprocess.Popen[bytes]
+    python: Path
+    process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def start(cls, directory: Path, settings: SynapseSettings, python: Path | None = None) -> "Synapse":
         """Write the configuration into `directory` and wait until the server answers `/versions`."""
-        python = python or ensure_environment()
         directory.mkdir(parents=True, exist_ok=True)
         _write_signing_key(directory / "signing.key")
         (directory / "log.yaml").write_text(yaml.safe_dump(_logging(directory)))
         (directory / "homeserver.yaml").write_text(yaml.safe_dump(configuration(directory, settings)))
-        with (directory / "output.log").open("ab") as output:
-            process = subprocess.Popen(
-                [str(python), "-m", "synapse.app.homeserver", "-c", str(directory / "homeserver.yaml")],
+        server = cls(directory, settings, python or ensure_environment())
+        server.start_again()
+        return server
+
+    def start_again(self) -> None:
+        """On the same data and ports, after it has ended. Raises RuntimeError with its last words if it does not answer."""
+        with (self.directory / "output.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [
+                    *(str(self.python), "-m", "synapse.app.homeserver"),
+                    "-c",
+                    str(self.directory / "homeserver.yaml"),
+                ],
                 stdout=output,
                 stderr=output,
-                cwd=directory,
+                cwd=self.directory,
                 preexec_fn=child_setup(None),  # noqa: PLW1509  # it ends with us, however we end
             )
-        server = cls(directory, settings, process)
-        server._wait_until_ready()
-        return server
+        self._wait_until_ready()
+
+    def kill9(self) -> None:
+        """As the kernel would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     @property
     def url(self) -> str:
@@ -123,23 +137,23 @@ class Synapse:
 
     @property
     def pid(self) -> int:
+        assert self.process is not None
         return self.process.pid
 
     def stop(self, *, remove: bool = False) -> None:
         """End the server; with `remove`, its directory too."""
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self.kill9()
         if remove:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _wait_until_ready(self, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self.process.poll() is None:
+        while time.monotonic() < deadline and self.process is not None and self.process.poll() is None:
             try:
                 urllib.request.urlopen(f"{self.url}/_matrix/client/versions", timeout=5).close()
             except (urllib.error.URLError, OSError):

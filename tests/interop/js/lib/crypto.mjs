@@ -1,6 +1,6 @@
 // End-to-end encryption as people meet it: a device with keys of its own, cross-signing, comparing emoji.
 import { expect } from "./play.mjs";
-import { logIn, unique } from "./people.mjs";
+import { logIn, register, unique } from "./people.mjs";
 import { EventType, Preset } from "matrix-js-sdk";
 import { VerificationPhase, VerifierEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
@@ -134,4 +134,29 @@ export async function signed(device, other) {
 export async function trusts(device, other) {
     const status = await device.client.getCrypto().getDeviceVerificationStatus(other.userId, other.id);
     return status?.crossSigningVerified ?? false;
+}
+
+/** A person with two devices that trust each other, at another server than the first if it is told so. */
+export async function household(name, url) {
+    const person = await register(name, url);
+    const phone = await secureDevice(person, "phone");
+    const recoveryKey = await bootstrap(phone);
+    const laptop = await secureDevice(person, "laptop");
+    expect(false, await trusts(phone, laptop), "a new device is trusted");
+    await compareEmoji(laptop, phone, () => laptop.client.getCrypto().requestOwnUserVerification());
+    await phone.until("the laptop trusted", () => trusts(phone, laptop));
+    await laptop.until("the secrets of the other device", async () => {
+        const { privateKeysCachedLocally: cached } = await laptop.client.getCrypto().getCrossSigningStatus();
+        return cached.masterKey && cached.selfSigningKey && cached.userSigningKey && (await laptop.client.getCrypto().getSessionBackupPrivateKey());
+    });
+    return { person, phone, laptop, recoveryKey };
+}
+
+/** One device says something, encrypted, and all read it. */
+export async function heardByAll(speaker, everybody, roomId, text) {
+    const eventId = await speaker.says(roomId, text);
+    for (const device of everybody) {
+        const event = await device.reads(roomId, text);
+        expect([eventId, "m.room.encrypted", true], [event.getId(), event.getWireType(), event.isEncrypted()], `"${text}" on ${device.name}`);
+    }
 }

@@ -15,11 +15,11 @@ const CHANGES = [
 /** A name nobody on the server has. */
 export const unique = (name) => `${name}-${randomBytes(5).toString("hex")}`;
 
-/** Registers an account by the flow the server offers; answers the user id and the password. */
-export async function register(name) {
+/** Registers an account by the flow the server offers, at another than the first if it is told so; answers the user id and the password. */
+export async function register(name, url = baseUrl) {
     const username = unique(name);
     const password = `pass of ${username}`;
-    const client = createClient({ baseUrl, fetchFn: fetchAs(name), logger: loggerFor(name) });
+    const client = createClient({ baseUrl: url, fetchFn: fetchAs(name), logger: loggerFor(name) });
     const request = { username, password, inhibit_login: true };
     const offer = await client.registerRequest(request).then(() => { throw new Error("registered without authentication"); }, (error) => error);
     expect(401, offer.httpStatus, "first answer to /register");
@@ -27,13 +27,13 @@ export async function register(name) {
     expect(true, dummy, "m.login.dummy is offered");
     const { user_id: userId } = await client.registerRequest({ ...request, auth: { type: "m.login.dummy", session: offer.data.session } });
     await refused("M_USER_IN_USE", client.registerRequest(request), "registering a name twice");
-    return { name, username, userId, password };
+    return { name, username, userId, password, url };
 }
 
 /** Logs a person in on a new device; it does not sync yet. */
 export async function logIn(person, device = "device") {
     const name = `${person.name}'s ${device}`;
-    const client = createClient({ baseUrl, fetchFn: fetchAs(name), logger: loggerFor(name) });
+    const client = createClient({ baseUrl: person.url, fetchFn: fetchAs(name), logger: loggerFor(name) });
     const { flows } = await client.loginFlows();
     expect(true, flows.some(({ type }) => type === "m.login.password"), "password login is offered");
     const answer = await client.loginRequest({
@@ -62,7 +62,7 @@ export class Device {
     /** A client as after the loading of a page: it knows who it is and finds its keys, nothing else. */
     open() {
         this.client = createClient({
-            baseUrl, fetchFn: fetchAs(this.name), logger: loggerFor(this.name), ...this.credentials, timelineSupport: true,
+            baseUrl: this.person.url, fetchFn: fetchAs(this.name), logger: loggerFor(this.name), ...this.credentials, timelineSupport: true,
             cryptoCallbacks: {
                 getSecretStorageKey: async ({ keys }) => {
                     const id = Object.keys(keys).find((each) => this.secrets.has(each));

@@ -6,6 +6,8 @@ import { transcript } from "./transcript.mjs";
 import { createInterface } from "node:readline";
 
 export const baseUrl = process.env.HOMESERVER_URL;
+/** Of a second server, in plays that have one. */
+export const otherUrl = process.env.OTHER_HOMESERVER_URL;
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();

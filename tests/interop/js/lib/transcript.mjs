@@ -31,13 +31,13 @@ export function fetchAs(name) {
         } catch (error) {
             const why = error.name === "AbortError" ? "aborted" : (error.cause?.code ?? error.message);
             if (why !== "aborted") remember(`${what()}  failed: ${why}`);
-            write({ device: name, method, path: url.pathname, query: url.search, request: options.body ?? null, status: 0, failed: why });
+            write({ device: name, server: url.origin, method, path: url.pathname, query: url.search, request: options.body ?? null, status: 0, failed: why });
             throw error;
         }
         const body = await response.clone().text();
         remember(`${what()}  ${response.status}${response.ok ? "" : ` ${body.slice(0, 300)}  sent: ${String(options.body ?? "").slice(0, 300)}`}`);
         const type = response.headers.get("content-type");
-        write({ device: name, method, path: url.pathname, query: url.search, request: options.body ?? null, status: response.status, type, response: body });
+        write({ device: name, server: url.origin, method, path: url.pathname, query: url.search, request: options.body ?? null, status: response.status, type, response: body });
         return response;
     };
 }

@@ -1,7 +1,6 @@
 // Two people with two devices each, verified, in an encrypted room; and a server that dies in the middle.
 import { ask, expect, play, seen } from "../lib/play.mjs";
-import { register } from "../lib/people.mjs";
-import { bootstrap, compareEmoji, encryptedRoom, secureDevice, trusts, within } from "../lib/crypto.mjs";
+import { compareEmoji, encryptedRoom, heardByAll, household, trusts, within } from "../lib/crypto.mjs";
 
 const ROUNDS = 3;
 const BURST = 8;
@@ -29,29 +28,6 @@ await play(async () => {
     const expected = everybody[0].texts(roomId);
     for (const device of everybody) expect(expected, device.texts(roomId), `what ${device.name} sees`);
 });
-
-async function household(name) {
-    const person = await register(name);
-    const phone = await secureDevice(person, "phone");
-    await bootstrap(phone);
-    const laptop = await secureDevice(person, "laptop");
-    expect(false, await trusts(phone, laptop), "a new device is trusted");
-    await compareEmoji(laptop, phone, () => laptop.client.getCrypto().requestOwnUserVerification());
-    await phone.until("the laptop trusted", () => trusts(phone, laptop));
-    await laptop.until("the secrets of the other device", async () => {
-        const { privateKeysCachedLocally: cached } = await laptop.client.getCrypto().getCrossSigningStatus();
-        return cached.masterKey && cached.selfSigningKey && cached.userSigningKey && (await laptop.client.getCrypto().getSessionBackupPrivateKey());
-    });
-    return { phone, laptop };
-}
-
-async function heardByAll(speaker, everybody, roomId, text) {
-    const eventId = await speaker.says(roomId, text);
-    for (const device of everybody) {
-        const event = await device.reads(roomId, text);
-        expect([eventId, "m.room.encrypted", true], [event.getId(), event.getWireType(), event.isEncrypted()], `"${text}" on ${device.name}`);
-    }
-}
 
 // The session is thrown away first, so that room keys for every device are on their way when the server dies.
 async function killedInTheMiddle(everybody, roomId, round) {
