@@ -266,6 +266,7 @@ class App:
             writer=ResponseWriter(self.clock, timeouts),
             timeouts=timeouts,
             queue=FairQueue(self.config.limits.requests_at_once),
+            contact=self.config.server.contact_uri,
             # A client that was answered by another process must see here what it did there.
             fresh=None if alone else self.core.tail.fresh,
         )

@@ -120,6 +120,7 @@ class RegistrationApi:
     async def _register_user(self, fields: RegisterBody, request: UiaRequest, info: RequestInfo) -> LoggedIn:
         guest = await self._guest(fields, info)
         flows = self._registration.flows()
+        await self._registration.usage.require_room(None)
         user_id: UserId | None = None
         if fields.username is not None:
             # These errors come before any question is asked (CHECKLIST AUTH-20).

@@ -17,6 +17,7 @@ from homeserver.accounts.passwords import Passwords
 from homeserver.accounts.ports import AccountProfiles, JoinFirstRooms, NotesRegistration
 from homeserver.accounts.tasks import AccountTasks, user_task
 from homeserver.accounts.types import Account, NewAccount
+from homeserver.accounts.usage import UsageLimit
 from homeserver.config import ConfigError
 from homeserver.config.registration import RegistrationSection
 from homeserver.log.writer import LogWriter
@@ -69,7 +70,9 @@ class RegistrationService:
         sessions: SessionService,
         tasks: AccountTasks,
         profiles: AccountProfiles,
+        usage: UsageLimit,
     ) -> None:
+        self.usage = usage
         self._db = db
         self._log = log
         self._clock = clock

@@ -11,6 +11,7 @@ from typing import Any
 from homeserver.accounts.password_check import PasswordCheck
 from homeserver.accounts.service import AccountService
 from homeserver.accounts.types import Account
+from homeserver.accounts.usage import UsageLimit
 from homeserver.auth.identifiers import Identifiers
 from homeserver.config.auth import AuthSection
 from homeserver.devices.service import DeviceService
@@ -51,7 +52,9 @@ class LoginService:
         accounts: AccountService,
         limiter: RateLimiter,
         devices: DeviceService,
+        usage: UsageLimit,
     ) -> None:
+        self._usage = usage
         self._devices = devices
         self._config = config
         self._sessions = sessions
@@ -79,7 +82,7 @@ class LoginService:
 
         Raises:
             Unknown: no such login type here.
-            Forbidden, UserDeactivated, UserLocked, LimitExceeded: not let in.
+            Forbidden, UserDeactivated, UserLocked, LimitExceeded, ResourceLimitExceeded: not let in.
         """
         self._limiter.hit_address("login", ip)
         kind = fields.get("type")
@@ -95,6 +98,7 @@ class LoginService:
             raise UserDeactivated("This account has been deactivated")
         if account.locked:
             raise UserLocked("This account is locked", soft_logout=True)
+        await self._usage.require_room(account)
         tokens = await self._sessions.open(account.user_nid, request)
         await self._devices.make_room(account.user_nid, account.user_id, tokens.device_id)
         return account, tokens

@@ -16,6 +16,10 @@ class LimitsSection(Section):
     max_federation_body: Size = Field(default=12 << 20, ge=1 << 20)
     """The largest request of another server."""
 
+    monthly_active_users: int | None = Field(default=None, ge=1)
+    """How many people may use the server within 30 days; null: as many as there are. When it is reached nobody registers, and
+    whoever was not here for 30 days cannot log in; administrators can. With server_notices.enabled people are told."""
+
     sync_timeout: Duration = Field(default=90.0, ge=0)
     """The longest a client may wait for news in one request."""
 

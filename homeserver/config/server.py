@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from homeserver.config import checks
 from homeserver.config.base import AnyPath, Duration, Section
+from homeserver.matrix.ids import is_user_id
 
 _DNS_NAME = re.compile(r"[0-9A-Za-z.-]{1,255}")
 
@@ -95,6 +96,14 @@ class ServerSection(Section):
 
     support_page: BaseUrl | None = None
     """A web page for help, published under /.well-known/matrix/support."""
+
+    @property
+    def contact_uri(self) -> str | None:
+        """`admin_contact` as an address that clients can open."""
+        contact = self.admin_contact
+        if contact is None or contact.startswith("mailto:"):
+            return contact
+        return f"https://matrix.to/#/{contact}" if is_user_id(contact) else f"mailto:{contact}"
 
     @property
     def signing_key(self) -> Path:

@@ -12,7 +12,6 @@ import segno
 from homeserver.config import Config
 from homeserver.landing import clients
 from homeserver.landing.words import Words
-from homeserver.matrix.ids import is_user_id
 from homeserver.web.page import Branding, page
 
 WEB_CLIENT_PATH: Final = "/web/"
@@ -104,10 +103,8 @@ def _help(config: Config, words: Words) -> Iterator[str]:
     yield f"<br><section><h2>{words.help}</h2><ul>"
     if server.support_page:
         yield f"<li>{_link(server.support_page, words.support_page)}</li>"
-    if contact := server.admin_contact:
-        address = contact.removeprefix("mailto:")
-        url = f"https://matrix.to/#/{contact}" if is_user_id(contact) else f"mailto:{address}"
-        yield f"<li>{words.contact}: {_link(url, address)}</li>"
+    if server.admin_contact and server.contact_uri:
+        yield f"<li>{words.contact}: {_link(server.contact_uri, server.admin_contact.removeprefix('mailto:'))}</li>"
     yield "</ul></section>"
 
 

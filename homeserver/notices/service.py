@@ -6,7 +6,7 @@ spec: client-server-api/#server-notices (CHECKLIST NOTICE-01, NOTICE-02)
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +14,7 @@ from homeserver.account_data.service import AccountDataService
 from homeserver.accounts.registration import RegistrationService
 from homeserver.accounts.service import AccountService
 from homeserver.accounts.types import NewAccount
+from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.refs import INVITE, JOIN
 from homeserver.graph.rooms.cache import Rooms
@@ -30,6 +31,7 @@ from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
 TAG: Final = "m.server_notice"
+PINNED: Final = "m.room.pinned_events"
 USER_TYPE: Final = "server_notices"
 """Of the account that notices come from."""
 
@@ -59,6 +61,7 @@ class Conversations(NamedTuple):
     membership: MembershipService
     sending: SendingService
     account_data: AccountDataService
+    events: EventCache
 
 
 class ServerNotices:
@@ -105,6 +108,17 @@ class ServerNotices:
             return await sending.put_state(sender, room_id, (event_type, state_key), content, txn_id=txn_id)
         return await sending.send(sender, room_id, event_type, txn_id, content)
 
+    async def pin(self, user_id: str, content: Mapping[str, Any]) -> EventId:
+        """Send a message and pin it in the user's room. Returns its id; raises as `send`."""
+        event_id = await self.send(user_id, "m.room.message", None, content, None)
+        user_nid = await self._user(await self._acting(), user_id)
+        await self._change_pins(user_nid, lambda pinned: [*pinned, event_id])
+        return event_id
+
+    async def unpin(self, user_nid: int, event_id: EventId) -> None:
+        """It is pinned in the user's room no longer; nothing where they have none. Raises as `send`."""
+        await self._change_pins(user_nid, lambda pinned: [each for each in pinned if each != event_id])
+
     @property
     def check(self) -> Check:
         """See `Manifest.policy`: nobody leaves the room of their notices, nor turns the invite down."""
@@ -135,6 +149,21 @@ class ServerNotices:
             await store.delete_of_user(tx, user_nid)
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _change_pins(self, user_nid: int, change: Callable[[list[object]], list[object]]) -> None:
+        async with self._db.read() as tx:
+            room_nid = await store.find_room(tx, user_nid)
+        if room_nid is None:
+            return
+        room = await self._rooms.get(room_nid)
+        current = room.state.get((PINNED, ""))
+        event = await self._conversations.events.one(current) if current is not None else None
+        before = event.event.content.get("pinned") if event is not None else None
+        pinned = change(before if isinstance(before, list) else [])
+        sender = await self._acting()
+        await self._conversations.sending.put_state(
+            sender, room.name.room_id, (PINNED, ""), {"pinned": pinned}
+        )
 
     async def _user(self, sender: Requester, user_id: str) -> int:
         if not is_user_id(user_id) or domain_of(user_id) != domain_of(sender.user_id):

@@ -54,6 +54,8 @@ class Parts:
     timeouts: ClientTimeouts
     queue: FairQueue = field(default_factory=lambda: FairQueue(REQUESTS_AT_ONCE))
     """Through which users and servers go, so that none of them delays the others."""
+    contact: str | None = None
+    """The administrator's address, as a URI."""
     fresh: Callable[[], Awaitable[None]] | None = None
     """Awaited before a request is looked at: with several processes, what others were told must be seen here."""
 
@@ -222,10 +224,9 @@ class Dispatcher:
             if (close := getattr(answer.pieces, "aclose", None)) is not None:
                 await close()
 
-    @staticmethod
-    def _refusal(info: RequestInfo, error: BaseException) -> Reply:
+    def _refusal(self, info: RequestInfo, error: BaseException) -> Reply:
         info.errcode = error.errcode if isinstance(error, MatrixError) else "M_UNKNOWN"
-        return reply_to(error, info.request_id, info.operation)
+        return reply_to(error, info.request_id, info.operation, self._parts.contact)
 
 
 def _fair_key(info: RequestInfo) -> str:

@@ -9,7 +9,13 @@ import msgspec
 import psycopg
 import structlog
 
-from homeserver.matrix.errors import InvalidParam, MatrixError, ServerFault, Unavailable
+from homeserver.matrix.errors import (
+    InvalidParam,
+    MatrixError,
+    ResourceLimitExceeded,
+    ServerFault,
+    Unavailable,
+)
 from homeserver.storage.database import DatabaseOverloaded
 from homeserver.storage.errors import OutcomeUnknown
 from homeserver.web.response import JSON, Reply
@@ -19,14 +25,16 @@ _log = structlog.get_logger("atrium.web")
 _encode = msgspec.json.Encoder().encode
 
 
-def reply_to(error: BaseException, request_id: str, operation: str) -> Reply:
+def reply_to(error: BaseException, request_id: str, operation: str, contact: str | None = None) -> Reply:
     """The answer to a request that ended with this exception.
 
     What was not raised as an answer is logged here, once, with its traceback; the client is told the request id and
-    nothing else.
+    nothing else. `contact`: where to turn to when a limit of the server is reached (API-11).
     """
     if not isinstance(error, MatrixError):
         error = _unforeseen(error, request_id, operation)
+    if contact is not None and isinstance(error, ResourceLimitExceeded):
+        error.fields.setdefault("admin_contact", contact)
     headers = dict(error.headers)
     if error.http_status >= 500:
         headers["X-Request-Id"] = request_id

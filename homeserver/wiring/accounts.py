@@ -19,6 +19,7 @@ from homeserver.accounts.service import AccountService
 from homeserver.accounts.shared_secret import SharedSecretApi
 from homeserver.accounts.stages import RegistrationTokenStage, TermsStage
 from homeserver.accounts.tasks import AccountTasks
+from homeserver.accounts.usage import UsageLimit
 from homeserver.auth.api import AuthApi
 from homeserver.auth.identifiers import Identifiers
 from homeserver.auth.login import LoginService
@@ -103,6 +104,7 @@ class AccountsFeature:
             passwords=self.passwords,
             devices=self.devices,
         )
+        self.usage = UsageLimit(core.db, core.clock, self._config.limits.monthly_active_users)
         self.tasks = AccountTasks(core.db, core.jobs)
         self.erased = ErasedUsers(core.db)
         self._profile_cache = profile_cache = ProfileCache(core.memory)
@@ -151,6 +153,7 @@ class AccountsFeature:
             accounts=self.accounts,
             limiter=self._limiter,
             devices=self.devices,
+            usage=self.usage,
         )
         self.names = Names(core.server_name, registration.reserved_names, self._appservices, core.entropy)
         self.registration = RegistrationService(
@@ -163,6 +166,7 @@ class AccountsFeature:
             sessions=self.sessions,
             tasks=self.tasks,
             profiles=self.profiles,
+            usage=self.usage,
         )
         self.registration.check_possible(self.uia)
         self.registration.note_with(self.threepids.service)

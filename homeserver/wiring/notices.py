@@ -6,6 +6,8 @@ from homeserver.config import Config
 from homeserver.matrix.ids import UserId
 from homeserver.notices.api import ServerNoticesApi
 from homeserver.notices.service import Conversations, Look, People, ServerNotices
+from homeserver.notices.usage import EVERY, UsageNotices
+from homeserver.runtime.periodic import every
 from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.accounts import AccountsFeature
 from homeserver.wiring.core import Core
@@ -39,9 +41,10 @@ class NoticesFeature:
             core.rooms,
             core.interning,
             People(accounts.accounts, accounts.registration, accounts.profiles),
-            Conversations(rooms.creation, rooms.membership, rooms.sending, account_data.service),
+            Conversations(rooms.creation, rooms.membership, rooms.sending, account_data.service, core.events),
             look,
         )
+        self._usage = UsageNotices(core.db, self.service, accounts.usage, config.server.contact_uri)
 
     @property
     def manifest(self) -> Manifest:
@@ -49,6 +52,9 @@ class NoticesFeature:
         return Manifest(
             name="notices",
             apis=[ServerNoticesApi(self.service)],
+            periodic=[every(EVERY, self._usage.tell, name="notices.usage", once_in_cluster=True)]
+            if self._enabled
+            else [],
             policy=[self.service.check] if self._enabled else [],
             forgets=[self.service],
         )
