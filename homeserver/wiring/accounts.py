@@ -155,6 +155,13 @@ class AccountsFeature:
             devices=self.devices,
             usage=self.usage,
         )
+        self._registering()
+        self.housekeeping = Housekeeping(
+            core.db, core.clock, login_tokens.clean, self.uia.clean, self.threepids.validation.clean
+        )
+
+    def _registering(self) -> None:
+        core, registration = self._core, self._config.registration
         self.names = Names(core.server_name, registration.reserved_names, self._appservices, core.entropy)
         self.registration = RegistrationService(
             db=core.db,
@@ -170,9 +177,6 @@ class AccountsFeature:
         )
         self.registration.check_possible(self.uia)
         self.registration.note_with(self.threepids.service)
-        self.housekeeping = Housekeeping(
-            core.db, core.clock, login_tokens.clean, self.uia.clean, self.threepids.validation.clean
-        )
 
     @property
     def manifest(self) -> Manifest:
