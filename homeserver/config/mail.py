@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from homeserver.config.base import Duration, Section
+from homeserver.config.server import BaseUrl
 
 
 def _check_sender(sender: str) -> str:
@@ -50,6 +51,23 @@ class MailSection(Section):
 
     next_link_hosts: tuple[str, ...] = Field(default=(), examples=[["chat.example.com"]])
     """Web clients, by host name, that the page behind a link may lead back to."""
+
+    notifications: bool = True
+    """Whether people may have mails about what they have not read."""
+
+    notification_delay: Duration = Field(default=600.0, ge=1, le=86_400)
+    """How long something must be unread before there is a mail about it."""
+
+    notification_pause: Duration = Field(default=3600.0, ge=1, le=86_400)
+    """How long after a mail its rooms alone are no reason for another. Six times as long after each further one, up to a day;
+    over when what was told is read."""
+
+    notification_content: bool = True
+    """Whether these mails say what messages say, where they are not encrypted, or only who has sent how many and where."""
+
+    client_url: BaseUrl | None = Field(default=None, examples=["https://chat.example.com"])
+    """The web client that links in these mails lead to, one that knows Element Web's links. Default: the one of web_client;
+    without that, a page that asks for an app (matrix.to)."""
 
     @model_validator(mode="after")
     def _a_password_goes_with_a_name(self) -> Self:

@@ -76,15 +76,19 @@ class MailService:
             )
 
     def _message(self, letter: Letter) -> EmailMessage:
-        name, sender = parseaddr(self._config.sender)
+        display, sender = parseaddr(self._config.sender)
         message = EmailMessage(policy=SMTP)
-        message["From"] = Address(name, addr_spec=sender)
+        message["From"] = Address(display, addr_spec=sender)
         message["To"] = letter.to
         message["Subject"] = letter.subject
         message["Date"] = format_datetime(datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC))
-        message["Message-ID"] = f"<{self._entropy.token(16)}@{sender.rpartition('@')[2]}>"
+        message["Message-ID"] = (
+            f"<{letter.message_id or self._entropy.token(16)}@{sender.rpartition('@')[2]}>"
+        )
         # spec: RFC 3834: no answers from programs
         message["Auto-Submitted"] = "auto-generated"
+        for name, value in letter.headers.items():
+            message[name] = value
         message.set_content(letter.text)
         message.add_alternative(letter.html, subtype="html")
         return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -14,3 +15,7 @@ class Letter(NamedTuple):
     text: str
     html: str
     """A whole document. It must load nothing from elsewhere: mail programs tell the sender what they load."""
+    headers: Mapping[str, str] = {}
+    """Further ones; values of one line."""
+    message_id: str | None = None
+    """What stands before the @ of its Message-ID, so that one that is sent again is known; None: a new one."""

@@ -196,6 +196,14 @@ class PresenceService:
         known = self._known.get(nid)
         return row if known is None else row._replace(last_active_ms=known.last_active_ms)
 
+    async def is_online(self, user_nid: int) -> bool:
+        """Whether a local user has a client in front of them, as far as clients say; never without presence. One query."""
+        if not self._enabled:
+            return False
+        async with self._db.read() as tx:
+            row = await store.find(tx, user_nid)
+        return row is not None and row.presence == "online"
+
     def last_active_ms(self, user_nid: int, otherwise: int) -> int:
         """Fresh, if this process knows better than the log (EPH-09)."""
         known = self._known.get(user_nid)

@@ -219,7 +219,7 @@ class UnreadCounts:
                 async with tx.pipeline() as batch:
                     joins = store.find_joins(batch, user_nid, asked)
                     read = store.find_read(batch, user_nid, asked)
-                query = _unread_query(user_nid, unheard, position, dict(joins.result), read.result)
+                query = unread_query(user_nid, unheard, position, dict(joins.result), read.result)
                 first, past = min(query.rooms.values(), default=position), None
                 if first < user.since:
                     past = await self._evaluators.past(tx, user_nid, first)
@@ -334,13 +334,14 @@ async def _count_by_facts(
     return await store.find_unread(tx, looking) if looking.rooms else []
 
 
-def _unread_query(
+def unread_query(
     user_nid: int,
     unheard: Unheard,
     upto: Position,
     joins: Mapping[int, Position],
     receipts: Sequence[tuple[int, str, Position]],
 ) -> store.UnreadQuery:
+    """What to ask for, by when the user came to each room and what they have read."""
     rooms = dict(joins)
     threads: dict[tuple[int, str], Position] = {}
     for room, thread, at in receipts:

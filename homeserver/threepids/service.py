@@ -5,6 +5,7 @@ spec: client-server-api/#adding-account-administrative-contact-information (CHEC
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,8 @@ from homeserver.threepids.types import EMAIL, Owner, Proof, Threepid
 from homeserver.uia.service import Verified
 
 STAGE: Final = "m.login.email.identity"
+Removed = Callable[[int, str], Awaitable[None]]
+"""user_nid and canonical address; after the transaction."""
 MAX_ADDRESSES: Final = 20
 """Of one account."""
 
@@ -36,6 +39,11 @@ class ThreepidService:
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
+        self._removed: list[Removed] = []
+
+    def tell_of_removed(self, removed: Removed) -> None:
+        """Who hears of addresses that are taken away."""
+        self._removed.append(removed)
 
     async def find_user(self, medium: str, address: str) -> UserId | None:
         """The user an identifier means, however it is spelled."""
@@ -56,6 +64,10 @@ class ThreepidService:
         """Whose canonical e-mail address it is."""
         async with self._db.read() as tx:
             return await store.find_owner(tx, EMAIL, address)
+
+    async def is_bound(self, user_nid: int, address: str) -> bool:
+        """Whether a canonical e-mail address is a user's."""
+        return any((each.medium, each.address) == (EMAIL, address) for each in await self.list_of(user_nid))
 
     async def list_of(self, user_nid: int) -> list[Threepid]:
         async with self._db.read() as tx:
@@ -112,6 +124,8 @@ class ThreepidService:
             return
         async with self._db.transaction() as tx:
             await store.delete_threepid(tx, user_nid, medium, canonical)
+        for removed in self._removed:
+            await removed(user_nid, canonical)
 
     async def forget_user(self, user_nid: int, _user_id: UserId) -> None:
         """The account has ended: its addresses are free."""

@@ -43,7 +43,7 @@ from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
 from homeserver.wiring.notices import NoticesFeature
 from homeserver.wiring.presence import PresenceFeature
-from homeserver.wiring.push import NotificationsFeature, PushersFeature, PushFeature
+from homeserver.wiring.push import Letters, NotificationsFeature, PushersFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.rendezvous import RendezvousFeature
 from homeserver.wiring.reports import ReportsFeature
@@ -120,7 +120,9 @@ class Features:
             NotificationsFeature(core, self.push, rooms.memberships, self.account_data.ignores)
         )
         self.pushers = self._add(
-            PushersFeature(config, core, self.push, rooms.memberships, self.account_data.ignores)
+            PushersFeature(
+                config, core, self.push, rooms.memberships, self.account_data.ignores, self._letters()
+            )
         )
         self.relations = self._add(RelationsFeature(core, rooms))
         self.threads = self._add(ThreadsFeature(core, rooms, self.push.rules))
@@ -168,6 +170,10 @@ class Features:
         feature = AppserviceFeature(config, self._core, registry, self.accounts, self.rooms, self.directory)
         feature.tell(self.ephemeral, self.to_device, self.e2ee)
         return feature
+
+    def _letters(self) -> Letters:
+        threepids = self.accounts.threepids
+        return Letters(threepids.service, threepids.mail, self.presence.service)
 
     def _receiving(self, config: Config) -> FederationInboundFeature:
         return FederationInboundFeature(config, self._core, self.federation, self.ephemeral, self.presence)

@@ -1,22 +1,23 @@
 """Endpoints of pushers.
 
-spec: client-server-api/#push-notifications (PUSH-15), MSC3881
+spec: client-server-api/#push-notifications (PUSH-15, PUSH-16), MSC3881
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from yarl import URL
 
 from homeserver.matrix import json
-from homeserver.matrix.errors import InvalidParam, MissingParam
+from homeserver.matrix.errors import InvalidParam, MissingParam, ThreepidNotFound
 from homeserver.push.pushers.service import PusherService
-from homeserver.push.pushers.types import HTTP, Details, Pusher
+from homeserver.push.pushers.types import EMAIL, MAIL_APP, MAILTO, Details, Pusher
 from homeserver.runtime.clock import Clock
+from homeserver.threepids.addresses import canonical_email
 from homeserver.web.addresses import AddressPolicy, embedded, is_public
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, endpoint
@@ -75,11 +76,20 @@ class Pushers(msgspec.Struct):
 class PushersApi:
     """One's own."""
 
-    def __init__(self, service: PusherService, clock: Clock, plain: Callable[[str], bool]) -> None:
-        """`plain`: whether a gateway of this host name may be reached without TLS."""
+    def __init__(
+        self,
+        service: PusherService,
+        clock: Clock,
+        plain: Callable[[str], bool],
+        is_bound: Callable[[int, str], Awaitable[bool]] | None,
+    ) -> None:
+        """`plain`: whether a gateway of this host name may be reached without TLS. `is_bound`: whether an e-mail address is a
+        user's, by user_nid; None: no mail is sent.
+        """
         self._service = service
         self._clock = clock
         self._plain = plain
+        self._is_bound = is_bound
 
     @endpoint(
         "getPushers",
@@ -105,18 +115,22 @@ class PushersApi:
         if len(body.pushkey.encode()) > MAX_PUSHKEY:
             raise InvalidParam(f"pushkey: more than {MAX_PUSHKEY} bytes")
         if body.kind is None:
-            await self._service.delete(requester.user_nid, body.app_id, body.pushkey)
+            await self._service.delete(requester.user_nid, body.app_id, _canonical(body))
             return
-        if body.kind == "email":
-            raise InvalidParam("kind: this server sends no notifications by mail")
-        details, url = _details(body, self._plain)
+        details = _details(body)
+        if body.kind == EMAIL:
+            pushkey, device_id = await self._address(requester, body), None
+            url = f"{MAILTO}{pushkey}"
+        else:
+            pushkey, device_id = body.pushkey, requester.device_id
+            url = self._gateway(body, details)
         enabled = body.enabled if body.enabled is not None else body.msc3881_enabled
         pusher = Pusher(
             requester.user_nid,
             body.app_id,
-            body.pushkey,
-            HTTP,
-            requester.device_id,
+            pushkey,
+            body.kind,
+            device_id,
             enabled is not False,
             self._clock.now_ms(),
             url,
@@ -124,30 +138,56 @@ class PushersApi:
         )
         await self._service.set(pusher, append=body.append)
 
+    async def _address(self, requester: Requester, body: PusherBody) -> str:
+        """Of a pusher of kind `email` (PUSH-16). Raises `InvalidParam`, `ThreepidNotFound`."""
+        if body.app_id != MAIL_APP:
+            raise InvalidParam(f"app_id: of a pusher of kind email it is {MAIL_APP}")
+        if self._is_bound is None:
+            raise InvalidParam("kind: this server sends no notifications by mail")
+        address = canonical_email(body.pushkey, where="pushkey")
+        if not await self._is_bound(requester.user_nid, address):
+            raise ThreepidNotFound("pushkey: this e-mail address is not one of your account")
+        return address
 
-def _details(body: PusherBody, plain: Callable[[str], bool]) -> tuple[Details, str]:
-    """What is kept of a pusher, and where its gateway is. Raises `MissingParam`, `InvalidParam`."""
-    names = ("app_display_name", "device_display_name", "lang", "data")
+    def _gateway(self, body: PusherBody, details: Details) -> str:
+        """The URL of a gateway. Raises `MissingParam`, `InvalidParam`."""
+        if body.app_id == MAIL_APP:
+            raise InvalidParam(f"app_id: {MAIL_APP} is for pushers of kind email")
+        url = (body.data or {}).get("url")
+        if not isinstance(url, str):
+            raise MissingParam("data.url: a string is needed")
+        check_url(url, self._plain)
+        if details.data.get("format") not in (None, "event_id_only"):
+            raise InvalidParam("data.format: only event_id_only is known")
+        return url
+
+
+def _canonical(body: PusherBody) -> str:
+    """The pushkey as it is stored: of an address, the form that all its spellings have in common."""
+    if body.app_id != MAIL_APP:
+        return body.pushkey
+    try:
+        return canonical_email(body.pushkey)
+    except InvalidParam:
+        return body.pushkey
+
+
+def _details(body: PusherBody) -> Details:
+    """What is kept of a pusher. Raises `MissingParam`, `InvalidParam`."""
+    names = ["app_display_name", "device_display_name", "lang"] + ["data"] * (body.kind != EMAIL)
     missing = [name for name in names if getattr(body, name) is None]
     if missing:
         raise MissingParam(f"Missing parameters: {', '.join(missing)}")
     data = dict(body.data or {})
     if len(json.dumps(data)) > MAX_DATA:
         raise InvalidParam(f"data: more than {MAX_DATA} bytes")
-    url = data.pop("url", None)
-    if not isinstance(url, str):
-        raise MissingParam("data.url: a string is needed")
-    check_url(url, plain)
-    if data.get("format") not in (None, "event_id_only"):
-        raise InvalidParam("data.format: only event_id_only is known")
-    details = Details(
+    return Details(
         body.app_display_name or "",
         body.device_display_name or "",
         body.lang or "",
-        data,
+        {name: value for name, value in data.items() if name != "url"},
         body.profile_tag,
     )
-    return details, url
 
 
 def check_url(url: str, plain: Callable[[str], bool]) -> None:
@@ -189,7 +229,7 @@ def _out(pusher: Pusher) -> PusherOut:
         app_display_name=details.app_display_name,
         device_display_name=details.device_display_name,
         lang=details.lang,
-        data={**details.data, "url": pusher.url},
+        data=details.data if pusher.kind == EMAIL else {**details.data, "url": pusher.url},
         enabled=pusher.enabled,
         msc3881_enabled=pusher.enabled,
         profile_tag=details.profile_tag,

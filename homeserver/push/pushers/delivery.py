@@ -9,27 +9,28 @@ spec: client-server-api/#push-notifications (PUSH-01, PUSH-14, PUSH-15)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from homeserver.events.push_rules import EVENT_WORK, Around, CompiledRules, EvaluationContext
-from homeserver.graph.event_cache import EventCache
-from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.refs import INVITE, JOIN
-from homeserver.graph.rooms.cache import Rooms
+from homeserver.log.entries import Position
 from homeserver.log.readers.types import Item, NotNow
-from homeserver.push.around import around_of
-from homeserver.push.evaluators import Evaluators
 from homeserver.push.pushers.badges import Badge, Badges
 from homeserver.push.pushers.content import Content, Told, badge_body, groups
+from homeserver.push.pushers.deciding import Deciding
 from homeserver.push.pushers.gateway import Gateways, NotTaken
 from homeserver.push.pushers.interest import Interest, parse_key
 from homeserver.push.pushers.service import PusherService
-from homeserver.push.pushers.types import HTTP, Pusher, PushersChanged
-from homeserver.push.service import PushRuleService
-from homeserver.runtime.turns import next_turn
+from homeserver.push.pushers.types import HTTP, MAILTO, Pusher, PushersChanged
 
 MAX_SHOWN: Final = 200_000
 """Keys of which it is remembered what they show."""
+
+
+class Mails(Protocol):
+    """What sends mails about what is unread."""
+
+    async def note(self, key: str, address: str, position: Position, *, news: bool) -> None:
+        """A pusher was set, or (`news`) something that may notify its user came, at a position or since."""
+        ...
 
 
 class Delivery:
@@ -39,21 +40,17 @@ class Delivery:
         self,
         service: PusherService,
         badges: Badges,
-        evaluators: Evaluators,
-        rules: PushRuleService,
+        deciding: Deciding,
         content: Content,
         gateways: Gateways,
-        rooms: Rooms,
-        events: EventCache,
+        mails: Mails,
     ) -> None:
         self._service = service
         self._badges = badges
-        self._evaluators = evaluators
-        self._rules = rules
+        self._deciding = deciding
         self._content = content
         self._gateways = gateways
-        self._rooms = rooms
-        self._events = events
+        self._mails = mails
         self._interest: Interest | None = None
         self._shown: dict[str, int] = {}
         """Key -> the count that its gateway was told last. Who is not in it is told."""
@@ -64,12 +61,16 @@ class Delivery:
 
     def may_show(self, key: str) -> bool:
         """Whether the device behind a key may show that something is unread."""
-        return self._shown.get(key, 1) > 0
+        return f" {MAILTO}" not in key and self._shown.get(key, 1) > 0
 
     async def deliver(self, key: str, items: Sequence[Item[Any]]) -> int | None:
         """See `Reader.deliver`. Raises `NotTaken`, `NotNow`."""
         assert self._interest is not None
         user_nid, url = parse_key(key)
+        if url.startswith(MAILTO):
+            address = url.removeprefix(MAILTO)
+            await self._mails.note(key, address, items[0].position, news=not _only_set(items))
+            return None
         pushers = [
             each
             for each in await self._interest.pushers_of(user_nid)
@@ -79,7 +80,7 @@ class Delivery:
             self._shown.pop(key, None)
             return None
         badge = await self._badges.of(user_nid)
-        told = [await self._decide(badge, item) for item in items]
+        told = [await self._deciding.of(badge, item.value) for item in items]
         known = self._shown.get(key)
         if known is None and not badge.total and _only_set(items):
             known = self._shown[key] = 0  # the app has just shown itself
@@ -127,51 +128,6 @@ class Delivery:
             await self._service.rejected(gone)
             for each in gone:
                 pushers.remove(each)
-
-    # --- what notifies -------------------------------------------------------------------------------------------------
-
-    async def _decide(self, badge: Badge, item: Item[Any]) -> Told | None:
-        """What of an item notifies the user; None: nothing."""
-        persisted = item.value
-        if (
-            not isinstance(persisted, PersistedEvent)
-            or persisted.hidden
-            or persisted.redaction is not None
-            or persisted.sender_nid == badge.user_nid
-            or persisted.event.sender in badge.unwanted.ignored
-        ):
-            return None
-        own = badge.rooms.rooms.get(persisted.room_nid)
-        if own is None:
-            return None
-        if own.membership == INVITE and own.event_nid == persisted.nid:
-            return await self._decide_invite(badge, persisted)
-        # What one has read meanwhile notifies nobody any more.
-        if own.membership != JOIN or not badge.unread.get(persisted.room_nid):
-            return None
-        user = await self._evaluators.of(badge.user_nid, badge.user_id)
-        evaluator = user.evaluator.in_room(persisted.event.room_id)
-        mentioned = badge.user_nid in persisted.facts.mentions
-        outcome = evaluator.by_fact(persisted.facts.bits, mentioned, persisted.facts.thread)
-        if outcome is not None and not outcome.notify:
-            return None
-        around = Around(0)
-        if outcome is None:
-            around = await around_of(await self._rooms.get(persisted.room_nid), self._events, badge.user_id)
-        context = EvaluationContext(persisted.event, around)
-        step = evaluator.step(context, persisted.facts, mentioned)
-        if EVENT_WORK - context.work.left > EVENT_WORK // 4:
-            await next_turn()
-        return Told(persisted, step.actions) if step is not None and step.outcome.notify else None
-
-    async def _decide_invite(self, badge: Badge, persisted: PersistedEvent) -> Told | None:
-        """Of an invite the whole rules are asked: who is invited is in no room whose facts could be known."""
-        if badge.unwanted.all_invites:
-            return None
-        await next_turn()
-        rules = CompiledRules(await self._rules.whole(badge.user_nid, badge.user_id))
-        rule = rules.decide(persisted.event, Around(0))
-        return Told(persisted, rule.actions) if rule is not None and rule.outcome.notify else None
 
 
 def _only_set(items: Sequence[Item[Any]]) -> bool:

@@ -24,7 +24,7 @@ from homeserver.push.evaluator import Evaluator
 from homeserver.push.evaluators import Evaluators
 from homeserver.push.pushers import store
 from homeserver.push.pushers.sources import HasRead
-from homeserver.push.pushers.types import Pusher, PushersChanged
+from homeserver.push.pushers.types import MAILTO, Pusher, PushersChanged
 from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
@@ -41,12 +41,18 @@ class Owner(NamedTuple):
     """A user who has enabled pushers."""
 
     user_id: UserId
-    keys: tuple[str, ...]
-    """One per gateway."""
+    gateways: tuple[str, ...]
+    """Keys, one per gateway."""
+    addresses: tuple[str, ...] = ()
+    """Keys, one per e-mail address that is told of what is unread."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.gateways + self.addresses
 
 
 def key_of(user_nid: int, url: str) -> str:
-    """The cursor of a user at a gateway."""
+    """The cursor of a user at a gateway, or at an address (`mailto:`)."""
     return f"{user_nid} {url}"
 
 
@@ -59,19 +65,23 @@ def parse_key(key: str) -> tuple[int, str]:
 class Interest:
     """Fulfils `Reader.interest`. Who has pushers is in memory once it is asked; their pushers are in a bounded cache."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         rooms: Rooms,
         evaluators: Evaluators,
         memory: MemoryBudget,
         shows: Callable[[str], bool],
+        awaits: Callable[[str], bool],
     ) -> None:
-        """`shows`: whether the device behind a key may show that something is unread."""
+        """`shows`: whether the device behind a key may show that something is unread; `awaits`: whether a letter to the
+        address behind a key is planned that will tell of what is new.
+        """
         self._db = db
         self._all_rooms = rooms
         self._evaluators = evaluators
         self._shows = shows
+        self._awaits = awaits
         self._rooms: Cache[int, frozenset[int]] = memory.cache("pusher_rooms", SHARE)
         self._pushers: Remembered[int, tuple[Pusher, ...]] = Remembered(memory.cache("pushers", SHARE))
         self._owners: dict[int, Owner] | None = None
@@ -126,10 +136,13 @@ class Interest:
             raise
         if version != self._version:
             return
-        keys: dict[int, tuple[UserId, list[str]]] = {}
+        found: dict[int, Owner] = {}
         for row in rows:
-            keys.setdefault(row.user_nid, (row.user_id, []))[1].append(key_of(row.user_nid, row.url))
-        found = {nid: Owner(user_id, tuple(urls)) for nid, (user_id, urls) in keys.items()}
+            owner, key = found.get(row.user_nid, Owner(row.user_id, ())), (key_of(row.user_nid, row.url),)
+            if row.url.startswith(MAILTO):
+                found[row.user_nid] = owner._replace(addresses=owner.addresses + key)
+            else:
+                found[row.user_nid] = owner._replace(gateways=owner.gateways + key)
         if known is None:
             self._owners = found
             self._nids = {owner.user_id: nid for nid, owner in found.items()}
@@ -193,22 +206,27 @@ class Interest:
             return NOBODY if value.hidden else await self._of_event(value, owners)
         if isinstance(value, HasRead | PushersChanged):
             owner = owners.get(value.user_nid)
-            return owner.keys if owner is not None else NOBODY
+            if owner is None:
+                return NOBODY
+            return owner.gateways if isinstance(value, HasRead) else owner.keys
         return NOBODY
 
     async def _of_event(self, persisted: PersistedEvent, owners: Mapping[int, Owner]) -> Keys:
         event = persisted.event
         concerned: set[int] = set()
-        if persisted.sender_nid in owners:
-            concerned.add(persisted.sender_nid)  # who speaks has read what is before
         if event.type == "m.room.member" and event.state_key in self._nids:
             concerned.add(self._nids[event.state_key])
         users = await self._room(persisted.room_nid, owners)
         if users:
             concerned |= await self._notified(persisted, users, owners)
-        keys = {key for nid in concerned if nid in owners for key in owners[nid].keys}
+        told = [owners[nid] for nid in concerned if nid in owners]
+        keys = {key for owner in told for key in owner.gateways}
+        keys.update(key for owner in told for key in owner.addresses if not self._awaits(key))
+        if persisted.sender_nid in owners:  # who speaks has read what is before
+            keys.update(owners[persisted.sender_nid].gateways)
         if event.type == "m.room.redaction":
-            keys.update(key for nid in users if nid in owners for key in owners[nid].keys if self._shows(key))
+            showing = (owners[nid].gateways for nid in users if nid in owners)
+            keys.update(key for gateways in showing for key in gateways if self._shows(key))
         return keys
 
     async def _notified(

@@ -15,7 +15,7 @@ from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import UserId
 from homeserver.push.pushers import store
-from homeserver.push.pushers.types import MAX_PUSHERS, Pusher, PushersChanged
+from homeserver.push.pushers.types import MAIL_APP, MAX_PUSHERS, Pusher, PushersChanged
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Pipeline
 
@@ -61,6 +61,13 @@ class PusherService:
             store.delete(batch, [user_nid], [(app_id, pushkey)])
 
         await self._log.append(PushersChanged(user_nid), alongside=write)
+
+    async def address_removed(self, user_nid: int, address: str) -> None:
+        """An e-mail address is no longer the user's: it gets no mail about what they have not read."""
+        async with self._db.read() as tx:
+            own = await store.list_of(tx, [user_nid])
+        if any((each.app_id, each.pushkey) == (MAIL_APP, address) for each in own):
+            await self.delete(user_nid, MAIL_APP, address)
 
     async def rejected(self, gone: Sequence[Pusher]) -> None:
         """A gateway does not know these pushers of one user any more. spec: push-gateway-api/ op:notify `rejected`"""

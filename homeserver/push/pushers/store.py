@@ -9,7 +9,7 @@ import msgspec
 
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
-from homeserver.push.pushers.types import HTTP, Details, Pusher
+from homeserver.push.pushers.types import EMAIL, HTTP, Details, Pusher
 from homeserver.storage.tx import Pipeline, Tx
 
 _COLUMNS: LiteralString = "user_nid, app_id, pushkey, kind, device_id, enabled, set_ms, url, details"
@@ -109,7 +109,7 @@ def delete_of_user(batch: Pipeline, user_nid: int) -> None:
 
 
 class Owner(NamedTuple):
-    """A user who has pushers, and one gateway of theirs."""
+    """A user who has pushers, and one gateway or address of theirs."""
 
     user_nid: int
     user_id: UserId
@@ -117,14 +117,14 @@ class Owner(NamedTuple):
 
 
 async def list_owners(tx: Tx, user_nids: Sequence[int] | None) -> list[Owner]:
-    """Users with enabled HTTP pushers, once per gateway: of these, or of all (None)."""
+    """Users with enabled pushers, once per gateway or address: of these, or of all (None)."""
     return await tx.rows(
         Owner,
         """
         SELECT DISTINCT user_nid, user_id, url FROM pushers JOIN users USING (user_nid)
-        WHERE enabled AND kind = %(http)s AND (%(users)s::bigint[] IS NULL OR user_nid = ANY(%(users)s::bigint[]))
+        WHERE enabled AND kind = ANY(%(kinds)s::text[]) AND (%(users)s::bigint[] IS NULL OR user_nid = ANY(%(users)s::bigint[]))
         """,
-        http=HTTP,
+        kinds=[HTTP, EMAIL],
         users=None if user_nids is None else list(user_nids),
     )
 

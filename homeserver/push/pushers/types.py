@@ -9,6 +9,11 @@ import msgspec
 from homeserver.log.entries import Entry, StructSink
 
 HTTP = "http"
+EMAIL = "email"
+MAIL_APP = "m.email"
+"""The app_id of pushers of kind `email`."""
+MAILTO = "mailto:"
+"""What their `url` begins with; the address follows."""
 MAX_PUSHERS = 50
 """Of one user."""
 
@@ -36,6 +41,7 @@ class Pusher(NamedTuple):
     set_ms: int
     """When it was set last, Unix ms."""
     url: str
+    """The gateway's, or `mailto:` and the address."""
     details: Details
 
     @property
