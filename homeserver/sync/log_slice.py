@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.log.entries import Entry, Written
+from homeserver.log.entries import Entry, Position, Written
 
 E = TypeVar("E", bound=Entry)
 
@@ -42,6 +42,13 @@ class LogSlice:
             if not entry.persisted.flags:
                 found.setdefault(entry.persisted.room_nid, []).append(entry.persisted)
         return found
+
+    @cached_property
+    def gaps(self) -> Mapping[int, Position]:
+        """room_nid -> its newest event before which history is missing (`graph.gaps`)."""
+        return {
+            entry.persisted.room_nid: position for position, entry in self.of(EventEntry) if entry.opens_gap
+        }
 
     @cached_property
     def moving(self) -> Sequence[Written[EventEntry]]:

@@ -21,7 +21,8 @@ class Newest(NamedTuple):
     """The newest events of a room between two positions."""
 
     since: Position
-    """After which they are complete: where the room was taken from another server, if that was between the positions."""
+    """After which they are complete: where history is missing (`graph.gaps`), or where the room was taken from another server, if
+    that was between the positions."""
     events: list[tuple[int, int]]
     """(number, bytes), oldest first."""
 
@@ -34,6 +35,8 @@ async def newest_events(
         """
         SELECT row.room, row.began, e.event_nid, e.size
         FROM (SELECT room, upto, greatest(since, (SELECT max(g.position) - 1 FROM room_gaps g
+                                                  WHERE g.room_nid = room AND g.position <= upto),
+                                                 (SELECT max(g.position) - 1 FROM gaps g
                                                   WHERE g.room_nid = room AND g.position <= upto)) AS began
               FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS slice (room, since, upto)) row,
              LATERAL (SELECT event_nid, octet_length(pdu) AS size FROM events

@@ -153,7 +153,10 @@ def _from_memory(
         if room in more:
             timeline = shared.get(room)
             if timeline is None:
-                timeline = shared[room] = _cut(request, by_room[room], limit, request.since, more=False)
+                events, since = by_room[room], request.since
+                if gap := log_slice.gaps.get(room):
+                    events, since = [each for each in events if each.nid >= gap], gap - 1
+                timeline = shared[room] = _cut(request, events, limit, since, more=gap is not None)
             found[room] = timeline
     return found
 

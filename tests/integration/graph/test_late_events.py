@@ -8,6 +8,7 @@ import pytest
 from homeserver.events.filtering import RoomEventFilter
 from homeserver.matrix import json
 from homeserver.matrix.ids import RoomId
+from homeserver.matrix.tokens import parse_token
 from homeserver.web.auth import Requester
 from tests.support.forks import Fork, receive_together, state_of
 from tests.support.graph import Process, process
@@ -81,6 +82,43 @@ async def test_sync_04_what_fills_a_gap_is_told(database: str, tmp_path: Path) -
             event.event_id,
             *(each.event_id for each in missing),
         }
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_sync_04_a_timeline_begins_behind_the_newest_gap(
+    database: str, tmp_path: Path, remembered: bool
+) -> None:
+    """FED-14: what is missing before an event lies in no sync, so clients page for it: an initial sync, too."""
+    async with process(database, tmp_path) as here:
+        alice = await here.user("alice")
+        room_id = await here.room(alice)
+        fork = await Fork.of(here, room_id)
+        theirs = fork.branch()
+        since = (await here.sync(alice))["next_batch"]
+        first = await here.send(alice, room_id, "first")
+        theirs.says(alice.user_id, "m.room.message", None, TEXT)  # never comes
+        event = theirs.says(alice.user_id, "m.room.message", None, TEXT)
+        room = await here.core.rooms.known(room_id)
+        given = [each.event.event_id for each in (await here.core.events.load(room.state.values())).values()]
+        await receive_together(here, room_id, event, states={event.event_id: given})
+        last = await here.send(alice, room_id, "last")
+        if not remembered:
+            here.core.tail._recent.clear()
+        for token in (since, None):
+            answer = await here.sync(alice, token)
+            told = answer["rooms"]["join"][room_id]["timeline"]
+            assert [each["event_id"] for each in told["events"]] == [event.event_id, last]
+            assert told["limited"]
+            page = await here.rooms.history.messages(
+                alice,
+                room_id,
+                start=parse_token(told["prev_batch"], "from"),
+                stop=None,
+                backwards=True,
+                limit=1,
+                wanted=RoomEventFilter(),
+            )
+            assert [json.loads(each)["event_id"] for each in page.chunk] == [first]
 
 
 async def test_what_fills_a_gap_is_behind_what_it_was_missing_before(database: str, tmp_path: Path) -> None:
