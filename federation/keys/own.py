@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from federation.x_matrix import Signer
 from homeserver.events.signatures import KeyRecord
-from homeserver.matrix import base64
+from homeserver.matrix import base64, canonical_json
 from homeserver.matrix.ids import ServerName
 from homeserver.matrix.signing import SigningKey, sign_json
 from homeserver.runtime.clock import Clock
@@ -75,7 +73,8 @@ class OwnKeys:
             made_ms, with_key, with_old, answer = self._made
             if with_key is key and with_old == len(old) and 0 <= now - made_ms < REMADE_MS:
                 return answer
-        answer = msgspec.json.encode(self.response(now))
+        # As it was signed, so that who takes the signatures out has what they are of.
+        answer = canonical_json.encode(self.response(now))
         self._made = (now, key, len(old), answer)
         return answer
 

@@ -36,6 +36,7 @@ async def test_our_keys_are_published_and_signed(federation: Federation) -> None
     here, remote = await federation.start(server={"old_signing_keys": old}), await federation.remote()
     code, told = await remote.ask(here, "GET", KEYS, headers={})
     assert code == 200
+    assert list(told) == sorted(told), "as it was signed"
     assert told["server_name"] == here.name
     assert told["valid_until_ts"] > now() + HOUR
     assert told["old_verify_keys"] == old
