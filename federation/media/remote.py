@@ -25,8 +25,10 @@ from homeserver.web.outbound import HttpRequest, Outbound, OutboundError, Purpos
 
 OVERHEAD: Final = 256 * 1024
 """Bytes of an answer besides the file."""
-_OLD: Final = frozenset({(404, "M_UNRECOGNIZED"), (405, "M_UNRECOGNIZED"), (400, "M_UNRECOGNIZED")})
-"""What servers say that do not know the new endpoint."""
+_OLD: Final = frozenset(
+    (status, errcode) for status in (400, 404, 405) for errcode in ("M_UNRECOGNIZED", "M_UNKNOWN")
+)
+"""What servers say that do not know the new endpoint; some, and proxies before them, without a word (`M_UNKNOWN`)."""
 _PLAIN_NAME = re.compile(r'filename\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]+))', re.IGNORECASE)
 _UTF8_NAME = re.compile(r"filename\*\s*=\s*utf-8''([^;\s]+)", re.IGNORECASE)
 

@@ -109,6 +109,19 @@ async def test_older_servers_are_asked_at_the_older_endpoint(federation: Federat
     assert len(remote.requests("GET", THEIRS + "abc")) == 1
 
 
+@pytest.mark.parametrize("refusal", [400, 404, 405])
+async def test_the_older_endpoint_is_asked_where_the_new_one_is_refused_without_a_word(
+    federation: Federation, refusal: int
+) -> None:
+    """MEDIA-16: by a server of before, or by a proxy that does not let it through."""
+    here, remote = await both(federation)
+    alice = await here.register("alice")
+    remote.answers("GET", THEIRS + "*", lambda _: web.Response(status=refusal, text="what?"))
+    remote.answers("GET", OLD + "*", lambda _: raw(b"old", "text/plain"))
+    got = await alice.exchange("GET", DOWNLOAD, remote.name, "abc")
+    assert (got.status, got.body) == (200, b"old")
+
+
 async def test_a_file_that_lies_elsewhere_is_fetched_from_there(federation: Federation) -> None:
     """MEDIA-16: once, unsigned, and no further."""
     here, remote = await both(federation)
