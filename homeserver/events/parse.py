@@ -186,7 +186,8 @@ def _check_ids(fields: dict[str, Any], version: RoomVersion) -> None:
     if "room_id" in fields and not ids.is_room_id(fields["room_id"]):
         raise EventFormatError("room_id", "not a room ID")
     for name in ("type", "state_key"):
-        if ids.too_long(fields.get(name, "")):
+        value = fields.get(name, "")
+        if len(value) > MAX_KEY_BYTES or (not version.lengths_in_characters and ids.too_long(value)):
             raise EventFormatError(name, f"longer than {MAX_KEY_BYTES} bytes")
     if not version.hash_ids and not ids.is_event_id_with_domain(fields["event_id"]):
         raise EventFormatError("event_id", "not an event ID with a server name")

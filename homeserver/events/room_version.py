@@ -71,6 +71,9 @@ class RoomVersion:
     """v1-10: `content.creator` is required; later the sender is the creator. spec: rooms/v11/#remove-the-creator-property"""
     redacts_in_content: bool = False
     """v11+: `redacts` moved into `content`. spec: rooms/v11/#moving-the-redacts-property-of-mroomredaction-events"""
+    lengths_in_characters: bool = True
+    """v1-10: other servers took an event's type and state key of up to 255 characters, whatever their bytes; such events are in
+    rooms, and what follows them would not be understood without. spec: client-server-api/#size-limits (bytes)"""
     room_id_is_create_hash: bool = False
     """v12: the room id is the create event's id with `!`; the create event has no `room_id` and is never an auth event."""
     privileged_creators: bool = False
@@ -106,7 +109,12 @@ V8 = replace(V7, id="8", restricted_join=True, redaction=RedactionAlgorithm.V8)
 V9 = replace(V8, id="9", redaction=RedactionAlgorithm.V9)
 V10 = replace(V9, id="10", string_power_levels=False, knock_restricted_join=True)
 V11 = replace(
-    V10, id="11", creator_in_content=False, redacts_in_content=True, redaction=RedactionAlgorithm.V11
+    V10,
+    id="11",
+    creator_in_content=False,
+    redacts_in_content=True,
+    lengths_in_characters=False,
+    redaction=RedactionAlgorithm.V11,
 )
 V12 = replace(
     V11,

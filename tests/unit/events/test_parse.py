@@ -117,7 +117,7 @@ def test_evt_24_historical_user_ids_send_events() -> None:
         ({"room_id": "room:x"}, "room_id"),
         ({"room_id": "!:x"}, "room_id"),
         ({"type": "t" * 256}, "type"),
-        ({"state_key": "é" * 128}, "state_key"),
+        ({"state_key": "é" * 256}, "state_key"),
         ({"prev_events": ["$a", "b"]}, "prev_events[1]"),
         ({"auth_events": ["$" + "a" * 255]}, "auth_events[0]"),
     ],
@@ -129,6 +129,17 @@ def test_cry_03_api_23_identifiers_are_checked(change: dict[str, Any], path: str
 @pytest.mark.parametrize("event_id", ["$x", "x:domain", "$:domain", "$x:", "$" + "x" * 250 + ":domain"])
 def test_evt_01_in_versions_1_and_2_the_id_names_a_server(event_id: str) -> None:
     assert _refused(pdu_of(event("1"), event_id=event_id), ROOM_VERSIONS["1"]).path == "event_id"
+
+
+@each_version
+@pytest.mark.parametrize("name", ["type", "state_key"])
+def test_api_23_until_version_10_an_event_may_have_255_characters(version_id: str, name: str) -> None:
+    """As other servers took them; where they are in a room, what follows is not lost."""
+    pdu = pdu_of(event(version_id), **{name: "💥" * 70})
+    if int(version_id) <= 10:
+        parse_event(pdu, ROOM_VERSIONS[version_id])
+    else:
+        assert _refused(pdu, ROOM_VERSIONS[version_id]).path == name
 
 
 def test_api_23_exactly_255_bytes_are_allowed() -> None:
