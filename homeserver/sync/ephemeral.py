@@ -40,7 +40,10 @@ class EphemeralStream:
         }
 
     async def changes(self, request: SyncRequest, rooms: JoinedRooms) -> Part:
-        by_room: dict[int, list[bytes]] = {}
+        # Clients that see a room for the first time look here without asking whether it is there.
+        by_room: dict[int, list[bytes]] = (
+            {room: [] for room in rooms.joined_nids} if request.since is None else {}
+        )
         for source in self._sources:
             for room, event in (await source.events(request, rooms)).items():
                 by_room.setdefault(room, []).append(json.dumps(event))

@@ -30,6 +30,14 @@ async def reply_in(user: User, room: str, root: str, text: str) -> str:
     return await user.send(room, text, **{"m.relates_to": {"rel_type": "m.thread", "event_id": root}})  # type: ignore[arg-type]
 
 
+async def test_what_is_ephemeral_has_its_place_in_an_initial_sync(server: Server) -> None:
+    """EPH-01: also where there is nothing; later answers say nothing of it then."""
+    room, alice, bob = await pair(server)
+    assert (await alice.sync(since=None))["rooms"]["join"][room]["ephemeral"] == {"events": []}
+    await bob.send(room, "text")
+    assert "ephemeral" not in (await alice.sync())["rooms"]["join"][room]
+
+
 async def test_receipts_replace_each_other_only_within_their_thread(server: Server) -> None:
     """EPH-01, EPH-04."""
     room, alice, bob = await pair(server)

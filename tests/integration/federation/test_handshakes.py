@@ -54,6 +54,11 @@ async def test_an_invite_is_taken(federation: Federation, version: str) -> None:
     await bob.join(room)
     assert (await alice.members(room))[bob.user_id] == "join"
     assert (await bob.members(room))[alice.user_id] == "join"
+    for since in (bob.since, None):
+        timeline = (await bob.sync(since=since))["rooms"]["join"][room]["timeline"]["events"]
+        [join] = [each for each in timeline if each.get("state_key") == bob.user_id]
+        assert join["unsigned"]["prev_content"]["membership"] == "invite"
+        assert join["unsigned"]["prev_sender"] == alice.user_id
 
 
 @pytest.mark.parametrize("version", ["6", "12"])
