@@ -109,7 +109,7 @@ def difference(moves: Mapping[int, Moves], rooms: Mapping[int, Room], reader: Us
             gained |= _now(rooms[nid], each, set(rooms[nid].members))
         elif each.visible.was:
             lost |= _was(rooms[nid], each, set(rooms[nid].members))
-    gained.discard(reader)
+    # Who comes into their first encrypted room is told of themselves, too: their other devices begin to matter.
     lost.discard(reader)
     for nid, each in moves.items():
         if each.visible.was:
