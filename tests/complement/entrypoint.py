@@ -69,7 +69,8 @@ def settings(name: str, tls: dict[str, str]) -> dict[str, object]:
             ),
         },
         "appservices": {"registration_files": [str(path) for path in sorted(REGISTRATIONS.glob("*.yaml"))]},
-        "server_notices": {"enabled": True},
+        "federation": {"device_names": True},
+        "server_notices": {"enabled": True, "sender": "_server"},  # the name that the suite looks for
         "media": {"unauthenticated": True},
     }
 
