@@ -1,4 +1,4 @@
-"""Running the plays in `js/`: npm packages on demand, a Node process per play, answers to what a play asks for.
+"""Running the plays in `js/`: npm packages on demand, a process per play, answers to what a play asks for.
 
 The packages come from npm by the committed lock file into `.cache/interop/js` and stay there for the next run.
 """
@@ -67,7 +67,7 @@ def install(sources: Path, folder: Path) -> Path:
 
 
 class Play:
-    """One play in its own Node process, to the end. `seen` lists what it has seen come true, in its words."""
+    """One play in its own process, to the end. `seen` lists what it has seen come true, in its words."""
 
     def __init__(
         self,
@@ -95,6 +95,10 @@ class Play:
         """Gets the packages and scripts ready; answers the folder in which `plays/` lies."""
         return install(SOURCES, CACHE / "js")
 
+    def command(self) -> list[str]:
+        """What is started in that folder."""
+        return ["node", f"plays/{self.name}.mjs"]
+
     async def run(self, seconds: float) -> None:
         """Runs it; an AssertionError tells what it missed, and what was said on the wire just before."""
         folder = await asyncio.to_thread(self.prepare)
@@ -102,7 +106,7 @@ class Play:
         environment = {**self.environment, "PLAY_SECONDS": str(seconds)}
         with self._errors.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                "node", f"plays/{self.name}.mjs", cwd=folder, env=environment,
+                *self.command(), cwd=folder, env=environment,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors,
             )  # fmt: skip
         try:

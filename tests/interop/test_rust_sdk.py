@@ -1,0 +1,103 @@
+"""matrix-rust-sdk, the engine of Element X: whole clients (SyncService, RoomListService, Timeline) on a whole server.
+
+Run by hand, for its build takes minutes and 2 GB: `ATRIUM_RUST_PLAYS` names the built program, or is `cargo` to build it here
+(`rust/README.md`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from tests.interop.plays import CACHE, Answer, Asked, Play
+from tests.support.process import HomeserverProcess
+
+pytestmark = pytest.mark.interop
+
+SOURCES = Path(__file__).parent / "rust"
+BUILD_SECONDS = 3_600
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    """The built plays."""
+    named = os.environ.get("ATRIUM_RUST_PLAYS")
+    if not named:
+        pytest.skip("ATRIUM_RUST_PLAYS names no program and is not cargo (tests/interop/rust/README.md)")
+    if named != "cargo":
+        return Path(named).resolve()
+    cargo = shutil.which("cargo")
+    assert cargo is not None, "cargo is not installed"
+    target = CACHE / "rust"
+    command = [cargo, "build", "--locked", "--target-dir", str(target)]
+    done = subprocess.run(
+        command, cwd=SOURCES, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return target / "debug" / "atrium-rust-plays"
+
+
+class RustPlay(Play):
+    """A play of the built program."""
+
+    def __init__(
+        self, program: Path, name: str, base_url: str, scratch: Path, answers: Mapping[str, Answer] | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(name, base_url, scratch, answers or {})
+        self._program = program
+        self._scratch = scratch
+        self.environment |= {"SCRATCH": str(scratch)}
+
+    @override
+    def prepare(self) -> Path:
+        return self._scratch
+
+    @override
+    def command(self) -> list[str]:
+        return [str(self._program), self.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        pytest.param("rooms", "invitations are shown, refused and accepted", id="rooms, counts, invitations"),
+        pytest.param("away", "and goes on live", id="200 messages while away"),
+        pytest.param(
+            "encryption",
+            "after 60 encrypted words while away, each is readable, once, in order",
+            id="encryption and recovery",
+        ),
+        pytest.param("call", "and does not when it is cancelled", id="delayed membership of a call"),
+    ],
+)
+async def test_a_play(name: str, end: str, program: Path, base_url: str, tmp_path: Path) -> None:
+    play = RustPlay(program, name, base_url, tmp_path)
+    await play.run(seconds=400)
+    print("\n".join(play.seen))
+    assert play.seen[-1] == end
+
+
+async def test_the_server_is_restarted_and_killed_meanwhile(
+    program: Path, killable: HomeserverProcess, tmp_path: Path
+) -> None:
+    async def restart(_: Asked) -> Mapping[str, Any]:
+        await asyncio.to_thread(killable.restart)
+        return {}
+
+    async def kill(_: Asked) -> Mapping[str, Any]:
+        killable.kill9()
+        await asyncio.to_thread(killable.start)
+        return {}
+
+    play = RustPlay(program, "restart", killable.base_url, tmp_path, {"restart": restart, "kill": kill})
+    await play.run(seconds=400)
+    print("\n".join(play.seen))
+    assert len(play.seen) == 3
