@@ -12,10 +12,17 @@ from html import escape
 from typing import Final
 
 from homeserver.config.registration import Policy
-from homeserver.matrix.errors import InvalidParam, LimitExceeded, MatrixError, MissingParam, Unavailable
+from homeserver.matrix.errors import (
+    InvalidParam,
+    LimitExceeded,
+    MatrixError,
+    MissingParam,
+    Unavailable,
+    Unknown,
+)
 from homeserver.uia import stages
 from homeserver.uia.service import Uia
-from homeserver.web.endpoint import Auth, Body, Form, Path, Query, endpoint
+from homeserver.web.endpoint import Auth, Body, Form, Header, Path, Query, endpoint
 from homeserver.web.page import Branding, page
 from homeserver.web.request import RequestInfo
 from homeserver.web.response import Html
@@ -66,11 +73,14 @@ class FallbackApi:
         self._policies = policies
 
     @endpoint("authFallback", "GET", _PATH, auth=Auth.NONE, limit="ui_auth")
-    async def show(self, auth_type: Path[str], session: Query[str]) -> Html:
+    async def show(self, auth_type: Path[str], session: Query[str], accept: Header[str] = "") -> Html:
         """The page of a stage."""
         if not self._uia.can(auth_type):
             raise InvalidParam("There is no such kind of authentication here")
-        found = await self._uia.find(session)
+        try:
+            found = await self._uia.find(session)
+        except Unknown as over:
+            return self._over(over, accept)
         if auth_type in found.completed:
             return self._done()
         return self._form(auth_type, session, "")
@@ -82,7 +92,10 @@ class FallbackApi:
         session = fields.pop("session", None)
         if session is None:
             raise MissingParam("Missing form field: session")
-        await self._uia.find(session)
+        try:
+            await self._uia.find(session)
+        except Unknown as over:
+            return self._over(over, info.headers.get("Accept", ""))
         try:
             await self._uia.prove(session, auth_type, fields, info.ip)
         except (LimitExceeded, Unavailable):
@@ -115,6 +128,13 @@ class FallbackApi:
             branding=self._branding,
         )
         return Html(text)
+
+    def _over(self, over: Unknown, accept: str) -> Html:
+        """The session has expired, or never was. A browser shows this to a person; programs are told by a standard error."""
+        if "text/html" not in accept:
+            raise over
+        inner = "<p>This page was good for a while only. Please go back to your app and begin again.</p>"
+        return Html(page("Too late", inner, branding=self._branding))
 
     def _done(self) -> Html:
         text = page("Done", "<p>You can close this window.</p>", _DONE, branding=self._branding)

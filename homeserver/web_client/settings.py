@@ -36,11 +36,15 @@ def _element(config: Config) -> dict[str, Any]:
 
 
 def _cinny(config: Config) -> dict[str, Any]:
-    """Names of Cinny's config.json. Paths of its pages stand behind a #, since the server knows files alone."""
-    name = config.server.name
+    """Names of Cinny's config.json. Paths of its pages stand behind a #, since the server knows files alone.
+
+    Cinny looks for `/.well-known/matrix/client` at what it is told: only here is it there for sure.
+    """
+    name, base_url = config.server.name, config.server.public_baseurl
+    here = name if base_url == f"https://{name}" else base_url
     return {
         "defaultHomeserver": 0,
-        "homeserverList": [name],
+        "homeserverList": [here],
         "allowCustomHomeservers": False,
         "featuredCommunities": {"openAsDefault": False, "spaces": [], "rooms": [], "servers": [name]},
         "hashRouter": {"enabled": True, "basename": "/"},

@@ -33,7 +33,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def serving(folder: Path, homeserver_url: str, server_name: str) -> Iterator[str]:
     """Serves `folder` while the block runs; gives its address. Names itself localhost: crypto needs a secure context."""
-    config = json.dumps({"homeserver_url": homeserver_url, "server_name": server_name}).encode()
+    homeserver = {"base_url": homeserver_url, "server_name": server_name}
+    config = json.dumps({"default_server_config": {"m.homeserver": homeserver}}).encode()
     handler = functools.partial(_Handler, config, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)

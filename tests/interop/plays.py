@@ -152,7 +152,7 @@ class Play:
         found: dict[str, None] = {}
         for line in self.transcript.read_text().splitlines():
             said = json.loads(line)
-            if not said["status"] or said["server"] != self.base_url:
+            if not said["status"] or said.get("server", self.base_url) != self.base_url:
                 continue  # no answer came, or none of ours
             headers = {"content-type": said["type"]} if said["type"] else {}
             exchange = Exchange(

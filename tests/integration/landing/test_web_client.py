@@ -138,7 +138,7 @@ async def test_its_configuration_is_the_servers(
         f"{server.url}/web/config.json", headers={"Accept-Encoding": "identity"}
     ) as answer:
         told = await answer.json()
-        assert told["homeserverList"] == ["localhost"]
+        assert told["homeserverList"] == ["https://matrix.example.com"], "where it is for sure"
         assert told["hashRouter"]["enabled"] is True
 
 

@@ -462,6 +462,23 @@ async def test_pages_run_only_their_own_script(server: IdentityServer) -> None:
     assert b"<script>" not in refused.body
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_person_who_comes_too_late_is_shown_a_page(server: IdentityServer, method: str) -> None:
+    path, gone = "/auth/{}/fallback/web", {"session": "gone"}
+    sent: dict[str, Any] = {"params": gone} if method == "GET" else {"data": b"session=gone"}
+    form = {"Content-Type": "application/x-www-form-urlencoded"} if method == "POST" else {}
+    answer = await server.client.exchange(
+        method,
+        path,
+        "m.login.dummy",
+        headers={**form, "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
+        **sent,
+    )
+    assert b"Too late" in answer.body
+    refused = await server.client.exchange(method, path, "m.login.dummy", headers=form, expect=400, **sent)
+    assert b"M_UNKNOWN" in refused.body
+
+
 async def test_there_is_a_page_to_log_in_with(server: IdentityServer) -> None:
     """AUTH-17."""
     answer = await server.client.exchange("GET", "/_matrix/static/client/login/")

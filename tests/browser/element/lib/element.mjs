@@ -13,7 +13,7 @@ export async function register(page, username, password) {
     await picture(page, "registers");
     await page.getByRole("button", { name: "Register" }).click();
     await page.getByText("Skip", { exact: true }).click();
-    await page.getByText("Welcome to Element").waitFor();
+    await page.getByText(/^Welcome to /).first().waitFor();
     await dismissNews(page);
     await picture(page, "registered");
 }

@@ -23,8 +23,8 @@ export async function picture(page, name) {
 }
 
 /** A window of one person's, with nothing in it that another's has. */
-export async function open(nickname, screen) {
-    const context = await browser.newContext({ viewport: { width: 1200, height: 800 } });
+export async function open(nickname, screen, size = { width: 1200, height: 800 }) {
+    const context = await browser.newContext({ viewport: size, isMobile: size.width < 600 });
     context.setDefaultTimeout(PATIENCE);
     const page = await context.newPage();
     page.nickname = nickname;
@@ -36,7 +36,7 @@ export async function open(nickname, screen) {
     page.on("requestfailed", (request) => hear(`failed: ${request.method()} ${request.url()} ${request.failure()?.errorText}`));
     page.on("response", (response) => write(nickname, response).catch(() => {})); // the body is gone with the page it was for
     pages.push(page);
-    await page.goto(`${PAGE_URL}#/${screen}`);
+    await page.goto(screen.startsWith("/") ? new URL(screen, PAGE_URL).href : `${PAGE_URL}#/${screen}`);
     return page;
 }
 
