@@ -208,10 +208,8 @@ class Adoption:
             return _Pending(changed, gone)
         for some in pieces(changed, AT_ONCE):
             await next_turn()
-            async with self._db.transaction() as tx:
-                await tx.execute("SET LOCAL synchronous_commit = off")
-                async with tx.pipeline() as batch:
-                    store.put_current_state(batch, room.name.nid, some)
+            async with self._db.transaction() as tx, tx.pipeline() as batch:
+                store.put_current_state(batch, room.name.nid, some)
         return _Pending([], gone)
 
     # --- the join ----------------------------------------------------------------------------------------------------

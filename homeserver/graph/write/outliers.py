@@ -164,7 +164,7 @@ class Outliers:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     async def _write(self, material: _Material, events: Sequence[Event]) -> None:
-        """One piece, in one transaction that is flushed with whatever first refers to it."""
+        """One piece, in one transaction. It is flushed: the next pieces, and who asked, rely on it though the database restarts."""
         forms: dict[EventId, bytes] = {}
         for some in pieces(events, JUDGED_AT_ONCE):
             await next_turn()
@@ -174,7 +174,6 @@ class Outliers:
         cited = {each for event in events for each in event.auth_event_ids}
         async with self._db.transaction() as tx:
             async with tx.pipeline() as batch:
-                batch.execute("SET LOCAL synchronous_commit = off")
                 given = store.next_numbers(batch, len(events))
                 log_head.lock(batch)  # nobody else writes one of them, or continues a chain
                 found = store.find_numbers(batch, [*cited, *forms])
