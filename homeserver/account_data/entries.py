@@ -14,6 +14,10 @@ from homeserver.storage.tx import Pipeline
 
 GLOBAL = 0
 """`room_nid` of data that belongs to no room."""
+MAX_BYTES = 64 * 1024 * 1024
+"""Of all data of a user."""
+LARGE = 4096
+"""Bytes of content from which it is summed what the user has, though the type is not new."""
 
 
 PUSH_RULES = "m.push_rules"
@@ -57,16 +61,16 @@ class AccountDataSink(StructSink[AccountDataEntry]):
     def check(self, batch: Pipeline, appends: Sequence[Append]) -> Callable[[Refused], Refused]:
         """Refuse what was made from content that is no longer the last, and new types beyond the bound."""
         entries = entries_of(AccountDataEntry, appends)
-        keys = [_key(entry) for each in entries for entry in each if entry.most or entry.built_on is not None]
-        found = store.find_placed_among(batch, keys) if keys else None
+        checked = [entry for each in entries for entry in each if entry.most or entry.built_on is not None]
+        heavy = {entry.user_nid for entry in checked if entry.most and len(entry.content) > LARGE}
+        found = store.find_placed_among(batch, [_key(entry) for entry in checked], heavy) if checked else None
 
         def refuse(refused: Refused) -> Refused:
             if found is None:
                 return {}
-            stand = {(user, room, kind): position for user, room, kind, position, _ in found.result}
-            conflicts = outdated(entries, _key, stand, refused)
-            types = {(user, room): number for user, room, _, _, number in found.result}
-            return conflicts | _too_many(entries, stand, types, {**refused, **conflicts})
+            there = {(row.user_nid, row.room_nid, row.type): row for row in found.result}
+            conflicts = outdated(entries, _key, {key: row.position for key, row in there.items()}, refused)
+            return conflicts | _too_much(entries, there, {**refused, **conflicts})
 
         return refuse
 
@@ -74,27 +78,31 @@ class AccountDataSink(StructSink[AccountDataEntry]):
         """Nothing was noted on the entries."""
 
 
-def _too_many(
-    appends: Sequence[Sequence[AccountDataEntry]],
-    stand: Mapping[Key, Position],
-    types: dict[tuple[int, int], int],
-    refused: Refused,
+def _too_much(
+    appends: Sequence[Sequence[AccountDataEntry]], there: Mapping[Key, store.Held], refused: Refused
 ) -> Refused:
-    """Appends that would give a user more types of data than they may have. Those that exist may always be changed."""
+    """Appends that would give a user more types of data, or more bytes, than they may have. Smaller is always allowed."""
     more: Refused = {}
-    there = {key for key, position in stand.items() if position}
+    sizes = {key: row.size if row.position else None for key, row in there.items()}
+    types = {(row.user_nid, row.room_nid): row.types for row in there.values()}
+    held = {row.user_nid: row.held for row in there.values()}
     for number, entries in enumerate(appends):
-        if number in refused:
-            continue
-        new = {key: entry.most for entry in entries if (key := _key(entry)) in stand and key not in there}
-        for user, room, _ in new:
-            types[user, room] += 1
-        if any(most and types[user, room] > most for (user, room, _), most in new.items()):
-            more[number] = ResourceLimitExceeded("Too many types of account data")
-            for user, room, _ in new:
-                types[user, room] -= 1
-            continue
-        there.update(new)
+        for entry in entries if number not in refused else ():
+            key = _key(entry)
+            if key not in sizes:
+                continue
+            size = sizes[key]
+            grown = len(entry.content) - (size or 0)
+            place = (entry.user_nid, entry.room_nid)
+            if entry.most and size is None and types[place] >= entry.most:
+                more[number] = ResourceLimitExceeded("Too many types of account data")
+                break
+            if entry.most and grown > 0 and held[entry.user_nid] + grown > MAX_BYTES:
+                more[number] = ResourceLimitExceeded(f"More than {MAX_BYTES} bytes of account data")
+                break
+            types[place] += size is None
+            held[entry.user_nid] += grown
+            sizes[key] = len(entry.content)
     return more
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from homeserver.log.entries import Position
@@ -140,29 +140,48 @@ async def find_placed(tx: Tx, user_nid: int, room_nid: int, kind: str) -> tuple[
     return (0, b"") if row is None else (row[0], row[1])
 
 
+class Held(NamedTuple):
+    """What there is of one key, and what else its user has."""
+
+    user_nid: int
+    room_nid: int
+    type: str
+    position: Position
+    """0: nothing yet."""
+    size: int
+    """Bytes of the content."""
+    types: int
+    """Types of data that the user has in that room; counted where the type is new."""
+    held: int
+    """Bytes of all data of the user; summed where the type is new, or was asked for."""
+
+
 def find_placed_among(
-    batch: Pipeline, keys: Sequence[tuple[int, int, str]]
-) -> Later[list[tuple[int, int, str, Position, int]]]:
-    """(user_nid, room_nid, type, position or 0, how many types of data the user has there) of these keys; counted only
-    for who is about to have a new one.
-    """
-    return batch.all(
+    batch: Pipeline, keys: Sequence[tuple[int, int, str]], summed: Collection[int]
+) -> Later[list[Held]]:
+    """What there is of these keys (user_nid, room_nid, type); `summed`: users whose data is summed whatever they do."""
+    return batch.rows(
+        Held,
         """
         WITH asked AS (
-            SELECT usr, room, k.type, position
+            SELECT usr, room, k.type, position, octet_length(content) AS size
             FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[], %(types)s::text[]) AS k (usr, room, type)
                  LEFT JOIN account_data a ON a.user_nid = usr AND a.room_nid = room AND a.type = k.type
         ), counted AS MATERIALIZED (
             SELECT usr, room,
                    (SELECT count(*) FROM account_data WHERE user_nid = usr AND room_nid = room) AS number
             FROM (SELECT DISTINCT usr, room FROM asked WHERE position IS NULL) growing
+        ), summed AS MATERIALIZED (
+            SELECT usr, (SELECT sum(octet_length(content)) FROM account_data WHERE user_nid = usr)::bigint AS held
+            FROM (SELECT DISTINCT usr FROM asked WHERE position IS NULL OR usr = ANY(%(summed)s::bigint[])) heavy
         )
-        SELECT usr, room, type, coalesce(position, 0), coalesce(number, 0)
-        FROM asked LEFT JOIN counted USING (usr, room)
+        SELECT usr, room, type, coalesce(position, 0), coalesce(size, 0), coalesce(number, 0), coalesce(held, 0)
+        FROM asked LEFT JOIN counted USING (usr, room) LEFT JOIN summed USING (usr)
         """,
         users=[key[0] for key in keys],
         rooms=[key[1] for key in keys],
         types=[key[2] for key in keys],
+        summed=list(summed),
     )
 
 

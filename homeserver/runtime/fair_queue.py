@@ -33,7 +33,8 @@ class FairQueue:
         self._turn_seconds = turn_seconds
         self._working: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """The key whose turn is next comes first."""
+        """The key whose turn is next comes first. Those that have as many at work as they may are in `_full` meanwhile."""
+        self._full: dict[str, deque[asyncio.Future[None]]] = {}
         self._turn_began: float | None = None
         self._scheduled = False
         self.waited = 0
@@ -47,8 +48,11 @@ class FairQueue:
             return
         self.waited += 1
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append(turn)
-        self._schedule()
+        if (full := self._full.get(key)) is not None:
+            full.append(turn)
+        else:
+            self._waiting.setdefault(key, deque()).append(turn)
+            self._schedule()
         try:
             await turn
         except asyncio.CancelledError:
@@ -67,6 +71,8 @@ class FairQueue:
             self._working[key] = left
         else:
             del self._working[key]
+        if left < self._at_once and (full := self._full.pop(key, None)) is not None:
+            self._waiting[key] = full
         if self._waiting:
             self._schedule()
 
@@ -92,10 +98,12 @@ class FairQueue:
 
     def _let_one_begin(self) -> None:
         self._scheduled = False
-        for key in list(self._waiting):
-            if self._working.get(key, 0) >= self._at_once:
-                continue
+        while self._waiting:
+            key = next(iter(self._waiting))
             waiting = self._waiting.pop(key)
+            if self._working.get(key, 0) >= self._at_once:
+                self._full[key] = waiting
+                continue
             while waiting and waiting[0].done():  # cancelled
                 waiting.popleft()
             if not waiting:

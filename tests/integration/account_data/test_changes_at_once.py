@@ -114,3 +114,26 @@ async def test_types_of_account_data(some_server: Server, monkeypatch: pytest.Mo
     assert {answer.json["errcode"] for answer in refused} == {"M_RESOURCE_LIMIT_EXCEEDED"}
     await alice.put(path, alice.user_id, str(taken[0]), json={"n": -1})
     assert await alice.get(path, alice.user_id, str(taken[0])) == {"n": -1}
+
+
+async def test_bytes_of_account_data(some_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AD-01: one person does not fill the disk, in however many rooms and types; what is there can be made smaller."""
+    if some_server.app is None:
+        pytest.skip("the bound is set in this process")
+    monkeypatch.setattr("homeserver.account_data.entries.MAX_BYTES", 100_000)
+    alice = await some_server.register("alice")
+    rooms = [await alice.create_room() for _ in range(2)]
+    path = "/user/{}/rooms/{}/account_data/org.example.{}"
+
+    async def put(room: str, kind: int, size: int) -> int:
+        where = (alice.user_id, room, str(kind))
+        return (await alice.exchange("PUT", path, *where, json={"x": "x" * size}, expect=None)).status
+
+    statuses = await asyncio.gather(*(put(rooms[n % 2], n, 9_000) for n in range(20)))
+    taken = [number for number, status in enumerate(statuses) if status == 200]
+    assert {*statuses} == {200, 403}
+    assert 10 <= len(taken) <= 11
+    first = taken[0]
+    assert await put(rooms[first % 2], first, 20_000) == 403
+    assert await put(rooms[first % 2], first, 100) == 200
+    assert await put(rooms[0], 100, 8_000) == 200
