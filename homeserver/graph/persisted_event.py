@@ -50,6 +50,7 @@ class PersistedEvent:
     __slots__ = (
         "__weakref__",
         "_client",
+        "_member",
         "_unsigned",
         "event",
         "facts",
@@ -94,6 +95,7 @@ class PersistedEvent:
         self.size = 3 * len(event.pdu) + (len(replaced.content) if replaced is not None else 0) + 1500
         """Bytes this takes in memory, roughly; the same for as long as it lives, also when a redaction has made it smaller."""
         self._client: bytes | None = None
+        self._member: bytes | None = None
         self._unsigned: tuple[int | None, bool, bytes] | None = None
 
     @property
@@ -125,18 +127,31 @@ class PersistedEvent:
             self._client = client_event_bytes(self.event)[:-1]
         return self._client
 
+    @property
+    def joined_member(self) -> bytes:
+        """Of an `m.room.member`: its user and profile, as a member of the object `joined` (op:getJoinedMembersByRoom)."""
+        if self._member is None:
+            content = self.event.content
+            fields = (("display_name", "displayname"), ("avatar_url", "avatar_url"))
+            # What is not set is null rather than left out: clients that ask for one of the two names find it.
+            profile = {
+                name: content[key] if isinstance(content.get(key), str) else None for name, key in fields
+            }
+            self._member = b"%b:%b" % (json.dumps(self.event.state_key), json.dumps(profile))
+        return self._member
+
     def become(self, event: Event) -> None:
         """Before it is written, or seen: it was signed again, to follow other events."""
         self.event = event
         self.ref.event_id, self.ref.depth = event.event_id, event.depth
-        self._client = self._unsigned = None
+        self._client = self._member = self._unsigned = None
 
     def redact(self, redaction: PersistedEvent) -> None:
         """The redaction takes effect: from now on only the stripped form is served. spec: client-server-api/#redactions"""
         self.event = redact_event(self.event)
         self.redaction = redaction
         self.sticky_until = 0
-        self._client = self._unsigned = None
+        self._client = self._member = self._unsigned = None
 
     def redact_replaced(self, before: PersistedEvent) -> None:
         """What this replaced is redacted: `prev_content` tells no more than the stripped form."""

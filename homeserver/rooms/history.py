@@ -28,7 +28,14 @@ from homeserver.graph.read.page_size import (
     weight,
 )
 from homeserver.graph.read.pages import NEWEST, OLDEST, Pages, Wanted
-from homeserver.graph.read.visibility import HISTORY_VISIBILITY, Viewer, VisibilityFilter, Visible, as_state
+from homeserver.graph.read.visibility import (
+    HISTORY_VISIBILITY,
+    Viewer,
+    VisibilityFilter,
+    Visible,
+    as_state,
+    plain_after,
+)
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.states import StateStore
@@ -357,7 +364,8 @@ class HistoryService:
         self, requester: Requester, access: Access, state: Sequence[PersistedEvent]
     ) -> list[Visible]:
         viewer = Viewer(requester.user_id, requester.user_nid)
-        return [as_state(access.room, viewer, persisted) for persisted in state]
+        plain = plain_after(access.room, viewer)
+        return [as_state(plain, viewer, persisted) for persisted in state]
 
     async def _extra(self, requester: Requester, room: Room, found: Sequence[Visible]) -> dict[int, bytes]:
         viewer = Viewer(requester.user_id, requester.user_nid)

@@ -12,7 +12,7 @@ import msgspec
 from homeserver.events.filtering import RoomEventFilter, read_room_event_filter
 from homeserver.matrix import json
 from homeserver.matrix.errors import InvalidParam
-from homeserver.matrix.ids import EventId, RoomAlias, RoomId, ServerName, UserId
+from homeserver.matrix.ids import EventId, RoomAlias, RoomId, ServerName
 from homeserver.matrix.tokens import parse_token
 from homeserver.rooms.access import RoomAccess
 from homeserver.rooms.aliases import AliasService
@@ -106,10 +106,8 @@ class ReadingApi:
         return RawJson(b'{"chunk":%b}' % chunk)
 
     @endpoint("getJoinedMembersByRoom", "GET", ROOM + "/joined_members", auth=Auth.GUEST_ALLOWED)
-    async def joined_members(
-        self, requester: Requester, room_id: Path[RoomId]
-    ) -> dict[str, dict[UserId, dict[str, str | None]]]:
-        return {"joined": await self._reading.joined_members(requester, room_id)}
+    async def joined_members(self, requester: Requester, room_id: Path[RoomId]) -> RawJson:
+        return RawJson(b'{"joined":%b}' % await self._reading.joined_members(requester, room_id))
 
     @endpoint("getOneRoomEvent", "GET", ROOM + "/event/{eventId}", auth=Auth.GUEST_ALLOWED)
     async def event(self, requester: Requester, room_id: Path[RoomId], event_id: Path[EventId]) -> RawJson:

@@ -333,12 +333,13 @@ def is_plain(persisted: PersistedEvent, plain: Position) -> bool:
     return persisted.ref.nid > plain and not persisted.facts.bits & BRANCHED
 
 
-def as_state(room: Room, viewer: Viewer, persisted: PersistedEvent) -> Visible:
-    """A state event shown as a part of the room's state. What the viewer was then, and what it replaced, is told where
-    nobody has to search for it: a whole state has too many events for that, and neither is promised. What one's own
-    membership replaced is one's own, too: clients tell "declined" from "left" by it.
+def as_state(plain: Position, viewer: Viewer, persisted: PersistedEvent) -> Visible:
+    """A state event shown as a part of the room's state; `plain`: as `plain_after` says.
+
+    What the viewer was then, and what it replaced, is told where nobody has to search for it: a whole state has too many events
+    for that, and neither is promised. What one's own membership replaced is one's own, too: clients tell "declined" from "left"
+    by it.
     """
-    plain = plain_after(room, viewer)
     own = persisted.event.key == ("m.room.member", viewer.user_id)
     previous = persisted.replaced is not None and (own or _shows_replaced(persisted, plain))
     return Visible(persisted, JOIN if is_plain(persisted, plain) else None, previous)

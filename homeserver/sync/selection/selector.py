@@ -14,7 +14,7 @@ from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.bundles import Bundles
-from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, as_state
+from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, as_state, plain_after
 from homeserver.graph.refs import OUTLIER
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
@@ -319,8 +319,9 @@ class RoomSelector:
         wanted = request.filter.room.state
         in_timeline = {v.persisted.nid for v in visible} if not request.state_after else set()
         viewer = Viewer(request.requester.user_id, request.requester.user_nid)
+        plain = plain_after(room, viewer)
         state = [
-            as_state(room, viewer, loaded[at])
+            as_state(plain, viewer, loaded[at])
             for at in work.state.get(nid, ())
             if at in loaded
             and at not in in_timeline

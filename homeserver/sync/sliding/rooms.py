@@ -17,7 +17,7 @@ from homeserver.events.filtering import Filter, RoomEventFilter, RoomFilter
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.read.visibility import Viewer, Visible, as_state
+from homeserver.graph.read.visibility import Viewer, Visible, as_state, plain_after
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
@@ -279,7 +279,8 @@ class SlidingRooms:
         loaded = await self._events.load({at for nids in chosen.values() for at in nids})
         extra: dict[int, list[Visible]] = {}
         for nid, nids in chosen.items():
-            events = [as_state(rooms[nid], viewer, loaded[at]) for at in sorted(nids) if at in loaded]
+            plain = plain_after(rooms[nid], viewer)
+            events = [as_state(plain, viewer, loaded[at]) for at in sorted(nids) if at in loaded]
             if nid in updates:
                 there = {item.persisted.nid for item in updates[nid].state}
                 updates[nid].state = [
