@@ -20,13 +20,13 @@ from benchmarks.procfs import Watched
 from benchmarks.report import Report, machine, write_into
 from benchmarks.runner import Outcome, Plan, run, tell
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.servers import atrium, synapse
+from benchmarks.servers import atrium, dendrite, synapse
 from benchmarks.servers.server import Options, Server, Start
 from benchmarks.stage import Abroad, Stage
 from benchmarks.wire import Target
 from tests.support.synapse import DEFAULT_ENVIRONMENT
 
-SERVERS: dict[str, Start] = {"atrium": atrium.start, "synapse": synapse.start}
+SERVERS: dict[str, Start] = {"atrium": atrium.start, "synapse": synapse.start, "dendrite": dendrite.start}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 

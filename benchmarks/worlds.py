@@ -59,6 +59,20 @@ async def crowd(stage: Stage) -> OneRoom:
     return OneRoom(members, room)
 
 
+async def assembly(stage: Stage) -> OneRoom:
+    """One room with 2 000 members, of whom the first ten have their connections open."""
+    members = await stage.people(stage.scaled(2000, least=20), "assembly")
+    room = await members[0].make_room(preset="public_chat", name="Assembly")
+
+    async def enter(person: Person) -> None:
+        await person.join(room)
+        if person not in members[:10]:
+            person.connection.close()
+
+    await at_most(SETUP_CONCURRENCY, (enter(person) for person in members[1:]))
+    return OneRoom(members, room)
+
+
 async def long_past(stage: Stage) -> OneRoom:
     """A room of 4 members with 1 000 messages in it."""
     members = await stage.people(4, "historian")

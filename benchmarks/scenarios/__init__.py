@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.scenario import Scenario
 from benchmarks.scenarios.e2ee import ChangeDevice, QueryKeys, UploadOneTimeKeys
-from benchmarks.scenarios.fanout import CalmFanOut, FanOut
+from benchmarks.scenarios.fanout import CalmFanOut, FanOut, PacedFanOut
 from benchmarks.scenarios.federation import (
     CatchUp,
     DeadDestinations,
@@ -16,22 +16,26 @@ from benchmarks.scenarios.federation import (
     Outbound,
 )
 from benchmarks.scenarios.media import DownloadFiles, ThumbnailStorm, UploadFiles
+from benchmarks.scenarios.members import JoinedMembers, Members, RoomState
 from benchmarks.scenarios.paging import Paging
 from benchmarks.scenarios.register import Register
-from benchmarks.scenarios.rooms import CreateRoom, Join
+from benchmarks.scenarios.rooms import CreateRoom, Join, JoinOneByOne
 from benchmarks.scenarios.send import SendToManyRooms, SendToOneRoom
 from benchmarks.scenarios.sliding import BusySliding, IdleSliding, SlidingAll, SlidingWindow
 from benchmarks.scenarios.soak import Soak
 from benchmarks.scenarios.sync import BusySync, IdleSync, InitialSync
+from benchmarks.scenarios.to_device import ClaimKeys, DrainToDevice, SendToDevice
 
 SCENARIOS: tuple[type[Scenario], ...] = (
     Register,
     CreateRoom,
     Join,
+    JoinOneByOne,
     SendToOneRoom,
     SendToManyRooms,
     FanOut,
     CalmFanOut,
+    PacedFanOut,
     InitialSync,
     IdleSync,
     BusySync,
@@ -43,6 +47,12 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     UploadOneTimeKeys,
     QueryKeys,
     ChangeDevice,
+    SendToDevice,
+    DrainToDevice,
+    ClaimKeys,
+    JoinedMembers,
+    Members,
+    RoomState,
     UploadFiles,
     DownloadFiles,
     ThumbnailStorm,

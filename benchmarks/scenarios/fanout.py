@@ -129,3 +129,12 @@ class CalmFanOut(FanOut):
     name = "fan-out-calm"
     title = "Fan-out to 50 listeners, 1 send/s, room of 200"
     rate = 1.0
+
+
+class PacedFanOut(FanOut):
+    """The same at ten messages a second: the pace that every server measured here keeps."""
+
+    name = "fan-out-paced"
+    title = "Fan-out to 50 listeners, 10 sends/s, room of 200"
+    rate = 10.0
+    by_name_only = True

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from typing_extensions import override
@@ -52,3 +53,26 @@ class Join(Scenario):
 
     async def _open_rooms(self, host: Person, number: int, rooms: list[str]) -> None:
         rooms.extend([await host.make_room(preset="public_chat", name="Open house") for _ in range(number)])
+
+
+class JoinOneByOne(Scenario):
+    """People join a public room, one after another, as each of them is known to the server already."""
+
+    name = "join-one-by-one"
+    title = "Join a public room, one after another"
+    operation = "join"
+    by_name_only = True
+
+    @override
+    async def prepare(self) -> None:
+        self.host = (await self.stage.people(1, "host"))[0]
+        self.guests = await self.stage.people(20, "visitor")
+
+    @override
+    async def measure(self, meter: Meter) -> None:
+        while meter.wants_more:
+            room = await self.host.make_room(preset="public_chat", name="Open house")
+            await work_off(meter, [self._jobs(self.guests, room)])
+
+    def _jobs(self, guests: list[Person], room: str) -> Iterator[Callable[[], Awaitable[Response]]]:
+        return (partial(guest.join, room) for guest in guests)
