@@ -15,12 +15,12 @@ from homeserver.graph.read.bundles import Bundles
 from homeserver.graph.read.page_size import ANSWER_BYTES, weight
 from homeserver.graph.read.visibility import Viewer
 from homeserver.log.entries import Position
-from homeserver.log.tail import Tail
 from homeserver.matrix.cutting import Term, read_term
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.reading import ReadingService
 from homeserver.search.answers import Answers, Found
+from homeserver.search.lately import Lately
 from homeserver.search.pages import Result, Results
 from homeserver.search.readable import Readable
 from homeserver.search.store import Match
@@ -36,7 +36,7 @@ class SearchService:
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
-        tail: Tail,
+        lately: Lately,
         interning: Interning,
         bundles: Bundles,
         reading: ReadingService,
@@ -45,7 +45,7 @@ class SearchService:
         results: Results,
         answers: Answers,
     ) -> None:
-        self._tail = tail
+        self._lately = lately
         self._interning = interning
         self._bundles = bundles
         self._reading = reading
@@ -61,6 +61,8 @@ class SearchService:
         wanted = criteria.filter or RoomEventFilter()
         term = read_term(criteria.search_term)
         ends = await self._readable.rooms(viewer, wanted) if term.rows else {}
+        if place is None and ends:
+            await self._lately.indexed(ends.keys())
         asked = await self._asked(viewer, term, criteria, wanted, ends)
         if place is not None and place.group is not None:
             asked = await self._of_group(asked, place)
@@ -117,7 +119,7 @@ class SearchService:
         place: Place | None,
     ) -> Found:
         if place is None:
-            place = Place(criteria.order_by, self._tail.position + 1, None, whole=False, count=-1)
+            place = Place(criteria.order_by, self._lately.end + 1, None, whole=False, count=-1)
         window = await self._window(asked, place)
         if place.since is None:
             place = Place(

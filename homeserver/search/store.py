@@ -397,6 +397,14 @@ async def move_rebuild(tx: Tx, before: Position, done: Position) -> bool:
     return moved == 1
 
 
+async def has_entry(tx: Tx, event_nid: int) -> bool:
+    """Whether an event can be found."""
+    found = await tx.value(
+        "SELECT EXISTS (SELECT 1 FROM search_entries WHERE event_nid = %(event)s)", event=event_nid
+    )
+    return bool(found)
+
+
 async def count_entries(tx: Tx) -> tuple[int, int]:
     """How many entries there are, about, and the bytes that they and their indexes take."""
     row = await tx.one(

@@ -8,6 +8,7 @@ from homeserver.search.answers import Answers
 from homeserver.search.api import SearchApi
 from homeserver.search.around import Surroundings
 from homeserver.search.indexer import Indexer
+from homeserver.search.lately import Lately
 from homeserver.search.pages import Results
 from homeserver.search.readable import Readable
 from homeserver.search.rebuild import Rebuilding
@@ -24,8 +25,9 @@ class SearchFeature:
     def __init__(self, core: Core, rooms: RoomsFeature) -> None:
         self.indexer = indexer = Indexer(core.db, core.events, core.interning, core.clock)
         self.rebuilding = Rebuilding(core.db, indexer, core.clock)
+        self.lately = Lately(core.db, core.tail, core.clock)
         self.service = SearchService(
-            core.tail,
+            self.lately,
             core.interning,
             rooms.bundles,
             rooms.reading,

@@ -39,6 +39,16 @@ async def test_a_message_is_found_by_its_words(server: Server) -> None:
     assert "state" not in answer
 
 
+async def test_what_was_said_just_now_is_found(server: Server) -> None:
+    """SRCH-01: without waiting for the index."""
+    assert server.app is not None
+    server.app.features.search.lately.longest = 20.0
+    room, alice, bob = await pair(server)
+    for number in range(5):
+        told = await alice.send(room, f"quokka{number}")
+        assert found(await search(bob, f"quokka{number}")) == [told]
+
+
 @pytest.mark.parametrize(
     ("text", "terms", "others"),
     [
