@@ -82,7 +82,7 @@ class Config(Section):
     """A web client that this server hands out under /web/, with its configuration written by the server."""
 
     server_notices: ServerNoticesSection = ServerNoticesSection()
-    """Notices of the server, each user's in a room that they cannot leave."""
+    """Notices of the server, each user's in a room of their own."""
 
     appservices: AppserviceSection = AppserviceSection()
     """Bridges and bots that run beside the server."""

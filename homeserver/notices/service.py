@@ -1,4 +1,4 @@
-"""Sends notices, each user's into their room, which is made with the first one; and keeps users from leaving it.
+"""Sends notices, each user's into their room, which is made with the first one; and keeps users from turning it down.
 
 spec: client-server-api/#server-notices (CHECKLIST NOTICE-01, NOTICE-02)
 """
@@ -121,7 +121,10 @@ class ServerNotices:
 
     @property
     def check(self) -> Check:
-        """See `Manifest.policy`: nobody leaves the room of their notices, nor turns the invite down."""
+        """See `Manifest.policy`: nobody turns down the invite to the room of their notices. They may leave it afterwards.
+
+        spec: client-server-api/#server-notices: "Servers should not prevent the user leaving the room after joining"
+        """
         return Check(
             name="notices.leaving",
             kinds={Kind.MEMBERSHIP},
@@ -140,6 +143,8 @@ class ServerNotices:
             room_nid = await store.find_room(tx, requester.user_nid)
         name = await self._interning.room(act.room_id) if room_nid is not None else None
         if name is None or name.nid != room_nid:
+            return ALLOW
+        if (await self._rooms.get(name.nid)).membership(requester.user_id) != INVITE:
             return ALLOW
         return Refuse(CannotLeaveServerNoticeRoom("The server has something to tell you in this room"))
 
