@@ -80,7 +80,9 @@ class Answers:
             b'"highlights":' + json.dumps(highlights(term, (result.text for result in found.results))),
             b'"results":[%b]' % b",".join(results),
         ]
-        if (token := _following(found, found.place.group)) is not None:
+        # Others tell of a full page only with the next one that there is none: clients and bots count on a token.
+        full = len(found.results) == criteria.limit
+        if (token := _following(found, found.place.group, full=full)) is not None:
             parts.append(b'"next_batch":' + json.dumps(token))
         if criteria.include_state:
             states = (b"%b:%b" % (json.dumps(room_id), state) for room_id, state in found.states.items())
@@ -143,10 +145,13 @@ def _context(render: _Renderer, result: Result, near: Near) -> bytes:
     )
 
 
-def _following(found: Found, group: Group | None) -> str | None:
-    """The token of what comes after this page; None: nothing does. In a group: whether any of it does is told beforehand."""
+def _following(found: Found, group: Group | None, *, full: bool = False) -> str | None:
+    """The token of what comes after this page; None: nothing does. In a group: whether any of it does is told beforehand.
+
+    `full`: as many results as were asked for; then there is a token, if only of an empty page.
+    """
     place = found.place
-    if found.next < len(found.matches):
+    if found.next < len(found.matches) or (full and place.whole and found.next):
         last = found.matches[found.next - 1] if found.next else None
         return format_place(
             Place(

@@ -65,6 +65,7 @@ WAITING_LOOPS = {
     "homeserver/runtime/supervisor.py": "the parent of the serving processes",
     "homeserver/runtime/workers.py": "the parent of the serving processes",
     "homeserver/cli/search.py begin": "until the work it shows is done",
+    "homeserver/search/lately.py indexed": "for 0.6 seconds",
     "homeserver/search/rebuild.py once": "a round over what there is",
     "homeserver/storage/claim.py take": "for 20 seconds",
     "homeserver/storage/listen.py _listen_once": "supervised",

@@ -244,6 +244,21 @@ async def every(user: User, term: str, token: str | None = None, **criteria: Any
             return ids
 
 
+async def test_a_full_page_has_a_token_and_what_is_not_full_is_the_last(server: Server) -> None:
+    """SRCH-02."""
+    room, alice, _ = await pair(server)
+    ids = [await alice.send(room, f"numbat {n}") for n in range(4)]
+    await indexed(server)
+    criteria: dict[str, Any] = {"order_by": "recent", "filter": {"limit": 2}}
+    first = await search(alice, "numbat", **criteria)
+    second = await search(alice, "numbat", next_batch=first["next_batch"], **criteria)
+    assert found(first) + found(second) == ids[::-1]
+    third = await search(alice, "numbat", next_batch=second["next_batch"], **criteria)
+    assert (found(third), third["count"], "next_batch" in third) == ([], 4, False)
+    rest = await search(alice, "numbat", order_by="recent", filter={"limit": 5})
+    assert "next_batch" not in rest
+
+
 @pytest.mark.parametrize("order", ["rank", "recent"])
 async def test_pages(server: Server, order: str) -> None:
     """SRCH-02: each result once, whatever is said, redacted or left meanwhile."""
