@@ -35,6 +35,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc3771": True,  # receipts of threads; since v1.4
     "org.matrix.msc3814": True,  # dehydrated devices
     "org.matrix.msc3881": True,  # switching pushers off from another device
+    "org.matrix.msc3912": True,  # redactions of what relates to an event
     "org.matrix.msc3916.stable": True,  # files for those who are logged in; since v1.11
     "org.matrix.msc3981": True,  # relations of relations; since v1.10
     "org.matrix.msc4140": True,  # delayed events

@@ -90,3 +90,22 @@ async def find_children(tx: Tx, wanted: Wanted) -> list[int]:
         type=wanted.event_type or "",
         limit=wanted.limit,
     )
+
+
+async def find_related(  # noqa: PLR0917  # one value each, called in one place
+    tx: Tx, parent_id: str, room_nid: int, rel_types: list[str] | None, after: Position, limit: int
+) -> list[int]:
+    """Numbers of at most `limit` events that relate to one directly, in the order in which they came. None: in any way."""
+    return await tx.column(
+        """
+        SELECT event_nid FROM relations
+        WHERE parent_id = %(parent)s AND room_nid = %(room)s AND event_nid > %(after)s
+              AND (%(rel_types)s::text[] IS NULL OR rel_type = ANY(%(rel_types)s))
+        ORDER BY event_nid LIMIT %(limit)s
+        """,
+        parent=parent_id,
+        room=room_nid,
+        rel_types=rel_types,
+        after=after,
+        limit=limit,
+    )

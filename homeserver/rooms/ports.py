@@ -168,6 +168,25 @@ class Delays(Protocol):
         ...
 
 
+class RelatedRedactions(Protocol):
+    """Fulfilled by `relations`. spec: MSC3912"""
+
+    def check(self, rel_types: object) -> list[str]:
+        """What a client says of which relations it means. Raises `InvalidParam`."""
+        ...
+
+    async def order(
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        event_id: EventId,
+        rel_types: Sequence[str],
+        content: Mapping[str, Any],
+    ) -> None:
+        """Have redacted what relates to a redacted event, with the same content. Raises `TooManyJobs`."""
+        ...
+
+
 class KeptInvite(NamedTuple):
     """An invite that an identity server keeps for an address."""
 

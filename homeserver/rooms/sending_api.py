@@ -12,7 +12,7 @@ import msgspec
 from homeserver.events.sticky import LONGEST_MS
 from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.ids import EventId, RoomId
-from homeserver.rooms.ports import Delays, LaterEvent
+from homeserver.rooms.ports import Delays, LaterEvent, RelatedRedactions
 from homeserver.rooms.sending import SendingService
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Name, Path, Query, endpoint
@@ -39,12 +39,21 @@ StickyFor = Annotated[Query[int | None], Name("org.matrix.msc4354.sticky_duratio
 """ms. spec: MSC4354"""
 
 
+WITH_RELATIONS = ("with_rel_types", "org.matrix.msc3912.with_relations")
+"""spec: MSC3912"""
+
+
 class SendingApi:
     """Writing into rooms."""
 
     def __init__(self, sending: SendingService) -> None:
         self._sending = sending
         self._delays: Delays | None = None
+        self._related: RelatedRedactions | None = None
+
+    def redact_related_with(self, related: RelatedRedactions) -> None:
+        """Plug in who redacts what relates to an event."""
+        self._related = related
 
     def delay_with(self, delays: Delays) -> None:
         """Plug in who keeps what is to be sent later."""
@@ -169,7 +178,7 @@ class SendingApi:
         txn_id: Path[str],
         body: Body[dict[str, Any]],
     ) -> EventIdResponse:
-        return EventIdResponse(await self._sending.redact(requester, room_id, event_id, txn_id, body))
+        return await self._redact(requester, room_id, event_id, txn_id, body)
 
     @endpoint(
         "redactEventWithoutTransaction",
@@ -183,7 +192,25 @@ class SendingApi:
         self, requester: Requester, room_id: Path[RoomId], event_id: Path[EventId], body: Body[dict[str, Any]]
     ) -> EventIdResponse:
         """Likewise."""
-        return EventIdResponse(await self._sending.redact(requester, room_id, event_id, None, body))
+        return await self._redact(requester, room_id, event_id, None, body)
+
+    async def _redact(
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        event_id: EventId,
+        txn_id: str | None,
+        body: dict[str, Any],
+    ) -> EventIdResponse:
+        related = self._related
+        assert related is not None, "plugged in by wiring"
+        wished = [body.pop(name) for name in WITH_RELATIONS if name in body]
+        rel_types = [each for wish in wished for each in related.check(wish)]
+        redaction = await self._sending.redact(requester, room_id, event_id, txn_id, body)
+        if rel_types:
+            content = {name: value for name, value in body.items() if name != "redacts"}
+            await related.order(requester, room_id, event_id, rel_types, content)
+        return EventIdResponse(redaction)
 
 
 def _check_sticky(duration_ms: int | None) -> None:
