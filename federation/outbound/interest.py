@@ -74,8 +74,12 @@ class Interest:
         return not persisted.flags & NEVER_SENT and domain_of(persisted.event.sender) == self._server_name
 
     async def of_event(self, persisted: PersistedEvent) -> Servers:
-        """The other servers that are told of an event: those in the room before it, and that of whom it removes."""
+        """The other servers that are told of an event: those in the room before it, and that of whom it removes. A join by another
+        server was given to that one, which tells the others (server-server-api/#joining-rooms).
+        """
         servers = await self._servers.before(persisted)
+        if servers and persisted.event.membership == "join" and await self._servers.was_told(persisted):
+            return NOBODY
         removed = removed_from(persisted)
         if removed is not None and removed not in servers and self._reaches(removed):
             return servers | {removed}

@@ -89,6 +89,11 @@ class RoomServers:
         """The other servers with a joined user in the state before an event of the log; those alone that may share the room."""
         return await self._told(persisted.room_nid, await self._joined_before(persisted))
 
+    async def was_told(self, join: PersistedEvent) -> bool:
+        """Whether another server took a join of one of ours, and the room came with it."""
+        async with self._db.read() as tx:
+            return await store.came_with_room(tx, join.room_nid, join.nid)
+
     async def _told(self, room_nid: int, servers: Servers) -> Servers:
         """Those of the servers that may share the room."""
         if not servers or not self._partners.restricts_rooms:

@@ -33,6 +33,16 @@ async def read_remote_members(
     return head.result[0], rows.result
 
 
+async def came_with_room(tx: Tx, room_nid: int, event_nid: int) -> bool:
+    """Whether the room was taken from another server with this event."""
+    found = await tx.value(
+        "SELECT EXISTS (SELECT 1 FROM room_gaps WHERE room_nid = %(room)s AND position = %(event)s)",
+        room=room_nid,
+        event=event_nid,
+    )
+    return bool(found)
+
+
 # --- what a destination lacks --------------------------------------------------------------------------------------------
 
 

@@ -183,3 +183,5 @@ async def test_the_servers_of_a_room_joined_elsewhere_are_told(database: str, tm
         assert await adopt(here, remote) == room_id
         await here.send(anna, room_id, "again")
         await until(lambda: others.texts("zoe.example")[-1:] == others.texts("two.example")[-1:] == ["again"])
+        # The joins were given to one of them, which tells the others.
+        assert others.texts("two.example") == ["hello", "m.room.member leave", "again"]
