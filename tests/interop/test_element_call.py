@@ -190,13 +190,11 @@ def atrium(folder: Path, dsn: str, livekit: RealLiveKit) -> ConfiguredProcess:
 @pytest.mark.parametrize(
     ("encrypted", "mode", "delegated", "end"),
     [
-        pytest.param(True, "compatibility", True, "killed", id="encrypted, the server ends who was killed"),
-        pytest.param(False, "compatibility", False, "killed", id="in the clear, the delayed leave is sent"),
-        pytest.param(True, "matrix_2_0", True, "cut-off", id="sticky, encrypted, LiveKit tells who hung up"),
-        pytest.param(
-            False, "matrix_2_0", False, "killed", id="sticky, in the clear, the delayed leave is sent"
-        ),
-        pytest.param(True, "compatibility", True, "hangs-up", id="encrypted, hangs up"),
+        pytest.param(True, "compatibility", True, "killed", id="encrypted-delegated-killed"),
+        pytest.param(False, "compatibility", False, "killed", id="clear-killed"),
+        pytest.param(True, "matrix_2_0", True, "cut-off", id="sticky-encrypted-delegated-cut-off"),
+        pytest.param(False, "matrix_2_0", False, "killed", id="sticky-clear-killed"),
+        pytest.param(True, "compatibility", True, "hangs-up", id="encrypted-hangs-up"),
     ],
 )
 async def test_two_people_see_and_hear_each_other_until_one_is_gone(

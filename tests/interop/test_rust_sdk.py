@@ -68,14 +68,17 @@ class RustPlay(Play):
 @pytest.mark.parametrize(
     ("name", "end"),
     [
-        pytest.param("rooms", "invitations are shown, refused and accepted", id="rooms, counts, invitations"),
-        pytest.param("away", "and goes on live", id="200 messages while away"),
+        pytest.param("rooms", "invitations are shown, refused and accepted", id="rooms"),
+        pytest.param("away", "and goes on live", id="away"),
         pytest.param(
             "encryption",
             "after 60 encrypted words while away, each is readable, once, in order",
-            id="encryption and recovery",
+            id="encryption",
         ),
-        pytest.param("call", "and does not when it is cancelled", id="delayed membership of a call"),
+        pytest.param("conversation", "the other's new name", id="conversation"),
+        pytest.param("push", "an invitation", id="push"),
+        pytest.param("places", "a preview, a knock and its acceptance", id="places"),
+        pytest.param("call", "and does not when it is cancelled", id="call"),
     ],
 )
 async def test_a_play(name: str, end: str, program: Path, base_url: str, tmp_path: Path) -> None:

@@ -60,7 +60,12 @@ class Driver extends WidgetDriver {
         return found.filter(Boolean).map((event) => event.getEffectiveEvent());
     }
 
-    async readStickyEvents(roomId) { return [...this.client.getRoom(roomId)._unstable_getStickyEvents()].map(clear); }
+    /** Not before the state has been told: a widget that hears of events first takes itself for synced, and does not find the room. */
+    async readStickyEvents(roomId) {
+        await new Promise((wake) => setTimeout(wake));
+        await this.api.flushRoomStateTask;
+        return [...this.client.getRoom(roomId)._unstable_getStickyEvents()].map(clear);
+    }
 
     async askOpenID(observer) { observer.update({ state: OpenIDRequestState.Allowed, token: await this.client.getOpenIdToken() }); }
 
@@ -93,15 +98,21 @@ function embed(client, roomId, parameters) {
     Object.assign(iframe, { src: url.href, allow: "camera; microphone; autoplay; display-capture" });
     document.body.replaceChildren(iframe);
     const widget = new Widget({ id: "call", creatorUserId: client.getUserId(), type: "m.call", url: url.href, waitForIframeLoad: false });
-    const api = new ClientWidgetApi(widget, iframe, new Driver(client, roomId));
+    const driver = new Driver(client, roomId);
+    const api = driver.api = new ClientWidgetApi(widget, iframe, driver);
     api.setViewedRoomId(roomId);
     for (const action of ["io.element.join", "im.vector.hangup", "io.element.close", "io.element.device_mute", "set_always_on_screen"]) {
         api.on(`action:${action}`, (event) => { event.preventDefault(); host.told.push(action); api.transport.reply(event.detail, {}); });
     }
-    const feed = (event) => event.getRoomId() === roomId && !event.isState() && !event.isBeingDecrypted() && !event.isDecryptionFailure() && api.feedEvent(clear(event));
-    client.on(ClientEvent.Event, (event) => feed(event));
-    client.on(MatrixEventEvent.Decrypted, (event) => feed(event));
-    client.getRoom(roomId).on(RoomStickyEventsEvent.Update, (added, updated) => [...added, ...updated.map(({ current }) => current)].forEach((event) => api.feedEvent(clear(event))));
+    const fed = new Set(); // sticky events are told as such too, those of the timeline among them
+    const feed = (event) => {
+        if (event.getRoomId() !== roomId || event.isState() || event.isBeingDecrypted() || event.isDecryptionFailure() || fed.has(event.getId())) return;
+        fed.add(event.getId());
+        api.feedEvent(clear(event));
+    };
+    client.on(ClientEvent.Event, feed);
+    client.on(MatrixEventEvent.Decrypted, feed);
+    client.getRoom(roomId).on(RoomStickyEventsEvent.Update, (added, updated) => [...added, ...updated.map(({ current }) => current)].forEach(feed));
     client.on(RoomStateEvent.Events, (event) => event.getRoomId() === roomId && api.feedStateUpdate(event.getEffectiveEvent()));
     client.on(ClientEvent.ReceivedToDeviceMessage, ({ message, encryptionInfo }) => api.feedToDevice(message, encryptionInfo !== null));
 }

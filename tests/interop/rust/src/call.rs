@@ -26,7 +26,10 @@ fn membership(client: &Client) -> Value {
 
 async fn delayed_leave(client: &Client, room: &Room, key: &str) -> Result<String> {
     let request = delayed_state_event::unstable::Request::new_raw(
-        room.room_id().to_owned(), key.to_owned(), StateEventType::from(TYPE), DelayParameters::Timeout { timeout: DELAY },
+        room.room_id().to_owned(),
+        key.to_owned(),
+        StateEventType::from(TYPE),
+        DelayParameters::Timeout { timeout: DELAY },
         Raw::new(&json!({}))?.cast_unchecked(),
     );
     Ok(client.send(request).await?.delay_id)

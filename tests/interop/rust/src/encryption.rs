@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use matrix_sdk::RoomState;
-use matrix_sdk::encryption::recovery::RecoveryState;
 use matrix_sdk::encryption::VerificationState;
+use matrix_sdk::encryption::recovery::RecoveryState;
 
 use crate::person::{Person, page_back, say_in, texts};
 use crate::stage::{differs, seen, until};
@@ -43,10 +43,7 @@ pub async fn play() -> Result<()> {
 
     let mut tablet = alice.log_in().await?;
     tablet.start().await?;
-    until("the need of the recovery key", async || {
-        Ok(differs(tablet.client.encryption().recovery().state(), &RecoveryState::Incomplete))
-    })
-    .await?;
+    until("the need of the recovery key", async || Ok(differs(tablet.client.encryption().recovery().state(), &RecoveryState::Incomplete))).await?;
     tablet.has(id, RoomState::Joined).await?;
     let on_tablet = tablet.open(id).await?;
     page_back(&on_tablet).await?;

@@ -4,8 +4,11 @@
 //! asks of the test that started it, as the plays of `../js` do.
 
 mod call;
+mod conversation;
 mod encryption;
 mod person;
+mod places;
+mod push;
 mod restart;
 mod rooms;
 mod stage;
@@ -36,6 +39,9 @@ async fn play(name: &str) -> Result<()> {
         "rooms" => rooms::play().await,
         "away" => rooms::away().await,
         "encryption" => encryption::play().await,
+        "conversation" => conversation::play().await,
+        "places" => places::play().await,
+        "push" => push::play().await,
         "call" => call::play().await,
         "restart" => restart::play().await,
         _ => bail!("no such play: {name:?}"),

@@ -13,7 +13,7 @@ use matrix_sdk::ruma::api::client::room::create_room;
 use matrix_sdk::ruma::api::client::uiaa::{AuthData, Dummy};
 use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
 use matrix_sdk::ruma::{OwnedUserId, RoomId};
-use matrix_sdk::{Client, Room, RoomState, config::RequestConfig};
+use matrix_sdk::{Client, Room, RoomState, ThreadingSupport, config::RequestConfig};
 use matrix_sdk_ui::eyeball_im::Vector;
 use matrix_sdk_ui::room_list_service::{RoomListItem, filters::new_filter_non_left};
 use matrix_sdk_ui::sync_service::SyncService;
@@ -70,7 +70,14 @@ async fn client(store: &PathBuf) -> Result<Client> {
         auto_enable_backups: true,
     };
     let patience = RequestConfig::new().timeout(std::time::Duration::from_secs(60));
-    Ok(Client::builder().homeserver_url(homeserver()).sqlite_store(store, None).request_config(patience).with_encryption_settings(settings).build().await?)
+    Ok(Client::builder()
+        .homeserver_url(homeserver())
+        .sqlite_store(store, None)
+        .request_config(patience)
+        .with_encryption_settings(settings)
+        .with_threading_support(ThreadingSupport::Enabled { with_subscriptions: true })
+        .build()
+        .await?)
 }
 
 /// One logged-in client, with the list of rooms that it shows.

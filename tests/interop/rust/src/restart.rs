@@ -27,7 +27,13 @@ pub async fn play() -> Result<()> {
         until_within("the newest word", 120, async || Ok(differs(texts(&timeline).await.last().cloned(), &said.last().cloned()))).await?;
         page_back(&timeline).await?;
         until("each word once, in order", async || Ok(differs(texts(&timeline).await, &said))).await?;
-        let made = bobs.create_room(&format!("Made after {how} {}", said.len()), false, &[phone.client.user_id().map(ToOwned::to_owned).as_ref().expect("logged in")]).await?;
+        let made = bobs
+            .create_room(
+                &format!("Made after {how} {}", said.len()),
+                false,
+                &[phone.client.user_id().map(ToOwned::to_owned).as_ref().expect("logged in")],
+            )
+            .await?;
         phone.has(made.room_id(), RoomState::Invited).await?;
         seen(format!("after {how}, each word is there once, in order, and a new invitation"));
     }

@@ -109,10 +109,7 @@ async fn invitations(phone: &Device, bobs: &Device, alice: &Person) -> Result<()
         .await?;
         if number == 0 {
             invited.leave().await?;
-            until("the refused one gone", async || {
-                Ok(phone.names().contains(&"Invitation 0".to_owned()).then(|| "it is there".to_owned()))
-            })
-            .await?;
+            until("the refused one gone", async || Ok(phone.names().contains(&"Invitation 0".to_owned()).then(|| "it is there".to_owned()))).await?;
             continue;
         }
         invited.join().await?;

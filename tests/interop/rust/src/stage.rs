@@ -34,9 +34,7 @@ pub async fn until(what: &str, check: impl AsyncFnMut() -> Result<Option<String>
     until_within(what, 60, check).await
 }
 
-pub async fn until_within(
-    what: &str, seconds: u64, mut check: impl AsyncFnMut() -> Result<Option<String>>,
-) -> Result<Duration> {
+pub async fn until_within(what: &str, seconds: u64, mut check: impl AsyncFnMut() -> Result<Option<String>>) -> Result<Duration> {
     let start = Instant::now();
     loop {
         match check().await? {
