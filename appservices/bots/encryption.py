@@ -1,8 +1,8 @@
 """Encrypted rooms, by matrix-nio (the extra `atrium-homeserver[bots]`).
 
 The bot has a device of its own, which it is logged in with as an application service may. That device syncs what is about keys and
-members; events come by transactions as in other rooms, and are decrypted here, what is sent is encrypted here. Devices of people
-are not verified: whoever is in the room can read what the bot says.
+members; events come by transactions as in other rooms, and are decrypted here, what is sent is encrypted here. The device is
+signed by its owner (`cross_signing`). Devices of people are not verified: whoever is in the room can read what the bot says.
 
 spec: client-server-api/#end-to-end-encryption, application-service-api/#inhibiting-login-and-appservice-login
 """
@@ -21,7 +21,8 @@ import aiohttp
 from typing_extensions import override
 
 from appservices.bots.client import V3, Client, Crypto
-from appservices.bots.errors import NotConfigured, Unreachable
+from appservices.bots.cross_signing import CrossSigning
+from appservices.bots.errors import NotConfigured, Refused, Unreachable
 
 _log = logging.getLogger("atrium.bots")
 ENCRYPTION: Final = "m.room.encryption"
@@ -58,11 +59,14 @@ class NioCrypto(Crypto):
         self._synced = asyncio.Event()
         self._turn = asyncio.Lock()
         self._device: Any = None
+        self._signing: CrossSigning | None = None
+        """What signs the device; None once that is done."""
 
     @contextlib.asynccontextmanager
     async def running(self, device_id: str, name: str) -> AsyncIterator[None]:
         """Logs in, and follows keys as long as the block lasts."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._signing = CrossSigning(self._client, self._folder)
         body = {
             "type": "m.login.application_service",
             "identifier": {"type": "m.id.user", "user": self._client.user_id},
@@ -159,11 +163,27 @@ class NioCrypto(Crypto):
                     full = False
                     await self._keep_up()
                     self._synced.set()
+                    await self._sign()
                     continue
                 _log.warning("a sync was refused")
             except (OSError, TimeoutError, aiohttp.ClientError, self._nio.LocalProtocolError) as error:
                 _log.warning("a sync has failed: %s", type(error).__name__)
             await asyncio.sleep(_PAUSE)
+
+    async def _sign(self) -> None:
+        """Signs the device, once in the life of the process. What keeps it from that keeps it from nothing else."""
+        if self._signing is None:
+            return
+        try:
+            if await self._signing.sign(
+                self._device.device_id, self._device.olm.account.identity_keys["ed25519"]
+            ):
+                self._signing = None
+        except Refused as refusal:
+            self._signing = None
+            _log.warning("the homeserver does not let the bot sign its device: %s", refusal)
+        except Unreachable:
+            _log.warning("the bot could not sign its device yet")
 
     async def _keep_up(self) -> None:
         """What a sync has told to be done about keys."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.interop.nio_person import NioPerson, accepted
+from tests.interop.plays import Play, need_node
 from tests.support import counting_bot
 from tests.support.bots import BotProcess
 from tests.support.client import CheckedClient
@@ -106,6 +107,24 @@ async def test_in_an_encrypted_room_it_answers_encrypted(start_server: StartServ
     finally:
         await alice.close()
         bot.kill9()
+
+
+async def test_one_who_trusts_signed_devices_alone_talks_with_it(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """matrix-js-sdk is the judge of the signature (MSC4153)."""
+    need_node()
+    bot = BotProcess(Path(counting_bot.__file__), tmp_path, "counter", options=["--encryption"])
+    server = await start_server(appservices={"registration_files": [str(bot.registration)]})
+    bot.homeserver = server.url
+    bot.start()
+    play = Play("bot", server.url, tmp_path)
+    play.environment |= {"BOT": BOT}
+    try:
+        await play.run(seconds=120)
+    finally:
+        bot.kill9()
+    assert play.seen[-1] == "asked and answered in secret"
 
 
 def joined(event: dict[str, Any]) -> bool:
