@@ -5,7 +5,7 @@ spec: client-server-api/#ignoring-users, #invite-permission (MOD-03, MOD-04)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from homeserver.account_data import store
@@ -18,11 +18,14 @@ from homeserver.matrix.errors import InviteBlocked
 from homeserver.matrix.ids import UserId
 from homeserver.policy.types import ALLOW, Act, Check, Kind, Refuse, Verdict
 from homeserver.runtime.cache import MemoryBudget
+from homeserver.runtime.turns import pieces
 from homeserver.storage.database import Database
 from homeserver.sync.types import Unwanted
 
 INVITES = "m.invite_permission_config"
 SHARE = 0.3
+AT_ONCE = 50
+"""Users whose lists are read together: each may be large."""
 USER_BYTES, IGNORED_BYTES = 400, 150
 """What a user takes in the cache, and each whom they ignore."""
 
@@ -37,20 +40,32 @@ class Ignores:
     async def of(self, user_nid: int) -> Unwanted:
         """Whom they ignore, and whether they want invites."""
         found = self._users.get(user_nid)
-        if found is not None:
-            return found
+        return found if found is not None else (await self._load([user_nid]))[user_nid]
+
+    async def prepare(self, user_nids: Iterable[int]) -> None:
+        """Have that of some users in memory, as far as it reaches: one query for many."""
+        for some in pieces([nid for nid in user_nids if self._users.get(nid) is None], AT_ONCE):
+            await self._load(some)
+
+    async def _load(self, user_nids: Sequence[int]) -> dict[int, Unwanted]:
         version = self._users.version
+        rows: dict[int, dict[str, tuple[Position, bytes]]] = {nid: {} for nid in user_nids}
+        found: dict[int, Unwanted] = {}
         async with self._db.read() as tx:
-            rows = {row.type: row for row in await store.find_types(tx, user_nid, [IGNORED, INVITES])}
-            ignored = ignored_in(rows[IGNORED].content) if IGNORED in rows else frozenset[str]()
-            if ignored:  # nobody ignores themselves, though some clients write it
-                ignored -= {await store.find_user_id(tx, user_nid)}
-        found = Unwanted(
-            ignored,
-            INVITES in rows and _blocks(rows[INVITES].content),
-            max((row.position for row in rows.values()), default=0),
-        )
-        self._users.add(user_nid, found, version, USER_BYTES + IGNORED_BYTES * len(ignored))
+            for user_nid, kind, position, content in await store.find_types(
+                tx, user_nids, [IGNORED, INVITES]
+            ):
+                rows[user_nid][kind] = (position, content)
+            for user_nid, own in rows.items():
+                ignored = ignored_in(own[IGNORED][1]) if IGNORED in own else frozenset[str]()
+                if ignored:  # nobody ignores themselves, though some clients write it
+                    ignored -= {await store.find_user_id(tx, user_nid)}
+                blocks = INVITES in own and _blocks(own[INVITES][1])
+                since = max((position for position, _ in own.values()), default=0)
+                found[user_nid] = Unwanted(ignored, blocks, since)
+        for user_nid, unwanted in found.items():
+            size = USER_BYTES + IGNORED_BYTES * len(unwanted.ignored)
+            self._users.add(user_nid, unwanted, version, size)
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:

@@ -113,15 +113,16 @@ async def find_user_id(tx: Tx, user_nid: int) -> str:
     return str(await tx.value("SELECT user_id FROM users WHERE user_nid = %(user)s", user=user_nid))
 
 
-async def find_types(tx: Tx, user_nid: int, kinds: Sequence[str]) -> list[Placed]:
-    """Global data of these types, as far as there is any."""
-    return await tx.rows(
-        Placed,
+async def find_types(
+    tx: Tx, user_nids: Sequence[int], kinds: Sequence[str]
+) -> list[tuple[int, str, Position, bytes]]:
+    """(user_nid, type, position, content) of global data of these types, as far as there is any."""
+    return await tx.all(
         """
-        SELECT type, position, content FROM account_data
-        WHERE user_nid = %(user)s AND room_nid = 0 AND type = ANY(%(types)s::text[])
+        SELECT user_nid, type, position, content FROM account_data
+        WHERE user_nid = ANY(%(users)s::bigint[]) AND room_nid = 0 AND type = ANY(%(types)s::text[])
         """,
-        user=user_nid,
+        users=list(user_nids),
         types=list(kinds),
     )
 

@@ -45,6 +45,8 @@ MAX_LOOKED_INTO: Final = 2_000
 """Events that one answer looks into for keywords and the like: the newest."""
 ANSWER_WORK: Final = 16 * EVENT_WORK
 """What looking into them may cost. What is left then counts as no rule of one's own would have it."""
+PAIRS_AT_ONCE: Final = 200
+"""Rooms of readers that are counted together: 100 000 events at most."""
 ROOMS_AT_ONCE: Final = 100
 """Counted together; then others have a turn."""
 
@@ -99,6 +101,77 @@ class UnreadCounts:
     async def notifications(self, request: Counting, rooms: Mapping[int, RoomIdentity]) -> dict[int, int]:
         """room_nid -> how many events notify that are not read. `rooms`: as in `of`."""
         return await self._each(request, rooms, lambda unread: unread.notifications)
+
+    async def prepare(self, readers: Sequence[Counting], rooms: Mapping[int, Collection[int]]) -> None:
+        """Count together what is not in memory, as far as that goes: of who has ignored nobody, by rules that facts answer and
+        that are as old as what is counted. The others are counted when they are asked for. `rooms`: user_nid -> room_nids
+        that they are joined to. Three flights for `PAIRS_AT_ONCE` rooms of readers.
+        """
+        users = await self._evaluators.of_many({each.user_nid: each.user_id for each in readers})
+        plain = {
+            each.user_nid: users[each.user_nid]
+            for each in readers
+            if not each.unwanted.since and not users[each.user_nid].evaluator.tries_rooms
+        }
+        pairs = [
+            store.Pair(nid, room)
+            for nid in plain
+            for room in rooms[nid]
+            if nid not in self._unread.get(room, ())
+        ]
+        for some in pieces(pairs, PAIRS_AT_ONCE):
+            await self._count_together(some, plain)
+            await next_turn()
+
+    async def _count_together(self, pairs: Sequence[store.Pair], users: Mapping[int, UserEvaluator]) -> None:
+        position, resets = self._tail.position, self._recent.resets
+        names = await self._interning.rooms({pair.room_nid for pair in pairs})
+        rules = {pair: users[pair.user_nid].evaluator.in_room(names[pair.room_nid].room_id) for pair in pairs}
+        asked = [pair for pair in pairs if rules[pair].by_facts]
+        if not asked:
+            return
+        async with self._db.read() as tx:
+            async with tx.pipeline() as batch:
+                joins, read = store.find_joins_of(batch, asked), store.find_read_of(batch, asked)
+            after = {store.Pair(user, room): at for user, room, at in joins.result}
+            threads: dict[tuple[int, int, str], Position] = {}
+            for user, room, thread, at in read.result:
+                if thread != UNTHREADED:
+                    threads[user, room, thread] = at
+                elif (user, room) in after:
+                    after[store.Pair(user, room)] = max(at, after[store.Pair(user, room)])
+            after = {pair: at for pair, at in after.items() if at >= users[pair.user_nid].since}
+            loud = {pair: at for pair, at in after.items() if not rules[pair].silent}
+            threads = {key: at for key, at in threads.items() if key[:2] in loud}
+            counted = await store.count_unread_of(tx, loud, threads, position) if loud else []
+        unread = {pair: UnreadCount(position, 0) for pair in after}
+        for user_nid, each in counted:
+            pair = store.Pair(user_nid, each.room_nid)
+            outcome = rules[pair].by_fact(each.bits, each.mentioned, each.thread)
+            if outcome is not None and outcome.notify:
+                unread[pair].add(each.thread, each.events, each.newest, highlight=outcome.highlight)
+        for user, room, thread, upto in read.result:
+            if (user, room) in unread:
+                unread[store.Pair(user, room)].read(thread, upto)
+        if resets == self._recent.resets and position >= self._tail.floor:
+            self._keep_pairs(unread, users, position)
+
+    def _keep_pairs(
+        self,
+        unread: Mapping[store.Pair, UnreadCount],
+        users: Mapping[int, UserEvaluator],
+        position: Position,
+    ) -> None:
+        """Keep what was counted together at a position, if it still holds."""
+        by_user: dict[int, dict[int, UnreadCount]] = {}
+        for pair, count in unread.items():
+            by_user.setdefault(pair.user_nid, {})[pair.room_nid] = count
+        for user_nid, counts in by_user.items():
+            if not self._evaluators.is_current(user_nid, users[user_nid]):
+                continue
+            stale = self._catch_up(user_nid, position, counts)
+            for nid in counts.keys() - stale:
+                self._keep(nid, user_nid, counts[nid])
 
     async def _each(
         self, request: Counting, rooms: Mapping[int, RoomIdentity], tell: Callable[[UnreadCount], T]

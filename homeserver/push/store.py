@@ -137,22 +137,23 @@ def find_joins(batch: Pipeline, user_nid: int, room_nids: Sequence[int]) -> Late
 # name (facts & 256) does not. `flags`: what is hidden from clients.
 _UNREAD: Final[LiteralString] = """
     WITH recent AS MATERIALIZED (
-        SELECT query.room, coalesce(e.thread, 'main') AS thread, e.event_nid, e.sender_nid, e.facts, e.redacted_by,
-               coalesce(%(user)s = ANY(e.mentions), false) AS mentioned
-        FROM unnest(%(rooms)s::bigint[], %(after)s::bigint[]) AS query (room, after),
+        SELECT query.reader, query.room, coalesce(e.thread, 'main') AS thread, e.event_nid, e.sender_nid, e.facts,
+               e.redacted_by, coalesce(query.reader = ANY(e.mentions), false) AS mentioned
+        FROM unnest(%(readers)s::bigint[], %(rooms)s::bigint[], %(after)s::bigint[]) AS query (reader, room, after),
              LATERAL (SELECT event_nid, sender_nid, facts, thread, mentions, redacted_by FROM events
                       WHERE room_nid = query.room AND event_nid > query.after AND event_nid <= %(upto)s AND flags = 0
                       ORDER BY event_nid DESC LIMIT %(limit)s) e
     ), read AS (
-        SELECT room, thread, max(upto) AS upto FROM (
-            SELECT room, thread, max(event_nid) AS upto FROM recent
-            WHERE sender_nid = %(user)s AND facts & 256 = 0 GROUP BY room, thread
+        SELECT reader, room, thread, max(upto) AS upto FROM (
+            SELECT reader, room, thread, max(event_nid) AS upto FROM recent
+            WHERE sender_nid = reader AND facts & 256 = 0 GROUP BY reader, room, thread
             UNION ALL
-            SELECT * FROM unnest(%(thread_rooms)s::bigint[], %(threads)s::text[], %(thread_upto)s::bigint[])
-        ) own (room, thread, upto) GROUP BY room, thread
+            SELECT * FROM unnest(%(thread_readers)s::bigint[], %(thread_rooms)s::bigint[], %(threads)s::text[],
+                                 %(thread_upto)s::bigint[])
+        ) own (reader, room, thread, upto) GROUP BY reader, room, thread
     ), unread AS (
-        SELECT recent.* FROM recent LEFT JOIN read USING (room, thread)
-        WHERE event_nid > coalesce(read.upto, 0) AND sender_nid <> %(user)s AND redacted_by IS NULL
+        SELECT recent.* FROM recent LEFT JOIN read USING (reader, room, thread)
+        WHERE event_nid > coalesce(read.upto, 0) AND sender_nid <> reader AND redacted_by IS NULL
               AND sender_nid <> ALL(%(ignored)s::bigint[])
               AND NOT EXISTS (
                   SELECT 1 FROM unnest(%(unheard)s::bigint[], %(until)s::bigint[]) AS was (sender, until)
@@ -173,6 +174,76 @@ async def count_unread(tx: Tx, query: UnreadQuery) -> list[Unread]:
         changes=list(query.changes),
         **_values(query, max(MIN_IN_ROOM, min(MAX_IN_ROOM, MAX_EVENTS // len(query.rooms)))),
     )
+
+
+class Pair(NamedTuple):
+    """A reader and a room they are in, when several are counted together."""
+
+    user_nid: int
+    room_nid: int
+
+
+def find_read_of(batch: Pipeline, pairs: Sequence[Pair]) -> Later[list[tuple[int, int, str, Position]]]:
+    """(user_nid, room_nid, thread, event_nid): as `find_read`, of several."""
+    return batch.all(
+        """
+        SELECT r.user_nid, r.room_nid, thread, max(event_nid)
+        FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[]) AS pair (user_nid, room_nid)
+             JOIN receipts r USING (user_nid, room_nid)
+        GROUP BY r.user_nid, r.room_nid, thread
+        """,
+        **_columns(pairs),
+    )
+
+
+def find_joins_of(batch: Pipeline, pairs: Sequence[Pair]) -> Later[list[tuple[int, int, Position]]]:
+    """(user_nid, room_nid, when they came for the last time): as `find_joins`, of several."""
+    return batch.all(
+        """
+        SELECT user_nid, room_nid, min(event_nid) FROM (
+            SELECT pair.user_nid, pair.room_nid, m.event_nid, m.membership,
+                   max(m.event_nid) FILTER (WHERE m.membership <> 1) OVER pairs AS away
+            FROM unnest(%(users)s::bigint[], %(rooms)s::bigint[]) AS pair (user_nid, room_nid),
+                 LATERAL (SELECT event_nid, membership FROM memberships
+                          WHERE user_nid = pair.user_nid AND room_nid = pair.room_nid) m
+            WINDOW pairs AS (PARTITION BY pair.user_nid, pair.room_nid)
+        ) own
+        WHERE membership = 1 AND event_nid > coalesce(away, 0) GROUP BY user_nid, room_nid
+        """,
+        **_columns(pairs),
+    )
+
+
+async def count_unread_of(
+    tx: Tx, after: Mapping[Pair, Position], threads: Mapping[tuple[int, int, str], Position], upto: Position
+) -> list[tuple[int, Unread]]:
+    """(user_nid, what they have not read): as `count_unread`, of several who ignore nobody. `after`: read up to here, whatever
+    the thread; `threads`: (user_nid, room_nid, thread) -> read up to here. At most `MAX_IN_ROOM` events of each pair.
+    """
+    rows = await tx.all(
+        _UNREAD  # noqa: S608  # two literals
+        + """
+    SELECT reader, room, thread, facts, mentioned, count(*), max(event_nid) FROM unread
+    GROUP BY reader, room, thread, facts, mentioned
+        """,
+        readers=[pair.user_nid for pair in after],
+        rooms=[pair.room_nid for pair in after],
+        after=list(after.values()),
+        thread_readers=[user for user, _, _ in threads],
+        thread_rooms=[room for _, room, _ in threads],
+        threads=[thread for _, _, thread in threads],
+        thread_upto=list(threads.values()),
+        ignored=[],
+        unheard=[],
+        until=[],
+        upto=upto,
+        limit=MAX_IN_ROOM,
+    )
+    return [(row[0], Unread._make(row[1:])) for row in rows]
+
+
+def _columns(pairs: Sequence[Pair]) -> dict[str, object]:
+    return {"users": [pair.user_nid for pair in pairs], "rooms": [pair.room_nid for pair in pairs]}
 
 
 async def find_unread(tx: Tx, query: UnreadQuery) -> list[UnreadEvent]:
@@ -217,13 +288,14 @@ async def find_before(tx: Tx, query: UnreadQuery, before: Position, limit: int) 
 def _values(query: UnreadQuery, limit: int) -> dict[str, object]:
     return {
         "limit": limit,
-        "user": query.user_nid,
+        "readers": [query.user_nid] * len(query.rooms),
         "ignored": list(query.ignored),
         "unheard": list(query.ignored_until),
         "until": list(query.ignored_until.values()),
         "upto": query.upto,
         "rooms": list(query.rooms),
         "after": list(query.rooms.values()),
+        "thread_readers": [query.user_nid] * len(query.threads),
         "thread_rooms": [room for room, _ in query.threads],
         "threads": [thread for _, thread in query.threads],
         "thread_upto": list(query.threads.values()),

@@ -90,9 +90,9 @@ async def find_forgotten(tx: Tx, user_nid: int) -> dict[int, Position]:
 
 
 async def read_memberships(
-    tx: Tx, user_nid: int
-) -> tuple[Position, list[tuple[int, int, Position, bool, int]]]:
-    """The log's position, and (room_nid, membership, since when, forgotten, its event) of a user's rooms.
+    tx: Tx, user_nids: Sequence[int]
+) -> tuple[Position, list[tuple[int, int, int, Position, bool, int]]]:
+    """The log's position, and (user_nid, room_nid, membership, since when, forgotten, its event) of the rooms of some users.
 
     `tx`: one snapshot. Memberships that resolution took away are leaves, without an event.
     """
@@ -101,21 +101,21 @@ async def read_memberships(
         rows = batch.all(
             """
             WITH own AS (
-                SELECT room_nid, membership, event_nid, greatest(event_nid, (
+                SELECT user_nid, room_nid, membership, event_nid, greatest(event_nid, (
                     SELECT max(r.position) FROM state_resets r
                     WHERE r.room_nid = c.room_nid AND r.key_nid = c.key_nid AND r.changed)) AS since
-                FROM current_state c WHERE user_nid = %(user)s AND membership IS NOT NULL
+                FROM current_state c WHERE user_nid = ANY(%(users)s::bigint[]) AND membership IS NOT NULL
                 UNION ALL
-                SELECT room_nid, %(leave)s, 0, max(event_nid) FROM memberships m
-                WHERE user_nid = %(user)s AND NOT EXISTS (
+                SELECT user_nid, room_nid, %(leave)s, 0, max(event_nid) FROM memberships m
+                WHERE user_nid = ANY(%(users)s::bigint[]) AND NOT EXISTS (
                     SELECT 1 FROM current_state c WHERE c.user_nid = m.user_nid AND c.room_nid = m.room_nid)
-                GROUP BY room_nid
+                GROUP BY user_nid, room_nid
             )
-            SELECT o.room_nid, o.membership, o.since, f.position IS NOT NULL, o.event_nid FROM own o
+            SELECT o.user_nid, o.room_nid, o.membership, o.since, f.position IS NOT NULL, o.event_nid FROM own o
             LEFT JOIN forgotten_rooms f
-                ON f.user_nid = %(user)s AND f.room_nid = o.room_nid AND f.position = o.since
+                ON f.user_nid = o.user_nid AND f.room_nid = o.room_nid AND f.position = o.since
             """,
-            user=user_nid,
+            users=list(user_nids),
             leave=LEAVE,
         )
     assert head.result is not None

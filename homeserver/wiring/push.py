@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from homeserver.account_data.ignores import Ignores as IgnoresOfUsers
 from homeserver.account_data.service import AccountDataService
 from homeserver.config import Config
 from homeserver.graph.event_source import EventSource
@@ -143,7 +144,7 @@ class PushersFeature:
         core: Core,
         push: PushFeature,
         memberships: Memberships,
-        ignores: Ignores,
+        ignores: IgnoresOfUsers,
         letters: Letters,
     ) -> None:
         self._core = core
@@ -174,7 +175,12 @@ class PushersFeature:
         content = Content(core.rooms, core.events)
         self.delivery = Delivery(self.service, badges, deciding, content, self.gateways, self.mails)
         self.interest = Interest(
-            core.db, core.rooms, push.evaluators, core.memory, self.delivery.may_show, self.mails.awaits
+            core.db,
+            core.rooms,
+            push.evaluators,
+            core.memory,
+            self.delivery.may_show,
+            self.mails.awaits,
         )
         self.delivery.run_with(self.interest)
 
@@ -208,6 +214,7 @@ class PushersFeature:
             sources=[EventSource(self._core.events), ReadSource(), FreshSource(PushersChanged)],
             interest=self.interest.of,
             deliver=self.delivery.deliver,
+            prepare=self.delivery.prepare,
             resume=self._resume.of,
             batch=BATCH,
             at_once=AT_ONCE,

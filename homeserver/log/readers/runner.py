@@ -14,6 +14,7 @@ import structlog
 
 from homeserver.log.entries import Position
 from homeserver.log.readers import store
+from homeserver.log.readers.ahead import Ahead
 from homeserver.log.readers.cursor import Cursor
 from homeserver.log.readers.lanes import BehindKeys, Lane
 from homeserver.log.readers.lease import Lease, LeaseLost
@@ -99,6 +100,7 @@ class Runner:
         self._records: list[Recorded] = []
         self._recorded = asyncio.Event()
         self._closing = False
+        self._ahead = Ahead(reader, self._ready, self._struggling)
 
     # --- what the service calls --------------------------------------------------------------------------------------
 
@@ -257,6 +259,7 @@ class Runner:
         nudged, cursor.nudged = cursor.nudged, False
         batch = await self._next(cursor)
         if batch:
+            await self._ahead.prepare(cursor.key)
             taken = await self._deliver(cursor, batch)
             if not isinstance(taken, BaseException):
                 if taken:

@@ -111,6 +111,10 @@ class Reader:
     """For each item the keys of the cursors that it concerns; answered from memory as far as possible. None: a reader
     with one cursor (`WHOLE`), which everything concerns.
     """
+    prepare: Callable[[Sequence[str]], Awaitable[None]] | None = None
+    """Called before deliveries with the keys of those that come next, so that what they need can be had together. A delivery must
+    do without it, too.
+    """
     resume: Callable[[Behind], Awaitable[Slice | None]] | None = None
     """Of a reader that knows what a cursor needs without looking at everything: what is for a cursor in (after, upto], or the
     beginning of it; less than all if less will do. None: look at everything. A reader that has this keeps nothing in

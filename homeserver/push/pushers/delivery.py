@@ -63,6 +63,15 @@ class Delivery:
         """Whether the device behind a key may show that something is unread."""
         return f" {MAILTO}" not in key and self._shown.get(key, 1) > 0
 
+    async def prepare(self, keys: Sequence[str]) -> None:
+        """See `Reader.prepare`: whom a message in a large room concerns is looked up together."""
+        assert self._interest is not None
+        at_gateways = (parse_key(key)[0] for key in keys if f" {MAILTO}" not in key)
+        user_nids = list(dict.fromkeys(at_gateways))
+        if len(user_nids) > 1:
+            await self._interest.prepare(user_nids)
+            await self._badges.prepare(user_nids)
+
     async def deliver(self, key: str, items: Sequence[Item[Any]]) -> int | None:
         """See `Reader.deliver`. Raises `NotTaken`, `NotNow`."""
         assert self._interest is not None

@@ -32,7 +32,7 @@ from homeserver.storage.database import Database
 SHARE: Final = 0.3
 ROOM_BYTES, USER_BYTES, PUSHER_BYTES = 300, 40, 1_000
 AT_ONCE: Final = 500
-"""Users looked at between two turns, and loaded by one query."""
+"""Users looked at between two turns, and whose rules are loaded by one query."""
 NOBODY: Final[Collection[str]] = ()
 Keys = Collection[str]
 
@@ -168,6 +168,12 @@ class Interest:
         found = self._pushers.get(user_nid)
         return found if found is not None else (await self._load_pushers([user_nid]))[user_nid]
 
+    async def prepare(self, user_nids: Iterable[int]) -> None:
+        """Have the pushers of some users in memory: one query for all."""
+        missing = [nid for nid in user_nids if self._pushers.get(nid) is None]
+        if missing:
+            await self._load_pushers(missing)
+
     async def _load_pushers(self, user_nids: Sequence[int]) -> dict[int, tuple[Pusher, ...]]:
         version = self._pushers.version
         async with self._db.read() as tx:
@@ -250,11 +256,4 @@ class Interest:
             if len(users) > AT_ONCE:
                 await next_turn()
         found.discard(persisted.sender_nid)
-        await self._prepare(found)
         return found
-
-    async def _prepare(self, user_nids: Iterable[int]) -> None:
-        """Have their pushers in memory: one query for many."""
-        missing = [nid for nid in user_nids if self._pushers.get(nid) is None]
-        for some in pieces(missing, AT_ONCE):
-            await self._load_pushers(some)
