@@ -1,7 +1,8 @@
 """How often somebody may do something: token buckets per class and key, in bounded memory.
 
-The classes are configuration. The processes of a host share their buckets (`runtime.shared_buckets`); several hosts do not: a
-client that a load balancer spreads over N of them may do up to N times as much.
+The classes are configuration. The processes of a host share their buckets (`runtime.shared_buckets`); several hosts do not: of N
+hosts each lets in an N-th of what may be done in the long run (`runtime.hosts`), so that a client that a load balancer spreads over
+them may do as much as with one. At once it may do a whole burst at each.
 
 spec: client-server-api/#rate-limiting (CHECKLIST API-08)
 """
@@ -96,6 +97,8 @@ class RateLimiter:
         self._rates = dict(rates)
         self.classes = frozenset(rates)
         """Those that are limited."""
+        self.hosts = 1.0
+        """How many hosts count, each by itself."""
         self._buckets: Buckets = LocalBuckets(clock, max_keys) if buckets is None else buckets
 
     def hit(
@@ -112,8 +115,10 @@ class RateLimiter:
         now = self._clock.monotonic()
         bucket = f"{name} {key}"
         cost = min(cost * (self._guest_cost if guest else 1.0), rate.burst)
-        full_at = max(self._buckets.get(bucket) or now, now) + cost / rate.per_second
-        room = rate.burst / rate.per_second
+        per_second = rate.per_second / self.hosts
+        room = rate.burst / per_second
+        # A bucket of before there were fewer hosts holds no more than one of now.
+        full_at = min(max(self._buckets.get(bucket) or now, now), now + room) + cost / per_second
         if full_at - now > room + 1e-9:
             raise LimitExceeded(max(1, round((full_at - now - room) * 1000)))
         self._buckets.put(bucket, full_at)
@@ -129,8 +134,13 @@ class RateLimiter:
         if rate is None:
             return False
         now = self._clock.monotonic()
-        full_at = max(self._buckets.get(f"{name} {key}") or now, now) + 1 / rate.per_second
-        return full_at - now > rate.burst / rate.per_second + 1e-9
+        per_second = rate.per_second / self.hosts
+        full_at = max(self._buckets.get(f"{name} {key}") or now, now) + 1 / per_second
+        return full_at - now > rate.burst / per_second + 1e-9
+
+    def share_among(self, hosts: float) -> None:
+        """So many hosts let in what the rates say, together."""
+        self.hosts = max(1.0, hosts)
 
     def reset(self, name: str, key: str) -> None:
         """Forget what was counted."""

@@ -37,6 +37,7 @@ from homeserver.wiring.federation_inbound import FederationInboundFeature
 from homeserver.wiring.federation_outbound import FederationOutboundFeature
 from homeserver.wiring.federation_serving import FederationServingFeature, Served
 from homeserver.wiring.hooks import HooksFeature
+from homeserver.wiring.hosts import HostsFeature
 from homeserver.wiring.key_backup import KeyBackupFeature
 from homeserver.wiring.landing import LandingFeature
 from homeserver.wiring.manifest import Manifest, connect
@@ -101,6 +102,7 @@ class Features:
         self.federation = self._add(FederationFeature(config, self._core, limiter))
         self.accounts = self._add(AccountsFeature(config, self._core, limiter, services))
         self.account_data = self._add(AccountDataFeature(self._core))
+        self._add(HostsFeature(config, self._core, limiter))
         self.media = self._add(MediaFeature(config, self._core, self.accounts.profiles))
 
     def _conversations(self, config: Config) -> None:

@@ -107,3 +107,21 @@ def test_addresses_of_one_network_share_a_limit() -> None:
     with pytest.raises(LimitExceeded):
         limiter.hit_address("login", "192.0.2.1")
     limiter.hit_address("unlimited", "192.0.2.1")
+
+
+def test_hosts_share_the_rate_but_not_what_may_be_done_at_once() -> None:
+    clock = FakeClock()
+    limiter = RateLimiter(clock, {"message": Rate(10, 5)})
+    limiter.share_among(2.0)
+    for _ in range(5):
+        limiter.hit("message", "@a:b")
+    with pytest.raises(LimitExceeded) as refused:
+        limiter.hit("message", "@a:b")
+    assert refused.value.fields["retry_after_ms"] == 200, "half of ten a second"
+    assert limiter.would_refuse("message", "@a:b")
+    limiter.share_among(1.0)  # the other one has gone
+    with pytest.raises(LimitExceeded) as refused:
+        limiter.hit("message", "@a:b")
+    assert refused.value.fields["retry_after_ms"] == 100
+    limiter.share_among(0.2)
+    assert limiter.hosts == 1.0
