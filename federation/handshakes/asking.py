@@ -77,6 +77,10 @@ class Residency:
         self._identity = identity
         self._clock = clock
 
+    async def sleep(self, seconds: float) -> None:
+        """Before others are asked again."""
+        await self._clock.sleep(seconds)
+
     async def template(self, server: ServerName, wish: Wish) -> Template:
         """What the event of a wish is to rest on. Raises `RemoteFault`."""
         versions = () if wish.membership == "leave" else tuple(("ver", each) for each in ROOM_VERSIONS)

@@ -47,6 +47,8 @@ DECODED_AT_ONCE: Final = 1_000
 STORING: Final = 2
 """Rooms that are checked and stored at the same time, in a process."""
 RETRY_MS: Final = 5_000
+PATIENCE: Final = (0.2, 0.8)
+"""Seconds until those are asked again who may not have heard yet of what lets a user in."""
 
 
 class Candidates:
@@ -172,7 +174,10 @@ class Entering:
                 if room is not None and not room.away and (first is None or first.away):
                     return
                 servers = await self._candidates.of(wish, room)
-                await by_one_of(servers, "join", lambda server: self._join(server, wish))
+                if room is not None and not room.away:
+                    await self._join_restricted(servers, wish)
+                else:
+                    await by_one_of(servers, "join", lambda server: self._join(server, wish))
 
     async def knock(self, wish: RemoteWish) -> None:
         """See `RemoteRooms.knock`."""
@@ -193,6 +198,19 @@ class Entering:
             self._asking -= 1
 
     # --- joining -------------------------------------------------------------------------------------------------------
+
+    async def _join_restricted(self, servers: Sequence[ServerName], wish: RemoteWish) -> None:
+        """Of a room that this server is in, and where nobody of it may vouch for the user: they are in a room that lets them in, as
+        it is known here. Others who refuse may not have heard of that yet: they are asked again. Raises what `by_one_of` raises.
+        """
+        for pause in PATIENCE:
+            try:
+                await by_one_of(servers, "join", lambda server: self._join(server, wish))
+            except Forbidden:
+                await self._residency.sleep(pause)
+            else:
+                return
+        await by_one_of(servers, "join", lambda server: self._join(server, wish))
 
     async def _join(self, server: ServerName, wish: RemoteWish) -> None:
         """Raises `RemoteFault`."""

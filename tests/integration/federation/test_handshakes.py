@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 
+from federation.handshakes import entering
+from federation.handshakes.asking import Residency
+from federation.handshakes.templates import Template, Wish
+from federation.ports import RemoteError
+from homeserver.matrix.ids import ServerName
 from tests.support.federation import Federation
 from tests.support.server import Server
 from tests.support.user import User
@@ -163,6 +168,38 @@ async def test_a_restricted_room_is_joined_by_who_is_in_the_other(federation: Fe
     assert member["join_authorised_via_users_server"] == alice.user_id
     await becomes(alice, room, "m.room.member", is_joined, carol.user_id)
     await becomes(bob, room, "m.room.member", is_joined, carol.user_id)
+
+
+async def test_who_has_just_come_into_the_room_that_lets_in_is_let_in(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JOIN-01: the server that vouches has not heard of it when it is asked first."""
+    monkeypatch.setattr(entering, "PATIENCE", (0.01, 0.01))
+    here, alice, there, bob = await two(federation)
+    space = await alice.create_room(preset="public_chat")
+    allow = [{"type": "m.room_membership", "room_id": space}]
+    rules = {"type": "m.room.join_rules", "content": {"join_rule": "restricted", "allow": allow}}
+    room = await alice.create_room(initial_state=[rules])
+    for each in (space, room):
+        await bob.join(each, via=[here.name])
+    await alice.put_state(room, "m.room.power_levels", {"invite": 50})
+    await becomes(bob, room, "m.room.power_levels", lambda content: content["invite"] == 50)
+    carol = await there.register("carol")
+    await carol.join(space)
+    await becomes(alice, space, "m.room.member", is_joined, carol.user_id)
+    refusals: list[str] = []
+    template = Residency.template
+
+    async def unheard(self: Residency, server: ServerName, wish: Wish) -> Template:
+        if len(refusals) < 2:
+            refusals.append(server)
+            raise RemoteError(server, 403, "M_FORBIDDEN", "not in the space")
+        return await template(self, server, wish)
+
+    monkeypatch.setattr(Residency, "template", unheard)
+    await carol.join(room)
+    assert refusals == [here.name, here.name]
+    await becomes(alice, room, "m.room.member", is_joined, carol.user_id)
 
 
 def is_joined(content: dict[str, Any]) -> bool:
