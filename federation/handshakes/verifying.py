@@ -5,8 +5,9 @@ spec: server-server-api/#joining-rooms, op:sendJoinV2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -26,6 +27,8 @@ _log = structlog.get_logger("atrium.federation.handshakes")
 MAX_EVENTS: Final = 300_000
 """Of the state and the auth chain together."""
 AT_ONCE: Final = 2_000
+REASONS: Final = 3
+"""Of what is left out of one answer, of so many events it is logged why."""
 
 
 class Verified(NamedTuple):
@@ -46,7 +49,8 @@ class _Seen(NamedTuple):
     """blake2b-128 of what was sent -> the event; None: it is not taken."""
     events: dict[EventId, Event]
     stored: dict[EventId, bytes]
-    dropped: set[EventId]
+    dropped: dict[EventId, str]
+    """Why each was."""
 
 
 class Verifier:
@@ -72,7 +76,10 @@ class Verifier:
         seen = await self._checked(server, join, new)
         state, chain = [_found(part, seen) for part in parts]
         if seen.dropped:
-            _log.warning("handshakes.left_out", room=join.room_id, server=server, events=len(seen.dropped))
+            why = sorted({*islice(seen.dropped.values(), REASONS)})
+            _log.warning(
+                "handshakes.left_out", room=join.room_id, server=server, events=len(seen.dropped), why=why
+            )
             out = await _resting_on(seen.dropped, seen.events.values())
             state = [event for event in state if event.event_id not in out]
             chain = [event for event in chain if event.event_id not in out]
@@ -100,13 +107,14 @@ class Verifier:
             await next_turn()
             texts += [bytes(each) for each in part]
         checked = await self._checker.check(texts, join.room_version, bounded=False)
-        seen = _Seen({}, {}, {}, set())
+        seen = _Seen({}, {}, {}, {})
         for some in pieces(zip(pdus, checked, strict=True), AT_ONCE):
             await next_turn()
             for digest, result in some:
                 if not isinstance(result, Checked):
                     seen.digests[digest] = None
-                    seen.dropped.update(() if result.event_id is None else (result.event_id,))
+                    if result.event_id is not None:
+                        seen.dropped[result.event_id] = result.reason
                     continue
                 event = seen.events.setdefault(result.event.event_id, _light(result.event))
                 if event.room_id != join.room_id:
@@ -136,7 +144,7 @@ def _light(event: Event) -> Event:
     return event_from_storage(event.pdu, event.event_id, event.room_id, event.room_version)
 
 
-async def _resting_on(dropped: set[EventId], events: Iterable[Event]) -> set[EventId]:
+async def _resting_on(dropped: Collection[EventId], events: Iterable[Event]) -> set[EventId]:
     """Those, and all that rest on them. Time grows with what the events cite."""
     citing: dict[EventId, list[EventId]] = {}
     for some in pieces(events, AT_ONCE):

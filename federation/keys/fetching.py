@@ -6,12 +6,13 @@ spec: server-server-api/#retrieving-server-keys
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 import structlog
 
 from federation.keys.responses import BadKeys, judge
-from federation.keys.types import ServerKeys
+from federation.keys.types import Keys, ServerKeys
 from federation.ports import Ask, Client, RemoteFault
 from federation.transport.once import Once, TooMany
 from homeserver.matrix.ids import ServerName
@@ -40,25 +41,31 @@ class _Outcome(NamedTuple):
     failures: int
 
 
+Take = Callable[[ServerKeys], Awaitable[Keys]]
+"""Remembers what a server has told; all that is known of its keys then."""
+
+
 class KeyFetcher:
     """Asks servers for their keys."""
 
     def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._under_way: Once[ServerName, ServerKeys | None] = Once(MAX_UNDER_WAY)
+        self._under_way: Once[ServerName, Keys | None] = Once(MAX_UNDER_WAY)
         self._outcomes: dict[ServerName, _Outcome] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         self.attempts = 0
         """Requests made, for the metrics."""
 
-    async def fetch(self, server_name: ServerName) -> ServerKeys | None:
-        """Its keys, anew; None if they cannot be had, or were asked for a moment ago."""
+    async def fetch(self, server_name: ServerName, take: Take) -> Keys | None:
+        """Its keys, anew, and what `take` knew; None if they cannot be had, or were asked for a moment ago: what was told then
+        has been taken. Raises what `take` does.
+        """
         outcome = self._outcomes.get(server_name)
         if outcome is not None and self._clock.now_ms() < outcome.not_before_ms:
             return None
         try:
-            return await self._under_way.run(server_name, lambda: self._ask(server_name))
+            return await self._under_way.run(server_name, lambda: self._ask(server_name, take))
         except TooMany:
             return None
 
@@ -66,7 +73,7 @@ class KeyFetcher:
         """End what is under way."""
         await self._under_way.close()
 
-    async def _ask(self, server_name: ServerName) -> ServerKeys | None:
+    async def _ask(self, server_name: ServerName, take: Take) -> Keys | None:
         async with self._turns:
             self.attempts += 1
             try:
@@ -81,8 +88,9 @@ class KeyFetcher:
             except (RemoteFault, BadKeys) as error:
                 self._failed(server_name, str(error))
                 return None
+        known = await take(keys)
         self._note(server_name, _Outcome(self._clock.now_ms() + FRESH_MS, 0))
-        return keys
+        return known
 
     def _failed(self, server_name: ServerName, problem: str) -> None:
         before = self._outcomes.get(server_name)

@@ -15,7 +15,7 @@ from federation.keys import store
 from federation.keys.fetching import KeyFetcher
 from federation.keys.notaries import Notaries
 from federation.keys.own import OwnKeys
-from federation.keys.types import ServerKeys
+from federation.keys.types import Keys, ServerKeys
 from homeserver.events.signatures import KeyRecord, WantedKeys, valid_until
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.cache import Cache, MemoryBudget
@@ -28,9 +28,6 @@ MAX_KEPT: Final = 500
 """Keys of one server: some times as many as one answer may have, for one that leaves out old ones."""
 FEW: Final = 3
 """Servers that are asked themselves before notaries are."""
-
-Keys = Mapping[str, KeyRecord]
-"""By key id."""
 
 
 class KeyRing:
@@ -95,10 +92,7 @@ class KeyRing:
 
     async def refresh(self, server_name: ServerName) -> bool:
         """Ask a server for its keys again; whether something has come."""
-        fetched = await self._fetcher.fetch(server_name)
-        if fetched is not None:
-            await self._take(fetched)
-        return fetched is not None
+        return await self._fetcher.fetch(server_name, self._take) is not None
 
     async def _fetch_all(
         self, wishes: Mapping[ServerName, list[WantedKeys]], found: dict[ServerName, Keys]
@@ -109,10 +103,13 @@ class KeyRing:
         notaries_first = bool(self._notaries) and len(wishes) > FEW
         if notaries_first:
             wishes = await self._ask_notaries(wishes, found)
-        fetched = await asyncio.gather(*(self._fetcher.fetch(name) for name in wishes))
-        for keys in fetched:
-            if keys is not None:
-                found[keys.server_name] = await self._take(keys)
+        fetched = await asyncio.gather(*(self._fetcher.fetch(name, self._take) for name in wishes))
+        for name, told in zip(wishes, fetched, strict=True):
+            known = told or self._known.get(
+                name
+            )  # somebody else may have fetched them since memory was asked
+            if known is not None:
+                found[name] = known
         if self._notaries and not notaries_first:
             left = {name: wish for name, wish in wishes.items() if not _satisfied(found.get(name, {}), wish)}
             if left:

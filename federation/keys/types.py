@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from homeserver.events.signatures import KeyRecord
 from homeserver.matrix.ids import ServerName
+
+Keys: TypeAlias = Mapping[str, KeyRecord]
+"""Of one server, by key id."""
 
 
 class VerifyKey(msgspec.Struct, frozen=True):
@@ -38,8 +41,7 @@ class ServerKeys(NamedTuple):
     """What a server has told of its keys, its own signature checked."""
 
     server_name: ServerName
-    keys: Mapping[str, KeyRecord]
-    """By key id."""
+    keys: Keys
     valid_until_ts: int
     """Unix ms: as the server said."""
     received_ts: int

@@ -56,6 +56,29 @@ async def test_keys_are_fetched_once_for_all_and_kept(federation: Federation) ->
     assert len(remote.asked) == 1
 
 
+async def test_who_asks_as_the_keys_come_is_told_them(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory and the database had none yet when it looked; by when it would ask the server, somebody else has just asked."""
+    here, remote = await federation.start(), await federation.remote()
+    feature = here.app.features.federation
+    late: list[asyncio.Task[Any]] = []
+    note = feature._fetcher._note
+
+    def noted(*args: Any) -> None:
+        note(*args)
+        late.append(asyncio.create_task(feature.ring.find(wanted(remote))))
+
+    async def none_there(_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(feature._fetcher, "_note", noted)
+    monkeypatch.setattr(feature.ring, "_load", none_there)
+    assert (await feature.ring.find(wanted(remote)))[remote.name]
+    assert (await late[0])[remote.name]
+    assert len(remote.asked) == 1
+
+
 async def slow(remote: RemoteServer) -> Any:
     await asyncio.sleep(0.2)
     return remote.key_response()
