@@ -13,6 +13,9 @@ from tests.support.postgres import Postgres
 
 __all__ = ["base_url", "killable", "own_server"]
 
+for module in ("played", "shared_rooms", "coming_in", "devices_elsewhere", "partitioned"):
+    pytest.register_assert_rewrite(f"tests.interop.{module}")
+
 FOLDER = Path(__file__).parent
 INSTALLING = 900
 """Seconds a test may take here: the first one that needs a program from elsewhere installs it."""

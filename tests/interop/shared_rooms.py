@@ -106,7 +106,7 @@ async def messages(play: Play, room: str, *, many: bool) -> None:
         await witness.sees(room, f"{actor.localpart} {flat_out[-1]}", timeout=PATIENCE)
         said += [f"{actor.localpart} {text}" for text in flat_out]
     for user, _ in play.both():
-        assert await bodies(user, room) == said
+        assert await bodies(user, room) == said, user.user_id
 
 
 async def referring(play: Play, room: str) -> None:
@@ -136,9 +136,9 @@ async def referring(play: Play, room: str) -> None:
 
 
 async def is_redacted(play: Play, witness: User, room: str, event_id: str, redaction: str) -> None:
-    await witness.sees(room, redaction, timeout=PATIENCE)
     version = int((await witness.state(room, "m.room.create"))["room_version"])
     if version < NAMED_IN_CONTENT or play.does("redactions named in content", witness):
+        await witness.sees(room, redaction, timeout=PATIENCE)
         redacted = await witness.event(room, event_id)
         assert redacted["content"] == {}
         assert redacted["unsigned"]["redacted_because"]["event_id"] == redaction
@@ -212,7 +212,7 @@ async def moderation(play: Play, room: str) -> None:
     owner, guest, home = play.owner, play.guest, play.home
     await owner.kick(room, guest, reason="out")
     await until_member(owner, room, guest.user_id, "leave")
-    await guest.sync_until(lambda reply: room in reply["rooms"].get("leave", {}), timeout=PATIENCE)
+    await guest.sync_until(lambda reply: room in reply.get("rooms", {}).get("leave", {}), timeout=PATIENCE)
     await guest.send(room, "still here?", expect=(403, "M_FORBIDDEN"))
     await owner.send(room, "not for them")
     await guest.join(room, via=[home])
@@ -220,7 +220,7 @@ async def moderation(play: Play, room: str) -> None:
     back = await guest.send(room, "back")
     await owner.sees(room, back, timeout=PATIENCE)
     await owner.ban(room, guest)
-    await guest.sync_until(lambda reply: room in reply["rooms"].get("leave", {}), timeout=PATIENCE)
+    await guest.sync_until(lambda reply: room in reply.get("rooms", {}).get("leave", {}), timeout=PATIENCE)
     await guest.join(room, via=[home], expect=(403, "M_FORBIDDEN"))
     await owner.unban(room, guest)
     await guest.join(room, via=[home])
@@ -258,7 +258,8 @@ async def directory(play: Play) -> None:
     answer = await guest.get("/directory/room/{}", alias)
     assert answer["room_id"] == room
     assert play.home in answer["servers"]
-    await guest.get("/directory/room/{}", f"#none:{play.home}", expect=(404, "M_NOT_FOUND"))
+    if play.does("aliases that are not there", guest):
+        await guest.get("/directory/room/{}", f"#none:{play.home}", expect=(404, "M_NOT_FOUND"))
 
     async def listed() -> bool:
         rooms = await guest.get("/publicRooms", params={"server": play.home})
@@ -283,8 +284,9 @@ async def spaces(play: Play) -> None:
     await guest.join(space, via=[home])
     hierarchy = await guest.get("/_matrix/client/v1/rooms/{}/hierarchy", space)
     assert {room["room_id"] for room in hierarchy["rooms"]} == {space, child}
-    summary = await guest.get("/_matrix/client/v1/room_summary/{}", child, params={"via": [home]})
-    assert summary["name"] == "Child"
+    if play.does("room summaries", guest):
+        summary = await guest.get("/_matrix/client/v1/room_summary/{}", child, params={"via": [home]})
+        assert summary["name"] == "Child"
 
 
 async def media(play: Play) -> None:
@@ -296,7 +298,8 @@ async def media(play: Play) -> None:
     answer = await guest.exchange("GET", "/_matrix/client/v1/media/download/{}/{}", server, media_id)
     assert answer.body == shown
     assert answer.headers["content-type"] == "image/png"
-    assert "a.png" in answer.headers["content-disposition"]
+    if play.does("names of files", owner, guest):
+        assert "a.png" in answer.headers["content-disposition"]
     size = {"width": 32, "height": 32, "method": "scale"}
     path = "/_matrix/client/v1/media/thumbnail/{}/{}"
     thumbnail = await guest.exchange("GET", path, server, media_id, params=size)
