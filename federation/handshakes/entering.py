@@ -19,6 +19,7 @@ import structlog
 from federation.handshakes.asking import JoinAnswer, Residency, by_one_of
 from federation.handshakes.shown import ShownState
 from federation.handshakes.templates import MEMBER, Wish
+from federation.handshakes.under_way import JoinsUnderWay
 from federation.handshakes.verifying import Verified, Verifier
 from federation.ports import BadAnswer, EventChecker, Partners, RemoteFault
 from homeserver.events.event import Event
@@ -162,6 +163,7 @@ class Entering:
         self._turns = KeyedLocks()
         self._storing = asyncio.Semaphore(STORING)
         self._asking = 0
+        self.under_way = JoinsUnderWay()
 
     async def join(self, wish: RemoteWish) -> None:
         """See `RemoteRooms.join`. Nothing if the room is no longer away when it is our turn, unless the user was asked for who
@@ -217,6 +219,12 @@ class Entering:
         wanted = Wish(wish.room_id, wish.user_id, "join", wish.content)
         template = await self._residency.template(server, wanted)
         event = self._residency.event(template, wanted)
+        with self.under_way.of(wish.room_id):
+            state = await self._enter(server, wish, event)
+        _log.info("handshakes.joined", room=wish.room_id, server=server, state=state)
+
+    async def _enter(self, server: ServerName, wish: RemoteWish, event: Event) -> int:
+        """Let a server have the join, and store what it answers. How many events the state has. Raises `RemoteFault`."""
         answer = await self._residency.send_join(server, event)
         async with self._storing:
             await self._require_no_strangers(server, wish, answer)
@@ -228,7 +236,7 @@ class Entering:
                 raise BadAnswer(server, f"send_join: {missing}") from missing
             except Unfit as unfit:
                 raise BadAnswer(server, f"send_join: {unfit}") from unfit
-        _log.info("handshakes.joined", room=wish.room_id, server=server, state=len(verified.state))
+        return len(verified.state)
 
     async def _require_no_strangers(self, server: ServerName, wish: RemoteWish, answer: JoinAnswer) -> None:
         """Raises `Forbidden`, having left again, where there are servers in the room with which we do not share it: who they are is

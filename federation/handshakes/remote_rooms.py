@@ -15,6 +15,7 @@ class FederatedRooms:
 
     def __init__(self, entering: Entering, leaving: Leaving, inviting: Inviting) -> None:
         self._entering = entering
+        self.under_way = entering.under_way
         self._leaving = leaving
         self._inviting = inviting
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -62,6 +62,14 @@ class Endings(Protocol):
         ...
 
 
+class Joins(Protocol):
+    """Joins of ours that are under way. Fulfilled by `federation.handshakes`."""
+
+    async def ended(self, room_ids: Collection[RoomId]) -> bool:
+        """False at once if none of these rooms is being joined. True when those that are have been, could not be, or take long."""
+        ...
+
+
 class _Names(msgspec.Struct):
     """What of a PDU says where it belongs."""
 
@@ -102,6 +110,7 @@ class Transactions:
         self._checker = checker
         self._partners = partners
         self._endings: Endings | None = None
+        self._joins: Joins | None = None
         self._under_way: dict[tuple[ServerName, str], asyncio.Future[bytes]] = {}
         self._per_origin: Counter[ServerName] = Counter()
         self._answered: OrderedDict[tuple[ServerName, str], bytes] = OrderedDict()
@@ -109,6 +118,10 @@ class Transactions:
     def end_with(self, endings: Endings) -> None:
         """Who takes what ends invites and knocks."""
         self._endings = endings
+
+    def wait_for(self, joins: Joins) -> None:
+        """Who knows which rooms this server is about to be in."""
+        self._joins = joins
 
     async def receive(
         self, origin: ServerName, txn_id: str, pdus: Sequence[msgspec.Raw], edus: Sequence[msgspec.Raw]
@@ -196,8 +209,11 @@ class Transactions:
                 named.append((_decode_names(text), text))
             except msgspec.MsgspecError:  # without a room nothing can be said of it, not even its id
                 _log.info("inbound.dropped", origin=origin, reason="no object with a room ID")
-        names = await self._interning.find_rooms({RoomId(each.room_id) for each, _ in named})
-        objections = {name.room_id: await self._objection(origin, name) for name in names.values()}
+        room_ids = {RoomId(each.room_id) for each, _ in named}
+        names, objections = await self._places(origin, room_ids)
+        strange = {each for each in room_ids if objections.get(each, NOT_HERE) == NOT_HERE}
+        if strange and self._joins is not None and await self._joins.ended(strange):
+            names, objections = await self._places(origin, room_ids)
         sorted_ = _Sorted([], {})
         for piece in pieces(named, PARSED_AT_ONCE):
             await next_turn()
@@ -212,6 +228,13 @@ class Transactions:
                 elif said is not None:
                     sorted_.answers[said] = {"error": NOT_HERE}
         return sorted_
+
+    async def _places(
+        self, origin: ServerName, room_ids: Collection[RoomId]
+    ) -> tuple[Mapping[RoomId, RoomIdentity], Mapping[RoomId, str | None]]:
+        """Those of the rooms that are known here, and what speaks against taking something in them."""
+        names = await self._interning.find_rooms(room_ids)
+        return names, {name.room_id: await self._objection(origin, name) for name in names.values()}
 
     async def _objection(self, origin: ServerName, name: RoomIdentity) -> str | None:
         """Why nothing of this origin is taken in a room; None: it is."""

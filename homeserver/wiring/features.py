@@ -184,6 +184,7 @@ class Features:
         parts = Parts(self.federation, self.rooms, self.accounts.accounts)
         feature = HandshakesFeature(self._core, parts, enabled=config.federation.enabled)
         self.federation_inbound.transactions.end_with(feature.invited)
+        self.federation_inbound.transactions.wait_for(feature.remote_rooms.under_way)
         return self._add(feature)
 
     def _sending(self, config: Config) -> FederationOutboundFeature:
