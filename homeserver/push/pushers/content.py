@@ -13,6 +13,7 @@ from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.matrix import json
+from homeserver.push.pushers.badges import Badge
 from homeserver.push.pushers.types import Pusher
 
 MAX_CONTENT: Final = 16 * 1024
@@ -76,23 +77,23 @@ class Content:
         self._rooms = rooms
         self._events = events
 
-    async def body(self, told: Told, pushers: Sequence[Pusher], unread: int, user_id: str) -> bytes:
-        """For pushers of one user that have the same format."""
+    async def body(self, told: Told, pushers: Sequence[Pusher], badge: Badge, *, brief: bool) -> bytes:
+        """For pushers of one user that have the same format. `brief`: no more than the ids, whatever they want."""
         event = told.persisted.event
         tweaks = tweaks_of(told.actions)
         notification: dict[str, Any] = {
             "event_id": event.event_id,
             "room_id": event.room_id,
-            "counts": {"unread": unread},
+            "counts": {"unread": badge.total},
             "prio": "high" if is_urgent(told.persisted, tweaks) else "low",
         }
-        if pushers[0].event_id_only:
+        if brief:
             tweaks = {}
         else:
             notification |= {"type": event.type, "sender": event.sender}
             notification |= await self._names(told.persisted)
             if event.type == "m.room.member":
-                notification["user_is_target"] = event.state_key == user_id
+                notification["user_is_target"] = event.state_key == badge.user_id
             if event.type != "m.room.encrypted" and len(event.content_json) <= MAX_CONTENT:
                 notification["content"] = event.content
         notification["devices"] = _devices(pushers, tweaks)

@@ -8,18 +8,24 @@ spec: client-server-api/#push-notifications (PUSH-01, PUSH-14, PUSH-15)
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
+
+import structlog
+from yarl import URL
 
 from homeserver.log.entries import Position
 from homeserver.log.readers.types import Item, NotNow
 from homeserver.push.pushers.badges import Badge, Badges
 from homeserver.push.pushers.content import Content, Told, badge_body, groups
 from homeserver.push.pushers.deciding import Deciding
-from homeserver.push.pushers.gateway import Gateways, NotTaken
+from homeserver.push.pushers.gateway import Gateways, NotTaken, TooLarge
 from homeserver.push.pushers.interest import Interest, parse_key
 from homeserver.push.pushers.service import PusherService
 from homeserver.push.pushers.types import HTTP, MAILTO, Pusher, PushersChanged
+
+log = structlog.get_logger(__name__)
 
 MAX_SHOWN: Final = 200_000
 """Keys of which it is remembered what they show."""
@@ -110,21 +116,30 @@ class Delivery:
                 continue
             try:
                 for some in groups(pushers):
-                    body = await self._content.body(each, some, unread, badge.user_id)
-                    await self._send(pushers, some, body)
+                    said |= await self._tell_of(each, pushers, some, badge)
             except (NotTaken, NotNow):
                 if number:
                     return number  # those before it have arrived
                 raise
-            said = True
         if not said:
             for some in groups(pushers):
-                await self._send(pushers, some, badge_body(some, unread))
+                with contextlib.suppress(TooLarge):  # a gateway that takes nothing is told nothing
+                    await self._send(pushers, some, badge_body(some, unread))
         if pushers:
             if len(self._shown) >= MAX_SHOWN:
                 self._shown.clear()
             self._shown[key] = unread
         return None
+
+    async def _tell_of(self, told: Told, pushers: list[Pusher], some: Sequence[Pusher], badge: Badge) -> bool:
+        """Send a notification of an event; by its ids alone where the gateway takes no more. Whether it took that."""
+        for brief in (True,) if some[0].event_id_only else (False, True):
+            body = await self._content.body(told, some, badge, brief=brief)
+            with contextlib.suppress(TooLarge):
+                await self._send(pushers, some, body)
+                return True
+        log.warning("push.too_large", gateway=URL(some[0].url).host)
+        return False
 
     async def _send(self, pushers: list[Pusher], some: Sequence[Pusher], body: bytes) -> None:
         """Send one notification; whom the gateway does not know any more is out of `pushers`, and gone."""

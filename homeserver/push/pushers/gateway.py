@@ -36,6 +36,10 @@ class NotTaken(Exception):
     """The gateway did not take a notification; its text is fit for a log."""
 
 
+class TooLarge(Exception):
+    """The gateway answers, but takes no notification of this size."""
+
+
 @dataclass(slots=True)
 class Gateway:
     """How it is with a gateway, as this process knows it."""
@@ -84,7 +88,7 @@ class Gateways:
             gateway.until = now + min(TIMEOUT, _rest(gateway.rests))
 
     async def notify(self, url: str, body: bytes) -> Sequence[str]:
-        """Send one notification. Returns the pushkeys that it rejects. Raises `NotTaken`, `NotNow`."""
+        """Send one notification. Returns the pushkeys that it rejects. Raises `NotTaken`, `NotNow`, `TooLarge`."""
         gateway = self._gateway(url)
         rests = gateway.rests
         request = HttpRequest(
@@ -105,10 +109,15 @@ class Gateways:
             raise
         if answer.status == 429:
             self._is_busy(gateway, answer)
+        if answer.status == 413:  # that is about this notification: others are taken
+            self.failed += 1
+            self._has_answered(url, gateway)
+            raise TooLarge
         if answer.status != 200:
             self._has_failed(url, gateway, rests)
             raise NotTaken(f"it answered {answer.status}")
-        self._has_taken(url, gateway)
+        self.taken += 1
+        self._has_answered(url, gateway)
         rejected = _rejected(answer.body)
         self.rejected += len(rejected)
         return rejected
@@ -124,8 +133,7 @@ class Gateways:
             self._known.move_to_end(origin)
         return gateway
 
-    def _has_taken(self, url: str, gateway: Gateway) -> None:
-        self.taken += 1
+    def _has_answered(self, url: str, gateway: Gateway) -> None:
         if gateway.away:
             log.info("push.gateway_back", gateway=URL(url).host)
             self.recovered = True

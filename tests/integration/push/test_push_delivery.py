@@ -77,6 +77,24 @@ async def test_an_event_is_told_whole(server: Server, gateway: FakeGateway) -> N
     assert secret["counts"] == {"unread": 3}
 
 
+async def test_what_is_too_large_for_a_gateway_holds_nothing_up(server: Server, gateway: FakeGateway) -> None:
+    """ntfy takes 4 KiB and answers 413: such an event is told by its ids, and those after it are told as ever."""
+    gateway.answer = lambda told: 413 if len(str(told)) > 4000 else None
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    await bob.post(SET, json=gateway.pusher("phone", everything=True))
+    long = await alice.send(room, "x" * 6000)
+    told = await gateway.hears_event(long)
+    assert "content" not in told
+    assert told["counts"] == {"unread": 1}
+    short = await alice.send(room, "short")
+    assert (await gateway.hears_event(short))["content"]["body"] == "short"
+    # What it does not take even so is passed over, and the gateway is not left alone for it.
+    gateway.answer = lambda told: None if told.get("content", {}).get("body") == "after it" else 413
+    await alice.send(room, "never")
+    await gateway.hears_event(await alice.send(room, "after it"))
+    assert gateway.badge("phone") == 4
+
+
 async def test_reading_elsewhere_clears_the_badge(server: Server, gateway: FakeGateway) -> None:
     """PG-05, PUSH-14, EPH-04: the count over all rooms, after a receipt of any kind, and after one's own message."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
