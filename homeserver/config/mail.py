@@ -18,6 +18,12 @@ def _check_sender(sender: str) -> str:
     return sender
 
 
+def _check_recipient(address: str) -> str:
+    if parseaddr(address)[1] != address or _check_sender(address) != address or len(address) > 254:
+        raise ValueError("an address without a name is expected: moderators@example.com")
+    return address
+
+
 class MailSection(Section):
     """How mail is sent: to prove addresses, to reset passwords, to notify."""
 
@@ -51,6 +57,11 @@ class MailSection(Section):
 
     next_link_hosts: tuple[str, ...] = Field(default=(), examples=[["chat.example.com"]])
     """Web clients, by host name, that the page behind a link may lead back to."""
+
+    reports_to: tuple[Annotated[str, AfterValidator(_check_recipient)], ...] = Field(
+        default=(), max_length=10, examples=[["moderators@example.com"]]
+    )
+    """Who is told by mail that something was reported: how many messages, rooms and users, not what they say."""
 
     notifications: bool = True
     """Whether people may have mails about what they have not read."""

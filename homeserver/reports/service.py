@@ -14,6 +14,7 @@ from homeserver.matrix import json
 from homeserver.matrix.errors import Forbidden, InvalidParam, NotFound
 from homeserver.matrix.ids import EventId, RoomId, UserId
 from homeserver.reports import store
+from homeserver.reports.letters import ReportLetters
 from homeserver.reports.types import NewReport, Report, ReportKind, Wanted
 from homeserver.rooms.reading import ReadingService
 from homeserver.runtime.clock import Clock
@@ -29,9 +30,16 @@ MAX_KEPT: Final = 1_000
 class ReportService:
     """Keeps reports. Holds nothing in memory."""
 
-    def __init__(
-        self, db: Database, reading: ReadingService, rooms: Rooms, interning: Interning, clock: Clock
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        db: Database,
+        reading: ReadingService,
+        rooms: Rooms,
+        interning: Interning,
+        clock: Clock,
+        letters: ReportLetters,
     ) -> None:
+        self._letters = letters
         self._db = db
         self._reading = reading
         self._rooms = rooms
@@ -66,7 +74,10 @@ class ReportService:
         async with self._db.transaction() as tx:
             if await store.count_of(tx, requester.user_nid, MAX_KEPT) >= MAX_KEPT:
                 raise Forbidden(f"{MAX_KEPT} of your reports wait to be looked at: no more are taken")
-            await store.insert(tx, requester.user_nid, new, self._clock.now_ms())
+            now_ms = self._clock.now_ms()
+            await store.insert(tx, requester.user_nid, new, now_ms)
+            async with tx.pipeline() as batch:
+                self._letters.order(batch, now_ms)
 
     # --- for administrators ------------------------------------------------------------------------------------------
 

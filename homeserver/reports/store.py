@@ -96,3 +96,15 @@ async def delete(tx: Tx, report_nid: int, kind: int | None = None) -> bool:
         kind=kind,
     )
     return bool(gone)
+
+
+async def count_received(tx: Tx, since_ms: int, before_ms: int) -> list[tuple[int, int]]:
+    """(kind, how many) of the reports that were received in that time and are still there."""
+    return await tx.all(
+        """
+        SELECT kind, count(*) FROM reports WHERE received_ms >= %(since)s AND received_ms < %(before)s
+        GROUP BY kind ORDER BY kind
+        """,
+        since=since_ms,
+        before=before_ms,
+    )

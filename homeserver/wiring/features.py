@@ -128,7 +128,7 @@ class Features:
         )
         self.relations = self._add(RelationsFeature(core, rooms))
         self.threads = self._add(ThreadsFeature(core, rooms, self.push.rules))
-        self._add(ReportsFeature(core, rooms))
+        self._add(ReportsFeature(config, core, accounts, rooms))
         self._add(HooksFeature(core, accounts, rooms, limiter))
         self.delayed = self._add(DelayedFeature(config, core, rooms, limiter))
         self.search = self._add(SearchFeature(core, rooms))
