@@ -14,7 +14,8 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from typing_extensions import override
 
 from tests.browser.page_server import serving
 from tests.interop.nio_person import accepted
-from tests.interop.plays import CACHE, REPOSITORY, Asked, Play, install, need_node
+from tests.interop.plays import CACHE, REPOSITORY, Answer, Asked, Play, install, need_node
+from tests.support.federation import Federation
 from tests.support.livekit import KEY, SECRET, signed
 from tests.support.process import ConfiguredProcess, free_port
+from tests.support.server import running
 
 pytestmark = pytest.mark.interop
 
@@ -137,7 +140,7 @@ class RealLiveKit:
             await asyncio.sleep(0.1)
         raise AssertionError(self._output.read_text(errors="replace")[-4000:])
 
-    async def participants(self, _: Asked) -> Mapping[str, Any]:
+    async def participants(self) -> list[dict[str, Any]]:
         """Who is in any of its rooms, and whether their tracks are encrypted."""
         found: list[dict[str, Any]] = []
         for room in (await self._ask("ListRooms", {"roomList": True}, {})).get("rooms", []):
@@ -153,7 +156,7 @@ class RealLiveKit:
                 }
                 for each in listed.get("participants", [])
             ]
-        return {"participants": found}
+        return found
 
 
 class CallPlay(Play):
@@ -176,6 +179,17 @@ async def register(base_url: str, name: str) -> tuple[str, str]:
     return client.user_id, password
 
 
+def restarts(server: ConfiguredProcess) -> Answer:
+    """Kills it and starts it again."""
+
+    async def restart(_: Asked) -> Mapping[str, Any]:
+        server.kill9()
+        await asyncio.to_thread(server.start)
+        return {}
+
+    return restart
+
+
 def atrium(folder: Path, dsn: str, livekit: RealLiveKit) -> ConfiguredProcess:
     """Our server, which tells clients an address that they reach it at."""
     server = ConfiguredProcess(
@@ -187,6 +201,39 @@ def atrium(folder: Path, dsn: str, livekit: RealLiveKit) -> ConfiguredProcess:
     return server
 
 
+async def perform(
+    case: str, sites: Sequence[tuple[str, RealLiveKit]], options: Mapping[str, str], page: Path, chromium: str,
+    scratch: Path, answers: Mapping[str, Answer],
+) -> CallPlay:  # fmt: skip
+    """Has Alice, of the first site, and Bob, of the last, call each other."""
+    pictures = PICTURES / case
+    shutil.rmtree(pictures, ignore_errors=True)
+    pictures.mkdir(parents=True)
+
+    async def participants(_: Asked) -> Mapping[str, Any]:
+        return {"participants": [each for _, livekit in sites for each in await livekit.participants()]}
+
+    (hers, _), (his, _) = sites[0], sites[-1]
+    (alice, alice_password), (bob, bob_password) = await register(hers, "alice"), await register(his, "bob")
+    with serving(page, hers, "localhost") as page_url:
+        play = CallPlay("call", hers, scratch, {"participants": participants, **answers})
+        play.environment |= {
+            "CHROMIUM": chromium,
+            "PAGE_URL": page_url,
+            "PICTURES": str(pictures),
+            "ALICE": alice,
+            "ALICE_PASSWORD": alice_password,
+            "BOB": bob,
+            "BOB_PASSWORD": bob_password,
+            "BOBS_HOMESERVER_URL": his,
+            **options,
+        }
+        await play.run(seconds=300)
+    print("\n".join(play.seen))
+    assert play.seen[-1] == "nobody is in the call"
+    return play
+
+
 @pytest.mark.parametrize(
     ("encrypted", "mode", "delegated", "end"),
     [
@@ -195,6 +242,7 @@ def atrium(folder: Path, dsn: str, livekit: RealLiveKit) -> ConfiguredProcess:
         pytest.param(True, "matrix_2_0", True, "cut-off", id="sticky-encrypted-delegated-cut-off"),
         pytest.param(False, "matrix_2_0", False, "killed", id="sticky-clear-killed"),
         pytest.param(True, "compatibility", True, "hangs-up", id="encrypted-hangs-up"),
+        pytest.param(True, "compatibility", False, "restarted", id="encrypted-restarted"),
     ],
 )
 async def test_two_people_see_and_hear_each_other_until_one_is_gone(
@@ -208,33 +256,39 @@ async def test_two_people_see_and_hear_each_other_until_one_is_gone(
     database: str,
     tmp_path: Path,
 ) -> None:
-    pictures = PICTURES / "-".join(
-        ["encrypted" if encrypted else "clear", mode, "delegated" if delegated else "own", end]
-    )
-    shutil.rmtree(pictures, ignore_errors=True)
-    pictures.mkdir(parents=True)
+    case = "-".join(["encrypted" if encrypted else "clear", mode, "delegated" if delegated else "own", end])
+    options = {
+        "ENCRYPTED": "yes" if encrypted else "no",
+        "RTC_MODE": mode,
+        "DELEGATED": "yes" if delegated else "no",
+        "END": end,
+    }
     livekit = RealLiveKit(livekit_program, tmp_path)
     with atrium(tmp_path, database, livekit) as server, livekit.running(server.base_url):
         await asyncio.to_thread(server.start)
         await livekit.answers()
-        (alice, alice_password), (bob, bob_password) = [
-            await register(server.base_url, name) for name in ("alice", "bob")
-        ]
-        with serving(page, server.base_url, "localhost") as page_url:
-            play = CallPlay("call", server.base_url, tmp_path, {"participants": livekit.participants})
-            play.environment |= {
-                "CHROMIUM": chromium,
-                "PAGE_URL": page_url,
-                "PICTURES": str(pictures),
-                "ALICE": alice,
-                "ALICE_PASSWORD": alice_password,
-                "BOB": bob,
-                "BOB_PASSWORD": bob_password,
-                "ENCRYPTED": "yes" if encrypted else "no",
-                "RTC_MODE": mode,
-                "DELEGATED": "yes" if delegated else "no",
-                "END": end,
-            }
-            await play.run(seconds=300)
-    print("\n".join(play.seen))
-    assert play.seen[-1] == "nobody is in the call"
+        sites = [(server.base_url, livekit)]
+        await perform(case, sites, options, page, chromium, tmp_path, {"restart": restarts(server)})
+
+
+async def test_people_of_two_servers_call_each_other_over_a_livekit_server_of_each(
+    livekit_program: str, chromium: str, page: Path, federation: Federation, tmp_path: Path
+) -> None:
+    """FED-40: each publishes at their own server's, and is let in at the other's by a token of their own."""
+    options = {"ENCRYPTED": "yes", "RTC_MODE": "compatibility", "DELEGATED": "yes", "END": "killed"}
+    sites: list[tuple[str, RealLiveKit]] = []
+    async with AsyncExitStack() as stack:
+        for name in ("one", "other"):
+            folder = tmp_path / name
+            folder.mkdir()
+            livekit, port = RealLiveKit(livekit_program, folder), free_port()
+            base_url = f"http://127.0.0.1:{port}"
+            calls = {"livekit": {"url": livekit.url, "key": KEY, "secret": SECRET}}
+            config = federation.config(calls=calls, server={"public_baseurl": base_url})
+            first, *others = config.listeners
+            config = config.with_listeners((first.model_copy(update={"port": port}), *others))
+            await stack.enter_async_context(running(config))
+            stack.enter_context(livekit.running(base_url))
+            await livekit.answers()
+            sites.append((base_url, livekit))
+        await perform("two-servers", sites, options, page, chromium, tmp_path, {})

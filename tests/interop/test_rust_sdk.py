@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from typing_extensions import override
 
 from tests.interop.plays import CACHE, Answer, Asked, Play
-from tests.support.process import HomeserverProcess
+from tests.support.process import ConfiguredProcess, HomeserverProcess
 
 pytestmark = pytest.mark.interop
 
@@ -65,6 +66,11 @@ class RustPlay(Play):
         return [str(self._program), self.name]
 
 
+def unknown_positions(server: HomeserverProcess) -> int:
+    """How often a client was told that the position of its sync is unknown, by the server's log."""
+    return server.output.read_text(errors="replace").count('"errcode":"M_UNKNOWN_POS"')
+
+
 @pytest.mark.parametrize(
     ("name", "end"),
     [
@@ -89,18 +95,33 @@ async def test_a_play(name: str, end: str, program: Path, base_url: str, tmp_pat
 
 
 async def test_the_server_is_restarted_and_killed_meanwhile(
-    program: Path, killable: HomeserverProcess, tmp_path: Path
+    program: Path, database: str, tmp_path: Path
 ) -> None:
-    async def restart(_: Asked) -> Mapping[str, Any]:
-        await asyncio.to_thread(killable.restart)
-        return {}
+    """Connections of sliding sync outlive the server's processes. Once they are lost, as those left for a month."""
+    processes = int(os.environ.get("ATRIUM_TEST_PROCESSES", "1"))
+    with ConfiguredProcess(tmp_path / "data", database, processes=processes) as server:
 
-    async def kill(_: Asked) -> Mapping[str, Any]:
-        killable.kill9()
-        await asyncio.to_thread(killable.start)
-        return {}
+        async def restart(_: Asked) -> Mapping[str, Any]:
+            await asyncio.to_thread(server.restart)
+            return {}
 
-    play = RustPlay(program, "restart", killable.base_url, tmp_path, {"restart": restart, "kill": kill})
-    await play.run(seconds=400)
-    print("\n".join(play.seen))
-    assert len(play.seen) == 3
+        async def kill(_: Asked) -> Mapping[str, Any]:
+            server.kill9()
+            await asyncio.to_thread(server.start)
+            return {}
+
+        async def forget(_: Asked) -> Mapping[str, Any]:
+            assert unknown_positions(server) == 0
+            await asyncio.to_thread(server.terminate)
+            async with await psycopg.AsyncConnection.connect(database) as connection:
+                await connection.execute("DELETE FROM sliding_connections")
+            await asyncio.to_thread(server.start)
+            return {}
+
+        await asyncio.to_thread(server.start)
+        answers: dict[str, Answer] = {"restart": restart, "kill": kill, "forget": forget}
+        play = RustPlay(program, "restart", server.base_url, tmp_path, answers)
+        await play.run(seconds=400)
+        print("\n".join(play.seen))
+        assert len(play.seen) == 3
+        assert unknown_positions(server) > 0

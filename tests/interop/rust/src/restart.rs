@@ -1,4 +1,4 @@
-//! The server is restarted, in order and not, while a client looks at it.
+//! The server is restarted, in order and not, and forgets its connections, while a client looks at it.
 
 use anyhow::Result;
 use matrix_sdk::RoomState;
@@ -18,7 +18,7 @@ pub async fn play() -> Result<()> {
     say_in(&room, "before").await?;
     until("the first word", async || Ok(differs(texts(&timeline).await, &said))).await?;
 
-    for how in ["restart", "kill", "restart"] {
+    for how in ["restart", "kill", "forget"] {
         ask(how).await?;
         for number in 0..30 {
             said.push(format!("after {how} {}: {number}", said.len()));
