@@ -11,7 +11,7 @@ from homeserver.events.parse import event_from_storage
 from homeserver.events.push_facts import Facts, plain
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.persisted_event import PersistedEvent, Replaced, SentBy
-from homeserver.graph.refs import EventRef, StateRef
+from homeserver.graph.refs import OUTLIER, EventRef, StateRef
 from homeserver.matrix.ids import EventId, RoomId, is_event_id
 from homeserver.runtime.cache import Cache, MemoryBudget
 from homeserver.runtime.turns import next_turn, pieces
@@ -53,6 +53,8 @@ class EventCache:
         # Whatever anyone still holds (the recent log above all) is found again, so an event is one object per process
         # and becomes redacted everywhere at once.
         self._held: WeakValueDictionary[int, PersistedEvent] = WeakValueDictionary()
+        # Of these, by ID, those that keep their numbers: an outlier may become a whole event, at another number.
+        self._by_id: WeakValueDictionary[EventId, PersistedEvent] = WeakValueDictionary()
         self.sticky_until: dict[int, int] = {}
         """event_nid -> Unix ms until which it is sticky, of those that are. Kept by `StickyEvents`."""
 
@@ -76,6 +78,8 @@ class EventCache:
         if persisted.nid in self._events:
             return
         self._held[persisted.nid] = persisted
+        if not persisted.flags & OUTLIER:
+            self._by_id[persisted.event.event_id] = persisted
         self._events.put(persisted.nid, persisted, persisted.size)
 
     def redacted(self, target: PersistedEvent) -> None:
@@ -108,15 +112,22 @@ class EventCache:
         return (await self.load([nid])).get(nid)
 
     async def by_id(self, event_id: EventId) -> PersistedEvent | None:
-        """None for an event this server does not have."""
+        """None for an event this server does not have. No query for one that is in memory."""
+        there = self._by_id.get(event_id)
+        if there is not None:
+            return self.get(there.nid) or there
         found = await self.numbers([event_id])
         return await self.one(found[event_id]) if event_id in found else None
 
     async def numbers(self, event_ids: Collection[EventId]) -> dict[EventId, int]:
-        """Numbers of the events that are here. What is no event id (the content of events names anything) is none's."""
-        ids = [event_id for event_id in event_ids if is_event_id(event_id)]
+        """Numbers of the events that are here. What is no event id (the content of events names anything) is none's. One query
+        for what is not in memory.
+        """
+        by_id = self._by_id
+        found = {event_id: there.nid for event_id in event_ids if (there := by_id.get(event_id)) is not None}
+        ids = [event_id for event_id in event_ids if event_id not in found and is_event_id(event_id)]
         if not ids:
-            return {}
+            return found
         async with self._db.read() as tx:
             rows = await tx.all(
                 """
@@ -125,7 +136,7 @@ class EventCache:
                 """,
                 ids=ids,
             )
-        return dict(rows)
+        return {**found, **dict(rows)}
 
     @staticmethod
     def find_numbers(batch: Pipeline, event_ids: Collection[EventId]) -> Later[list[tuple[EventId, int]]]:

@@ -1,12 +1,19 @@
 """What is kept in memory of the graph keeps its bounds, whatever happens to it."""
 
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import NAME_BYTES, Interning
+from homeserver.graph.refs import OUTLIER
 from homeserver.matrix.ids import UserId
 from homeserver.runtime.cache import MemoryBudget
+from tests.support.forks import Fork, receive_together
 from tests.support.graph import process
+
+TEXT = {"msgtype": "m.text", "body": "from elsewhere"}
 
 
 async def test_redactions_do_not_make_the_event_cache_smaller(database: str, tmp_path: Path) -> None:
@@ -71,3 +78,41 @@ async def test_rooms_beyond_the_bound_are_given_all_the_same(database: str, tmp_
             await here.rooms.sending.put_state(alice, found[kept].name.room_id, key, {})
         assert memory.used <= max(memory.limit, before)
         assert len((await rooms.get(kept)).state) == entries + 5
+
+
+async def test_an_event_in_memory_is_found_by_its_id_without_a_query(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Receipts and relations name events that were just sent."""
+    async with process(database, tmp_path) as here:
+        alice = await here.user("alice")
+        room_id = await here.room(alice)
+        event = (await Fork.of(here, room_id)).branch().says(alice.user_id, "m.room.message", None, TEXT)
+        (received,) = await receive_together(here, room_id, event)
+
+        def asked(*_: object, **__: object) -> NoReturn:
+            raise AssertionError("the database was asked")
+
+        monkeypatch.setattr(here.core.db, "read", asked)
+        assert await here.core.events.by_id(event.event_id) is received
+        assert await here.core.events.numbers([event.event_id]) == {event.event_id: received.nid}
+
+
+async def test_an_outlier_in_memory_is_found_whole_when_it_has_become_so(
+    database: str, tmp_path: Path
+) -> None:
+    async with process(database, tmp_path) as here:
+        alice = await here.user("alice")
+        room_id = await here.room(alice)
+        event = (await Fork.of(here, room_id)).branch().says(alice.user_id, "m.room.message", None, TEXT)
+        room = await here.core.interning.room(room_id)
+        assert room is not None
+        await here.core.outliers.add(room, [event])
+        outlier = await here.core.events.by_id(event.event_id)
+        assert outlier is not None
+        assert outlier.flags == OUTLIER
+        (received,) = await receive_together(here, room_id, event)
+        assert await here.core.events.by_id(event.event_id) is received
+        assert await here.core.events.numbers([event.event_id]) == {event.event_id: received.nid}
+        assert not received.flags & OUTLIER
+        assert outlier.nid != received.nid
