@@ -5,7 +5,6 @@ The pictures of every step lie in `tests/browser/out/element/<play>` afterwards,
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import nio
 import pytest
+from PIL import ExifTags, Image
 
 from tests.browser.page_server import serving
 from tests.interop.nio_person import accepted
@@ -82,14 +82,13 @@ class BrowserPlay(Play):
 
     def refused(self) -> set[tuple[str, str, int]]:
         """What the pages asked for in vain: method, path without identifiers, status."""
-        said = [json.loads(line) for line in self.transcript.read_text().splitlines()]
         return {
             (
                 each["method"],
                 re.sub(r"[!$@%][^/]+", "*", each["path"]).removeprefix("/_matrix/client"),
                 each["status"],
             )
-            for each in said
+            for each in self.exchanges()
             if each["status"] >= 400
         }
 
@@ -106,8 +105,10 @@ async def register(base_url: str, name: str) -> tuple[str, str]:
     return client.user_id, password
 
 
-async def perform(name: str, base_url: str, chromium: str, element: Path, scratch: Path) -> BrowserPlay:
-    """Runs a play for Alice, whose name is still free, and Bob, who has an account."""
+async def perform(
+    name: str, base_url: str, chromium: str, element: Path, scratch: Path, **environment: str
+) -> BrowserPlay:
+    """Runs a play for Alice, whose name is still free, and Bob, who has an account; `environment` tells it more."""
     pictures = PICTURES / name
     shutil.rmtree(pictures, ignore_errors=True)
     pictures.mkdir(parents=True)
@@ -122,6 +123,7 @@ async def perform(name: str, base_url: str, chromium: str, element: Path, scratc
             "ALICE_PASSWORD": secrets.token_urlsafe(12),
             "BOB": bob,
             "BOB_PASSWORD": password,
+            **environment,
         }
         await play.run(seconds=180)
     if not SOMEBODY_ELSES:
@@ -142,3 +144,38 @@ async def test_a_public_room_is_found_talked_in_and_left(
 ) -> None:
     play = await perform("lobby", base_url, chromium, element, tmp_path)
     assert play.seen[-1] == "the room left"
+
+
+PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>Tea house</title>
+<meta property="og:title" content="The tea house"><meta property="og:description" content="What there is to drink">
+<meta property="og:image" content="cup.png"></head><body>Tea</body></html>"""
+
+
+def pictures_in(folder: Path) -> tuple[Path, Path]:
+    """A photograph as a telephone takes it, lying on its side with a note on how to hold it, and a face."""
+    photo, face = folder / "photo.jpg", folder / "face.png"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned to the right by a quarter
+    Image.linear_gradient("L").resize((1600, 2400)).convert("RGB").save(photo, exif=exif.tobytes())
+    Image.radial_gradient("L").convert("RGB").save(face)
+    return photo, face
+
+
+async def test_pictures_films_files_and_voices_are_sent_and_shown(
+    base_url: str, chromium: str, element: Path, tmp_path: Path
+) -> None:
+    """In the clear and encrypted; an avatar and the preview of a link, too."""
+    photo, face = pictures_in(tmp_path)
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "tea.html").write_text(PAGE)
+    Image.radial_gradient("L").resize((600, 400)).save(pages / "cup.png")
+    with serving(pages, base_url, "pages") as address:
+        about = {
+            "LINK": f"{address}tea.html",
+            "LINK_TITLE": "The tea house",
+            "PHOTO": str(photo),
+            "FACE": str(face),
+        }
+        play = await perform("gallery", base_url, chromium, element, tmp_path, **about)
+    assert play.seen[-1] == "a voice encrypted"

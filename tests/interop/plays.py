@@ -147,11 +147,15 @@ class Play:
         steps = "".join(f"\n  saw: {step}" for step in self.seen)
         return f"play {self.name} {how}{steps}\n{self._errors.read_text(errors='replace')[-12000:]}"
 
+    def exchanges(self) -> list[dict[str, Any]]:
+        """What was said on the wire, a request with its answer each."""
+        # not `splitlines`: JSON may have other signs in it that end a line
+        return [json.loads(line) for line in self.transcript.read_text().split("\n") if line]
+
     def broken_contract(self) -> list[str]:
         """What the specification's schemas say against the answers this play was given by the first server, each kind once."""
         found: dict[str, None] = {}
-        for line in self.transcript.read_text().splitlines():
-            said = json.loads(line)
+        for said in self.exchanges():
             if not said["status"] or said.get("server", self.base_url) != self.base_url:
                 continue  # no answer came, or none of ours
             headers = {"content-type": said["type"]} if said["type"] else {}

@@ -256,3 +256,124 @@ export async function leave(page, name) {
     await page.getByRole("dialog").getByRole("button", { name: "Leave" }).click();
     await room(page, name).waitFor({ state: "detached" });
 }
+
+/** Files as if they had been chosen from a disk: `{ name, mimeType, buffer }`. */
+export async function upload(page, file) {
+    await page.locator(".mx_MessageComposer input[type=file]").setInputFiles(file);
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText(file.name).first().waitFor();
+    await picture(page, `uploads-${file.name}`);
+    await dialog.getByRole("button", { name: "Upload", exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+}
+
+const inRoom = (page, selector) => page.locator(`.mx_RoomView_body ${selector}`).last();
+
+/** Waits until an image is there in full; gives its size in pixels. */
+async function shown(image) {
+    await image.waitFor();
+    await image.evaluate((img) => new Promise((resolve, reject) => {
+        const look = () => img.complete && img.naturalWidth && resolve();
+        img.addEventListener("load", look);
+        img.addEventListener("error", () => reject(new Error(`no image at ${img.currentSrc}`)));
+        look();
+    }));
+    return image.evaluate((img) => ({ width: img.naturalWidth, height: img.naturalHeight }));
+}
+
+/** The small picture in the room, whole: gives its size. */
+export const seesPicture = (page) => shown(inRoom(page, ".mx_MImageBody img.mx_MImageBody_thumbnail"));
+
+/** Opens the picture; gives the size of what is shown then. */
+export async function opensPicture(page) {
+    await inRoom(page, ".mx_MImageBody img.mx_MImageBody_thumbnail").click();
+    const size = await shown(page.locator("img.mx_ImageView_image"));
+    await picture(page, "opens-the-picture");
+    await page.getByRole("button", { name: "Close" }).last().click();
+    await page.locator(".mx_ImageView").waitFor({ state: "detached" });
+    return size;
+}
+
+/** Plays the film until it moves; gives its size and how long it is. */
+export async function watches(page) {
+    const film = inRoom(page, "video.mx_MVideoBody");
+    await film.waitFor();
+    // What is encrypted is fetched when somebody presses the button: until then there is nothing that could be played.
+    await film.evaluate((video) => { video.muted = true; return video.play().catch(() => {}); });
+    await page.waitForFunction((video) => video.currentTime > 0.3 && video.videoWidth, await film.elementHandle());
+    await film.evaluate((video) => video.pause());
+    return film.evaluate((video) => ({ width: video.videoWidth, height: video.videoHeight }));
+}
+
+/** Downloads the last file of the room; gives what is in it. */
+export async function downloads(page, name) {
+    const download = page.waitForEvent("download");
+    await page.locator(".mx_RoomView_body .mx_MFileBody_info", { hasText: name.split(".")[0] }).last().click();
+    const file = await download;
+    const { readFile } = await import("node:fs/promises");
+    return { name: file.suggestedFilename(), content: await readFile(await file.path()) };
+}
+
+/** Speaks into the microphone for as long as it takes that a second is heard. */
+export async function speaks(page) {
+    await page.locator(".mx_MessageComposer").getByRole("button", { name: "More options" }).click();
+    await page.getByRole("menuitem", { name: "Voice Message" }).click();
+    await page.locator(".mx_VoiceRecordComposerTile_recording .mx_Clock", { hasText: /0:0[2-9]/ }).waitFor();
+    await picture(page, "speaks");
+    await page.getByRole("button", { name: "Stop recording" }).click();
+    await page.getByRole("button", { name: "Send voice message" }).click();
+}
+
+/** Plays the last thing that was spoken until its clock moves. */
+export async function listens(page) {
+    const voice = inRoom(page, ".mx_MVoiceMessageBody");
+    await voice.getByRole("button", { name: "Play" }).click();
+    await voice.locator(".mx_PlaybackContainer .mx_Clock, .mx_Clock", { hasText: /0:0[1-9]/ }).waitFor();
+    await voice.getByRole("button", { name: /Play|Pause/ }).waitFor();
+}
+
+/** By a command that asks for a file; the settings are a long way off. */
+export async function takesAvatar(page, file) {
+    const chooser = page.waitForEvent("filechooser");
+    await composer(page).fill("/myavatar ");
+    await page.getByRole("button", { name: "Send message" }).click();
+    await (await chooser).setFiles(file);
+    await page.getByRole("dialog").getByRole("button", { name: "Upload", exact: true }).click();
+    // A command that is through empties the box, whatever somebody has written there meanwhile.
+    await page.waitForFunction((box) => !box.textContent.trim(), await composer(page).elementHandle());
+}
+
+/** The small picture beside what somebody says. */
+export const seesAvatar = (page, text) => shown(tile(page, text).locator(".mx_EventTile_avatar img"));
+
+/** What a link leads to: its title, and the size of its picture. */
+export async function seesPreview(page, title) {
+    const preview = page.locator(".mx_RoomView_body .mx_LinkPreviewWidget", { hasText: title }).last();
+    const size = await shown(preview.locator("img"));
+    return { text: await preview.innerText(), size };
+}
+
+/** A film of a second, drawn and recorded by the browser itself. */
+export async function film(page) {
+    const base64 = await page.evaluate(async () => {
+        const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 180 });
+        const draw = canvas.getContext("2d");
+        const recorder = new MediaRecorder(canvas.captureStream(25), { mimeType: "video/webm;codecs=vp8" });
+        const parts = [];
+        recorder.ondataavailable = ({ data }) => parts.push(data);
+        const ended = new Promise((resolve) => { recorder.onstop = resolve; });
+        recorder.start(100);
+        for (let frame = 0; frame < 40; frame++) {
+            draw.fillStyle = "navy";
+            draw.fillRect(0, 0, 320, 180);
+            draw.fillStyle = "orange";
+            draw.fillRect(frame * 7, 60, 60, 60);
+            await new Promise((resolve) => setTimeout(resolve, 40));
+        }
+        recorder.stop();
+        await ended;
+        const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
+        return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+    });
+    return Buffer.from(base64, "base64");
+}
