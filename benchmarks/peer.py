@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 import aiohttp
 from aiohttp import web
 
+from benchmarks.bot import Bot
 from federation.x_matrix import Signer
 from homeserver.events.event import Event
 from homeserver.events.parse import parse_event
@@ -53,6 +54,8 @@ class Meeting:
     tls: ssl.SSLContext
     trusting: ssl.SSLContext
     notary: Peer
+    bot: Bot
+    """An application service that is registered with servers that are started here."""
 
     @classmethod
     def arrange(cls, folder: Path) -> Meeting:
@@ -66,7 +69,7 @@ class Meeting:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
         trusting = ssl.create_default_context(cafile=str(certificate))
-        return cls(certificate, tls, trusting, Peer(tls, trusting))
+        return cls(certificate, tls, trusting, Peer(tls, trusting), Bot(certificate.parent))
 
     def peer(self) -> Peer:
         """Another one."""

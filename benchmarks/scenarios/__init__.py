@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.scenario import Scenario
+from benchmarks.scenarios.appservices import AppserviceLag
 from benchmarks.scenarios.e2ee import ChangeDevice, QueryKeys, UploadOneTimeKeys
 from benchmarks.scenarios.fanout import CalmFanOut, FanOut, PacedFanOut
 from benchmarks.scenarios.federation import (
@@ -65,4 +66,5 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     JoinTwentyThousand,
     CatchUp,
     DeadDestinations,
+    AppserviceLag,
 )

@@ -52,9 +52,13 @@ class _Process(HomeserverProcess):
             "registration": {"enabled": True, "flows": [["dummy"]], "open_without_checks": True},
             "auth": {"password_hash": {"memory": "8K", "passes": 1, "parallelism": 1}},
             "rate_limits": {"enabled": False},
+            "appservices": {"registration_files": [str(meeting.bot.file)]},
             "outbound": {
                 "extra_ca_files": [str(meeting.certificate)],
-                "allow_private": {"federation": ["127.0.0.0/8", "::1/128"]},
+                "allow_private": {
+                    "federation": ["127.0.0.0/8", "::1/128"],
+                    "appservices": ["127.0.0.1/32"],
+                },
             },
             "federation": {
                 "key_servers": [
