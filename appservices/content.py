@@ -21,6 +21,7 @@ from homeserver.events.client_format import room_member, stripped
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
+from homeserver.graph.refs import OUTLIER
 from homeserver.graph.state.states import StateStore
 from homeserver.log.readers.types import Item
 from homeserver.matrix import json
@@ -29,7 +30,7 @@ from homeserver.presence.types import PresenceEntry
 from homeserver.receipts.types import NAMES, UNTHREADED, ReceiptEntry
 from homeserver.runtime.clock import Clock
 from homeserver.storage.database import Database
-from homeserver.sync.selection.stripped import SHOWN
+from homeserver.sync.selection.stripped import SHOWN, told_elsewhere
 from homeserver.to_device.entries import ToDeviceEntry
 from homeserver.typing.entries import TypingEntry
 
@@ -114,6 +115,9 @@ class Content:
 
     async def _shown_before(self, invite: PersistedEvent) -> list[bytes]:
         """Stripped state of the room that an invite is for. spec: client-server-api/#stripped-state"""
+        if invite.flags & OUTLIER:
+            told = await told_elsewhere(self._db, [invite.nid])
+            return [bytes(each) for each in told.get(invite.nid, ())]
         wanted = [*SHOWN, (MEMBER, invite.event.sender)]
         numbers = await self._interning.find_key_nids(wanted)
         before = invite.state_before.nid

@@ -20,11 +20,11 @@ from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedE
 from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.refs import JOIN
+from homeserver.graph.refs import JOIN, OUTLIER
 from homeserver.log.entries import Entry, Position
 from homeserver.log.readers.types import Item
 from homeserver.log.tail import Handler, Narrowed, Tail
-from homeserver.matrix.ids import RoomAlias
+from homeserver.matrix.ids import RoomAlias, UserId
 from homeserver.presence.types import PresenceEntry
 from homeserver.receipts.types import PRIVATE, ReceiptEntry
 from homeserver.rooms.entries import AliasesChanged
@@ -232,13 +232,24 @@ class Interest:
 
     async def _of_event(self, position: Position, persisted: PersistedEvent) -> Keys:
         if persisted.hidden:
-            return NOBODY
+            return await self._of_membership_beside(persisted)
         keys = (await self._room(persisted.room_nid)).at(position)
         event = persisted.event
         if event.type == "m.room.member" and event.state_key is not None:
             target = event.state_key
             return {*keys, *(each.id for each in self._told if each.id not in keys and each.watches(target))}
         return keys
+
+    async def _of_membership_beside(self, persisted: PersistedEvent) -> Keys:
+        """Of an invite to a room that this server is not in, or its end: if it still stands."""
+        event = persisted.event
+        if persisted.flags != OUTLIER or event.type != "m.room.member" or event.state_key is None:
+            return NOBODY
+        keys = {each.id for each in self._told if each.watches(event.state_key)}
+        target = UserId(event.state_key)
+        nid = (await self._interning.find_user_nids([target])).get(target) if keys else None
+        own = (await self._memberships.of(nid)).rooms.get(persisted.room_nid) if nid is not None else None
+        return keys if own is not None and own.event_nid == persisted.nid else NOBODY
 
     async def _of_ephemeral(self, position: Position, value: TypingEntry | ReceiptEntry) -> Keys:
         private = isinstance(value, ReceiptEntry) and value.type == PRIVATE

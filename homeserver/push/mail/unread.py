@@ -9,10 +9,11 @@ from typing import Any, Final, NamedTuple
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.refs import INVITE
+from homeserver.graph.refs import INVITE, OUTLIER
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
+from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.push import store
 from homeserver.push.counts import unread_query
@@ -32,6 +33,7 @@ from homeserver.push.pushers.badges import Badge, Badges
 from homeserver.push.pushers.deciding import Deciding
 from homeserver.push.recent import RecentEvents
 from homeserver.storage.database import Database
+from homeserver.sync.selection.stripped import StrippedRoom, described, told_elsewhere
 from homeserver.sync.selection.summary import NAMES, heroes_of, naming_events
 
 MAX_LOOKED_AT: Final = 50
@@ -148,7 +150,10 @@ class UnreadForMail:
         people = await self._names(room, senders)
         messages = [self._message(each, people, content=content) for each in reversed(shown)]
         invite = new.badge.rooms.rooms[room_nid].membership == INVITE
-        name = await self._room_name(room, new.badge.user_id)
+        if events[0].flags & OUTLIER:
+            name = await self._name_elsewhere(events[0])
+        else:
+            name = await self._room_name(room, new.badge.user_id)
         room_id = (await self._interning.rooms([room_nid]))[room_nid].room_id
         return RoomPart(room_id, name, messages, new.counts[room_nid] - len(shown), invite)
 
@@ -171,6 +176,12 @@ class UnreadForMail:
             user_id: fit_name(_string(loaded.get(nid), "displayname")) or fit_name(user_id) or "?"
             for user_id, nid in keys.items()
         }
+
+    async def _name_elsewhere(self, invite: PersistedEvent) -> str | None:
+        """Of a room that this server is not in, as the other server has told it with the invite."""
+        told = await told_elsewhere(self._db, [invite.nid])
+        name = described(StrippedRoom(invite, list(told.get(invite.nid, ())))).get("name")
+        return fit_name(json.loads(name)) if name is not None else None
 
     async def _room_name(self, room: Room, reader: UserId) -> str | None:
         """spec: client-server-api/#calculating-the-display-name-for-a-room"""

@@ -35,7 +35,6 @@ class Deciding:
         """What of something that a reader was handed notifies the user; None: nothing."""
         if (
             not isinstance(persisted, PersistedEvent)
-            or persisted.hidden
             or persisted.redaction is not None
             or persisted.sender_nid == badge.user_nid
             or persisted.event.sender in badge.unwanted.ignored
@@ -46,6 +45,8 @@ class Deciding:
             return None
         if own.membership == INVITE and own.event_nid == persisted.nid:
             return await self._of_invite(badge, persisted)
+        if persisted.hidden:  # but for an invite to a room that this server is not in
+            return None
         # What one has read meanwhile notifies nobody any more.
         if own.membership != JOIN or not badge.unread.get(persisted.room_nid):
             return None

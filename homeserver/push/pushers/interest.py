@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.persisted_event import PersistedEvent
+from homeserver.graph.refs import OUTLIER
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Entry, Position
 from homeserver.log.readers.types import Item
@@ -209,13 +210,21 @@ class Interest:
 
     async def _of(self, value: Any, owners: Mapping[int, Owner]) -> Keys:
         if isinstance(value, PersistedEvent):
-            return NOBODY if value.hidden else await self._of_event(value, owners)
+            return self._of_hidden(value, owners) if value.hidden else await self._of_event(value, owners)
         if isinstance(value, HasRead | PushersChanged):
             owner = owners.get(value.user_nid)
             if owner is None:
                 return NOBODY
             return owner.gateways if isinstance(value, HasRead) else owner.keys
         return NOBODY
+
+    def _of_hidden(self, persisted: PersistedEvent, owners: Mapping[int, Owner]) -> Keys:
+        """An invite to a room that this server is not in, or its end, concerns whom it is about."""
+        event = persisted.event
+        if persisted.flags != OUTLIER or event.type != "m.room.member":
+            return NOBODY
+        owner = owners.get(self._nids.get(event.state_key or "", 0))
+        return owner.keys if owner is not None else NOBODY
 
     async def _of_event(self, persisted: PersistedEvent, owners: Mapping[int, Owner]) -> Keys:
         event = persisted.event

@@ -78,7 +78,9 @@ class StrippedRooms:
             {persisted.state_before.nid for persisted in members.values()}, list(numbers.values())
         )
         loaded = await self._events.load({nid for state in states.values() for nid in state.values()})
-        told = await self._told({member.nid for member in members.values() if member.flags & OUTLIER})
+        told = await told_elsewhere(
+            self._db, {member.nid for member in members.values() if member.flags & OUTLIER}
+        )
         rooms: dict[int, StrippedRoom] = {}
         for room, member in members.items():
             own = stripped(member.event)
@@ -94,13 +96,14 @@ class StrippedRooms:
             )
         return rooms
 
-    async def _told(self, event_nids: Collection[int]) -> dict[int, list[msgspec.Raw]]:
-        """What other servers have told of rooms that this server is not in, by the invite or knock."""
-        if not event_nids:
-            return {}
-        async with self._db.read() as tx:
-            rows = await store.find_stripped_states(tx, event_nids)
-        return {nid: _decode_list(events) for nid, events in rows}
+
+async def told_elsewhere(db: Database, event_nids: Collection[int]) -> dict[int, list[msgspec.Raw]]:
+    """What other servers have told of rooms that this server is not in, by the invite or knock: stripped state events."""
+    if not event_nids:
+        return {}
+    async with db.read() as tx:
+        rows = await store.find_stripped_states(tx, event_nids)
+    return {nid: _decode_list(events) for nid, events in rows}
 
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
