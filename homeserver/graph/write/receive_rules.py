@@ -53,8 +53,8 @@ def judge(event: Event, grounds: Grounds, *, refused: bool) -> int:
             judged = _check(event, keys, grounds.before)
     except auth_rules.Rejected:
         return REJECTED
-    if event.key == CREATE and create is not None:  # the room has begun, with another one
-        return REJECTED
+    if event.key == CREATE and create is not None and create.event.event_id != event.event_id:
+        return REJECTED  # the room has begun, with another one; its own may come once more, where it was an outlier
     if refused:
         return SOFT_FAILED
     try:
