@@ -141,7 +141,12 @@ class FaultyNet:
         url = yarl.URL(f"https://localhost:{target}{request.raw_path}", encoded=True)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         async with self._session.request(
-            request.method, url, headers=headers, data=body or None, allow_redirects=False
+            request.method,
+            url,
+            headers=headers,
+            data=body or None,
+            allow_redirects=False,
+            skip_auto_headers=("Accept-Encoding",),  # Synapse asks for nothing packed, and unpacks nothing
         ) as answer:
             content = await answer.read()
         kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP]
