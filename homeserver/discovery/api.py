@@ -31,6 +31,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.e2e_cross_signing": True,  # without it Element before 2025 sets up no cross-signing
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # since v1.19; matrix-js-sdk looks for this name alone
     "org.matrix.msc2285.stable": True,  # private receipts; since v1.4
+    "org.matrix.msc2654": True,  # how many events mark a room as unread
     "org.matrix.msc3440.stable": True,  # threads; since v1.3
     "org.matrix.msc3771": True,  # receipts of threads; since v1.4
     "org.matrix.msc3814": True,  # dehydrated devices

@@ -38,6 +38,9 @@ STICKY: Final = 8192
 BRANCHED: Final = 4096
 """No rule asks for it: the state before the event is not what the room's state was when it came. Who may see it does not follow
 from who was in the room by then."""
+UNREAD_DIFFERS: Final = 16384
+"""No rule asks for it: whether the event marks its room as unread (MSC2654) is not what the other facts say. Events written before
+there was this bit are taken at their other facts."""
 
 _TYPES: Final = {
     "m.room.message": MESSAGE,
@@ -47,6 +50,7 @@ _TYPES: Final = {
     "m.room.member": MEMBER,
 }
 _STATE_TYPES: Final = {"m.room.tombstone": TOMBSTONE, "m.room.server_acl": SERVER_ACL}
+_UNREAD_STATE: Final = {"m.room.name", "m.room.topic", "m.room.avatar", "m.room.tombstone"}
 
 
 class Facts(NamedTuple):
@@ -81,6 +85,26 @@ def mentions_room(event: Event) -> bool:
     return isinstance(mentions, dict) and mentions.get("room") is True
 
 
+def marks_unread(bits: int) -> bool:
+    """Whether an event with these facts marks its room as unread for those who did not send it. spec: MSC2654"""
+    shown = bits & (BODY | ENCRYPTED | TOMBSTONE) and not bits & EDIT
+    notice = bits & (MESSAGE | NOTICE) == MESSAGE | NOTICE
+    return bool(shown and not notice) is not bool(bits & UNREAD_DIFFERS)
+
+
+def _marks_unread(event: Event) -> bool:
+    """The same, asked of the event itself. spec: MSC2654, "Unread events"."""
+    content, is_state = event.content, event.state_key is not None
+    body, relation = content.get("body"), content.get("m.relates_to")
+    if isinstance(relation, dict) and relation.get("rel_type") == "m.replace":
+        return False
+    if event.type == "m.room.message" and not is_state and content.get("msgtype") == "m.notice":
+        return False
+    if isinstance(body, str) and body:
+        return True
+    return event.type == "m.room.encrypted" or (is_state and event.type in _UNREAD_STATE)
+
+
 def facts_of(
     event: Event,
     *,
@@ -109,4 +133,6 @@ def facts_of(
         bits |= ROOM_MENTION
     if may_be_sticky(event) and duration_of(event) is not None:
         bits |= STICKY
+    if _marks_unread(event) is not marks_unread(bits):
+        bits |= UNREAD_DIFFERS
     return Facts(bits, thread, mentions) if thread or mentions else plain(bits)

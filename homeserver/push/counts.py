@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeVar
 
-from homeserver.events.push_rules import EVENT_WORK, EvaluationContext
+from homeserver.events.push_facts import marks_unread
+from homeserver.events.push_rules import EVENT_WORK, SILENT, EvaluationContext
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
@@ -127,7 +128,7 @@ class UnreadCounts:
         position, resets = self._tail.position, self._recent.resets
         names = await self._interning.rooms({pair.room_nid for pair in pairs})
         rules = {pair: users[pair.user_nid].evaluator.in_room(names[pair.room_nid].room_id) for pair in pairs}
-        asked = [pair for pair in pairs if rules[pair].by_facts]
+        asked = [pair for pair in pairs if rules[pair].by_facts or rules[pair].silent]
         if not asked:
             return
         async with self._db.read() as tx:
@@ -141,15 +142,13 @@ class UnreadCounts:
                 elif (user, room) in after:
                     after[store.Pair(user, room)] = max(at, after[store.Pair(user, room)])
             after = {pair: at for pair, at in after.items() if at >= users[pair.user_nid].since}
-            loud = {pair: at for pair, at in after.items() if not rules[pair].silent}
-            threads = {key: at for key, at in threads.items() if key[:2] in loud}
-            counted = await store.count_unread_of(tx, loud, threads, position) if loud else []
+            threads = {key: at for key, at in threads.items() if key[:2] in after}
+            counted = await store.count_unread_of(tx, after, threads, position) if after else []
         unread = {pair: UnreadCount(position, 0) for pair in after}
         for user_nid, each in counted:
             pair = store.Pair(user_nid, each.room_nid)
-            outcome = rules[pair].by_fact(each.bits, each.mentioned, each.thread)
-            if outcome is not None and outcome.notify:
-                unread[pair].add(each.thread, each.events, each.newest, highlight=outcome.highlight)
+            outcome = rules[pair].by_fact(each.bits, each.mentioned, each.thread) or SILENT
+            unread[pair].add(each.thread, each.events, each.newest, outcome, marks=marks_unread(each.bits))
         for user, room, thread, upto in read.result:
             if (user, room) in unread:
                 unread[store.Pair(user, room)].read(thread, upto)
@@ -285,26 +284,27 @@ class UnreadCounts:
         user_nid, position, resets = request.user_nid, self._tail.position, self._recent.resets
         unread_by_room = {nid: UnreadCount(position, request.unwanted.since) for nid in rooms}
         names = {nid: name.room_id for nid, name in rooms.items()}
-        rules = await RulesOverTime(user.evaluator).in_rooms(names)
-        asked = [nid for nid in rooms if user.since or not rules[nid].silent]
-        if asked:
-            async with self._db.read() as tx:
-                async with tx.pipeline() as batch:
-                    joins = store.find_joins(batch, user_nid, asked)
-                    read = store.find_read(batch, user_nid, asked)
-                query = unread_query(user_nid, unheard, position, dict(joins.result), read.result)
-                first, past = min(query.rooms.values(), default=position), None
-                if first < user.since:
-                    past = await self._evaluators.past(tx, user_nid, first)
-            if past is not None:
-                after = {nid: query.rooms.get(nid, position) for nid in rooms}
-                rules = await RulesOverTime(user.evaluator, past).in_rooms(names, after)
-                query = query._replace(changes=[upto for upto, _ in past])
-            async with self._db.read() as tx:
-                found = await _count_by_facts(tx, query, rules, unread_by_room)
-            await self._look_into(request, found, rules, unread_by_room)
-            for nid, thread, upto in read.result:
-                unread_by_room[nid].read(thread, upto)
+        async with self._db.read() as tx:
+            async with tx.pipeline() as batch:
+                joins = store.find_joins(batch, user_nid, list(rooms))
+                read = store.find_read(batch, user_nid, list(rooms))
+            query = unread_query(user_nid, unheard, position, dict(joins.result), read.result)
+            first, past = min(query.rooms.values(), default=position), None
+            if first < user.since:
+                past = await self._evaluators.past(tx, user_nid, first)
+        over_time, after = RulesOverTime(user.evaluator), None
+        if past is not None:
+            over_time, after = (
+                over_time._replace(past=past),
+                {nid: query.rooms.get(nid, position) for nid in rooms},
+            )
+            query = query._replace(changes=[upto for upto, _ in past])
+        rules = await over_time.in_rooms(names, after)
+        async with self._db.read() as tx:
+            found = await _count_by_facts(tx, query, rules, unread_by_room)
+        await self._look_into(request, found, rules, unread_by_room)
+        for nid, thread, upto in read.result:
+            unread_by_room[nid].read(thread, upto)
         if (
             resets == self._recent.resets
             and position >= self._tail.floor
@@ -357,8 +357,9 @@ class UnreadCounts:
                 if since_turn > EVENT_WORK:
                     since_turn = 0
                     await next_turn()
-            if outcome is not None and outcome.notify:
-                unread_by_room[each.room_nid].add(each.thread, 1, each.event_nid, highlight=outcome.highlight)
+            unread_by_room[each.room_nid].add(
+                each.thread, 1, each.event_nid, outcome or SILENT, marks=marks_unread(each.bits)
+            )
 
 
 class _Rules(NamedTuple):
@@ -394,16 +395,14 @@ async def _count_by_facts(
     unread_by_room: Mapping[int, UnreadCount],
 ) -> list[store.UnreadEvent]:
     """Count where facts alone decide. Returns what is unread in the other rooms."""
-    loud = {nid for nid in query.rooms if not rules[nid].silent}
-    by_facts = _only(query, {nid for nid in loud if rules[nid].by_facts})
+    by_facts = _only(query, {nid for nid in query.rooms if rules[nid].by_facts or rules[nid].silent})
     if by_facts.rooms:
         for each in await store.count_unread(tx, by_facts):
             outcome = rules[each.room_nid].at(each.newest).by_fact(each.bits, each.mentioned, each.thread)
-            if outcome is not None and outcome.notify:
-                unread_by_room[each.room_nid].add(
-                    each.thread, each.events, each.newest, highlight=outcome.highlight
-                )
-    looking = _only(query, loud - by_facts.rooms.keys())
+            unread_by_room[each.room_nid].add(
+                each.thread, each.events, each.newest, outcome or SILENT, marks=marks_unread(each.bits)
+            )
+    looking = _only(query, query.rooms.keys() - by_facts.rooms.keys())
     return await store.find_unread(tx, looking) if looking.rooms else []
 
 

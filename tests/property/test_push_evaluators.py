@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from homeserver.events.content.power_levels import PowerLevels
 from homeserver.events.event import Event
-from homeserver.events.push_facts import facts_of, mentioned_users
+from homeserver.events.push_facts import facts_of, marks_unread, mentioned_users
 from homeserver.events.push_rules import SILENT, Around, CompiledRules, EvaluationContext
 from homeserver.events.room_version import ROOM_VERSIONS
 from homeserver.matrix.ids import UserId
@@ -27,6 +27,7 @@ types = st.sampled_from(
     [
         *("m.room.message", "m.room.encrypted", "m.reaction", "m.call.invite", "m.room.member"),
         *("m.room.tombstone", "m.room.server_acl", "com.example.x", "M.Room.Message"),
+        *("m.room.topic", "m.room.name", "m.room.avatar", "M.Room.Encrypted"),
     ]
 )
 words = st.sampled_from(["hello", "coffee", "Hello Bob", "", "more COFFEE", "m.notice", "bob"])
@@ -113,6 +114,26 @@ def test_plans_decide_as_rules_do(ruleset: Ruleset, event: Event, members: int) 
         assert evaluator.by_fact(facts.bits, mentioned) == expected
     if evaluator.silent:
         assert not expected.notify
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(events, st.sampled_from([1, 2]))
+def test_facts_tell_what_marks_a_room_as_unread(event: Event, members: int) -> None:
+    """spec: MSC2654 "Unread events"."""
+    content, relation = event.content, event.content.get("m.relates_to")
+    eligible = [
+        isinstance(content.get("body"), str) and content["body"] != "",
+        event.state_key is not None
+        and event.type in ("m.room.name", "m.room.topic", "m.room.avatar", "m.room.tombstone"),
+        event.type == "m.room.encrypted",
+    ]
+    excluded = [
+        isinstance(relation, dict) and relation.get("rel_type") == "m.replace",
+        (event.type, event.state_key, content.get("msgtype")) == ("m.room.message", None, "m.notice"),
+    ]
+    facts = facts_of(event, member_count=members, levels=LEVELS, thread=None, mentions=())
+    assert marks_unread(facts.bits) is (any(eligible) and not any(excluded))
+    assert 0 <= facts.bits < 1 << 15, "a smallint"
 
 
 @given(events)

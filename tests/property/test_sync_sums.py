@@ -2,7 +2,7 @@
 
 A client that syncs now here, now there, with small timelines, must know at the end what a fresh client is told, and by
 paging back over the gaps it must have every event the fresh client can page to, once, in order (SYNC-01, SYNC-04, SYNC-05,
-SYNC-06, SYNC-08, SYNC-13, SYNC-14). What was counted as unread along the way is what is counted anew (SYNC-11, SYNC-12).
+SYNC-06, SYNC-08, SYNC-13, SYNC-14). What was counted as unread along the way is what is counted anew (SYNC-11, SYNC-12, MSC2654).
 Receipts and account data of rooms add up, too (SYNC-17), and state does for clients that see little of the timeline.
 """
 
@@ -90,6 +90,7 @@ class Client:
             thread: (count["notification_count"], count["highlight_count"])
             for thread, count in counts.items()
         }
+        room.unread["marked"] = (section["org.matrix.msc2654.unread_count"], 0)
         for event in section.get("account_data", {}).get("events", ()):
             room.data[event["type"]] = event["content"]
         for event in section.get("ephemeral", {}).get("events", ()):

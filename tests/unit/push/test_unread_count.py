@@ -1,14 +1,15 @@
-"""An unread count moves on by what happens: SYNC-11, SYNC-12, PUSH-14."""
+"""An unread count moves on by what happens: SYNC-11, SYNC-12, PUSH-14, MSC2654."""
 
 import json
 from types import SimpleNamespace
 from typing import Any
 
-from homeserver.events.push_facts import MEMBER, MESSAGE, ROOM_MENTION, Facts
+from homeserver.events.push_facts import BODY, EDIT, MEMBER, MESSAGE, NOTICE, ROOM_MENTION, Facts
 from homeserver.log.entries import Written
 from homeserver.matrix.glob import WorkBudget
+from homeserver.push.evaluator import Evaluator
 from homeserver.push.evaluators import DEFAULT_EVALUATOR
-from homeserver.push.unread_count import Reading, UnreadCount, delta_of
+from homeserver.push.unread_count import UNREAD_COUNT, Reading, UnreadCount, delta_of
 from homeserver.receipts.types import UNTHREADED
 
 ME, OTHER = 1, 2
@@ -90,6 +91,36 @@ def test_a_redaction_makes_it_stale_if_anything_counts() -> None:
 def test_one_s_own_coming_and_going_makes_it_stale() -> None:
     change = SimpleNamespace(user_nid=ME)
     assert not UnreadCount(0, 0).move([said(1, by=OTHER, bits=MEMBER, changes=(change,))], READING)
+
+
+def marked(unread: UnreadCount, *, per_thread: bool = False) -> int:
+    """How many events mark the room as unread."""
+    return int(unread.members(per_thread=per_thread)[UNREAD_COUNT])
+
+
+def test_what_does_not_notify_marks_a_muted_room_as_unread() -> None:
+    """Notices, edits, one's own and redacted events do not. spec: MSC2654"""
+    text = MESSAGE | BODY
+    muted = READING._replace(evaluator=Evaluator(()))
+    events = [
+        said(1, bits=text),
+        said(2, bits=text | NOTICE),
+        said(3, bits=text | EDIT),
+        said(4, "$t", bits=text),
+        said(5, bits=text, redaction=object()),
+    ]
+    unread, delta = UnreadCount(0, 0), delta_of(events[:4], muted.evaluator)
+    assert unread.move(events, muted)
+    assert (told(unread), marked(unread), marked(unread, per_thread=True)) == ({"": (0, 0)}, 2, 1)
+    assert delta is not None
+    at_once = UnreadCount(0, 0)
+    assert at_once.apply(delta, muted)
+    assert (marked(at_once), marked(at_once, per_thread=True)) == (2, 1)
+    assert unread.read(UNTHREADED, 4)
+    assert marked(unread) == 0
+    assert unread.move([said(6, bits=text)], muted)
+    assert unread.move([said(7, by=ME, bits=text)], muted)
+    assert marked(unread) == 0
 
 
 def test_a_slice_that_is_the_same_for_many_is_applied_at_once() -> None:
