@@ -62,8 +62,15 @@ def test_an_endpoint_carries_the_operation_id_of_the_specification() -> None:
     assert wrong == {}
 
 
+IF_CONFIGURED = {
+    # Clients take any answer but 404 for an offer (tests/integration/calls/test_livekit.py has it configured).
+    ("POST", "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave"),
+}
+
+
 async def test_every_declared_endpoint_is_wired_up(server: Server) -> None:
     if server.app is None:
         pytest.skip("this server runs elsewhere")
     wired = {(endpoint.method, path) for endpoint in server.app.registry for path in endpoint.paths}
-    assert {(endpoint.method, path) for endpoint in declared() for path in endpoint.paths} - wired == set()
+    missing = {(endpoint.method, path) for endpoint in declared() for path in endpoint.paths} - wired
+    assert missing == IF_CONFIGURED
