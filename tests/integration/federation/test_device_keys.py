@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from federation.devices.introductions import IntroductionEntry
 from tests.integration.federation.test_outbound_to_another import join_from
 from tests.support.crypto import ONE_TIME, DeviceCrypto, Identity
 from tests.support.federation import Federation

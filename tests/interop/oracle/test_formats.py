@@ -84,7 +84,7 @@ def test_known_difference_synapse_leaves_names_of_its_own_out_of_the_content_has
     [
         {"sender": "nobody"},
         {"type": "t" * 256},
-        {"state_key": "é" * 128},
+        {"state_key": "é" * 256},
         {"prev_events": ["not an id"]},
         {"prev_events": ["$" + "A" * 43] * 21},
         {"auth_events": ["$" + "A" * 43] * 11},
