@@ -42,6 +42,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4306": True,  # thread subscriptions
     "org.matrix.msc4354": True,  # sticky events
+    "org.matrix.msc4429": True,  # profiles in /sync
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync (MSC4186)
 }
 """Names under which clients look for what the versions above already say; others are handed over in the constructor."""

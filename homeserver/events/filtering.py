@@ -22,6 +22,7 @@ MAX_KNOWN = 1024
 """Types of which a filter remembers whether it wants them."""
 MAX_FIELDS = 256
 """Of `event_fields`."""
+MAX_PROFILE_FIELDS = 100
 MAX_LIMIT = 1000
 T = TypeVar("T")
 
@@ -168,6 +169,19 @@ class RoomFilter(msgspec.Struct, _RoomChoice, dict=True):
         return self.ephemeral.chooses_rooms or self.account_data.chooses_rooms
 
 
+class ProfileFieldFilter(msgspec.Struct):
+    """Which fields of profiles are told in `/sync`: none, if not asked for.
+
+    Source: MSC4429, "Filtering profile updates by field ID".
+    """
+
+    ids: list[str] = []
+
+    def __post_init__(self) -> None:
+        if len(self.ids) > MAX_PROFILE_FIELDS:
+            raise ValueError(f"more than {MAX_PROFILE_FIELDS} ids of profile_fields")
+
+
 class Filter(msgspec.Struct, dict=True):
     """A whole filter, as for `/sync`. None of them changes once it was read."""
 
@@ -176,6 +190,9 @@ class Filter(msgspec.Struct, dict=True):
     presence: EventFilter = msgspec.field(default_factory=EventFilter)
     account_data: EventFilter = msgspec.field(default_factory=EventFilter)
     room: RoomFilter = msgspec.field(default_factory=RoomFilter)
+    profile_fields: ProfileFieldFilter | None = msgspec.field(
+        default=None, name="org.matrix.msc4429.profile_fields"
+    )
 
     def __post_init__(self) -> None:
         if self.event_fields is not None and len(self.event_fields) > MAX_FIELDS:

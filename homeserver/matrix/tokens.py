@@ -2,7 +2,8 @@
 
 A token stands between two entries: after everything up to its position. Positions of backfilled events are negative.
 A sync token may have a second number: how far the device's to-device messages were given, where there were more of
-them than fit into the answer. Pagination takes sync tokens too and does not look at that.
+them than fit into the answer; and a third: how far profiles were told (MSC4429), where these were too many. Pagination takes
+sync tokens too and does not look at that.
 spec: appendices/#pagination (API-19, API-20)
 """
 
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from homeserver.matrix.errors import InvalidParam
 
-_TOKEN = re.compile(r"s(-?[0-9]{1,18})(?:_([0-9]{1,18}))?", re.ASCII)
+_TOKEN = re.compile(r"s(-?[0-9]{1,18})(?:_([0-9]{1,18})(?:_([0-9]{1,18}))?)?", re.ASCII)
 
 
 class SyncToken(NamedTuple):
@@ -23,6 +24,8 @@ class SyncToken(NamedTuple):
     """Everything up to here was in the answer."""
     to_device: int
     """To-device messages up to here were; usually the same."""
+    profiles: int | None = None
+    """Profiles of users after this one (user_nid) have still to be told; None: none."""
 
 
 def format_token(position: int) -> str:
@@ -32,7 +35,9 @@ def format_token(position: int) -> str:
 
 def format_sync_token(token: SyncToken) -> str:
     """The token of a sync's answer."""
-    position, to_device = token
+    position, to_device, profiles = token
+    if profiles is not None:
+        return f"s{position}_{to_device}_{profiles}"
     return f"s{position}" if to_device == position else f"s{position}_{to_device}"
 
 
@@ -47,4 +52,5 @@ def parse_sync_token(token: str, where: str) -> SyncToken:
     if found is None:
         raise InvalidParam(f"{where}: not a token of this server")
     position = int(found[1])
-    return SyncToken(position, int(found[2]) if found[2] else position)
+    to_device = int(found[2]) if found[2] else position
+    return SyncToken(position, to_device, int(found[3]) if found[3] else None)

@@ -38,6 +38,50 @@ async def find_fields_of(tx: Tx, user_nids: Collection[int]) -> list[bytes]:
     )
 
 
+class Shown(NamedTuple):
+    """A local user's profile as far as it was read."""
+
+    user_nid: int
+    user_id: UserId
+    fields: bytes | None
+    """One JSON object; None: the profiles before it have as many bytes as were asked for already."""
+
+
+async def find_near(tx: Tx, user_nid: int, room_nids: Collection[int], after: int, limit: int) -> list[int]:
+    """user_nids of the first local users after `after` who are joined to one of the rooms, and the user."""
+    return await tx.column(
+        """
+        SELECT near.user_nid FROM (
+            SELECT user_nid FROM current_state
+            WHERE room_nid = ANY(%(rooms)s::bigint[]) AND membership = 1 AND user_nid > %(after)s
+            UNION SELECT %(user)s::bigint WHERE %(user)s::bigint > %(after)s) AS near
+        WHERE EXISTS (SELECT 1 FROM accounts a WHERE a.user_nid = near.user_nid)
+        ORDER BY near.user_nid LIMIT %(limit)s
+        """,
+        user=user_nid,
+        rooms=list(room_nids),
+        after=after,
+        limit=limit,
+    )
+
+
+async def find_shown(tx: Tx, user_nids: Collection[int], size: int) -> list[Shown]:
+    """Profiles in the order of user_nids, until those before have `size` bytes; empty where there is none."""
+    return await tx.rows(
+        Shown,
+        """
+        SELECT user_nid, user_id, CASE WHEN before < %(size)s THEN coalesce(fields, '{}'::bytea) END
+        FROM (SELECT u.user_nid, u.user_id, p.fields,
+                     coalesce(sum(octet_length(p.fields)) OVER (
+                         ORDER BY u.user_nid ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+              FROM users u LEFT JOIN profiles p USING (user_nid) WHERE u.user_nid = ANY(%(nids)s::bigint[])) AS row
+        ORDER BY user_nid
+        """,
+        nids=sorted(user_nids),
+        size=size,
+    )
+
+
 async def find_many(tx: Tx, user_ids: Sequence[UserId]) -> list[tuple[UserId, bytes]]:
     """Of those local users that have a profile."""
     return [

@@ -62,6 +62,8 @@ class SyncRequest(msgspec.Struct, frozen=True):
     """What the user does not want to hear of."""
     to_device: Position = 0
     """To-device messages up to here have reached the device: it has come back with the token that says so."""
+    profiles: int | None = None
+    """Profiles of users after this one (user_nid) have still to be told, the answer before had no room for them; None: none."""
 
     @property
     def ignored(self) -> frozenset[str]:
@@ -83,6 +85,8 @@ class Part(msgspec.Struct):
     """The same, but no news by itself (key counts)."""
     to_device: Position | None = None
     """To-device messages are given only up to here; None: all there are."""
+    profiles: int | None = None
+    """Profiles of users after this one (user_nid) are told in the next answer; None: none."""
     rooms: dict[int, dict[str, bytes]] = {}
     """room_nid of a joined room -> member of its section -> its JSON."""
 

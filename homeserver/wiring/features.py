@@ -44,6 +44,7 @@ from homeserver.wiring.manifest import Manifest, connect
 from homeserver.wiring.media import MediaFeature
 from homeserver.wiring.notices import NoticesFeature
 from homeserver.wiring.presence import PresenceFeature
+from homeserver.wiring.profiles import ProfilesInSyncFeature
 from homeserver.wiring.push import Letters, NotificationsFeature, PushersFeature, PushFeature
 from homeserver.wiring.relations import RelationsFeature
 from homeserver.wiring.rendezvous import RendezvousFeature
@@ -112,6 +113,7 @@ class Features:
         self.spaces = self._add(SpacesFeature(core, self.rooms, self.directory))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
         self.presence = self._add(PresenceFeature(config, core, self.rooms.memberships, profiles))
+        self._add(ProfilesInSyncFeature(core, self.rooms.memberships))
         self.federation_inbound = self._add(self._receiving(config))
 
     def _devices(self, config: Config, limiter: RateLimiter) -> None:

@@ -60,6 +60,7 @@ class SyncApi:
             full_state,
             STATE_AFTER if use_state_after else UNSTABLE_STATE_AFTER if unstable_state_after else None,
             set_presence,
+            token.profiles if token else None,
         )
         pieces = await self._sync.sync(requester, parameters)
         if parameters.since is None or parameters.full_state:

@@ -27,7 +27,8 @@ def assemble(
 ) -> Iterator[bytes]:
     """Pieces of the answer. `names`: of every room in it."""
     given = next((part.to_device for part in parts if part.to_device is not None), request.upto)
-    start = b'{"next_batch":"%b"' % format_sync_token(SyncToken(request.upto, given)).encode()
+    profiles = next((part.profiles for part in parts if part.profiles is not None), None)
+    start = b'{"next_batch":"%b"' % format_sync_token(SyncToken(request.upto, given, profiles)).encode()
     top: dict[str, bytes] = {}
     for part in parts:
         top.update(part.always)

@@ -47,6 +47,13 @@ class SyncParameters(NamedTuple):
     state_after: str | None
     """The name under which the client wants `state_after`; None: it wants `state`."""
     set_presence: Presence
+    profiles: int | None = None
+    """See `SyncRequest.profiles`."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it is answered without waiting for news."""
+        return self.since is None or self.full_state or self.profiles is not None
 
 
 class SyncService:
@@ -96,11 +103,10 @@ class SyncService:
             parameters = parameters._replace(since=known, full_state=True)
         await self._presence.touch(requester, parameters.set_presence)
         deadline = self._clock.monotonic() + parameters.timeout_ms / 1000
-        at_once = parameters.since is None or parameters.full_state
         upto = self._tail.position
-        if at_once or upto > parameters.to_device:
+        if parameters.at_once or upto > parameters.to_device:
             request, rooms, parts = await self._build(requester, parameters)
-            if at_once or has_news(rooms, parts):
+            if parameters.at_once or has_news(rooms, parts):
                 return await self._assemble(rooms, parts, request)
             upto = request.upto
         while await self._wait(requester, upto, deadline - self._clock.monotonic()):
@@ -130,6 +136,7 @@ class SyncService:
             recent,
             unwanted,
             parameters.to_device,
+            parameters.profiles,
         )
 
     async def _build(
@@ -140,7 +147,8 @@ class SyncService:
             joined = JoinedRooms({}, request.joined, frozenset())
             return request, RoomsPart(), await self._parts(request, joined, self._always)
         rooms, joined = await self._rooms.changes(request)
-        streams = self._everything if joined.new else self._readers(request.recent)
+        everything = joined.new or request.profiles is not None
+        streams = self._everything if everything else self._readers(request.recent)
         parts = await self._parts(request, joined, streams)
         if parts and request.filter.room.chooses_sections:
             await self._choose_rooms(request, parts)
@@ -173,6 +181,8 @@ class SyncService:
     def _may_have_news(self, request: SyncRequest) -> bool:
         """False if the log holds nothing that concerns the user."""
         if request.since is None or request.recent is None or request.full_state:
+            return True
+        if request.profiles is not None:
             return True
         return self._log_slices.concern(request.since, request.upto).reaches(
             request.requester.user_nid, request.joined

@@ -13,14 +13,30 @@ def test_api_19_what_was_given_is_understood(position: int) -> None:
 
 
 def test_a_sync_token_says_how_far_to_device_messages_were_given() -> None:
-    for token in (SyncToken(9, 4), SyncToken(9, 9)):
+    for token in (SyncToken(9, 4), SyncToken(9, 9), SyncToken(9, 4, 0), SyncToken(9, 9, 7)):
         assert parse_sync_token(format_sync_token(token), "since") == token
     assert parse_token(format_sync_token(SyncToken(9, 4)), "from") == 9
 
 
 @pytest.mark.parametrize(
     "token",
-    ["", "s", "9", "s9x", "s 9", "s9_", "s--9", "s9\n", "s" + "9" * 19, "s\u0669", "t9", "s9_-1", "\0"],
+    [
+        "",
+        "s",
+        "9",
+        "s9x",
+        "s 9",
+        "s9_",
+        "s--9",
+        "s9\n",
+        "s" + "9" * 19,
+        "s\u0669",
+        "t9",
+        "s9_-1",
+        "s9_9_",
+        "s9_9_9_9",
+        "\0",
+    ],
 )
 def test_api_20_a_foreign_token_is_refused_by_name(token: str) -> None:
     with pytest.raises(InvalidParam, match="since"):
