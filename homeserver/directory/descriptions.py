@@ -11,7 +11,7 @@ from typing import Any, Final
 from homeserver.directory.types import PublishedRoom
 from homeserver.events.event import Event, StateKey
 from homeserver.events.visibility import WORLD_READABLE
-from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.entry import EventEntry, RedactedEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
@@ -84,14 +84,20 @@ class Descriptions:
     # --- the projection ------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
-        return {EventEntry: Narrowed(self._event, touches_state)}
+        return {EventEntry: Narrowed(self._event, touches_state), RedactedEntry: self._redacted}
 
     def reset(self) -> None:
         self.changes += 1
         self._known.reset()
 
+    def _redacted(self, _: Position, entry: RedactedEntry) -> None:
+        if any(target.event.is_state for target in entry.targets):
+            self._has_changed(entry.room_nid)
+
     def _event(self, _: Position, entry: EventEntry) -> None:
-        room_nid = entry.persisted.room_nid
+        self._has_changed(entry.persisted.room_nid)
+
+    def _has_changed(self, room_nid: int) -> None:
         if room_nid in self._told:
             self._told.discard(room_nid)
             self.changes += 1

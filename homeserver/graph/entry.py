@@ -93,6 +93,19 @@ class EventEntry(Entry, frozen=True):
         return [change for change in self.changes if change.ref is None or change.ref.event_id != own]
 
 
+class RedactedEntry(Entry, frozen=True):
+    """Events that are redacted by one that is no redaction: a kick or ban of their sender. spec: MSC4293"""
+
+    room_nid: int
+    because: PersistedEvent
+    targets: tuple[PersistedEvent, ...]
+
+    @property
+    @override
+    def size(self) -> int:
+        return ENTRY_BYTES * (1 + len(self.targets))
+
+
 class BackfillEntry(Entry, frozen=True):
     """Older events of a room that were found in gaps of its history. Told in no sync."""
 

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from homeserver.events.push_facts import marks_unread
 from homeserver.events.push_rules import EVENT_WORK, SILENT, EvaluationContext
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, RedactedEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.rooms.cache import Rooms
@@ -251,7 +251,7 @@ class UnreadCounts:
         return self._deltas[key]
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {ReceiptEntry: self._read}
+        return {ReceiptEntry: self._read, RedactedEntry: self._redacted}
 
     def reset(self) -> None:
         self._deltas.clear()
@@ -262,6 +262,9 @@ class UnreadCounts:
         unread = self._unread.get(entry.room_nid, {}).get(entry.user_nid)
         if unread is not None and not unread.read(entry.thread, entry.event_nid):
             self._drop(entry.room_nid, entry.user_nid)
+
+    def _redacted(self, _: Position, entry: RedactedEntry) -> None:
+        self._size -= len(self._unread.pop(entry.room_nid, ()))
 
     def _drop(self, room_nid: int, user_nid: int) -> None:
         del self._unread[room_nid][user_nid]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, RedactedEntry
 from homeserver.log.entries import Entry, Position, Written
 from homeserver.log.tail import Tail
 
@@ -27,7 +27,7 @@ class RecentEvents:
         self._all_gone: Position = 0
         """The same for rooms of which nothing is known."""
         self.resets = 0
-        """How often entries were missed: what was known before says nothing any more."""
+        """How often entries were missed, or events redacted by no redaction: what was known before says nothing any more."""
 
     def newest(self, room_nid: int) -> Position:
         """The room's newest event, here or gone; 0 if there was none since the process began."""
@@ -47,12 +47,16 @@ class RecentEvents:
         return found
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._add}
+        return {EventEntry: self._add, RedactedEntry: self._redacted}
 
     def reset(self) -> None:
         self.resets += 1
         self._rooms.clear()
         self._order.clear()
+
+    def _redacted(self, _: Position, entry: RedactedEntry) -> None:
+        del entry  # who counts just now may have counted what is redacted
+        self.resets += 1
 
     def _add(self, position: Position, entry: EventEntry) -> None:
         room_nid = entry.persisted.room_nid

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Protocol
 
 from homeserver.events.event import Event, StateKey
-from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.entry import EventEntry, RedactedEntry, touches_state
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import JOIN
@@ -63,7 +63,7 @@ class GuestAccess:
     # --- the projection ----------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
-        return {EventEntry: Narrowed(self._applied, touches_state)}
+        return {EventEntry: Narrowed(self._applied, touches_state), RedactedEntry: self._redacted}
 
     def reset(self) -> None:
         self._everywhere = True
@@ -72,6 +72,10 @@ class GuestAccess:
     def _applied(self, _: Position, entry: EventEntry) -> None:
         if _may_withdraw(entry):
             self._look_at(entry.persisted.room_nid)
+
+    def _redacted(self, _: Position, entry: RedactedEntry) -> None:
+        if any(target.event.key == GUEST_ACCESS for target in entry.targets):
+            self._look_at(entry.room_nid)
 
     def _look_at(self, room_nid: int) -> None:
         if len(self._waiting) >= MAX_WAITING:

@@ -208,32 +208,44 @@ class MembershipService:
         await self._end_stay(room, plan, passage)
 
     async def kick(
-        self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        target: UserId,
+        reason: str | None = None,
+        fields: Mapping[str, Any] = EMPTY,
     ) -> None:
-        """Remove somebody, or take back their invite or knock. Raises `Forbidden`."""
+        """Remove somebody, or take back their invite or knock. `fields`: what else the event says. Raises `Forbidden`."""
         room = await self._rooms.known(room_id)
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined(head, requester.user_id)
             if head.membership(target) not in ("join", "invite", "knock"):
                 raise Forbidden("The user is not in this room")
-            return [_member(requester.user_id, target, "leave", reason)]
+            return [_member(requester.user_id, target, "leave", reason, fields)]
 
-        await self._end_stay(room, plan, await self._pass(requester, room_id, target, "leave", reason))
+        passage = await self._pass(requester, room_id, target, "leave", reason, fields)
+        await self._end_stay(room, plan, passage)
 
     async def ban(
-        self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None
+        self,
+        requester: Requester,
+        room_id: RoomId,
+        target: UserId,
+        reason: str | None = None,
+        fields: Mapping[str, Any] = EMPTY,
     ) -> None:
-        """Ban a user, here or not; banning again does nothing. Raises `Forbidden`."""
+        """Ban a user, here or not; banning again does nothing. `fields`: as in `kick`. Raises `Forbidden`."""
         room = await self._rooms.known(room_id)
 
         def plan(head: Head) -> Sequence[Send]:
             require_joined(head, requester.user_id)
             if head.membership(target) == "ban":
                 return []
-            return [_member(requester.user_id, target, "ban", reason)]
+            return [_member(requester.user_id, target, "ban", reason, fields)]
 
-        await self._end_stay(room, plan, await self._pass(requester, room_id, target, "ban", reason))
+        passage = await self._pass(requester, room_id, target, "ban", reason, fields)
+        await self._end_stay(room, plan, passage)
 
     async def unban(
         self, requester: Requester, room_id: RoomId, target: UserId, reason: str | None = None

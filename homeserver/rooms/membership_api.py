@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from homeserver.events.ended_stays import REDACT_EVENTS
 from homeserver.matrix.errors import Forbidden, MissingParam
 from homeserver.matrix.ids import RoomId, ServerName, UserId, is_server_name, user_id
 from homeserver.rooms.aliases import AliasService
@@ -46,6 +47,24 @@ class Target(msgspec.Struct):
     def whom(self) -> UserId:
         """Raises `InvalidParam`."""
         return user_id(self.user_id)
+
+
+class Removed(msgspec.Struct):
+    """Who is kicked or banned, and why."""
+
+    user_id: str
+    reason: str | None = None
+    redact_events: bool = msgspec.field(default=False, name=REDACT_EVENTS)
+    """Whether what they have said goes, too. spec: MSC4293"""
+
+    def whom(self) -> UserId:
+        """Raises `InvalidParam`."""
+        return user_id(self.user_id)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What else the event says."""
+        return {REDACT_EVENTS: True} if self.redact_events else {}
 
 
 class InviteTarget(msgspec.Struct):
@@ -159,12 +178,12 @@ class MembershipApi:
         await self._membership.forget(requester, room_id)
 
     @endpoint("kick", "POST", ROOM + "/kick", auth=Auth.USER)
-    async def kick(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
-        await self._membership.kick(requester, room_id, body.whom(), body.reason)
+    async def kick(self, requester: Requester, room_id: Path[RoomId], body: Body[Removed]) -> None:
+        await self._membership.kick(requester, room_id, body.whom(), body.reason, body.fields)
 
     @endpoint("ban", "POST", ROOM + "/ban", auth=Auth.USER)
-    async def ban(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:
-        await self._membership.ban(requester, room_id, body.whom(), body.reason)
+    async def ban(self, requester: Requester, room_id: Path[RoomId], body: Body[Removed]) -> None:
+        await self._membership.ban(requester, room_id, body.whom(), body.reason, body.fields)
 
     @endpoint("unban", "POST", ROOM + "/unban", auth=Auth.USER)
     async def unban(self, requester: Requester, room_id: Path[RoomId], body: Body[Target]) -> None:

@@ -16,6 +16,7 @@ from homeserver.graph.write.append import GraphWriter, Identity
 from homeserver.graph.write.backfill import Backfill
 from homeserver.graph.write.backfill_sink import BackfillSink
 from homeserver.graph.write.beside import MembershipsBeside
+from homeserver.graph.write.ended_stays import REDACT_STAY, EndedStays, RedactedSink
 from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.originals import RedactedOriginals
 from homeserver.graph.write.outliers import Outliers
@@ -88,6 +89,9 @@ class Core:
             self.beside,
             self.server_name,
         )
+        self.ended_stays = EndedStays(
+            db, self.log, self.tail, self.events, self.interning, sources.redactions, self.jobs
+        )
         self.originals = RedactedOriginals(db, self.tail, config.rooms.redacted_originals)
         self._keep_originals = config.rooms.redacted_originals > 0
         self.compaction = Compaction(db)
@@ -111,8 +115,10 @@ class Core:
                 ),
                 StickyAcceptedSink(),
                 BackfillSink(self.events, keep_originals=self._keep_originals),
+                RedactedSink(self.events, keep_originals=self._keep_originals),
             ],
-            projections=[self.rooms, self.compaction, self.visibility, self.sticky],
+            projections=[self.rooms, self.compaction, self.visibility, self.sticky, self.ended_stays],
+            jobs={REDACT_STAY: self.ended_stays.redact},
             periodic=[
                 self.key_watch.periodic(),
                 *self.jobs.periodic(),

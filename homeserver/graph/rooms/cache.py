@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
-from homeserver.graph.entry import ADOPTS, BackfillEntry, EventEntry
+from homeserver.graph.entry import ADOPTS, BackfillEntry, EventEntry, RedactedEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.refs import INTERNAL
@@ -93,7 +93,11 @@ class Rooms:
     # --- the projection ------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._apply, BackfillEntry: self._apply_older}
+        return {
+            EventEntry: self._apply,
+            BackfillEntry: self._apply_older,
+            RedactedEntry: self._apply_redacted,
+        }
 
     def reset(self) -> None:
         self._resets += 1
@@ -130,6 +134,13 @@ class Rooms:
         for _, row in entry.rows:
             self._events.add(row.persisted)
             self._redact(row)
+
+    def _apply_redacted(self, _: Position, entry: RedactedEntry) -> None:
+        for each in entry.targets:
+            target = self._events.get(each.nid)
+            if target is not None and target.redaction is None:
+                target.redact(entry.because)
+                self._events.redacted(target)
 
     def add(self, room: Room) -> None:
         """A room that is being created in this process."""

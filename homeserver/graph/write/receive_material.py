@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from homeserver.events.ended_stays import asks_to_redact
 from homeserver.events.event import Event, StateKey
 from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
@@ -123,12 +124,18 @@ class Material:
         for event_id, state in states.items():
             self.given[event_id] = dict(found[each] for each in state if each in found)
 
-    async def redaction_of(self, event: Event) -> PersistedEvent | None:
-        """The redaction that was here before the event and takes effect on it."""
-        if event.event_id not in self._waiting:
-            return None
-        self._open()
-        return await self._sources.redactions.waiting_for(self._room.nid, event)
+    async def redaction_of(self, event: Event, ended: PersistedEvent | None) -> PersistedEvent | None:
+        """The redaction that was here before the event and takes effect on it; or `ended`, the kick or ban that ended its sender's
+        stay, if that redacts what they said (MSC4293).
+        """
+        redactions, found = self._sources.redactions, None
+        if event.event_id in self._waiting:
+            self._open()
+            found = await redactions.waiting_for(self._room.nid, event)
+        if found is None and ended is not None and ended.nid and asks_to_redact(ended.event):
+            self._open()
+            found = ended if await redactions.by_ended_stay(ended) else None
+        return found
 
     async def load(self, nids: Collection[int]) -> dict[int, PersistedEvent]:
         """Events by number; those that exist."""

@@ -16,11 +16,14 @@ from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
 from homeserver.graph.persisted_event import PersistedEvent, Replaced
 from homeserver.graph.refs import (
+    BAN,
     JOIN,
+    LEAVE,
     MEMBER,
     MEMBERSHIPS,
     OUTLIER,
     REJECTED,
+    SOFT_FAILED,
     EventRef,
     StateRef,
     flags_of,
@@ -34,7 +37,7 @@ from homeserver.graph.write.facts import facts_in
 from homeserver.graph.write.forward_extremities import MERGE_ABOVE, ForwardExtremities
 from homeserver.graph.write.receive_material import Material, Resolved, users_of
 from homeserver.graph.write.receive_rules import Grounds, Known, judge, keyed, keys_of
-from homeserver.graph.write.redactions import REDACTION, Effect, effect_of
+from homeserver.graph.write.redactions import REDACTION, Effect, effect_of, ends
 from homeserver.log.entries import Conflict
 from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
 
@@ -165,7 +168,7 @@ class Run:
         if event.type == REDACTION and not flags:
             known = {key: each.event for key, each in before.relevant.items()}
             effect = effect_of(event, self._find(event.redacts), room.name.nid, known)
-        redaction = await material.redaction_of(event)
+        redaction = await material.redaction_of(event, await self._ended_stay(event, before, flags))
         original = None
         if redaction is not None:
             original, event = event.pdu, redact_event(event)
@@ -201,6 +204,14 @@ class Run:
         )
         await self._note(persisted, after)
         return entry
+
+    async def _ended_stay(self, event: Event, before: Before, flags: int) -> PersistedEvent | None:
+        """The kick or ban that an event comes after: it soft failed, or is history of the stay that was ended."""
+        member, key = self._room.members.get(event.sender), (MEMBER, event.sender)
+        if member is None or member.membership not in (LEAVE, BAN) or flags & REJECTED:
+            return None
+        ended = await self._stands(key)
+        return ended if flags & SOFT_FAILED or ends(ended, before.relevant.get(key)) else None
 
     async def _persisted(
         self, event: Event, before: Before, flags: int, redaction: PersistedEvent | None

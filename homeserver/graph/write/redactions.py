@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from homeserver.events.auth_rules.auth_events import auth_keys_of
 from homeserver.events.auth_rules.redaction import may_apply
+from homeserver.events.ended_stays import asks_to_redact, may_redact_all
 from homeserver.events.event import Event, StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
@@ -53,6 +54,13 @@ def effect_of(
     return Effect(None if target.redaction is not None else target)
 
 
+def ends(ended: PersistedEvent | None, stay: PersistedEvent | None) -> bool:
+    """Whether a membership event followed on another one of the same user."""
+    if ended is None or ended.replaced is None or stay is None:
+        return False
+    return ended.replaced.event_id == stay.event.event_id
+
+
 class Redactions:
     """Finds redactions that were here before their targets. Keeps nothing in memory."""
 
@@ -93,6 +101,14 @@ class Redactions:
             if redaction.flags & HIDDEN == INTERNAL and await self._allowed(redaction.event, event, state):
                 return redaction
         return None
+
+    async def by_ended_stay(self, because: PersistedEvent) -> bool:
+        """Whether an event that is shown redacts what its target has said: a kick or ban that says so, by who may. spec: MSC4293"""
+        if because.flags & HIDDEN or not asks_to_redact(because.event):
+            return False
+        state = await self._states.load(because.state_before.nid)
+        known = await relevant(self._interning, self._events, because.event, state)
+        return may_redact_all(known, because.event.sender, because.event.room_version)
 
     async def _allowed(self, redaction: Event, target: Event, state: StateMap) -> bool:
         known = await relevant(self._interning, self._events, redaction, state)

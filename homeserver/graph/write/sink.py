@@ -19,6 +19,7 @@ from homeserver.graph.relations import delete_relations, insert_relations
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.write import gap_store, packing, store
 from homeserver.graph.write.cover_places import CoverPlaces
+from homeserver.graph.write.ended_stays import defer_redacting
 from homeserver.graph.write.packing import Unpacker
 from homeserver.graph.write.sticky import write_sticky
 from homeserver.log.entries import Append, Conflict, Position, Refused, Written
@@ -149,6 +150,7 @@ class EventSink:
         write_effects(batch, written, keep_originals=self._keep_originals)
         store.write_gaps(batch, written)
         write_sticky(batch, written, self._now_ms)
+        defer_redacting(batch, written)
 
     def undo(self, appends: Sequence[Append]) -> None:
         """These events have no place in the log: whatever was built on them cannot be written either."""

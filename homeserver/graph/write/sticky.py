@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from homeserver.events.push_facts import STICKY
 from homeserver.events.sticky import end_of
-from homeserver.graph.entry import EventEntry
+from homeserver.graph.entry import EventEntry, RedactedEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import REJECTED, SOFT_FAILED
@@ -164,7 +164,7 @@ class StickyEvents:
     # --- the projection ----------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Entry], Callable[[Position, Any], None]]:
-        return {EventEntry: self._applied, StickyAccepted: self._accepted}
+        return {EventEntry: self._applied, RedactedEntry: self._redacted, StickyAccepted: self._accepted}
 
     def reset(self) -> None:
         self._resets += 1
@@ -182,6 +182,10 @@ class StickyEvents:
             self.wake.set()
         if entry.redacts is not None and (told := self._told.get(persisted.room_nid)) is not None:
             told.pop(entry.redacts.nid, None)
+
+    def _redacted(self, _: Position, entry: RedactedEntry) -> None:
+        for target in entry.targets:
+            self._told.get(entry.room_nid, {}).pop(target.nid, None)
 
     def _add(self, position: Position, persisted: PersistedEvent) -> None:
         ends_ms = end_of(persisted.event, self._clock.now_ms())

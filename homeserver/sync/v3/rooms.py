@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.entry import EventEntry, RedactedEntry, touches_state
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.sticky import StickyAccepted
@@ -73,9 +73,13 @@ class RoomsStream:
         }
 
     def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
-        return {EventEntry: Narrowed(self._applied, touches_state)}
+        return {EventEntry: Narrowed(self._applied, touches_state), RedactedEntry: self._redacted}
 
     def reset(self) -> None:
+        self._shared.clear()
+
+    def _redacted(self, _: int, entry: RedactedEntry) -> None:
+        del entry
         self._shared.clear()
 
     def _applied(self, _: int, entry: EventEntry) -> None:
