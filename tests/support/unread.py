@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 from tests.support.server import Server
@@ -54,7 +55,18 @@ async def meeting(server: Server, *names: str) -> tuple[str, list[User]]:
         await user.join(room)
     for user in users:
         await user.sync()
+    await looked_at(server)
     return room, users
+
+
+async def looked_at(server: Server) -> None:
+    """Until the readers that run here have looked at all that was written: what is set from now on is not for that."""
+    if server.app is None:
+        return
+    upto, runners = server.app.core.tail.position, server.app.features.readers.runners
+    async with asyncio.timeout(20):
+        while any(runner.scanned < upto for runner in runners.values()):  # noqa: ASYNC110  # they do not say when
+            await asyncio.sleep(0.01)
 
 
 def mentioning(*users: User, room: bool = False) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from homeserver.push.evaluators import Evaluators
 from homeserver.storage.database import Database
 from tests.support.push_gateway import FakeGateway
 from tests.support.server import Server
-from tests.support.unread import RECEIPT, in_thread, meeting, mentioning
+from tests.support.unread import RECEIPT, in_thread, looked_at, meeting, mentioning
 from tests.support.user import User
 
 SET = "/pushers/set"
@@ -321,6 +321,7 @@ async def test_a_room_without_pushers_costs_no_look_at_its_members(
         dave, erin = await server.register("dave"), await server.register("erin")
         other = await dave.create_room(invite=[erin.user_id])
         await erin.join(other)
+        await looked_at(server)
         await erin.post(SET, json=gateway.pusher("erin"))
         await alice.send(room, "nobody's business")
         await gateway.hears_event(await dave.send(other, "hi"))
