@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.graph.entry import EventEntry
 from homeserver.push import recent
 from homeserver.push.recent import RecentEvents
 
@@ -24,7 +25,7 @@ class Log:
 def filled(kept: int, rooms: list[int]) -> RecentEvents:
     log: Any = Log(kept)
     events = RecentEvents(log)
-    [add] = events.handlers().values()
+    add = events.handlers()[EventEntry]
     for position, room in enumerate(rooms, start=1):
         log.position = position
         add(position, SimpleNamespace(persisted=SimpleNamespace(room_nid=room)))
