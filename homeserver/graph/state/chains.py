@@ -19,8 +19,8 @@ from homeserver.storage.tx import Later, Pipeline
 WINDOW = 16
 """How far back on a chain is looked whether it leads somewhere already; beyond it a link may be written twice."""
 
-Rows = list[tuple[int, int, int, bool, bytes | None]]
-"""(event_nid, chain, sequence, whether the chain ends there, links that leave the chain at it or shortly before)."""
+Rows = list[tuple[int, int, int, bool, int | None, bytes | None]]
+"""(event_nid, chain, sequence, whether the chain ends there, a sequence at it or shortly before, links that leave it there)."""
 
 
 class Row(NamedTuple):
@@ -39,11 +39,14 @@ class Placer:
         self._places: dict[int, Place] = {}
         self._ends: dict[int, int] = {}
         self._links: dict[int, list[Link]] = {}
-        for nid, chain, sequence, ends, links in rows:
+        for nid, chain, sequence, ends, leaving, links in rows:
             self._places[nid] = Place(chain, sequence)
             self._ends[chain] = sequence if ends else max(sequence + 1, self._ends.get(chain, 0))
-            if links is not None:
-                self._links.setdefault(chain, []).extend(Link(1, target) for target in unpack_links(links))
+            if leaving is not None and links is not None:
+                # The batch may rest on earlier events of the chain, too: these do not lead where later ones do.
+                self._links.setdefault(chain, []).extend(
+                    Link(leaving, target) for target in unpack_links(links)
+                )
 
     def move(self, nid: int, to: int) -> None:
         """An event gets another number; the place stays."""
@@ -68,14 +71,15 @@ def find_rows(batch: Pipeline, nids: Collection[int]) -> Later[Rows]:
     return batch.all(
         """
         SELECT a.event_nid, a.chain, a.sequence, NOT EXISTS (
-                   SELECT 1 FROM events n WHERE n.chain = a.chain AND n.sequence = a.sequence + 1) AS ends, l.links
+                   SELECT 1 FROM events n WHERE n.chain = a.chain AND n.sequence = a.sequence + 1) AS ends,
+               l.sequence, l.links
         FROM (SELECT event_nid, coalesce(chain, event_nid) AS chain, sequence FROM events
               WHERE event_nid = ANY(%(nids)s::bigint[]) AND sequence IS NOT NULL) a
         LEFT JOIN LATERAL (
-            SELECT links FROM events
+            SELECT sequence, links FROM events
             WHERE chain = a.chain AND sequence > a.sequence - %(window)s AND sequence <= a.sequence AND links IS NOT NULL
             UNION ALL
-            SELECT links FROM events WHERE event_nid = a.chain AND a.sequence <= %(window)s AND links IS NOT NULL
+            SELECT 1, links FROM events WHERE event_nid = a.chain AND a.sequence <= %(window)s AND links IS NOT NULL
         ) l ON true
         """,
         nids=list(nids),

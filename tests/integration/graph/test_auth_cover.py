@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -105,6 +105,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 graphs = st.lists(st.lists(st.integers(0, 1_000_000), max_size=10), min_size=2, max_size=40)
 choices = st.lists(st.integers(0, 1_000_000), max_size=5)
+_TWO_OF_A_CHAIN: Final = [[], [], [0], [0, 1], [0, 1], [3], [4]]
+"""A batch that rests on two events of one chain, of which the later one alone leads to another chain."""
 
 
 def test_state_02_the_stored_cover_answers_what_walking_answers(
@@ -123,6 +125,7 @@ def test_state_02_the_stored_cover_answers_what_walking_answers(
     @given(graphs, choices, st.lists(choices, min_size=2, max_size=4), choices, st.booleans(), st.booleans())
     @example([[], [0], [0, 1], [1], [2, 3]], [0], [[4], [3]], [2], True, True)
     @example([[], [], [], [], [], [3, 4], [], [3, 4], [], [], []], [7], [[], [5]], [], True, False)
+    @example(_TWO_OF_A_CHAIN, [], [[], [6]], [3, 2], False, False)
     def compare(graph, common, sides, batches, old, unwritten) -> None:
         runner.run(check(graph, common, sides, [size % 7 + 1 for size in batches], old, unwritten))
 
