@@ -109,9 +109,7 @@ def difference(moves: Mapping[int, Moves], rooms: Mapping[int, Room], reader: Us
             gained |= _now(rooms[nid], each, set(rooms[nid].members))
         elif each.visible.was:
             lost |= _was(rooms[nid], each, set(rooms[nid].members))
-    # Who comes into their first encrypted room is told of themselves, too: their other devices begin to matter.
-    if any(each.visible.was for each in moves.values()):
-        gained.discard(reader)
+    gained.discard(reader)
     lost.discard(reader)
     for nid, each in moves.items():
         if each.visible.was:

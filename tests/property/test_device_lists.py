@@ -59,7 +59,7 @@ class Moment:
 
     position: int
     sharing: dict[str, set[str]] = field(default_factory=dict)
-    """User -> with whom they share an encrypted room; themselves, if they are in one."""
+    """User -> with whom they share an encrypted room."""
     meeting: dict[str, set[str]] = field(default_factory=dict)
     """User -> with whom they share any room."""
 
@@ -93,7 +93,7 @@ class World:
             for user in inside:
                 moment.meeting[user] |= inside - {user}
                 if ENCRYPTION in room.state:
-                    moment.sharing[user] |= inside
+                    moment.sharing[user] |= inside - {user}
         self.moments.append(moment)
 
     def at(self, position: int) -> Moment:
@@ -104,7 +104,7 @@ class World:
         me, before, after = reader.user_id, self.at(since), self.at(upto)
         seen = after.meeting[me] | {me}
         keys = {user for at, user in self.changes if since < at <= upto and user in seen}
-        left = before.sharing[me] - after.sharing[me] - {me}
+        left = before.sharing[me] - after.sharing[me]
         return (keys | (after.sharing[me] - before.sharing[me])) - left, left
 
     async def sync(self, reader: Requester, here: Process) -> None:
@@ -245,7 +245,7 @@ def test_device_lists_are_the_difference_of_who_shares_encrypted_rooms(
             for since, upto in ((first, last), (first, middle), (middle, last)):
                 changed, left = await _changes(processes[1], reader, since, upto)
                 before, after = world.at(since).sharing, world.at(upto).sharing
-                assert left == before[reader.user_id] - after[reader.user_id] - {reader.user_id}
+                assert left == before[reader.user_id] - after[reader.user_id]
                 keys = {user for at, user in world.changes if since < at <= upto}
                 gained = after[reader.user_id] - before[reader.user_id]
                 assert gained <= changed <= gained | keys
