@@ -28,8 +28,6 @@ from homeserver.storage.errors import StorageError
 
 log = structlog.get_logger(__name__)
 
-LOOK_EVERY = 0.02
-"""Seconds from one look through the log to the next while it grows: what is written meanwhile is looked at together."""
 CHECKPOINT = 1.0
 """Seconds between records of the scan position, where it has moved."""
 DATABASE_PAUSE = 0.5
@@ -154,17 +152,12 @@ class Runner:
                 self._make_ready(cursor)
 
     async def _scan(self) -> None:
-        """What comes after a while is looked at once; what follows it closely, with what else has come by then."""
-        loop = asyncio.get_running_loop()
-        looked = loop.time() - LOOK_EVERY
         while True:
             head = self._tail.position
             if head <= self.scanned:
                 await self._grown.wait()
                 self._grown.clear()
-                await asyncio.sleep(looked + LOOK_EVERY - loop.time())
                 continue
-            looked = loop.time()
             found = await self._patiently(self._slices.read, self.scanned, head)
             await self._assign(found)
 
