@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
+from homeserver.log.readers.runner import Runner
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -60,12 +61,16 @@ async def meeting(server: Server, *names: str) -> tuple[str, list[User]]:
 
 
 async def looked_at(server: Server) -> None:
-    """Until the readers that run here have looked at all that was written: what is set from now on is not for that."""
+    """Until the readers that run here have looked at all that was written, and have nothing left to do for it."""
     if server.app is None:
         return
     upto, runners = server.app.core.tail.position, server.app.features.readers.runners
+
+    def busy(runner: Runner) -> bool:
+        return runner.scanned < upto or any(each.busy or each.has_work for each in runner.cursors.values())
+
     async with asyncio.timeout(20):
-        while any(runner.scanned < upto for runner in runners.values()):  # noqa: ASYNC110  # they do not say when
+        while any(busy(runner) for runner in runners.values()):  # noqa: ASYNC110  # they do not say when
             await asyncio.sleep(0.01)
 
 

@@ -34,7 +34,9 @@ async def test_an_event_is_told_by_its_id(server: Server, gateway: FakeGateway) 
     """PG-02, PG-03: `event_id_only`, custom data; PUSH-14: with the count, without a sync; own events notify nobody (PUSH-01)."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
     await bob.post(SET, json=gateway.pusher("phone"))
+    await looked_at(server)
     await bob.send(room, "my own")
+    await looked_at(server)
     for number in range(1, 4):
         event_id = await alice.send(room, f"{number}")
         told = await gateway.hears_event(event_id)
@@ -59,6 +61,7 @@ async def test_an_event_is_told_whole(server: Server, gateway: FakeGateway) -> N
     room, (alice, bob, _) = await meeting(server, "alice", "bob", "carol")
     await alice.put_state(room, "m.room.name", {"name": "Lobby"})
     await bob.post(SET, json=gateway.pusher("phone", everything=True))
+    await looked_at(server)
     plain = await gateway.hears_event(await alice.send(room, "hello"))
     assert plain["type"] == "m.room.message"
     assert plain["sender"] == alice.user_id
@@ -82,6 +85,7 @@ async def test_what_is_too_large_for_a_gateway_holds_nothing_up(server: Server, 
     gateway.answer = lambda told: 413 if len(str(told)) > 4000 else None
     room, (alice, bob) = await meeting(server, "alice", "bob")
     await bob.post(SET, json=gateway.pusher("phone", everything=True))
+    await looked_at(server)
     long = await alice.send(room, "x" * 6000)
     told = await gateway.hears_event(long)
     assert "content" not in told
@@ -101,6 +105,7 @@ async def test_reading_elsewhere_clears_the_badge(server: Server, gateway: FakeG
     other = await alice.create_room(preset="public_chat")
     await bob.join(other)
     await bob.post(SET, json=gateway.pusher("phone"))
+    await looked_at(server)
     first = await alice.send(room, "one")
     second = await alice.send(other, "two")
     await gateway.hears(lambda g: g.badge("phone") == 2)
@@ -124,6 +129,7 @@ async def test_threads_are_counted_and_read_by_themselves(server: Server, gatewa
     """PUSH-14: the badge is of all threads together."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
     await bob.post(SET, json=gateway.pusher("phone"))
+    await looked_at(server)
     root = await alice.send(room, "root")
     reply = await alice.send(room, "reply", **in_thread(root))
     await gateway.hears(lambda g: g.badge("phone") == 2)
@@ -150,7 +156,9 @@ async def test_what_notifies_nobody_is_not_told(server: Server, gateway: FakeGat
         json={"ignored_users": {carol.user_id: {}}},
     )
     await bob.post(SET, json=gateway.pusher("phone"))
+    await looked_at(server)
     await bob.post(SET, json=gateway.pusher("off", enabled=False))
+    await looked_at(server)
     await alice.send(muted, "muted")
     await carol.send(room, "ignored")
     await alice.send_event(room, "m.room.message", {"msgtype": "m.notice", "body": "a bot"})
@@ -164,6 +172,7 @@ async def test_invites_are_told(server: Server, gateway: FakeGateway) -> None:
     """PUSH-03 `.m.rule.invite_for_me`; they count until they are answered."""
     alice, bob = await server.register("alice"), await server.register("bob")
     await bob.post(SET, json=gateway.pusher("phone", everything=True))
+    await looked_at(server)
     room = await alice.create_room(invite=[bob.user_id], name="Inner circle")
     told = await gateway.hears(lambda g: g.taken and g.taken[0])
     assert told["type"] == "m.room.member"
@@ -184,7 +193,9 @@ async def test_devices_of_one_gateway_are_told_together(server: Server, gateway:
     room, (alice, bob) = await meeting(server, "alice", "bob")
     for key in ("a", "b", "https://ntfy.example.com/up1?up=1", "https://ntfy.example.com/up2?up=1"):
         await bob.post(SET, json=gateway.pusher(key, append=True))
+        await looked_at(server)
     await bob.post(SET, json=gateway.pusher("whole", everything=True))
+    await looked_at(server)
     event_id = await alice.send(room, "hi")
     await gateway.hears(lambda g: len(g.taken) == 4)
     assert sorted(len(each["devices"]) for each in gateway.taken) == [1, 1, 1, 2]
@@ -195,7 +206,9 @@ async def test_what_a_gateway_rejects_is_deleted(server: Server, gateway: FakeGa
     """PG-04: that pusher alone; a rejection of what was not asked about is nothing."""
     room, (alice, bob) = await meeting(server, "alice", "bob")
     await bob.post(SET, json=gateway.pusher("old"))
+    await looked_at(server)
     await bob.post(SET, json=gateway.pusher("new"))
+    await looked_at(server)
     told = len(gateway.of("old"))  # a badge, if that was quicker
     gateway.rejects = {"old", "somebody else's"}
     await gateway.hears_event(await alice.send(room, "hi"))
@@ -210,7 +223,9 @@ async def test_one_who_has_logged_out_is_told_nothing(server: Server, gateway: F
     room, (alice, bob) = await meeting(server, "alice", "bob")
     phone = await bob.login()
     await phone.post(SET, json=gateway.pusher("phone"))
+    await looked_at(server)
     await bob.post(SET, json=gateway.pusher("tablet"))
+    await looked_at(server)
     await gateway.hears_event(await alice.send(room, "both"))
     await phone.post("/logout")
     await gateway.hears_event(await alice.send(room, "one"))
@@ -226,6 +241,7 @@ async def test_a_gateway_that_fails_half_its_requests_gets_every_badge_right(
     alice, others = users[0], users[1:]
     for user in others:
         await user.post(SET, json=gateway.pusher(user.user_id))
+        await looked_at(server)
     count = 0
 
     def every_other(_: Any) -> int:
@@ -254,7 +270,9 @@ async def test_a_dead_gateway_is_left_alone_and_told_when_it_is_back(
     async with FakeGateway() as healthy:
         for user in others:
             await user.post(SET, json=gateway.pusher(user.user_id))
+            await looked_at(server)
             await user.post(SET, json=healthy.pusher(user.user_id, app_id="other"))
+            await looked_at(server)
         gateway.answer = lambda _: 500
         sent = [await alice.send(room, f"{number}") for number in range(20)]
         await healthy.hears(lambda g: all(g.badge(user.user_id) == 20 for user in others))
@@ -273,6 +291,7 @@ async def test_private_addresses_are_refused_when_they_are_asked(start_server: A
         await bob.post(SET, json=inside.pusher("phone"), expect=(400, "M_INVALID_PARAM"))
         data = {"url": inside.url.replace("http:", "https:")}
         await bob.post(SET, json=inside.pusher("phone", data=data))
+        await looked_at(server)
         await alice.send(room, "hi")
         await asyncio.sleep(0.5)
         assert inside.asked == 0
@@ -289,6 +308,7 @@ async def test_a_hundred_pushers_in_a_room_cost_no_query_each(
         user = await server.register(f"phone{number}")
         await user.join(room)
         await user.post(SET, json=gateway.pusher(user.user_id))
+        await looked_at(server)
         phones.append(user.user_id)
     first = await alice.send(room, "everything is read once")
     await gateway.hears(lambda g: sum(each.get("event_id") == first for each in g.taken) == 100, within=30)
@@ -323,6 +343,7 @@ async def test_a_room_without_pushers_costs_no_look_at_its_members(
         await erin.join(other)
         await looked_at(server)
         await erin.post(SET, json=gateway.pusher("erin"))
+        await looked_at(server)
         await alice.send(room, "nobody's business")
         await gateway.hears_event(await dave.send(other, "hi"))
     assert len(set(looked)) == 1
