@@ -61,13 +61,15 @@ async def meeting(server: Server, *names: str) -> tuple[str, list[User]]:
 
 
 async def looked_at(server: Server) -> None:
-    """Until the readers that run here have looked at all that was written, and have nothing left to do for it."""
+    """Until the readers that run here have looked at all that was written, and nothing is left to do but what has failed."""
     if server.app is None:
         return
     upto, runners = server.app.core.tail.position, server.app.features.readers.runners
 
     def busy(runner: Runner) -> bool:
-        return runner.scanned < upto or any(each.busy or each.has_work for each in runner.cursors.values())
+        return runner.scanned < upto or any(
+            (each.busy or each.has_work) and not each.failures for each in runner.cursors.values()
+        )
 
     async with asyncio.timeout(20):
         while any(busy(runner) for runner in runners.values()):  # noqa: ASYNC110  # they do not say when
