@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +9,15 @@ import pytest
 
 from homeserver.graph.write.ended_stays import EndedStay
 from homeserver.matrix.ids import RoomId, UserId
+from tests.support.background import jobs_done, shown, until_redacted
 from tests.support.forks import Fork, receive, receive_together
 from tests.support.graph import Process, process
 from tests.support.server import Server
 from tests.support.unread import meeting
-from tests.support.user import User
 
 FIELD = "org.matrix.msc4293.redact_events"
 TEXT = {"msgtype": "m.text", "body": "oops"}
 STRANGER = UserId("@other:three.example")
-
-
-async def shown(user: User, room: str, event: str) -> dict[str, Any]:
-    return dict(await user.get("/rooms/{}/event/{}", room, event))
-
-
-async def until_redacted(user: User, room: str, events: Sequence[str]) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 30
-    while True:
-        found = [await shown(user, room, event) for event in events]
-        if all(event["content"] == {} for event in found):
-            return found
-        assert time.monotonic() < deadline, found
-        await asyncio.sleep(0.05)
-
-
-async def jobs_done(server: Server) -> None:
-    assert server.app is not None
-    deadline = time.monotonic() + 30
-    while True:
-        async with server.app.core.db.read() as tx:
-            if not await tx.value("SELECT count(*) FROM jobs WHERE kind = 'graph.redact_stay'"):
-                return
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("act", ["kick", "ban"])
@@ -76,7 +48,7 @@ async def test_what_was_said_in_the_stay_is_redacted(server: Server, act: str) -
         )
         assert because["content"]["reason"] == "spam"
         assert because["content"][FIELD] is True
-    await jobs_done(server)
+    await jobs_done(server, "graph.redact_stay")
     assert (await shown(carol, room, before))["content"]["body"] == "long ago"
     assert (await shown(carol, room, kept))["content"]["body"] == "not spam"
     section = (await carol.sync(since=None))["rooms"]["join"][room]
@@ -96,7 +68,7 @@ async def test_redacted_messages_are_no_longer_unread(server: Server) -> None:
     assert counts["notification_count"] == 2
     await alice.post("/rooms/{}/ban", room, json={"user_id": bob.user_id, FIELD: True})
     await until_redacted(carol, room, [spam])
-    await jobs_done(server)
+    await jobs_done(server, "graph.redact_stay")
     for since in (carol.since, None):
         counts = (await carol.sync(since=since))["rooms"]["join"][room]["unread_notifications"]
         assert counts["notification_count"] == 1
@@ -108,7 +80,7 @@ async def test_without_the_flag_nothing_is_redacted(server: Server, flag: bool |
     said = await bob.send(room, "hello")
     body = {"user_id": bob.user_id} | ({} if flag is None else {FIELD: flag})
     await alice.post("/rooms/{}/ban", room, json=body)
-    await jobs_done(server)
+    await jobs_done(server, "graph.redact_stay")
     assert (await shown(alice, room, said))["content"]["body"] == "hello"
 
 
@@ -122,7 +94,7 @@ async def test_who_may_not_redact_does_not(server: Server, levels: dict[str, Any
     await alice.put_state(room, "m.room.power_levels", power)
     said = await bob.send(room, "hello")
     await mod.post("/rooms/{}/ban", room, json={"user_id": bob.user_id, FIELD: True})
-    await jobs_done(server)
+    await jobs_done(server, "graph.redact_stay")
     assert (await shown(alice, room, said))["content"]["body"] == "hello"
 
 
@@ -133,7 +105,7 @@ async def test_leaving_oneself_and_unbanning_redact_nothing(server: Server) -> N
     await alice.post("/rooms/{}/ban", room, json={"user_id": bob.user_id, FIELD: True})
     away = {"membership": "leave", FIELD: True}
     await alice.put_state(room, "m.room.member", away, bob.user_id)
-    await jobs_done(server)
+    await jobs_done(server, "graph.redact_stay")
     assert (await shown(alice, room, said))["content"]["body"] == "hello"
 
 

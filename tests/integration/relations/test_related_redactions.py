@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any
 
 import pytest
 
+from tests.support.background import jobs_done, shown, until_redacted
 from tests.support.server import Server
 from tests.support.user import User
 
@@ -25,31 +24,6 @@ async def say(user: User, room: str, txn: str, body: str, **relates: Any) -> str
 
 async def redact(user: User, room: str, event: str, txn: str, body: dict[str, Any], **options: Any) -> Any:
     return await user.put("/rooms/{}/redact/{}/{}", room, event, txn, json=body, **options)
-
-
-async def shown(user: User, room: str, event: str) -> dict[str, Any]:
-    return dict(await user.get("/rooms/{}/event/{}", room, event))
-
-
-async def until_redacted(user: User, room: str, events: list[str]) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 30
-    while True:
-        found = [await shown(user, room, event) for event in events]
-        if all(event["content"] == {} for event in found):
-            return found
-        assert time.monotonic() < deadline, found
-        await asyncio.sleep(0.05)
-
-
-async def jobs_done(server: Server) -> None:
-    assert server.app is not None
-    deadline = time.monotonic() + 30
-    while True:
-        async with server.app.core.db.read() as tx:
-            if not await tx.value("SELECT count(*) FROM jobs WHERE kind = 'relations.redact'"):
-                return
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("name", ["with_rel_types", UNSTABLE])
@@ -71,7 +45,7 @@ async def test_edits_go_with_what_they_change(server: Server, name: str) -> None
         assert because["content"].get("reason") == "a slip"
         assert name not in because["content"]
         assert because["sender"] == alice.user_id
-    await jobs_done(server)
+    await jobs_done(server, "relations.redact")
     assert (await shown(alice, room, of_an_edit))["content"] != {}, "it relates to an edit, not to the event"
     assert (await shown(alice, room, reply))["content"] != {}
     page = await alice.get("/rooms/{}/messages", room, params={"dir": "b", "limit": 50})
@@ -90,7 +64,7 @@ async def test_what_the_sender_may_not_redact_is_passed_over(server: Server) -> 
     ]
     await redact(bob, room, root, "t", {"with_rel_types": ["*"]})
     await until_redacted(bob, room, [root, answers[1]])
-    await jobs_done(server)
+    await jobs_done(server, "relations.redact")
     assert (await shown(bob, room, answers[0]))["content"] != {}
     # A moderator may.
     await redact(alice, room, root, "t", {"with_rel_types": ["m.thread", "m.reference"]})
@@ -106,7 +80,7 @@ async def test_a_job_that_is_done_twice_redacts_once(server: Server) -> None:
     for txn in ("t", "u"):
         await redact(alice, room, root, txn, {"with_rel_types": ["m.thread"]})
     await until_redacted(alice, room, replies)
-    await jobs_done(server)
+    await jobs_done(server, "relations.redact")
     page = await alice.get("/rooms/{}/messages", room, params={"dir": "b", "limit": 500})
     targets = [event["redacts"] for event in page["chunk"] if event["type"] == "m.room.redaction"]
     assert sorted(target for target in targets if target != root) == sorted(replies)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
 from collections import Counter
 from typing import Any
 
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 from homeserver.config.mail import MailSection
 from tests.conftest import StartServer
 from tests.support import mailbox as support_mailbox
+from tests.support.background import jobs_done
 from tests.support.mailbox import Mailbox
 from tests.support.server import Server
 
@@ -34,17 +33,6 @@ async def now(server: Server) -> None:
     async with server.app.core.db.transaction() as tx:
         await tx.execute("UPDATE jobs SET due_at = now() WHERE kind = 'reports.letter'")
     server.app.core.jobs.wake()
-
-
-async def all_sent(server: Server) -> None:
-    assert server.app is not None
-    deadline = time.monotonic() + 30
-    while True:
-        async with server.app.core.db.read() as tx:
-            if not await tx.value("SELECT count(*) FROM jobs WHERE kind = 'reports.letter'"):
-                return
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 async def test_who_is_named_gets_one_letter_for_all_reports_of_a_while(start_server: StartServer) -> None:
@@ -83,7 +71,7 @@ async def test_nobody_is_told_of_what_was_dealt_with(start_server: StartServer) 
                 async with server.app.core.db.transaction() as tx:
                     await tx.execute("DELETE FROM reports")
                 await now(server)
-                await all_sent(server)
+                await jobs_done(server, "reports.letter")
         await now(server)
         letter = await mailbox.next()
         assert "users: 1" in letter.get_body(("plain",)).get_content()  # type: ignore[union-attr]  # it has one
