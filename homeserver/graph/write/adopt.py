@@ -221,13 +221,16 @@ class Adoption:
             state_nid = await store.next_state_number(tx)
         entry = await self._entry(room, join, state, state_nid)
 
-        def alongside(batch: Pipeline, _: Sequence[Written[Any]]) -> None:
+        def alongside(batch: Pipeline, written: Sequence[Written[Any]]) -> None:
+            position = written[0].position
             if room.name.version.id != join.room_version.id:
                 store.set_version(batch, room.name.nid, join.room_version.id)
+            if pending.changed or pending.gone:
+                store.keep_past_memberships(batch, room.name.nid, pending.changed, pending.gone, position)
             if pending.gone:
                 store.delete_current_state(batch, room.name.nid, pending.gone)
             if pending.changed:
-                store.put_current_state(batch, room.name.nid, pending.changed)
+                store.put_current_state(batch, room.name.nid, pending.changed, position)
 
         await self._log.add(Append([entry], None, alongside, passage))
 

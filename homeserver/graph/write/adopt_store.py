@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from homeserver.graph.interning import RoomIdentity
+from homeserver.graph.refs import LEAVE
 from homeserver.matrix.ids import ServerName
 from homeserver.storage.tx import Pipeline, Tx
 
@@ -55,19 +56,52 @@ async def next_state_number(tx: Tx) -> int:
     return int(await tx.value("SELECT nextval('resolved_state_nids')"))
 
 
-def put_current_state(batch: Pipeline, room_nid: int, rows: Sequence[StateRow]) -> None:
-    """What stands at these keys from now on."""
+def keep_past_memberships(
+    batch: Pipeline, room_nid: int, rows: Sequence[StateRow], gone: Sequence[int], position: int
+) -> None:
+    """Before a room that this server was in gets the state it has now elsewhere: who was in it until then. `gone`: key_nids that
+    are no longer set. `position`: the join's.
+    """
     batch.execute(
         """
-        INSERT INTO current_state (room_nid, key_nid, event_nid, user_nid, membership)
-        SELECT %(room)s, key, event, nullif(usr, 0), nullif(membership, 0)
+        WITH next AS (
+            SELECT key, membership FROM unnest(%(keys)s::int[], %(memberships)s::smallint[]) AS row (key, membership)
+        ), passed AS (
+            SELECT c.user_nid, coalesce(c.since, c.event_nid) AS since, c.membership, next.membership AS becomes
+            FROM current_state c JOIN next ON c.key_nid = next.key
+            WHERE c.room_nid = %(room)s AND c.user_nid IS NOT NULL AND c.membership IS NOT NULL
+        )
+        INSERT INTO past_memberships (user_nid, event_nid, room_nid, membership)
+        SELECT user_nid, since, %(room)s, membership FROM passed
+        UNION
+        SELECT user_nid, %(position)s, %(room)s, %(leave)s FROM passed WHERE becomes = 0
+        ON CONFLICT DO NOTHING
+        """,
+        room=room_nid,
+        keys=[*(row.key_nid for row in rows), *gone],
+        memberships=[*(row.membership for row in rows), *(0 for _ in gone)],
+        position=position,
+        leave=LEAVE,
+    )
+
+
+def put_current_state(
+    batch: Pipeline, room_nid: int, rows: Sequence[StateRow], since: int | None = None
+) -> None:
+    """What stands at these keys from now on. `since`: the position from which this server knows of it; None: it was so before."""
+    batch.execute(
+        """
+        INSERT INTO current_state (room_nid, key_nid, event_nid, user_nid, membership, since)
+        SELECT %(room)s, key, event, nullif(usr, 0), nullif(membership, 0),
+               CASE WHEN usr <> 0 THEN %(since)s::bigint END
         FROM unnest(%(keys)s::int[], %(events)s::bigint[], %(users)s::bigint[], %(memberships)s::smallint[])
              AS row (key, event, usr, membership)
         ON CONFLICT (room_nid, key_nid) DO UPDATE
             SET event_nid = excluded.event_nid, user_nid = excluded.user_nid, membership = excluded.membership,
-                since = NULL
+                since = excluded.since
         """,
         room=room_nid,
+        since=since,
         keys=[row.key_nid for row in rows],
         events=[row.event_nid for row in rows],
         users=[row.user_nid for row in rows],

@@ -166,9 +166,9 @@ def write_state(batch: Pipeline, written: Batch) -> None:
     if not changed:
         return
     changes = _changes(changed)
-    local = [change for change in changes if change.what.local and change.what.user_nid is not None]
-    if local:
-        _keep_past_memberships(batch, local)
+    members = [change for change in changes if change.what.user_nid is not None]
+    if members:
+        _keep_past_memberships(batch, members)
     _upsert_current_state(batch, changes)
 
 
@@ -290,7 +290,9 @@ def _upsert_current_state(batch: Pipeline, changes: Sequence[_Change]) -> None:
 
 
 def _keep_past_memberships(batch: Pipeline, changes: Sequence[_Change]) -> None:
-    """Before current state changes: what it says of our users, and is no longer true, goes into the record."""
+    """Before current state changes: what it says of members, and is no longer true, goes into the record. Of users of other
+    servers too: whose device lists a client has to look at is told from it (E2E-11).
+    """
     passed = [each for each in changes if not each.last or each.what.ref is None]
     batch.execute(
         """

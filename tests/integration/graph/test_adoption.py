@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.graph.refs import JOIN
 from homeserver.graph.state.drift import DriftCheck
 from homeserver.graph.write.adopt import NotAway, Unfit
@@ -157,4 +158,29 @@ async def test_what_the_rules_do_not_allow_is_left_out_of_the_state(database: st
         room_id = await adopt(here, remote)
         room = await here.core.rooms.known(room_id)
         assert theft.key not in room.state
+        assert await drift(here, room_id) == []
+
+
+async def test_who_has_gone_while_we_were_away_is_told_to_whoever_looks_at_device_lists(
+    database: str, tmp_path: Path
+) -> None:
+    """E2E-11, E2E-12: users of other servers, read from the database."""
+    remote = elsewhere()
+    remote.state_event("m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+    async with process(database, tmp_path) as here:
+        anna = await here.user("anna")
+        tracking = DeviceTracking(here.core.db, here.core.rooms, here.rooms.memberships, here.core.interning)
+        room_id = await adopt(here, remote)
+        before = here.core.tail.position
+        await here.core.receiver.receive(remote.member(DAVE, "leave"))
+        gone = here.core.tail.position
+        assert await tracking.between(anna, before, gone, None) == (set(), {DAVE})
+        await here.rooms.membership.leave(anna, room_id)
+        remote.member(anna.user_id, "leave")
+        remote.member(BOB, "leave")
+        remote.join(CAROL)
+        await adopt(here, remote)
+        back = here.core.tail.position
+        assert await tracking.between(anna, gone, back, None) == ({CAROL}, {BOB})
+        assert await tracking.between(anna, before, back, None) == ({CAROL}, {BOB, DAVE})
         assert await drift(here, room_id) == []
