@@ -16,6 +16,7 @@ from homeserver.matrix.ids import ServerName
 from tests.support.federation import Federation
 from tests.support.remote_server import status
 from tests.support.server import Server
+from tests.support.waiting import until
 
 
 async def findings(here: Server, name: str) -> list[tuple[str, str]]:
@@ -92,6 +93,15 @@ async def test_the_commands_know_what_was_agreed(federation: Federation, tmp_pat
     await bob.join(room, via=[here.name])
     await alice.send(room, "hello")
     await here.app.features.federation.agreements._activity.write()
+    outcomes = here.app.features.federation_outbound.service.outcomes
+
+    async def noted() -> object:
+        """Whether the database knows that the other server has acknowledged something."""
+        await outcomes.write()
+        async with here.app.core.db.read() as tx:
+            return await tx.all("SELECT 1 FROM federation_destinations WHERE destination = %(d)s", d=there.name)
+
+    await until(noted)
 
     def run(command: str, *arguments: str, **section: Any) -> str:
         file = tmp_path / "config.yaml"
