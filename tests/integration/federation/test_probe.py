@@ -99,7 +99,9 @@ async def test_the_commands_know_what_was_agreed(federation: Federation, tmp_pat
         """Whether the database knows that the other server has acknowledged something."""
         await outcomes.write()
         async with here.app.core.db.read() as tx:
-            return await tx.all("SELECT 1 FROM federation_destinations WHERE destination = %(d)s", d=there.name)
+            return await tx.all(
+                "SELECT 1 FROM federation_destinations WHERE destination = %(d)s", d=there.name
+            )
 
     await until(noted)
 
