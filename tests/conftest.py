@@ -25,6 +25,7 @@ from tests.support.federation import Federation
 from tests.support.postgres import Postgres
 from tests.support.process import HomeserverProcess
 from tests.support.server import Server
+from tests.support.transports import tell_whose
 from tests.support.watchdog import Watchdog
 
 StartServer = Callable[..., Awaitable[Server]]
@@ -63,6 +64,7 @@ def pytest_sessionstart() -> None:
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
     _resources.enter_context(_watchdog.watching())
+    tell_whose()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,6 +22,7 @@ from tests.support.spec import Exchange, problems_of
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length"}
 _MAX_BODY = 200 << 20
 _MAX_TOLD = 20
+_TURNS = 10
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
 
 
@@ -85,6 +86,10 @@ class CheckingProxy:
             await self._runner.cleanup()
         if self._session is not None:
             await self._session.close()
+        for _ in range(
+            _TURNS
+        ):  # a transport that is closed is so some turns later, and this loop has none after these
+            await asyncio.sleep(0)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None

@@ -43,15 +43,19 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._passes.wait()
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            there = await self._connect()
+            self._open |= {writer, there[1]}
+            try:
+                await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
+            finally:
+                self._open -= {writer, there[1]}
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = str(self.target["host"]), int(self.target.get("port", 5432))
         if host.startswith("/"):
-            there = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        else:
-            there = await asyncio.open_connection(host, port)
-        self._open |= {writer, there[1]}
-        with contextlib.suppress(OSError):
-            await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
-        self._open -= {writer, there[1]}
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(host, port)
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

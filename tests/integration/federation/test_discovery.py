@@ -1,6 +1,7 @@
 """Well-known files and connections, over TLS: whom a request reaches, whose certificate counts, what is refused."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -194,9 +195,11 @@ async def test_through_a_proxy(host: Host) -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.close()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
@@ -219,8 +222,8 @@ async def test_through_a_proxy(host: Host) -> None:
 
 async def test_a_handshake_that_never_ends_is_cut(host: Host, connections: Connections) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            await reader.read()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
