@@ -10,16 +10,17 @@ limit, so that the failure names the line.
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
-import sys
+import re
+import tempfile
 import threading
 import time
 import traceback
 from asyncio import events
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import homeserver
@@ -28,6 +29,7 @@ LIMIT = 0.1
 """Seconds of CPU that one turn of the loop may take."""
 _LOOK_EVERY = 0.02
 _OURS = str(Path(homeserver.__file__).parent)
+_FRAME = re.compile(r'  File "(.*)", line ([0-9]+) in (.*)')
 _LOOP = (asyncio.__path__[0], threading.__file__, __file__)
 
 
@@ -119,25 +121,39 @@ class Watchdog:
             if began is None or self._stack is not None:
                 continue
             if time.clock_gettime(self._clock) - began - self._garbage > self.limit:
-                frame = sys._current_frames().get(self._thread)
-                if frame is None or began != self._began:
-                    continue
-                # The thread runs on while its frames are walked: those that have ended may be anything by then.
-                with contextlib.suppress(Exception):
-                    self._stack = _stack_of(frame)
+                stack = _stack_of(self._thread)
+                if began == self._began:
+                    self._stack = stack
 
 
-def _stack_of(frame: FrameType) -> str | None:
-    """The server's part of the stack; None if it is not the server's turn."""
-    frames = [each for each in traceback.extract_stack(frame) if not each.filename.startswith(_LOOP)]
-    turn = _after_loop(traceback.extract_stack(frame))
+def _stack_of(thread: int) -> str | None:
+    """The server's part of the thread's stack; None if it is not the server's turn."""
+    stack = _frames_of(thread)
+    turn = _after_loop(stack)
     if turn is None or not turn.startswith(_OURS):
         return None
+    frames = [each for each in stack if not each.filename.startswith(_LOOP)]
     first = next(number for number, each in enumerate(frames) if each.filename == turn)
     return "".join(traceback.format_list(frames[first:]))
 
 
-def _after_loop(stack: traceback.StackSummary) -> str | None:
+def _frames_of(thread: int) -> list[traceback.FrameSummary]:
+    """The newest hundred frames of a thread that runs on, the oldest first. Walked in Python, frames that end meanwhile may be
+    anything, and the interpreter dies of it (3.11); `faulthandler` walks them while nobody else runs.
+    """
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file)
+        file.seek(0)
+        threads = file.read().decode("ascii", "replace").split("\n\n")
+    [told] = [each for each in threads if f"hread 0x{thread:016x} " in each]
+    lines = [found for found in map(_FRAME.fullmatch, told.splitlines()) if found is not None]
+    return [
+        traceback.FrameSummary(file, int(line), name)
+        for file, line, name in (each.groups() for each in lines)
+    ][::-1]
+
+
+def _after_loop(stack: Sequence[traceback.FrameSummary]) -> str | None:
     """The file that the loop has called: whose turn it is."""
     called = False
     for each in stack:
