@@ -16,6 +16,8 @@ from homeserver.matrix.errors import InvalidParam
 
 _TOKEN = re.compile(r"s(-?[0-9]{1,18})(?:_([0-9]{1,18})(?:_([0-9]{1,18}))?)?", re.ASCII)
 
+_POS = re.compile(r"s([0-9]{1,18})~[0-9a-f]{1,16}", re.ASCII)
+
 
 class SyncToken(NamedTuple):
     """Where a device is."""
@@ -42,7 +44,9 @@ def format_sync_token(token: SyncToken) -> str:
 
 
 def parse_token(token: str, where: str) -> int:
-    """The position of a token. Raises `InvalidParam` naming `where`."""
+    """The position of a token, also of sliding sync (MSC4186: its `pos` is one). Raises `InvalidParam` naming `where`."""
+    if found := _POS.fullmatch(token):
+        return int(found[1])
     return parse_sync_token(token, where).position
 
 

@@ -337,4 +337,14 @@ class RoomSelector:
             heroes=work.heroes.get(nid),
             bundles=work.bundles,
             members=work.members.get(nid, frozenset()),
+            gone=self._gone(work, nid, room),
         )
+
+    def _gone(self, work: _Work, nid: int, room: Room) -> Sequence[StateKey]:
+        """Where resolution has left nothing, of what the choice wants."""
+        if work.choice is None or nid not in work.resets or nid not in work.kinds.joined:
+            return ()
+        if self._is_whole(work, nid):
+            return ()
+        nothing = {r.key: 0 for r in work.resets[nid] if not r.event_nid and r.key not in room.state}
+        return sorted(work.choice.choose(nid, nothing, None)) if nothing else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from homeserver.events.event import StateKey
 from homeserver.graph.read.visibility import Visible
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
@@ -27,6 +28,8 @@ class RoomUpdate:
     """Of the timeline, what the viewer may see and asked for, oldest first."""
     state: Sequence[Visible]
     """State events to be told beside the timeline, or with `state_after` in spite of it."""
+    gone: Sequence[StateKey] = ()
+    """Where resolution has left nothing, and the viewer was told something before: for who says which state is chosen."""
     heroes: Sequence[UserId] | None
     """None: the room's summary is no news."""
     bundles: Mapping[int, bytes] = field(default_factory=dict)

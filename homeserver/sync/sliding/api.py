@@ -1,13 +1,14 @@
-"""The endpoint of simplified sliding sync. spec: MSC4186, under its unstable name."""
+"""The endpoints of simplified sliding sync. spec: MSC4186; where it was before it was accepted, too."""
 
 from __future__ import annotations
 
-from homeserver.sync.sliding.request import SlidingRequest
-from homeserver.sync.sliding.service import Asked, Presence, SlidingService
+from homeserver.sync.sliding.request import Presence, SlidingRequest, StableRequest, check_names
+from homeserver.sync.sliding.service import Asked, SlidingService
 from homeserver.web.auth import Auth, Requester
 from homeserver.web.endpoint import Body, Query, endpoint
 from homeserver.web.response import RawJson
 
+STABLE = "/_matrix/client/v4/sync"
 PATH = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 
 
@@ -35,4 +36,20 @@ class SlidingApi:
         set_presence: Query[Presence] = "online",
     ) -> RawJson:
         """Tells news of the rooms that the client wants (MSC4186)."""
-        return RawJson(await self._service.sync(requester, Asked(body, pos, max(0, timeout), set_presence)))
+        asked = Asked(body, pos, max(0, timeout), set_presence, stable=False)
+        return RawJson(await self._service.sync(requester, asked))
+
+    @endpoint(
+        "slidingSyncStable",
+        "POST",
+        STABLE,
+        auth=Auth.USER,
+        named_only=True,
+        when_suspended=True,
+        cancel_on_disconnect=True,
+    )
+    async def sync_stable(self, requester: Requester, body: Body[StableRequest]) -> RawJson:
+        """Tells news of the rooms that the client wants; all that is asked stands in the body (MSC4186)."""
+        check_names(body)
+        asked = Asked(body, body.pos, body.timeout, body.set_presence, stable=True)
+        return RawJson(await self._service.sync(requester, asked))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from homeserver.log.entries import Position
 from homeserver.matrix.errors import MatrixError
-from homeserver.sync.sliding.required_state import RequiredState, shared
+from homeserver.sync.sliding.required_state import Filtered, RequiredState, shared
 
 _POS = re.compile(r"s([0-9]{1,18})~([0-9a-f]{1,16})", re.ASCII)
 
@@ -70,6 +70,24 @@ def parse_pos(text: str) -> Pos:
     return Pos(int(found[1]), int(found[2], 16))
 
 
+_Set = tuple[list[tuple[str, str]], list[str], list[str], bool, bool]
+
+
+class _Stored(msgspec.Struct, array_like=True, frozen=True):
+    """A state in the database. What older processes do not know stands at the end, and only where it is needed."""
+
+    wanted: list[_Set]
+    """Sets of state."""
+    rooms: list[tuple[int, int, int, int, bool]]
+    """Number, position, limit, index in `wanted`, whether it is a conversation with one person."""
+    extensions: dict[str, list[int] | None]
+    filtered: dict[int, list[tuple[_Set, _Set]]] = {}
+    """Index in `wanted` -> what is wanted beside it: what is included, and what of it is excluded."""
+
+
+_decoder = msgspec.msgpack.Decoder(_Stored)
+
+
 def encode(state: State) -> bytes:
     """For the database."""
     numbers: dict[RequiredState, int] = {}
@@ -77,31 +95,37 @@ def encode(state: State) -> bytes:
         (nid, sent.upto, sent.limit, numbers.setdefault(sent.required, len(numbers)), sent.direct)
         for nid, sent in state.rooms.items()
     ]
-    wanted = [(list(r.exact), list(r.types), list(r.keys), r.everything, r.lazy) for r in numbers]
     extensions = {name: None if nids is None else list(nids) for name, nids in state.extensions.items()}
-    return msgspec.msgpack.encode((wanted, rooms, extensions))
+    filtered = {
+        number: [(_stored(each.included), _stored(each.excluded)) for each in required.filtered]
+        for required, number in numbers.items()
+        if required.filtered
+    }
+    parts = (list(map(_stored, numbers)), rooms, extensions)
+    return msgspec.msgpack.encode((*parts, filtered) if filtered else parts)
 
 
 def decode(data: bytes, written_ms: int) -> State:
     """What `encode` made. Raises `ValueError` for anything else."""
-    wanted, rooms, extensions = _decoder.decode(data)
-    known = [
-        shared(
-            RequiredState(frozenset(exact), frozenset(types), frozenset(keys), everything=every, lazy=lazy)
-        )
-        for exact, types, keys, every, lazy in wanted
-    ]
+    stored = _decoder.decode(data)
+    known = [_set(each) for each in stored.wanted]
+    for number, pairs in stored.filtered.items():
+        filtered = frozenset(Filtered(_set(included), _set(excluded)) for included, excluded in pairs)
+        known[number] = shared(known[number]._replace(filtered=filtered))
     return State(
-        {nid: Sent(upto, limit, known[number], direct) for nid, upto, limit, number, direct in rooms},
-        {name: None if nids is None else frozenset(nids) for name, nids in extensions.items()},
+        {nid: Sent(upto, limit, known[number], direct) for nid, upto, limit, number, direct in stored.rooms},
+        {name: None if nids is None else frozenset(nids) for name, nids in stored.extensions.items()},
         written_ms,
     )
 
 
-_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
-    tuple[
-        list[tuple[list[tuple[str, str]], list[str], list[str], bool, bool]],
-        list[tuple[int, int, int, int, bool]],
-        dict[str, list[int] | None],
-    ]
-)
+def _stored(wanted: RequiredState) -> _Set:
+    exact, types, keys = list(wanted.exact), list(wanted.types), list(wanted.keys)
+    return (exact, types, keys, wanted.everything, wanted.lazy)
+
+
+def _set(stored: _Set) -> RequiredState:
+    exact, types, keys, everything, lazy = stored
+    return shared(
+        RequiredState(frozenset(exact), frozenset(types), frozenset(keys), everything=everything, lazy=lazy)
+    )

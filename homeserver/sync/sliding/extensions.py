@@ -1,7 +1,7 @@
 """Extensions of sliding sync: what other streams of `/sync` give, under their names here.
 
 spec: MSC3885 (to-device), MSC3884 (end-to-end encryption), MSC3959 (account data), MSC3960 (receipts), MSC3961 (typing),
-MSC4308 (thread subscriptions), MSC4480 (sticky events)
+MSC4508 (typing, and what all have in common), MSC4308 (thread subscriptions), MSC4480 (sticky events)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from homeserver.matrix.tokens import format_token, parse_token
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.sliding.connection import State
 from homeserver.sync.sliding.ports import ThreadChanges
-from homeserver.sync.sliding.request import Extension, SlidingRequest, ThreadsWish
+from homeserver.sync.sliding.request import UNSTABLE, Extension, SlidingRequest, ThreadsWish
 from homeserver.sync.sliding.windows import Windows
 from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Stream, SyncRequest
@@ -27,8 +27,8 @@ from homeserver.sync.v3.render import Renderer
 
 MAX_STICKY: Final = 100
 """Sticky events in one answer, beside those of rooms that are new to the client."""
-THREADS: Final = "io.element.msc4308.thread_subscriptions"
-STICKY: Final = "org.matrix.msc4354.sticky_events"
+THREADS: Final = UNSTABLE["thread_subscriptions"]
+STICKY: Final = UNSTABLE["sticky_events"]
 _EVENTS: Final = len(b'{"events":')
 
 
@@ -89,7 +89,11 @@ class ExtensionsService:
             await self._account_data(begun, scope, found)
         if wanted.thread_subscriptions.enabled:
             await self._threads(wanted.thread_subscriptions, request, state, found)
-        for name, source in (("receipts", self._streams.receipts), ("typing", self._streams.typing)):
+        for name, source in (
+            ("receipts", self._streams.receipts),
+            ("typing", self._streams.typing),
+            ("typing_unstable", self._streams.typing),
+        ):
             extension: Extension = getattr(wanted, name)
             if extension.enabled:
                 scope = self._scope(name, asked, request, state, (known, windows), found)
@@ -166,10 +170,7 @@ class ExtensionsService:
             about = request.joined.intersection(known)
             found.rooms[name] = None
         else:
-            nids = set().union(*(windows.lists.get(each, ()) for each in extension.lists or ()))
-            chosen = set(extension.rooms or ())
-            nids.update(nid for room_id, nid in windows.subscribed.items() if room_id in chosen)
-            about = request.joined.intersection(nids, known)
+            about = request.joined.intersection(extension.within(windows.lists, windows.subscribed), known)
             before = state.extensions.get(name)
             found.rooms[name] = before if before == about else about
         if name not in state.extensions:
@@ -233,7 +234,7 @@ class ExtensionsService:
         if events:
             found.news = True
             rooms = {nid: json.dumps(event) for nid, event in events.items()}
-            found.members[name] = _object({"rooms": await self._by_room(rooms)})
+            found.members[UNSTABLE.get(name, name)] = _object({"rooms": await self._by_room(rooms)})
 
     async def _threads(self, wish: ThreadsWish, request: SyncRequest, state: State, found: Extended) -> None:
         """spec: MSC4308"""

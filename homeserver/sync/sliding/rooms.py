@@ -47,6 +47,17 @@ Section = dict[str, bytes]
 """Members of what is told of a room -> JSON."""
 
 
+class Wanted(NamedTuple):
+    """What a request wants of rooms."""
+
+    rules: Mapping[int, Rule]
+    """Of rooms that match, what is wanted of them."""
+    direct: AbstractSet[int]
+    """Rooms that are conversations with one person."""
+    stubs: bool
+    """Whether the client knows stubs of state that is there no longer. spec: MSC4186, "StateStub"."""
+
+
 class Told(NamedTuple):
     """What an answer tells of rooms."""
 
@@ -127,14 +138,14 @@ class SlidingRooms:
     async def told(
         self,
         request: SyncRequest,
-        rules: Mapping[int, Rule],
+        wanted: Wanted,
         state: State,
         given: Given,
-        direct: AbstractSet[int],
     ) -> Told:
         """What is told of the rooms that match. `request`: of all the user's rooms since the token; `state`: what the
-        connection knew then; `direct`: rooms that are conversations with one person.
+        connection knew then.
         """
+        rules, direct, stubs = wanted
         plan = self._plan(request, rules, state, direct)
         if plan.later:
             rules = {nid: rule for nid, rule in rules.items() if nid not in plan.later}
@@ -149,7 +160,7 @@ class SlidingRooms:
             invites |= await self._stripped.of(part, candidates.kinds)
         updates = {nid: update for nid, update in updates.items() if not update.empty}
         extra = await self._more_state(request, rules, plan, updates)
-        writer = _Writer(request, state, plan, await self._about(updates))
+        writer = _Writer(request, plan, await self._about(updates), stubs=stubs)
         for nid, update in updates.items():
             found.sections[nid] = writer.room(update, rules[nid])
             found.members.update((nid, at) for at in update.members)
@@ -352,9 +363,9 @@ class _About(NamedTuple):
 class _Writer:
     """Writes rooms down for one answer."""
 
-    def __init__(self, request: SyncRequest, state: State, plan: Plan, about: _About) -> None:
+    def __init__(self, request: SyncRequest, plan: Plan, about: _About, *, stubs: bool) -> None:
         self._request = request
-        self._state = state
+        self._stubs = stubs
         self._plan = plan
         self._about = about
         self._renderer = Renderer(request)
@@ -376,9 +387,12 @@ class _Writer:
             for item in update.state
             if item.persisted.event.key not in APART or wants(item.persisted.event.key)
         ]
-        events = b",".join(map(self._renderer.event, shown))
+        events = list(map(self._renderer.event, shown))
+        if self._stubs:
+            gone = [key for key in update.gone if key not in APART or wants(key)]
+            events.extend(json.dumps({"type": kind, "state_key": key}) for kind, key in gone)
         if events or initial:
-            section["required_state"] = b"[%b]" % events
+            section["required_state"] = b"[%b]" % b",".join(events)
         if update.joined:
             self._profile(section, update, whole=initial or nid in self._plan.expanded)
             bump = self._about.bumps.get(nid, 0)
@@ -423,7 +437,7 @@ class _Writer:
                 if item.persisted.event.key == key
             }
             if not changed:
-                return None
+                return b"null" if key in update.gone else None
             persisted = changed.get(at or 0)
         text = persisted.event.content.get(content) if persisted is not None else None
         if isinstance(text, str) and text:

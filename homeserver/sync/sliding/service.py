@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -26,14 +26,13 @@ from homeserver.sync.sliding.connection import Pos, State, UnknownPos, format_po
 from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.extensions import Extended, ExtensionsService
 from homeserver.sync.sliding.material import MaterialReader
-from homeserver.sync.sliding.request import SlidingRequest, ToDevice, check
-from homeserver.sync.sliding.rooms import Section, SlidingRooms, Told
+from homeserver.sync.sliding.request import Presence, SlidingRequest, ToDevice, check
+from homeserver.sync.sliding.rooms import Section, SlidingRooms, Told, Wanted
 from homeserver.sync.sliding.store import Key
 from homeserver.sync.sliding.windows import Material, Rule, Windows, match
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, SyncRequest, Unwanted
 from homeserver.web.auth import Requester
 
-Presence = Literal["online", "offline", "unavailable"]
 MAX_TIMELINE: Final = 100
 MAX_SETTLED: Final = 5_000
 """Connections of which it is remembered that there was nothing more to tell."""
@@ -46,6 +45,8 @@ class Asked(NamedTuple):
     pos: str | None
     timeout_ms: int
     set_presence: Presence
+    stable: bool = False
+    """Whether it was asked at the stable endpoint."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,7 +157,7 @@ class SlidingService:
         labelled, ids = material.labels.direct, material.ids
         direct = {nid for nid in windows.rules if ids[nid] in labelled} if labelled else set[int]()
         given = self._given_already(key, asked)
-        told = await self._rooms.told(request, windows.rules, state, given, direct)
+        told = await self._rooms.told(request, Wanted(windows.rules, direct, asked.stable), state, given)
         known = {**state.rooms, **told.rooms} if told.rooms else state.rooms
         extended = await self._extensions.of(asked.body, request, state, known, windows)
         await self._extensions.sticky(asked.body, request, windows, told.shown, extended)

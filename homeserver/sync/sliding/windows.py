@@ -17,7 +17,7 @@ from homeserver.rooms.memberships import Membership
 from homeserver.sync.sliding.facts import Facts
 from homeserver.sync.sliding.ports import Labels
 from homeserver.sync.sliding.request import ListConfig, RoomConfig, RoomFilters, SlidingRequest
-from homeserver.sync.sliding.required_state import RequiredState, required
+from homeserver.sync.sliding.required_state import RequiredState
 
 
 class Rule(NamedTuple):
@@ -89,7 +89,7 @@ def match(request: SlidingRequest, material: Material, me: str, most: int) -> Wi
 
 
 def _rule(config: RoomConfig, me: str, most: int) -> Rule:
-    return Rule(min(config.timeline_limit, most), required(config.required_state, me))
+    return Rule(min(config.timeline_limit, most), config.required(me))
 
 
 def _add(
