@@ -31,7 +31,8 @@ def start(options: Options) -> Iterator[Server]:
         port, federation = free_port(), free_port()
         name = f"localhost:{federation}"
         settings = DendriteSettings(port, federation, name, dsn, options.meeting.certificate)
-        dendrite = Dendrite.start(program, options.directory / "dendrite", settings)
+        dendrite = Dendrite(program, options.directory / "dendrite", settings)
+        dendrite.start()
         try:
             said = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stdout
             about = f"Dendrite {said.strip() or 'of unknown version'}, one process; {describe(dsn)}"

@@ -44,7 +44,8 @@ def start(options: Options) -> Iterator[Server]:
     with own_database(options.directory / "synapse-database", "synapse") as (postgres, dsn):
         assert postgres.pid is not None, "it runs"
         settings = _settings(options.meeting, dsn)
-        synapse = Synapse.start(options.directory / "synapse", settings, python)
+        synapse = Synapse(options.directory / "synapse", settings, python)
+        synapse.start()
         try:
             about = f"Synapse {VERSION}, one process; {describe(dsn)}"
             watched = Watched((synapse.pid,), (postgres.pid,))

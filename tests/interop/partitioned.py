@@ -75,19 +75,20 @@ class Island:
 
 
 async def played(federation: Federation, folder: Path, seed: int) -> str:
-    """Everything, once; the figures in words."""
+    """Two Atriums and a Synapse, once; the figures in words."""
     async with AsyncExitStack() as stack:
         net = await stack.enter_async_context(faulty_net(federation.certificate, random.Random(seed)))
         atriums = [await atrium(stack, federation, net) for _ in range(2)]
         islands = [*atriums, await synapse(stack, federation, net, folder)]
-        play = Partition(net, islands, random.Random(seed))
-        await play.gather()
-        async with play.watching():
-            for step in range(STEPS):
-                await play.step(step)
-            await play.heal()
-            await play.settle()
-        return play.figures()
+        return await Partition(net, islands, random.Random(seed)).played(STEPS)
+
+
+async def played_among_ourselves(federation: Federation, seed: int, steps: int) -> str:
+    """Two Atriums, so many steps; the figures in words."""
+    async with AsyncExitStack() as stack:
+        net = await stack.enter_async_context(faulty_net(federation.certificate, random.Random(seed)))
+        islands = [await atrium(stack, federation, net) for _ in range(2)]
+        return await Partition(net, islands, random.Random(seed)).played(steps)
 
 
 async def atrium(stack: AsyncExitStack, federation: Federation, net: FaultyNet) -> Island:
@@ -115,7 +116,7 @@ async def synapse(stack: AsyncExitStack, federation: Federation, net: FaultyNet,
     program = partner.program
     assert isinstance(program, Synapse)
     forget = partial(forget_failures, program)
-    return Island(partner.name, False, people[0], people[1], program.kill9, program.start_again, forget)
+    return Island(partner.name, False, people[0], people[1], program.kill9, program.start, forget)
 
 
 def forget_failures(synapse: Synapse) -> None:
@@ -124,7 +125,7 @@ def forget_failures(synapse: Synapse) -> None:
     with contextlib.closing(sqlite3.connect(synapse.directory / "homeserver.db")) as database:
         database.execute("DELETE FROM event_failed_pull_attempts")
         database.commit()
-    synapse.start_again()
+    synapse.start()
 
 
 class Partition:
@@ -142,6 +143,16 @@ class Partition:
         self.settled_after = 0.0
         self._number = 0
         self._before: set[str] = set()
+
+    async def played(self, steps: int) -> str:
+        """From the beginning to the end; the figures in words."""
+        await self.gather()
+        async with self.watching():
+            for step in range(steps):
+                await self.step(step)
+            await self.heal()
+            await self.settle()
+        return self.figures()
 
     # ------------------------------------------------------------------------------------------------ the beginning
 

@@ -33,7 +33,8 @@ async def at_synapse(tmp_path: Path) -> AsyncIterator[tuple[BotProcess, User]]:
     }
     python = await asyncio.to_thread(ensure_environment)
     settings = SynapseSettings(free_port(), extra=extra)
-    synapse = await asyncio.to_thread(Synapse.start, tmp_path / "synapse", settings, python)
+    synapse = Synapse(tmp_path / "synapse", settings, python)
+    await asyncio.to_thread(synapse.start)
     client = CheckedClient(synapse.url, contract=False)  # its answers are not ours to judge
     bot.homeserver = synapse.url
     bot.start()

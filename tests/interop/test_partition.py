@@ -1,6 +1,7 @@
-"""Two Atriums and a Synapse in one room, over a net that fails and with servers that are killed: afterwards all know the same.
+"""Servers in one room, over a net that fails and with servers that are killed: afterwards all know the same.
 
-A seed says what happens: `ATRIUM_TEST_SEEDS=1-20` says which are played, by hand; each prints its figures.
+Two Atriums in a short play; two Atriums and a Synapse in a long one, by hand: a seed says what happens, and
+`ATRIUM_TEST_SEEDS=1-20` says which are played; each prints its figures.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.partitioned import played
+from tests.interop.partitioned import played, played_among_ourselves
 from tests.support.federation import Federation
 
 SEEDS = os.environ.get("ATRIUM_TEST_SEEDS", "")
-pytestmark = [
-    *(pytest.mark.interop, pytest.mark.slow, pytest.mark.reliability, pytest.mark.timeout(290)),
-    pytest.mark.skipif(not SEEDS, reason="minutes a seed: ATRIUM_TEST_SEEDS=1-5 says which are to be played"),
-]
+SHORT = 30
+"""Steps."""
+pytestmark = [pytest.mark.slow, pytest.mark.reliability]
 
 
 def seeds() -> list[int]:
@@ -26,8 +26,16 @@ def seeds() -> list[int]:
     return list(range(int(first), int(last or first) + 1))
 
 
+@pytest.mark.interop
+@pytest.mark.skipif(not SEEDS, reason="minutes a seed: ATRIUM_TEST_SEEDS=1-5 says which are to be played")
 @pytest.mark.parametrize("seed", seeds())
 async def test_partitions_heal(federation: Federation, seed: int, tmp_path: Path) -> None:
     """FED-10, FED-13, FED-14, FED-43: the same state and events, nothing acknowledged lost, no gap for who syncs."""
     told = await played(federation, tmp_path, seed)
     print(f"\nseed {seed}: {told}")
+
+
+@pytest.mark.timeout(200)
+async def test_partitions_among_ourselves_heal(federation: Federation) -> None:
+    """FED-10, FED-13, FED-14, FED-43: the same, in seconds."""
+    print(f"\n{await played_among_ourselves(federation, 4, SHORT)}")

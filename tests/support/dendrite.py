@@ -7,20 +7,16 @@ loopback address.
 
 import base64
 import os
-import shutil
-import signal
-import subprocess
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typing_extensions import override
 
-from homeserver.storage.system_user import child_setup
+from tests.support.other_homeserver import OtherHomeserver
 
 VARIABLE = "ATRIUM_TEST_DENDRITE"
 
@@ -47,42 +43,26 @@ class DendriteSettings:
     certificate: Path
 
 
-@dataclass
-class Dendrite:
-    """A running Dendrite: `url` for clients, `pid` for measuring, `directory` for its files and its log."""
+class Dendrite(OtherHomeserver):
+    """A Dendrite whose files are in a directory."""
 
-    binary: Path
-    directory: Path
-    settings: DendriteSettings
-    process: subprocess.Popen[bytes] | None = None
+    name = "Dendrite"
 
-    @classmethod
-    def start(cls, binary: Path, directory: Path, settings: DendriteSettings) -> "Dendrite":
-        """Writes the configuration into `directory` and waits until the server answers `/versions`."""
+    def __init__(self, binary: Path, directory: Path, settings: DendriteSettings) -> None:
+        """Writes its key and its configuration into `directory`."""
+        super().__init__(directory, settings.port)
+        self.binary = binary
+        self.settings = settings
         directory.mkdir(parents=True, exist_ok=True)
         seed = base64.b64encode(os.urandom(32)).decode()
         key = f"-----BEGIN MATRIX PRIVATE KEY-----\nKey-ID: ed25519:a_1\n\n{seed}\n-----END MATRIX PRIVATE KEY-----\n"
         (directory / "matrix_key.pem").write_text(key)
         (directory / "dendrite.yaml").write_text(yaml.safe_dump(configuration(directory, settings)))
-        server = cls(binary, directory, settings)
-        server.start_again()
-        return server
 
-    @property
-    def url(self) -> str:
-        """Where clients reach it."""
-        return f"http://127.0.0.1:{self.settings.port}"
-
-    @property
-    def pid(self) -> int:
-        """Of its process."""
-        assert self.process is not None
-        return self.process.pid
-
-    def start_again(self) -> None:
-        """On the same data and ports, after it has ended. Raises RuntimeError with its last words if it does not answer."""
+    @override
+    def command(self) -> list[str]:
         settings = self.settings
-        command = [
+        return [
             *(str(self.binary), "-config", str(self.directory / "dendrite.yaml")),
             *("-http-bind-address", f"127.0.0.1:{settings.port}"),
             *("-https-bind-address", f"127.0.0.1:{settings.tls_port}"),
@@ -90,46 +70,10 @@ class Dendrite:
             *("-tls-key", str(settings.certificate.with_suffix(".key"))),
             "-really-enable-open-registration",
         ]
-        with (self.directory / "output.log").open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=output,
-                cwd=self.directory,
-                env={**os.environ, "SSL_CERT_FILE": str(settings.certificate)},
-                preexec_fn=child_setup(None),  # noqa: PLW1509  # it ends with us, however we end
-            )
-        self._wait_until_ready()
 
-    def kill9(self) -> None:
-        """As the kernel would."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self, *, remove: bool = False) -> None:
-        """Ends the server; with `remove`, its directory too."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill9()
-        if remove:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _wait_until_ready(self, seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self.process is not None and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{self.url}/_matrix/client/versions", timeout=5).close()
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-            else:
-                return
-        end_of_log = (self.directory / "output.log").read_text(errors="replace")[-3000:]
-        self.stop()
-        raise RuntimeError(f"Dendrite did not start:\n{end_of_log}")
+    @override
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "SSL_CERT_FILE": str(self.settings.certificate)}
 
 
 def configuration(directory: Path, settings: DendriteSettings) -> dict[str, Any]:

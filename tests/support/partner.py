@@ -13,41 +13,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 from tests.support.client import CheckedClient
 from tests.support.dendrite import Dendrite, DendriteSettings
+from tests.support.other_homeserver import OtherHomeserver
 from tests.support.process import free_port
 from tests.support.relay import Relay
 from tests.support.synapse import Synapse, SynapseSettings, ensure_environment
 from tests.support.user import User
 
 PASSWORD = "correct horse battery staple"
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _numbers = count(1)
 # Its own pauses begin with ten minutes.
 _SOON = {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "3s"}
 _IMPATIENT = {**_SOON, "max_short_retries": 1, "max_long_retries": 2, "client_timeout": "10s"}
-
-
-class Program(Protocol):
-    """A homeserver in a process of its own."""
-
-    @property
-    def url(self) -> str:
-        """Where clients reach it."""
-
-    def stop(self, *, remove: bool = False) -> None:
-        """Ends it; with `remove`, its files too."""
-
-    def kill9(self) -> None:
-        """As the kernel would."""
-
-    def start_again(self) -> None:
-        """On the same data and ports, after it has ended."""
 
 
 @dataclass
@@ -58,7 +44,7 @@ class Partner:
     """
 
     name: str
-    program: Program
+    program: OtherHomeserver
     relay: Relay
     lacks: frozenset[str] = frozenset()
     client: CheckedClient = field(init=False)
@@ -98,11 +84,12 @@ SYNAPSE_LACKS = frozenset({"withdrawn knocks"})  # it tells nobody
 
 @contextlib.asynccontextmanager
 async def running_synapse(
-    folder: Path, certificate: Path, *, named: int | None = None
+    folder: Path, certificate: Path, *, named: int | None = None, options: Mapping[str, Any] = NO_OPTIONS
 ) -> AsyncIterator[Partner]:
     """A Synapse with its files in `folder`, until the block ends. `certificate`: PEM; its key is beside it, as `.key`.
 
-    `named`: the port in its name, if others are to reach it through something in front of its relay.
+    `named`: the port in its name, if others are to reach it through something in front of its relay; `options`: more of its
+    configuration.
     """
     port, tls = free_port(), free_port()
     relay = Relay({"host": "127.0.0.1", "port": tls}, free_port())
@@ -118,10 +105,12 @@ async def running_synapse(
         "federation": _IMPATIENT,
         "allow_public_rooms_over_federation": True,
         "room_list_publication_rules": [{"action": "allow"}],
+        **options,
     }
     settings = SynapseSettings(port, server_name=name, extra=extra)
     python = await asyncio.to_thread(ensure_environment)
-    synapse = await asyncio.to_thread(Synapse.start, folder, settings, python)
+    synapse = Synapse(folder, settings, python)
+    await asyncio.to_thread(synapse.start)
     async with _reached(Partner(name, synapse, relay, SYNAPSE_LACKS)) as partner:
         yield partner
 
@@ -140,7 +129,8 @@ async def running_dendrite(
         database=database,
         certificate=certificate,
     )
-    dendrite = await asyncio.to_thread(Dendrite.start, binary, folder, settings)
+    dendrite = Dendrite(binary, folder, settings)
+    await asyncio.to_thread(dendrite.start)
     async with _reached(Partner(settings.server_name, dendrite, relay, DENDRITE_LACKS)) as partner:
         yield partner
 

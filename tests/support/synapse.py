@@ -1,27 +1,23 @@
 """Synapse from PyPI, in an environment of its own: a partner, an oracle and a benchmark peer that nobody here wrote.
 
-`ensure_environment` creates the virtual environment once; `Synapse.start` runs a server with rate limits off, open
+`ensure_environment` creates the virtual environment once; `Synapse` runs a server with rate limits off, open
 registration (`m.login.dummy`), the cheapest password hash and no key servers. Nothing of it is imported by Atrium.
 """
 
 import base64
 import fcntl
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from typing_extensions import override
 
-from homeserver.storage.system_user import child_setup
+from tests.support.other_homeserver import OtherHomeserver
 
 VERSION = "1.163.2"
 REQUIREMENTS = (f"matrix-synapse=={VERSION}", "psycopg2-binary")
@@ -89,80 +85,29 @@ class SynapseSettings:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Synapse:
-    """A running Synapse: `url` for clients, `pid` for measuring, `directory` for its files and its log."""
+class Synapse(OtherHomeserver):
+    """A Synapse whose files are in a directory; its log is `homeserver.log`."""
 
-    directory: Path
-    settings: SynapseSettings
-    python: Path
-    process: subprocess.Popen[bytes] | None = None
+    name = "Synapse"
 
-    @classmethod
-    def start(cls, directory: Path, settings: SynapseSettings, python: Path | None = None) -> "Synapse":
-        """Write the configuration into `directory` and wait until the server answers `/versions`."""
+    def __init__(self, directory: Path, settings: SynapseSettings, python: Path) -> None:
+        """`python`: of `ensure_environment`. Writes its key and its configuration into `directory`."""
+        super().__init__(directory, settings.port)
+        self.python = python
         directory.mkdir(parents=True, exist_ok=True)
         _write_signing_key(directory / "signing.key")
         (directory / "log.yaml").write_text(yaml.safe_dump(_logging(directory)))
         (directory / "homeserver.yaml").write_text(yaml.safe_dump(configuration(directory, settings)))
-        server = cls(directory, settings, python or ensure_environment())
-        server.start_again()
-        return server
 
-    def start_again(self) -> None:
-        """On the same data and ports, after it has ended. Raises RuntimeError with its last words if it does not answer."""
-        with (self.directory / "output.log").open("ab") as output:
-            self.process = subprocess.Popen(
-                [
-                    *(str(self.python), "-m", "synapse.app.homeserver"),
-                    "-c",
-                    str(self.directory / "homeserver.yaml"),
-                ],
-                stdout=output,
-                stderr=output,
-                cwd=self.directory,
-                preexec_fn=child_setup(None),  # noqa: PLW1509  # it ends with us, however we end
-            )
-        self._wait_until_ready()
-
-    def kill9(self) -> None:
-        """As the kernel would."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.settings.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def stop(self, *, remove: bool = False) -> None:
-        """End the server; with `remove`, its directory too."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill9()
-        if remove:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _wait_until_ready(self, seconds: float = 90) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self.process is not None and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{self.url}/_matrix/client/versions", timeout=5).close()
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-            else:
-                return
-        end_of_log = (self.directory / "output.log").read_text(errors="replace")[-3000:]
-        self.stop()
-        raise RuntimeError(f"Synapse did not start:\n{end_of_log}")
+    @override
+    def command(self) -> list[str]:
+        return [
+            str(self.python),
+            "-m",
+            "synapse.app.homeserver",
+            "-c",
+            str(self.directory / "homeserver.yaml"),
+        ]
 
 
 def configuration(directory: Path, settings: SynapseSettings) -> dict[str, Any]:
