@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.interop.coming_in import VERSIONS, coming_and_going
 from tests.interop.devices_elsewhere import devices_and_keys, messages_to_devices
 from tests.interop.shared_rooms import (
+    PATIENCE,
     Play,
     bodies,
     directory,
@@ -72,6 +73,10 @@ async def history(federation: Federation, partner: Partner, *, ours: bool) -> No
         await play.owner.send(room, text)
     await play.guest.join(room, via=[play.home])
     await until_member(play.owner, room, play.guest.user_id, "join")
+    # until its sync has told of the room Dendrite answers pages of it that are empty, and asks nobody
+    await play.guest.sync_until(
+        lambda reply: room in reply.get("rooms", {}).get("join", {}), timeout=PATIENCE
+    )
     assert await ids(play.guest, room) == await ids(play.owner, room)
     assert await bodies(play.guest, room) == said
     await play.guest.send(room, "read all of it")
