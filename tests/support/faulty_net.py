@@ -16,6 +16,7 @@ import contextlib
 import random
 import re
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -48,11 +49,12 @@ class Lost(Exception):
 
 
 class FaultyNet:
-    """`told` counts what was done to requests."""
+    """`told` counts what was done to requests; `answered_at`: when the server has answered a path, by `time.monotonic`."""
 
     def __init__(self, certificate: Path, chance: random.Random) -> None:
         self.faults = Faults()
         self.told: Counter[str] = Counter()
+        self.answered_at: dict[str, float] = {}
         self._chance = chance
         self._apart: set[frozenset[str]] = set()
         self._server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -109,6 +111,7 @@ class FaultyNet:
             self._lose("late")
         await asyncio.sleep(faults.delay * chance.random())
         answer = await self._forward(request, body, target)
+        self.answered_at[request.path] = time.monotonic()
         await asyncio.sleep(faults.delay * chance.random())
         if chance.random() < faults.lose_answer:
             self._lose("unanswered")
