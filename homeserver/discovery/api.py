@@ -40,6 +40,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc3916.stable": True,  # files for those who are logged in; since v1.11
     "org.matrix.msc3981": True,  # relations of relations; since v1.10
     "org.matrix.msc4140": True,  # delayed events
+    "org.matrix.msc4262": True,  # profiles in sliding sync
     "org.matrix.msc4293": True,  # kicks and bans that redact what was said
     "org.matrix.msc4306": True,  # thread subscriptions
     "org.matrix.msc4354": True,  # sticky events

@@ -41,11 +41,12 @@ _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @dataclass(slots=True)
-class _Change:
+class Change:
     """What has become of a profile in a slice of the log."""
 
     user_id: str
-    fields: dict[str, bytes] = field(default_factory=dict)
+    fields: dict[str, bytes | None] = field(default_factory=dict)
+    """Field -> JSON of its value; None: removed."""
     removed: bool = False
     """The whole profile, before what `fields` says."""
 
@@ -116,21 +117,21 @@ class ProfileStream:
 
     async def _changed(self, request: SyncRequest, recent: LogSlice, answer: _Answer) -> int | None:
         """Tell what the log says. Like the others: after which user there is more to tell; None: that is all."""
-        latest = _latest(recent)
+        changes = latest(recent)
         nids = sorted(
-            nid for nid, each in latest.items() if each.removed or not answer.wanted.isdisjoint(each.fields)
+            nid for nid, each in changes.items() if each.removed or not answer.wanted.isdisjoint(each.fields)
         )
         await self._memberships.prepare(nids[:MAX_USERS])
         for number, nid in enumerate(nids):
             if number == MAX_USERS or answer.full:
                 return nid - 1
-            change = latest[nid]
+            change = changes[nid]
             if nid != request.requester.user_nid:
                 theirs = await self._memberships.of(nid)
-                if not _share(request, theirs, since=request.since if change.removed else None):
+                if not share(request, theirs, since=request.since if change.removed else None):
                     continue
             keys = answer.wanted if change.removed else answer.wanted & change.fields.keys()
-            answer.tell(change.user_id, {key: change.fields.get(key, _NULL) for key in sorted(keys)})
+            answer.tell(change.user_id, {key: change.fields.get(key) or _NULL for key in sorted(keys)})
         return None
 
     async def _whole(self, answer: _Answer, user_nids: Collection[int], *, nulls: bool) -> int | None:
@@ -163,7 +164,7 @@ def _earlier(one: int | None, other: int | None) -> int | None:
     return min(one, other)
 
 
-def _share(request: SyncRequest, theirs: UserRooms, *, since: Position | None) -> bool:
+def share(request: SyncRequest, theirs: UserRooms, *, since: Position | None) -> bool:
     """Whether the reader shares a room with a user; with one who has ended, also whether they did, after `since`."""
     if not request.joined.isdisjoint(theirs.joined):
         return True
@@ -173,17 +174,17 @@ def _share(request: SyncRequest, theirs: UserRooms, *, since: Position | None) -
     )
 
 
-def _latest(recent: LogSlice) -> Mapping[int, _Change]:
+def latest(recent: LogSlice) -> Mapping[int, Change]:
     """user_nid -> what has become of their profile; worked out once for all who ask for the slice."""
-    found: dict[int, _Change] | None = recent.shared.get(ProfileStream)
+    found: dict[int, Change] | None = recent.shared.get(ProfileStream)
     if found is None:
         found = recent.shared[ProfileStream] = {}
         for _, entry in recent.of(ProfileChanged):
             if entry.key is None:
-                found[entry.user_nid] = _Change(entry.user_id, removed=True)
+                found[entry.user_nid] = Change(entry.user_id, removed=True)
             else:
-                change = found.setdefault(entry.user_nid, _Change(entry.user_id))
-                change.fields[entry.key] = _NULL if entry.value is None else entry.value
+                change = found.setdefault(entry.user_nid, Change(entry.user_id))
+                change.fields[entry.key] = entry.value
     return found
 
 

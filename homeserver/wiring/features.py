@@ -113,7 +113,7 @@ class Features:
         self.spaces = self._add(SpacesFeature(core, self.rooms, self.directory))
         self.ephemeral = self._add(EphemeralFeature(core, self.account_data))
         self.presence = self._add(PresenceFeature(config, core, self.rooms.memberships, profiles))
-        self._add(ProfilesInSyncFeature(core, self.rooms.memberships))
+        self.profiles = self._add(ProfilesInSyncFeature(core, self.rooms.memberships))
         self.federation_inbound = self._add(self._receiving(config))
 
     def _devices(self, config: Config, limiter: RateLimiter) -> None:
@@ -217,6 +217,7 @@ class Features:
             self.ephemeral.receipt_source,
             self.ephemeral.typing,
             self.threads.service,
+            self.profiles.sliding,
         )
         return SlidingFeature(
             self._core,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homeserver.profiles.sliding import SlidingProfiles
 from homeserver.profiles.stream import ProfileStream
 from homeserver.rooms.memberships import Memberships
 from homeserver.wiring.core import Core
@@ -9,10 +10,11 @@ from homeserver.wiring.manifest import Manifest
 
 
 class ProfilesInSyncFeature:
-    """The stream alone: profiles themselves belong to the accounts."""
+    """The streams alone: profiles themselves belong to the accounts."""
 
     def __init__(self, core: Core, memberships: Memberships) -> None:
         self.stream = ProfileStream(core.db, memberships)
+        self.sliding = SlidingProfiles(core.db, core.rooms, memberships, core.interning)
 
     @property
     def manifest(self) -> Manifest:

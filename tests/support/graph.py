@@ -34,6 +34,7 @@ from homeserver.wiring.account_data import AccountDataFeature
 from homeserver.wiring.core import Core
 from homeserver.wiring.ephemeral import EphemeralFeature
 from homeserver.wiring.manifest import Manifest, connect
+from homeserver.wiring.profiles import ProfilesInSyncFeature
 from homeserver.wiring.push import PushFeature
 from homeserver.wiring.rooms import RoomsFeature
 from homeserver.wiring.sliding import SlidingFeature
@@ -179,6 +180,7 @@ async def process(
             ephemeral.receipt_source,
             ephemeral.typing,
             NoThreads(),
+            ProfilesInSyncFeature(core, rooms.memberships).sliding,
         )
         sliding = SlidingFeature(
             core,

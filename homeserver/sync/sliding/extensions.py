@@ -1,12 +1,14 @@
 """Extensions of sliding sync: what other streams of `/sync` give, under their names here.
 
 spec: MSC3885 (to-device), MSC3884 (end-to-end encryption), MSC3959 (account data), MSC3960 (receipts), MSC3961 (typing),
-MSC4508 (typing, and what all have in common), MSC4308 (thread subscriptions), MSC4480 (sticky events)
+MSC4508 (typing, and what all have in common), MSC4308 (thread subscriptions), MSC4480 (sticky events),
+MSC4262 (profiles)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -15,11 +17,12 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.read.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.matrix import json
+from homeserver.matrix.ids import UserId
 from homeserver.matrix.tokens import format_token, parse_token
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.sliding.connection import State
-from homeserver.sync.sliding.ports import ThreadChanges
-from homeserver.sync.sliding.request import UNSTABLE, Extension, SlidingRequest, ThreadsWish
+from homeserver.sync.sliding.ports import ProfileUpdates, ThreadChanges, WantedProfiles
+from homeserver.sync.sliding.request import UNSTABLE, Extension, ProfilesWish, SlidingRequest, ThreadsWish
 from homeserver.sync.sliding.windows import Windows
 from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Stream, SyncRequest
@@ -43,6 +46,19 @@ class Streams(NamedTuple):
     receipts: EphemeralSource
     typing: EphemeralSource
     threads: ThreadChanges
+    profiles: ProfileUpdates
+
+
+class About(NamedTuple):
+    """What a connection is about, beside what it asks."""
+
+    state: State
+    """What it knew."""
+    known: Mapping[int, Any]
+    """By number, rooms that it will have been told of."""
+    windows: Windows
+    members: Mapping[int, Collection[UserId]]
+    """Of rooms that load members lazily, those whose memberships the answer tells."""
 
 
 @dataclass(slots=True)
@@ -71,20 +87,16 @@ class ExtensionsService:
         self,
         asked: SlidingRequest,
         request: SyncRequest,
-        state: State,
-        known: Mapping[int, Any],
-        windows: Windows,
+        about: About,
     ) -> Extended:
-        """`request`: since the token; `state`: what the connection knew then; `known`: by number, rooms that it will have
-        been told of. Raises `InvalidParam` for a `since` that is none.
-        """
-        found, wanted = Extended(), asked.extensions
+        """`request`: since the token. Raises `InvalidParam` for a `since` that is none."""
+        found, wanted, state = Extended(), asked.extensions, about.state
         if wanted.to_device.enabled:
             await self._to_device(request, wanted.to_device.since, found)
         if wanted.e2ee.enabled:
             await self._e2ee(request, state, found)
         if wanted.account_data.enabled:
-            scope = self._scope("account_data", asked, request, state, (known, windows), found)
+            scope = self._scope("account_data", wanted.account_data, request, about, found)
             begun = request if "account_data" in state.extensions else _since(request, None)
             await self._account_data(begun, scope, found)
         if wanted.thread_subscriptions.enabled:
@@ -96,8 +108,10 @@ class ExtensionsService:
         ):
             extension: Extension = getattr(wanted, name)
             if extension.enabled:
-                scope = self._scope(name, asked, request, state, (known, windows), found)
+                scope = self._scope(name, extension, request, about, found)
                 await self._ephemeral(name, source, request, scope, found)
+        if wanted.profiles.enabled:
+            await self._profiles(wanted.profiles, request, about, found)
         return found
 
     async def quiet(self, asked: SlidingRequest, request: SyncRequest, state: State) -> Extended:
@@ -155,17 +169,11 @@ class ExtensionsService:
     # --- which rooms ----------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _scope(  # noqa: PLR0917  # what all extensions are asked with
-        name: str,
-        asked: SlidingRequest,
-        request: SyncRequest,
-        state: State,
-        rooms: tuple[Mapping[int, Any], Windows],
-        found: Extended,
+    def _scope(
+        name: str, extension: Extension, request: SyncRequest, connection: About, found: Extended
     ) -> JoinedRooms:
         """Rooms an extension is about, and those of them that it has not been about before."""
-        known, windows = rooms
-        extension: Extension = getattr(asked.extensions, name)
+        state, known, windows, _ = connection
         if extension.everywhere:
             about = request.joined.intersection(known)
             found.rooms[name] = None
@@ -249,6 +257,30 @@ class ExtensionsService:
             found.news = True
             before = {} if page.before is None else {"prev_batch": json.dumps(page.before)}
             found.members[THREADS] = _object({**page.members, **before})
+
+    async def _profiles(
+        self, wish: ProfilesWish, request: SyncRequest, connection: About, found: Extended
+    ) -> None:
+        """spec: MSC4262. What was told is remembered by the fields that are wanted: with others it begins anew."""
+        fields = None if wish.fields is None else frozenset(wish.fields)
+        named = "*" if fields is None else hashlib.sha256(json.dumps(sorted(fields))).hexdigest()[:16]
+        name = f"profiles {named}"
+        scope = self._scope(name, wish, request, connection, found)
+        rules = connection.windows.rules
+        lazy = frozenset(nid for nid in scope.new if nid in rules and rules[nid].required.lazy)
+        wanted = WantedProfiles(
+            fields,
+            scope.joined_nids,
+            scope.new - lazy,
+            {user for nid in scope.joined_nids for user in connection.members.get(nid, ())},
+            name not in connection.state.extensions,
+        )
+        page = await self._streams.profiles.page(request, wanted)
+        if page.later:
+            found.rooms[name], found.more = scope.joined_nids - page.later, True
+        if page.users:
+            found.news = True
+            found.members[UNSTABLE["profiles"]] = _object({"users": _object(page.users)})
 
     async def _by_room(self, rooms: Mapping[int, bytes]) -> bytes:
         names = await self._interning.rooms(rooms.keys())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from homeserver.log.entries import Entry, Position
-from homeserver.sync.types import Recipients
+from homeserver.matrix.ids import UserId
+from homeserver.sync.types import Recipients, SyncRequest
 from homeserver.web.auth import Requester
 
 
@@ -50,4 +51,36 @@ class RoomLabels(Protocol):
 
     async def of(self, user_nid: int) -> Labels:
         """As of now; no I/O while nothing has changed."""
+        ...
+
+
+class WantedProfiles(NamedTuple):
+    """Whose profiles are wanted."""
+
+    fields: frozenset[str] | None
+    """None: all."""
+    about: frozenset[int]
+    """Rooms (by number) whose members are told of."""
+    new: frozenset[int]
+    """Those of them that have not been told yet."""
+    people: Collection[UserId]
+    """Whose membership the answer shows, in rooms that load members lazily."""
+    begins: bool
+    """Whether nothing was told yet of these fields."""
+
+
+class ProfilesPage(NamedTuple):
+    """What is told of profiles."""
+
+    users: Mapping[str, bytes]
+    """User id -> JSON."""
+    later: frozenset[int]
+    """Rooms whose members did not fit in."""
+
+
+class ProfileUpdates(Protocol):
+    """Fulfilled by profiles."""
+
+    async def page(self, request: SyncRequest, wanted: WantedProfiles) -> ProfilesPage:
+        """What is told as of `request.upto`."""
         ...

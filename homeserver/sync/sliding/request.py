@@ -166,7 +166,15 @@ class ThreadsWish(msgspec.Struct, frozen=True):
     limit: Annotated[int, msgspec.Meta(ge=1)] = 100
 
 
+class ProfilesWish(Extension, frozen=True):
+    """Profiles of people one shares rooms with. spec: MSC4262"""
+
+    fields: Names | None = None
+    """None: all."""
+
+
 UNSTABLE: Final = {
+    "profiles": "org.matrix.msc4262.profiles",
     "sticky_events": "org.matrix.msc4354.sticky_events",
     "thread_subscriptions": "io.element.msc4308.thread_subscriptions",
     "typing_unstable": "org.matrix.msc4508.typing",
@@ -184,6 +192,7 @@ class Extensions(msgspec.Struct, frozen=True, rename=UNSTABLE):
     typing: Extension = Extension()
     typing_unstable: Extension = Extension()
     """The same, as the stable endpoint had it before MSC4508 was accepted."""
+    profiles: ProfilesWish = ProfilesWish()
     sticky_events: StickyWish = StickyWish()
     thread_subscriptions: ThreadsWish = ThreadsWish()
 

@@ -74,6 +74,8 @@ class Told(NamedTuple):
     """Whether there are rooms that did not fit in."""
     shown: Mapping[int, Sequence[Visible]] = {}
     """Of rooms with news, the events of their timelines."""
+    people: Mapping[int, Collection[UserId]] = {}
+    """Of rooms that load members lazily, those whose memberships are told."""
 
 
 @dataclass(slots=True)
@@ -174,6 +176,7 @@ class SlidingRooms:
             counted=frozenset(nid for nid in found.sections if nid in request.joined),
             later=bool(plan.later),
             shown={nid: update.events for nid, update in updates.items() if rules[nid].limit},
+            people={nid: _people(update) for nid, update in updates.items() if rules[nid].required.lazy},
         )
 
     # --- which rooms ----------------------------------------------------------------------------------------------
@@ -468,6 +471,12 @@ class _Writer:
             "bump_stamp": b"%d" % position,
             **described(room),
         }
+
+
+def _people(update: RoomUpdate) -> set[UserId]:
+    """Whose memberships an update tells."""
+    events = (item.persisted.event for item in (*update.state, *update.events))
+    return {UserId(event.key[1]) for event in events if event.key is not None and event.key[0] == MEMBER}
 
 
 @lru_cache(maxsize=256)

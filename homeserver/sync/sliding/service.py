@@ -24,7 +24,7 @@ from homeserver.sync.notifier import Notifier
 from homeserver.sync.selection.lazy import Given, GivenMembers
 from homeserver.sync.sliding.connection import Pos, State, UnknownPos, format_pos, parse_pos
 from homeserver.sync.sliding.connections import Connections
-from homeserver.sync.sliding.extensions import Extended, ExtensionsService
+from homeserver.sync.sliding.extensions import About, Extended, ExtensionsService
 from homeserver.sync.sliding.material import MaterialReader
 from homeserver.sync.sliding.request import Presence, SlidingRequest, ToDevice, check
 from homeserver.sync.sliding.rooms import Section, SlidingRooms, Told, Wanted
@@ -159,7 +159,7 @@ class SlidingService:
         given = self._given_already(key, asked)
         told = await self._rooms.told(request, Wanted(windows.rules, direct, asked.stable), state, given)
         known = {**state.rooms, **told.rooms} if told.rooms else state.rooms
-        extended = await self._extensions.of(asked.body, request, state, known, windows)
+        extended = await self._extensions.of(asked.body, request, About(state, known, windows, told.people))
         await self._extensions.sticky(asked.body, request, windows, told.shown, extended)
         answer = _Answer(
             request=request,

@@ -220,7 +220,7 @@ async def test_what_the_log_says_costs_no_query(server: Server, monkeypatch: pyt
     await say(bob, STATUS, "here")
     assert await client.sync() == {bob.user_id: {STATUS: "here"}}
     assert server.app is not None
-    monkeypatch.setattr(profile_stream, "_latest", refused)
+    monkeypatch.setattr(profile_stream, "latest", refused)
     monkeypatch.setattr(profile_stream, "_Answer", refused)
     assert await plain.sync() == {}
     assert told(await alice.sync(since=None, filter={})) == {}
