@@ -6,22 +6,19 @@ spec: server-server-api/#backfilling-and-retrieving-missing-events (CHECKLIST RO
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
+from federation.inbound.below import History, add_history, leading_to
 from federation.inbound.missing import Gaps
 from federation.inbound.remote import Budget, Remote
 from federation.ports import Checked, EventChecker, RemoteFault
-from homeserver.events.event import Event
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import RoomIdentity
-from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.write.receive import MissingEvents
-from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import EventId, ServerName, domain_of
 from homeserver.rooms.servers import servers_in
 from homeserver.runtime.clock import Clock
@@ -45,16 +42,6 @@ EVENTS: Final = 50_000
 BYTES: Final = 192 << 20
 SECONDS: Final = 60.0
 """The budget of one fetch: a state of a large room may be part of it."""
-
-
-class History(Protocol):
-    """Where older events are written; `homeserver.graph.write.backfill`."""
-
-    async def add(
-        self, room_nid: int, events: Sequence[Event], state_before_oldest: Collection[EventId] | None
-    ) -> list[PersistedEvent]:
-        """Those that lead to what is here; the new ones are returned. Raises `MissingEvents`, `MatrixError`, `ValueError`."""
-        ...
 
 
 class RemoteHistory:
@@ -140,18 +127,7 @@ class RemoteHistory:
             return False
         servers = [server, *(each for each in await self._servers(room) if each != server)]
         filled = await self._gaps.under(room, servers, events, budget)
-        return await self._add(room, events, filled.states)
-
-    async def _add(
-        self, room: Room, events: Sequence[Event], states: Mapping[EventId, Sequence[EventId]]
-    ) -> bool:
-        oldest = sorted((each for each in events if each.event_id in states), key=lambda each: each.depth)
-        state = states[oldest[0].event_id] if oldest else None
-        try:
-            return bool(await self._history.add(room.name.nid, events, state))
-        except (MissingEvents, MatrixError, ValueError) as error:
-            _log.info("history_not_added", room=room.name.room_id, problem=str(error)[:200])
-            return False
+        return await add_history(self._history, room.name, events, filled.states)
 
     async def _servers(self, room: Room) -> list[ServerName]:
         servers = await servers_to_ask(room, self._events, self._server_name)
@@ -165,15 +141,3 @@ async def servers_to_ask(room: Room, events: EventCache, own: ServerName) -> lis
     persisted = await events.one(create) if create else None
     first = domain_of(persisted.event.sender) if persisted is not None else None
     return sorted(others, key=lambda name: name != first)
-
-
-def leading_to(missing: Collection[EventId], told: Mapping[EventId, Event]) -> list[Event]:
-    """Those of some events that are asked for, or that these follow: whatever else came is nobody's past."""
-    found: dict[EventId, Event] = {}
-    waiting = [event_id for event_id in missing if event_id in told]
-    while waiting:
-        event = told[waiting.pop()]
-        if event.event_id not in found:
-            found[event.event_id] = event
-            waiting += [each for each in event.prev_event_ids if each in told]
-    return list(found.values())

@@ -2,6 +2,8 @@
 
 First the events between (`get_missing_events`), which become part of the timeline; where these do not reach back to what is
 here, the state before the oldest of them (`state_ids`, then what of it is missing); then auth events that are missing still.
+What lies before a join of ours through another server is no part of the timeline: it becomes history (`below.py`), and is asked
+for only as far as others build on it.
 
 spec: server-server-api/#backfilling-and-retrieving-missing-events (FED-14)
 """
@@ -17,6 +19,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
+from federation.inbound.below import Histories, add_history, leading_to
 from federation.inbound.known import Here
 from federation.inbound.remote import Allowance, Budget, Remote, StateIds
 from federation.ports import Checked, EventChecker, RemoteError, RemoteFault
@@ -24,6 +27,7 @@ from homeserver.events.event import Event
 from homeserver.graph.interning import RoomIdentity
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
+from homeserver.graph.write.backfill import Bottom
 from homeserver.matrix.ids import EventId, ServerName, domain_of
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.turns import next_turn, pieces
@@ -57,6 +61,8 @@ LOOKED_AT_ONCE: Final = 2_000
 """Events that are looked at in one turn of the event loop."""
 LATEST: Final = 20
 """Events that one question names, and extremities of ours."""
+BELOW: Final = 100
+"""Events before a join of ours that are asked for, to find what others have built on."""
 
 
 class OutlierStore(Protocol):
@@ -74,7 +80,7 @@ class Filled:
     """What was fetched for a gap."""
 
     events: list[Event] = field(default_factory=list)
-    """Checked; they become part of the timeline."""
+    """Checked; they become part of the timeline. What was found below a join of ours is written already."""
     states: dict[EventId, list[EventId]] = field(default_factory=dict)
     """The state before events whose previous events are not to be had."""
     unreachable: bool = False
@@ -84,9 +90,16 @@ class Filled:
 class Gaps:
     """Fills gaps. Keeps nothing in memory between two."""
 
-    def __init__(
-        self, remote: Remote, checker: EventChecker, here: Here, outliers: OutlierStore, clock: Clock
+    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+        self,
+        remote: Remote,
+        checker: EventChecker,
+        here: Here,
+        outliers: OutlierStore,
+        history: Histories,
+        clock: Clock,
     ) -> None:
+        self._history = history
         self._remote = remote
         self._checker = checker
         self._here = here
@@ -136,9 +149,9 @@ class Gaps:
             filling.filled.unreachable = True
             return filling.filled
 
-    async def check(self, room: Room, pdus: Sequence[msgspec.Raw]) -> list[Checked]:
-        """Those that are events of the room with the right signatures."""
-        checked = await self._checker.check([bytes(pdu) for pdu in pdus], room.name.version)
+    async def check(self, room: Room, pdus: Sequence[msgspec.Raw], *, bounded: bool = True) -> list[Checked]:
+        """Those that are events of the room with the right signatures. `bounded`: see `EventChecker`."""
+        checked = await self._checker.check([bytes(pdu) for pdu in pdus], room.name.version, bounded=bounded)
         good: list[Checked] = []
         for piece in pieces(checked, LOOKED_AT_ONCE):
             await next_turn()
@@ -165,11 +178,16 @@ class _Filling:
         self._whole: set[EventId] = set()
         self._outliers: set[EventId] = set()
         self._looked: set[EventId] = set()
+        self._bottom: Bottom | None = None
         self.filled = Filled()
 
     async def run(self, roots: Sequence[Event]) -> Filled:
         found: dict[EventId, Event] = {}
+        self._bottom = await self._gaps._history.bottom(self._room.name.nid)  # noqa: SLF001  # likewise
         await self._between(roots, found)
+        if self._bottom is not None:
+            past = await self._below(self._bottom, roots, found)
+            roots = [event for event in roots if event.event_id not in past]
         self.filled.events = list(found.values())
         everything = [*roots, *found.values()]
         await self._states(everything, found)
@@ -218,7 +236,7 @@ class _Filling:
 
     async def _between(self, roots: Sequence[Event], found: dict[EventId, Event]) -> None:
         """The events between the roots and what is here."""
-        wanting = await self._missing_prev(roots, found)
+        wanting = self._worth(await self._missing_prev(roots, found))
         ours = [ref.event_id for ref in self._room.extremities[-LATEST:]]
         for _ in range(MAX_ROUNDS):
             if not wanting:
@@ -240,7 +258,59 @@ class _Filling:
             if not _connected(new, wanted):
                 return
             found.update(new)
-            wanting = await self._missing_prev([*wanting.values(), *new.values()], found)
+            wanting = self._worth(await self._missing_prev([*wanting.values(), *new.values()], found))
+
+    def _worth(self, wanting: dict[EventId, Event]) -> dict[EventId, Event]:
+        """Those that something may have come before since our join."""
+        bottom = self._bottom
+        if bottom is None:
+            return wanting
+        below = self._whole | self._held | set(bottom.missing)
+        return {
+            event_id: event
+            for event_id, event in wanting.items()
+            if not bottom.seems_below(event) and not below.issuperset(event.prev_event_ids)
+        }
+
+    async def _below(
+        self, bottom: Bottom, roots: Sequence[Event], found: dict[EventId, Event]
+    ) -> set[EventId]:
+        """Write down as history what lies below our join, and take it out of `found`. All of it, roots included.
+
+        Where others build on what is not here, some history is asked for, to see whether that is part of it. What seems to be, but
+        cannot be shown to be, is left out: it is found by paging.
+        """
+        told = {event.event_id: event for event in (*roots, *found.values())}
+        past = leading_to(bottom.missing, told)
+        ids = {event.event_id for event in past}
+        rest = [event for event in told.values() if event.event_id not in ids]
+        loose = await self._missing_prev(rest, told)
+        if any(
+            bottom.seems_below(event) or not set(bottom.missing).isdisjoint(event.prev_event_ids)
+            for event in loose.values()
+        ):
+            past = leading_to(bottom.missing, {**await self._older(bottom), **told})
+        if past:
+            under = await self._gaps.under(self._room, self._servers, past, self._budget)
+            await add_history(self._gaps._history, self._room.name, past, under.states)  # noqa: SLF001  # likewise
+        ids = {event.event_id for event in past}
+        self._looked -= ids
+        await self._look(ids)
+        for event in [*found.values()]:
+            if event.event_id in ids or bottom.seems_below(event):
+                del found[event.event_id]
+        return ids
+
+    async def _older(self, bottom: Bottom) -> dict[EventId, Event]:
+        """The newest of what lies below our join."""
+
+        async def ask(server: ServerName) -> list[msgspec.Raw]:
+            named = bottom.missing[:LATEST]
+            return await self._remote.backfill(server, self._room.name.room_id, named, BELOW, self._budget)
+
+        pdus = await self._first("backfill", ask)
+        checked = await self._gaps.check(self._room, pdus, bounded=False) if pdus else []
+        return {each.event.event_id: each.event for each in checked}
 
     async def _states(self, events: Sequence[Event], found: dict[EventId, Event]) -> None:
         """The state before each event whose previous events were not to be had."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from federation.inbound.below import History
 from federation.inbound.known import Here
 from federation.inbound.missing import Gaps
 from federation.ports import EventChecker
@@ -45,6 +46,7 @@ class Parts(NamedTuple):
     here: Here
     checker: EventChecker
     gaps: Gaps
+    history: History
     receiver: ManyReceiver
     policy: Countersigner
     owner: str

@@ -10,7 +10,7 @@ spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (FED-10)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import psycopg
 import structlog
 
 from federation.inbound import store
+from federation.inbound.below import add_history
 from federation.inbound.known import NOTHING, Known
 from federation.inbound.missing import Filled
 from federation.inbound.parts import Parts
@@ -26,7 +27,7 @@ from federation.ports import Checked, Dropped
 from homeserver.events.event import Event
 from homeserver.events.parse import EventFormatError
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.write.receive import EventIdTaken
+from homeserver.graph.write.receive import BelowJoin, EventIdTaken
 from homeserver.matrix.errors import Unavailable
 from homeserver.matrix.ids import EventId, ServerName
 from homeserver.runtime.causes import cause_of
@@ -302,11 +303,16 @@ class RoomWork:
 
     async def _receive(self, ready: Sequence[Held]) -> None:
         """One call of the graph; where it fails for what the events are, each by itself."""
+        if not ready:
+            return
         events = [held.checked for held in ready]
         ids = [event.event_id for event in events]
         states = {event_id: self._states[event_id] for event_id in ids if event_id in self._states}
         try:
             await self._parts.receiver.receive_many(self._room_nid, events, states=states)
+        except BelowJoin as below:
+            await self._receive(await self._receive_past(ready, below.event_ids))
+            return
         except Exception as error:  # noqa: BLE001  # one event must not stop the others of its room
             _raise_if_away(error)
             if len(ready) == 1 and isinstance(error, EventIdTaken | EventFormatError):
@@ -321,6 +327,18 @@ class RoomWork:
             return
         for held in ready:
             self._done(held)
+
+    async def _receive_past(self, ready: Sequence[Held], below: Collection[EventId]) -> list[Held]:
+        """Some of these were said before our join, as somebody has sent them: they become history. Returns the others."""
+        room = await self._parts.rooms.get(self._room_nid)
+        await add_history(self._parts.history, room.name, [held.checked for held in ready], {})
+        await self._look()
+        for held in ready:
+            if held.event_id in self._known.whole:
+                self._done(held)
+            elif held.event_id in below:
+                self._try_later(held, "history that was not added", refused=True)
+        return [held for held in ready if held.event_id in self._held]
 
     def _done(self, held: Held) -> None:
         self._held.pop(held.event_id, None)

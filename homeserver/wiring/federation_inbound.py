@@ -67,8 +67,14 @@ class FederationInboundFeature:
             here=here,
             checker=checker,
             gaps=Gaps(
-                Remote(federation.client, federation.partners), checker, here, core.outliers, core.clock
+                Remote(federation.client, federation.partners),
+                checker,
+                here,
+                core.outliers,
+                core.backfill,
+                core.clock,
             ),
+            history=core.backfill,
             receiver=core.receiver,
             policy=self.policy,
             owner=self.inbound.owner,

@@ -131,7 +131,7 @@ def _history(core: Core, federation: FederationFeature) -> RemoteHistory:
     remote = Remote(federation.client, federation.partners)
     return RemoteHistory(
         remote,
-        Gaps(remote, federation.checker, Here(core.events), core.outliers, core.clock),
+        Gaps(remote, federation.checker, Here(core.events), core.outliers, core.backfill, core.clock),
         federation.checker,
         core.rooms,
         core.events,

@@ -34,6 +34,8 @@ class RemoteRoom:
         self.creator = remote.user("someone")
         self.state: dict[StateKey, Event] = {}
         self.events: list[Event] = []
+        self.ends: list[Event] = []
+        """What the next event stands on, if not on the newest alone."""
         self.joins: list[Event] = []
         """What was accepted through `send_join`."""
         self.answered_at = 0.0
@@ -65,7 +67,7 @@ class RemoteRoom:
         """The same, outside of the room."""
         sender = by or self.creator
         keys = auth_keys_for(kind, key, sender, content, self.version)
-        prev = self.events[-1:]
+        prev = self.ends or self.events[-1:]
         creates = kind == "m.room.create" and self.version.room_id_is_create_hash
         return self.remote.event(
             self.version.id,

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
+from multidict import MultiMapping
 
 from federation import x_matrix
 from federation.x_matrix import Signer
@@ -42,7 +43,7 @@ class Asked:
     method: str
     path: str
     """Still percent-encoded."""
-    query: Mapping[str, str]
+    query: MultiMapping[str]
     headers: Mapping[str, str]
     body: bytes
 
@@ -133,9 +134,7 @@ class RemoteServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        asked = Asked(
-            request.method, path, dict(request.query), request.headers, await request.content.read()
-        )
+        asked = Asked(request.method, path, request.query, request.headers, await request.content.read())
         if self.away:
             assert request.transport is not None
             request.transport.abort()

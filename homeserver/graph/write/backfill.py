@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from psycopg import IntegrityError
 from typing_extensions import override
@@ -40,6 +41,22 @@ from homeserver.policy.passages import Passage
 MAX_EVENTS = 500
 """In one call."""
 MAX_TRIES = 20
+MAX_BELOW = 500
+"""Events that are missing below joins and are looked at."""
+
+
+class Bottom(NamedTuple):
+    """Where a room begins for this server: its latest join through another one that lacks what comes before it."""
+
+    missing: Sequence[EventId]
+    """What this join names, or what was found before it since, and is not here; then the same of earlier joins."""
+    depth: int
+    origin_server_ts: int
+    """Unix ms; both of the join, as whoever made them claims."""
+
+    def seems_below(self, event: Event) -> bool:
+        """Whether an event says that it is older than the join."""
+        return event.depth < self.depth and event.origin_server_ts < self.origin_server_ts
 
 
 class PastRun(Run):
@@ -76,6 +93,15 @@ class Backfill:
         self._forward_extremities = extremities
         self._gate = gate
         self._server_name = server_name
+
+    async def bottom(self, room_nid: int) -> Bottom | None:
+        """Where the room begins for this server; None: with the room itself, or all that comes before is here. One query."""
+        async with self._sources.db.read() as tx:
+            found = await gap_store.find_below_joins(tx, room_nid, MAX_BELOW)
+        if not found:
+            return None
+        join = (await self._sources.events.load([found[0][0]]))[found[0][0]].event
+        return Bottom([event_id for _, event_id in found], join.depth, join.origin_server_ts)
 
     async def add(
         self, room_nid: int, events: Sequence[Event], state_before_oldest: Collection[EventId] | None

@@ -99,15 +99,31 @@ def find_placed(batch: Pipeline, nids: Collection[int]) -> Later[list[Placed]]:
 
 def find_missing(
     batch: Pipeline, room_nid: int, event_ids: Collection[EventId]
-) -> Later[list[tuple[EventId, int]]]:
-    """(event, gap) of those that events of the room name as previous and that are not here."""
+) -> Later[list[tuple[EventId, int, bool]]]:
+    """(event, gap, whether that is the gap before a join of ours through another server) of those that events of the room name as
+    previous and that are not here.
+    """
     return batch.all(
         """
-        SELECT event_id, gap FROM backward_extremities
-        WHERE room_nid = %(room)s AND event_id = ANY(%(ids)s::text[])
+        SELECT b.event_id, b.gap,
+               EXISTS (SELECT FROM gaps g JOIN room_gaps j USING (room_nid, position) WHERE g.gap = b.gap)
+        FROM backward_extremities b WHERE b.room_nid = %(room)s AND b.event_id = ANY(%(ids)s::text[])
         """,
         room=room_nid,
         ids=list(event_ids),
+    )
+
+
+async def find_below_joins(tx: Tx, room_nid: int, limit: int) -> list[tuple[Position, EventId]]:
+    """(join of ours through another server, event before it that is not here), the latest joins first."""
+    return await tx.all(
+        """
+        SELECT g.position, b.event_id
+        FROM room_gaps j JOIN gaps g USING (room_nid, position) JOIN backward_extremities b USING (room_nid, gap)
+        WHERE j.room_nid = %(room)s ORDER BY g.position DESC, b.event_id LIMIT %(limit)s
+        """,
+        room=room_nid,
+        limit=limit,
     )
 
 

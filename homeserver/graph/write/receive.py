@@ -58,6 +58,14 @@ class EventIdTaken(Exception):
         self.event_ids = list(event_ids)
 
 
+class BelowJoin(Exception):
+    """Events lie before a join of ours through another server: they are history, for `Backfill`. Nothing was written."""
+
+    def __init__(self, event_ids: Collection[EventId]) -> None:
+        super().__init__(f"{len(event_ids)} events are history")
+        self.event_ids = frozenset(event_ids)
+
+
 class Receiver:
     """Takes events made elsewhere into rooms: state before, auth rules, resolution, append. Keeps nothing in memory."""
 
@@ -99,7 +107,8 @@ class Receiver:
         Flags say whether an event was rejected or soft failed. What policy refuses is soft failed: later events build on it,
         but nobody is told of it. Written in as few appends as can be, in order; what was written before something failed stays.
 
-        Raises `MissingEvents`, `EventIdTaken`, `EventFormatError` (more than 20 previous or 10 auth events): nothing was written.
+        Raises `MissingEvents`, `EventIdTaken`, `BelowJoin`, `EventFormatError` (more than 20 previous or 10 auth events): nothing
+        was written.
         `Unavailable`: the room is too busy, or a policy check fails.
         spec: server-server-api/#soft-failure
         """
@@ -111,6 +120,8 @@ class Receiver:
         material = Material(room.name, self._sources)
         await material.gather(events, also_named(events))
         require_own_ids(material, room.name, events)
+        if below := [each for each in material.below_joins if not material.is_here(each)]:
+            raise BelowJoin(below)
         _check_here(material, room.name, events, states)
         await material.tell_states(states)
         rest = [event for event in events if not material.is_here(event.event_id)]

@@ -60,6 +60,8 @@ class Material:
         """Those of the events received that are here as outliers."""
         self.missed: dict[EventId, int] = {}
         """Those of the events received that events here name as previous -> the gap before those."""
+        self.below_joins: set[EventId] = set()
+        """Those of `missed` whose gap lies before a join of ours through another server: they are history."""
         self.given: dict[EventId, StateMap] = {}
         """States before events, as told from outside."""
         self._room = room
@@ -88,7 +90,7 @@ class Material:
         loaded = await self.load(numbers.values())
         self.by_id = {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
         self._find_outliers(own)
-        self.missed = dict(missed.result)
+        self._miss(missed.result)
         self._waiting = {event_id for (event_id,) in waiting.result}
         await self.users([user for event in events for user in users_of(event)])
         await self.make_keys({event.key for event in events if event.key is not None})
@@ -115,7 +117,11 @@ class Material:
         loaded = await self.load(numbers.values())
         self.by_id |= {event_id: loaded[nid] for event_id, nid in numbers.items() if nid in loaded}
         self._find_outliers(own)
-        self.missed = dict(missed.result)
+        self._miss(missed.result)
+
+    def _miss(self, found: Sequence[tuple[EventId, int, bool]]) -> None:
+        self.missed = {event_id: gap for event_id, gap, _ in found}
+        self.below_joins = {event_id for event_id, _, below in found if below}
 
     async def tell_states(self, states: Mapping[EventId, Collection[EventId]]) -> None:
         """States before events, as another server tells them: of them count the events that are here and were not rejected."""

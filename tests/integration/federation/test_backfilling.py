@@ -52,7 +52,7 @@ class Play:
         self.written = Written()
         self.core = core
         asks = Remote(federation.client, federation.partners)
-        gaps = Gaps(asks, federation.checker, Here(core.events), core.outliers, core.clock)
+        gaps = Gaps(asks, federation.checker, Here(core.events), core.outliers, core.backfill, core.clock)
         self.history = RemoteHistory(
             asks,
             gaps,
