@@ -15,7 +15,7 @@ from homeserver.threepids.validation import ValidationService
 from homeserver.uia.service import UiaRequest
 from homeserver.uia.stages import BaseStage
 
-_PURPOSES: Mapping[str, Purpose] = {"register": "register", "changePassword": "reset"}
+PURPOSES: Mapping[str, Purpose] = {"register": "register", "changePassword": "reset"}
 """Operation -> what the address must have been proved for."""
 
 
@@ -36,7 +36,7 @@ class EmailStage(BaseStage):
         if not isinstance(credentials, dict):
             raise BadJson("auth.threepid_creds: not an object")
         sid, secret = _text(credentials, "sid"), _text(credentials, "client_secret")
-        purpose = _PURPOSES.get(request.operation)
+        purpose = PURPOSES.get(request.operation)
         proof = await self._validation.proof(sid, secret, purpose) if purpose else None
         if proof is None:
             raise Unauthorized("The link in the mail has not been followed yet")

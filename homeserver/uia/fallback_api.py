@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from html import escape
-from typing import Final
+from typing import Any, Final, Protocol
 
 from homeserver.config.registration import Policy
 from homeserver.matrix.errors import (
@@ -21,6 +21,7 @@ from homeserver.matrix.errors import (
     Unknown,
 )
 from homeserver.uia import stages
+from homeserver.uia.recaptcha import RECAPTCHA
 from homeserver.uia.service import Uia
 from homeserver.web.endpoint import Auth, Body, Form, Header, Path, Query, endpoint
 from homeserver.web.page import Branding, page
@@ -64,13 +65,35 @@ _LOGIN: Final = """
 """
 
 
+_PUZZLE: Final = "https://www.google.com/recaptcha/"
+_PUZZLE_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+    f"script-src {_PUZZLE} https://www.gstatic.com/recaptcha/; frame-src {_PUZZLE} https://recaptcha.google.com/recaptcha/; "
+    f"connect-src {_PUZZLE}"
+)
+"""What https://developers.google.com/recaptcha/docs/faq asks for, and nothing else."""
+
+
+class ProofByMail(Protocol):
+    """Fulfilled by threepids."""
+
+    async def send(self, operation: str, address: str, ip: str) -> Mapping[str, str]:
+        """Have a mail with a link sent. Returns what proves the address once the link was followed: `sid` and
+        `client_secret`. Raises a `MatrixError`.
+        """
+        ...
+
+
 class FallbackApi:
     """Pages for people, where their client has none."""
 
-    def __init__(self, uia: Uia, policies: Mapping[str, Policy], branding: Branding) -> None:
+    def __init__(
+        self, uia: Uia, policies: Mapping[str, Policy], branding: Branding, mail: ProofByMail
+    ) -> None:
         self._uia = uia
         self._branding = branding
         self._policies = policies
+        self._mail = mail
 
     @endpoint("authFallback", "GET", _PATH, auth=Auth.NONE, limit="ui_auth")
     async def show(self, auth_type: Path[str], session: Query[str], accept: Header[str] = "") -> Html:
@@ -83,7 +106,7 @@ class FallbackApi:
             return self._over(over, accept)
         if auth_type in found.completed:
             return self._done()
-        return self._form(auth_type, session, "")
+        return self._form(auth_type, {"session": session}, "")
 
     @endpoint("authFallbackSubmit", "POST", _PATH, auth=Auth.NONE, limit="ui_auth")
     async def submit(self, auth_type: Path[str], body: Body[Form], info: RequestInfo) -> Html:
@@ -93,15 +116,21 @@ class FallbackApi:
         if session is None:
             raise MissingParam("Missing form field: session")
         try:
-            await self._uia.find(session)
+            found = await self._uia.find(session)
         except Unknown as over:
             return self._over(over, info.headers.get("Accept", ""))
+        hidden = {"session": session}
         try:
-            await self._uia.prove(session, auth_type, fields, info.ip)
+            if auth_type == stages.EMAIL and self._uia.can(auth_type):
+                if "email" in fields:
+                    hidden |= await self._mail.send(found.operation, fields["email"], info.ip)
+                    return self._form(auth_type, hidden, "")
+                hidden |= {name: fields[name] for name in ("sid", "client_secret") if name in fields}
+            await self._uia.prove(session, auth_type, _proof(auth_type, fields), info.ip)
         except (LimitExceeded, Unavailable):
             raise
         except MatrixError as failure:
-            return self._form(auth_type, session, failure.error)
+            return self._form(auth_type, hidden, failure.error)
         return self._done()
 
     @endpoint("loginFallback", "GET", "/_matrix/static/client/login/", auth=Auth.NONE)
@@ -118,16 +147,18 @@ class FallbackApi:
         )
         return Html(text, policy=f"{_policy(_LOGIN)}; connect-src 'self'")
 
-    def _form(self, auth_type: str, session: str, error: str) -> Html:
-        title, inner = self._inner(auth_type)
+    def _form(self, auth_type: str, hidden: Mapping[str, str], error: str) -> Html:
+        title, inner = self._mailed(hidden) if auth_type == stages.EMAIL else self._inner(auth_type)
         trouble = f'<p class="error" role="alert">{escape(error)}</p>' if error else ""
-        hidden = f'<input type="hidden" name="session" value="{escape(session)}">'
+        sent = "".join(
+            f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in hidden.items()
+        )
         text = page(
             title,
-            f'{trouble}<form method="post">{hidden}{inner}<button>Continue</button></form>',
+            f'{trouble}<form method="post">{sent}{inner}<button>Continue</button></form>',
             branding=self._branding,
         )
-        return Html(text)
+        return Html(text, policy=_PUZZLE_POLICY) if auth_type == RECAPTCHA else Html(text)
 
     def _over(self, over: Unknown, accept: str) -> Html:
         """The session has expired, or never was. A browser shows this to a person; programs are told by a standard error."""
@@ -153,7 +184,34 @@ class FallbackApi:
         if auth_type == stages.TERMS:
             shown = "".join(_link(policy) for policy in self._policies.values())
             return "Please read and agree", f"<ul>{shown}</ul><p>By continuing you agree to these terms.</p>"
+        if auth_type == RECAPTCHA and self._uia.can(auth_type):
+            key = escape(str(self._uia.params(auth_type).get("public_key", "")))
+            return "Are you a person?", (
+                f'<div class="g-recaptcha" data-sitekey="{key}"></div>'
+                f'<script src="{_PUZZLE}api.js" async defer></script>'
+                "<noscript><p>This step needs JavaScript.</p></noscript>"
+            )
         return "Continue", ""
+
+    @staticmethod
+    def _mailed(hidden: Mapping[str, str]) -> tuple[str, str]:
+        if "sid" in hidden:
+            return "Look at your mail", (
+                "<p>A mail is on its way to you. Follow the link in it, then come back here and continue.</p>"
+            )
+        return "Your e-mail address", (
+            '<label for="email">We send you a mail with a link</label>'
+            '<input id="email" name="email" type="email" autocomplete="email" maxlength="500" required>'
+        )
+
+
+def _proof(auth_type: str, fields: Mapping[str, str]) -> Mapping[str, Any]:
+    """What a client would send, of what a form has."""
+    if auth_type == RECAPTCHA:
+        return {"response": fields.get("g-recaptcha-response", "")}
+    if auth_type == stages.EMAIL:
+        return {"threepid_creds": fields}
+    return fields
 
 
 def _link(policy: Policy) -> str:

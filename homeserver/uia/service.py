@@ -177,6 +177,10 @@ class Uia:
     def can(self, stage_type: str) -> bool:
         return stage_type in self._stages
 
+    def params(self, stage_type: str) -> Mapping[str, Any]:
+        """What a person, or their client, must know to go through a stage that there is."""
+        return self._stages[stage_type].params() or {}
+
     async def require(self, request: UiaRequest, flows: Flows) -> Verified:
         """Returns when the request proves one of the flows.
 

@@ -14,6 +14,7 @@ from homeserver.matrix.errors import BadJson, MissingParam
 from homeserver.storage.tx import Tx
 from homeserver.uia.service import UiaRequest
 
+EMAIL: Final = "m.login.email.identity"
 DUMMY: Final = "m.login.dummy"
 PASSWORD: Final = "m.login.password"  # noqa: S105  # the name of a stage
 REGISTRATION_TOKEN: Final = "m.login.registration_token"  # noqa: S105  # likewise

@@ -40,6 +40,7 @@ from homeserver.sessions.last_seen import FLUSH_SECONDS, LastSeen
 from homeserver.sessions.login_tokens import LoginTokens
 from homeserver.sessions.ports import Appservices, NoAppservices
 from homeserver.sessions.service import SessionService, in_ms
+from homeserver.threepids.fallback import FallbackMail
 from homeserver.uia.fallback_api import FallbackApi
 from homeserver.uia.recaptcha import RecaptchaStage
 from homeserver.uia.service import Uia
@@ -207,7 +208,12 @@ class AccountsFeature:
                 uia=self.uia,
                 well_known={"m.homeserver": {"base_url": base_url}} if base_url else None,
             ),
-            FallbackApi(self.uia, self._config.registration.policies, branding_of(self._config)),
+            FallbackApi(
+                self.uia,
+                self._config.registration.policies,
+                branding_of(self._config),
+                FallbackMail(self.threepids.validation, core.entropy),
+            ),
             RegistrationApi(
                 registration=self.registration,
                 accounts=self.accounts,

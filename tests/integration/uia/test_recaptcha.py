@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
@@ -81,3 +82,37 @@ async def test_a_verifier_at_a_private_address_must_be_permitted(
     server = await with_puzzle(start, verifier, ["recaptcha"], outbound={})
     await register(server, 503, response="right")
     assert asked == []
+
+
+async def test_auth_07_the_puzzle_is_solved_on_a_page(start: Any, verifier: str, asked: Any) -> None:
+    server = await with_puzzle(start, verifier, ["recaptcha"])
+    body = {"password": PASSWORD}
+    session = (await server.client.post("/register", json=body, expect=401))["session"]
+    path, query = "/auth/{}/fallback/web", {"session": session}
+    shown = await server.client.exchange("GET", path, STAGE, params=query)
+    assert b'class="g-recaptcha" data-sitekey="public"' in shown.body
+    policy = shown.headers["content-security-policy"]
+    assert "script-src https://www.google.com/recaptcha/" in policy
+    assert "default-src 'none'" in policy
+
+    async def solve(solution: str) -> str:
+        answer = await server.client.exchange(
+            "POST",
+            path,
+            STAGE,
+            data=urlencode({"session": session, "g-recaptcha-response": solution}).encode(),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        return answer.body.decode()
+
+    assert "has not been solved" in await solve("")
+    assert "is not right" in await solve("wrong")
+    assert "onAuthDone" in await solve("right")
+    assert asked[-1]["response"] == "right"
+    await server.client.post("/register", json={**body, "auth": {"session": session}})
+
+
+async def test_a_puzzle_that_is_not_configured_has_no_page(server: IdentityServer) -> None:
+    session = (await server.client.post("/register", json={"password": PASSWORD}, expect=401))["session"]
+    refused = await server.client.get("/auth/{}/fallback/web", STAGE, params={"session": session}, expect=400)
+    assert refused["errcode"] == "M_INVALID_PARAM"
