@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from benchmarks.people import Person
 from benchmarks.stage import SETUP_CONCURRENCY, Stage, at_most
@@ -45,6 +46,54 @@ async def many_rooms(stage: Stage) -> ManyRooms:
 
     await at_most(SETUP_CONCURRENCY, (furnish(number) for number in range(stage.scaled(200))))
     return ManyRooms(members, rooms, 20)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Members of a space; its rooms are public and in the directory."""
+
+    members: list[Person]
+    space: str
+    rooms: list[str]
+
+
+async def space(stage: Stage) -> Space:
+    """A space of 200 public rooms, made by one of 20 people; all are in the space, the one in its rooms."""
+    members = await stage.people(20, "member")
+    owner = members[0]
+    top = await owner.make_room(
+        preset="public_chat", name="Company", creation_content={"type": "m.space"}, visibility="public"
+    )
+    for other in members[1:]:
+        await other.join(top)
+    rooms: list[str] = []
+
+    async def furnish(number: int) -> None:
+        maker = owner.another_connection()
+        room = await maker.make_room(preset="public_chat", visibility="public", name=f"Workshop {number}")
+        path = f"/rooms/{quote(top)}/state/m.space.child/{quote(room)}"
+        await maker.call("PUT", path, {"via": [owner.user_id.partition(":")[2]]})
+        rooms.append(room)
+        maker.connection.close()
+
+    await at_most(SETUP_CONCURRENCY, (furnish(number) for number in range(stage.scaled(200))))
+    return Space(members, top, rooms)
+
+
+async def account(stage: Stage) -> ManyRooms:
+    """Somebody with 1 000 rooms of their own, one message in each."""
+    members = await stage.people(1, "collector")
+    rooms: list[str] = []
+
+    async def furnish(number: int) -> None:
+        owner = members[0].another_connection()
+        room = await owner.make_room(preset="private_chat", name=f"Room {number}")
+        await owner.say(room)
+        rooms.append(room)
+        owner.connection.close()
+
+    await at_most(SETUP_CONCURRENCY, (furnish(number) for number in range(stage.scaled(1000))))
+    return ManyRooms(members, rooms, 1)
 
 
 async def crowd(stage: Stage) -> OneRoom:

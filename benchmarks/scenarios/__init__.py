@@ -16,13 +16,14 @@ from benchmarks.scenarios.federation import (
     JoinTwoThousand,
     Outbound,
 )
+from benchmarks.scenarios.finding import Hierarchy, PublicRooms, Search
 from benchmarks.scenarios.media import DownloadFiles, ThumbnailStorm, UploadFiles
 from benchmarks.scenarios.members import JoinedMembers, Members, RoomState
 from benchmarks.scenarios.paging import Paging
 from benchmarks.scenarios.register import Register
 from benchmarks.scenarios.rooms import CreateRoom, Join, JoinOneByOne
 from benchmarks.scenarios.send import SendToManyRooms, SendToOneRoom
-from benchmarks.scenarios.sliding import BusySliding, IdleSliding, SlidingAll, SlidingWindow
+from benchmarks.scenarios.sliding import BusySliding, IdleSliding, SlidingAll, SlidingLarge, SlidingWindow
 from benchmarks.scenarios.soak import Soak
 from benchmarks.scenarios.sync import BusySync, IdleSync, InitialSync
 from benchmarks.scenarios.to_device import ClaimKeys, DrainToDevice, SendToDevice
@@ -42,8 +43,12 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     BusySync,
     SlidingWindow,
     SlidingAll,
+    SlidingLarge,
     IdleSliding,
     BusySliding,
+    Hierarchy,
+    PublicRooms,
+    Search,
     Paging,
     UploadOneTimeKeys,
     QueryKeys,

@@ -15,7 +15,7 @@ from benchmarks.people import Person
 from benchmarks.scenario import Scenario, keep_busy, work_off
 from benchmarks.scenarios.sync import BURST
 from benchmarks.wire import RequestFailed, Response
-from benchmarks.worlds import crowd, many_rooms
+from benchmarks.worlds import ManyRooms, account, crowd, many_rooms
 
 PATH = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 _POS = re.compile(rb'"pos":\s*"([^"]+)"')
@@ -66,7 +66,10 @@ class _First(Scenario):
 
     @override
     async def prepare(self) -> None:
-        self.world = await self.stage.world(many_rooms)
+        self.world = await self._world()
+
+    async def _world(self) -> ManyRooms:
+        return await self.stage.world(many_rooms)
 
     @override
     async def measure(self, meter: Meter) -> None:
@@ -99,6 +102,18 @@ class SlidingAll(_First):
     name = "sliding-all"
     title = "Sliding sync, all of 200 rooms"
     rooms = 200
+
+
+class SlidingLarge(SlidingWindow):
+    """The first 20 rooms of an account with 1 000, one event each. Takes Synapse minutes to make."""
+
+    name = "sliding-large"
+    title = "Sliding sync, first 20 rooms of 1 000"
+    by_name_only = True
+
+    @override
+    async def _world(self) -> ManyRooms:
+        return await self.stage.world(account)
 
 
 class IdleSliding(Scenario):

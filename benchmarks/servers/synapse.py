@@ -26,6 +26,7 @@ def _settings(meeting: Meeting, dsn: str) -> SynapseSettings:
         ],
         "tls_certificate_path": str(meeting.certificate),
         "tls_private_key_path": str(meeting.certificate.with_suffix(".key")),
+        "room_list_publication_rules": [{"action": "allow"}],
         "app_service_config_files": [str(meeting.bot.file)],
         "trusted_key_servers": [
             {
