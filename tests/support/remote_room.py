@@ -54,6 +54,7 @@ class RemoteRoom:
             answer = await room.send(event)
             assert answer == {"pdus": {event.event_id: {}}}, answer
             await room.arrives(event)
+        await room.drained()
         return room
 
     @property

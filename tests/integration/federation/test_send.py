@@ -129,6 +129,7 @@ async def test_what_is_refused_at_once_is_told_by_event(federation: Federation) 
     assert "error" in answer["pdus"]["$told:else"]
     assert "error" in answer["pdus"]["$malformed:else"]
     await room.arrives(good)
+    await room.drained()
     await alice.leave(room.room_id)
     late = room.says("bob", "m.room.message", TEXT)
     assert "error" in (await room.send(late))["pdus"][late.event_id]

@@ -167,7 +167,7 @@ async def test_connections_that_ended_together_are_not_tried_one_by_one(db: Data
     await asyncio.gather(*holders)
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     with contextlib.closing(psycopg.connect(db.dsn, autocommit=True)) as other:
-        other.execute(f"SELECT pg_terminate_backend(pid) {others}")
+        other.execute(f"SELECT pg_terminate_backend(pid, 20000) {others}")
         # Without letting the loop see it.
         while other.execute(f"SELECT count(*) {others}").fetchone() != (0,):
             pass
