@@ -141,6 +141,8 @@ class Partition:
         """Events of anchors that have to be everywhere, by id."""
         self.done: Counter[str] = Counter()
         self.settled_after = 0.0
+        self.settled_last: list[str] = []
+        """The last differences there were."""
         self._number = 0
         self._before: set[str] = set()
 
@@ -358,6 +360,7 @@ class Partition:
         while differences := await self._differences():
             if time.monotonic() - began > SECONDS_TO_SETTLE:
                 raise AssertionError("\n".join(differences))
+            self.settled_last = differences
             await asyncio.sleep(0.5)
         self.settled_after = time.monotonic() - began
 
@@ -404,7 +407,8 @@ class Partition:
         )
         return (
             f"version {self.version}, {len(self.acknowledged)} events of anchors, same after {self.settled_after:.1f} s;"
-            f" {dict(self.done)}; requests {dict(self.net.told)}; clients {clients}"
+            f" {dict(self.done)}; requests {dict(self.net.told)}; clients {clients};"
+            f" the last differences: {self.settled_last[:3]}"
         )
 
 
