@@ -24,12 +24,14 @@ SYNCS_UNDER_WAY = 10
 """While a message goes from one server to the other, at most."""
 
 
-async def test_devices_come_and_go(federation: Federation, partner: Partner, tmp_path: Path) -> None:
+async def test_devices_come_and_go_and_get_other_keys(
+    federation: Federation, partner: Partner, tmp_path: Path
+) -> None:
     """FED-30 to FED-34, E2E-11: nobody reads less than they should, nor is written to after their device has gone."""
     need_node()
     here = await federation.start()
     play = Play("encrypted-elsewhere", here.url, tmp_path, other_url=partner.client.base_url)
     await play.run(seconds=270)
-    assert play.seen[-1] == "devices that have logged out are no longer written to"
+    assert play.seen[-1] == "other cross-signing keys are seen, and verified anew"
     assert lost_to_device_messages(play.transcript, SYNCS_UNDER_WAY) == []
     assert play.broken_contract() == []

@@ -1,6 +1,6 @@
 // Two people of two servers with several devices each in an encrypted room, while devices come and go.
 import { otherUrl, play, seen } from "../lib/play.mjs";
-import { compareEmoji, encryptedRoom, heardByAll, household, recover, secureDevice, signed, trusts } from "../lib/crypto.mjs";
+import { compareEmoji, encryptedRoom, heardByAll, household, recover, secureDevice, signed, trusts, withPassword } from "../lib/crypto.mjs";
 
 await play(async () => {
     const [alice, bob] = [await household("alice"), await household("bob", otherUrl)];
@@ -47,6 +47,20 @@ await play(async () => {
         await heardByAll(other.phone, [who.phone, who.tablet, other.tablet], roomId, `${who.person.name}'s laptop is gone`);
     }
     seen("devices that have logged out are no longer written to");
+
+    // they have read the first verification from the backup, take it for one that goes on, and would cancel both that one and a second
+    for (const who of [alice, bob]) who.tablet.stop();
+    for (const [who, other] of [[alice, bob], [bob, alice]]) {
+        await who.phone.client.getCrypto().bootstrapCrossSigning({ setupNewCrossSigning: true, authUploadDeviceSigningKeys: withPassword(who.phone) });
+        await other.phone.until("another identity", async () => {
+            const status = await other.phone.client.getCrypto().getUserVerificationStatus(who.phone.userId);
+            return !status.isVerified() && status.wasCrossSigningVerified();
+        });
+        await other.phone.client.getCrypto().withdrawVerificationRequirement(who.phone.userId);
+        await verify(other, who, roomId);
+        await heardByAll(who.phone, [other.phone], roomId, `${who.person.name} is somebody else`);
+    }
+    seen("other cross-signing keys are seen, and verified anew");
 });
 
 /** The people compare emoji in the room, on their phones; both hold the other for verified afterwards. */
