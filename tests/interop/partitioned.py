@@ -69,6 +69,9 @@ class Island:
     down_until: int | None = None
     """The step at which it is started again."""
 
+    def __str__(self) -> str:
+        return f"{'atrium' if self.ours else 'synapse'} {self.name}"
+
     def people(self) -> tuple[Person, Person]:
         """All who live there."""
         return self.anchor, self.other
@@ -374,18 +377,16 @@ class Partition:
         every = {event_id: event for page in pages for event_id, event in page.items()}
         for island, state, page in zip(self.islands, states, pages, strict=True):
             found += [
-                f"{island.name}: state {slot} is {state.get(slot)}, not {states[0].get(slot)}"
+                f"{island}: state {slot} is {state.get(slot)}, not {states[0].get(slot)}"
                 for slot in states[0].keys() | state.keys()
                 if states[0].get(slot) != state.get(slot)
             ]
-            found += [
-                f"{island.name} lacks {_words(every.get(each), each)}" for each in everywhere - page.keys()
-            ]
+            found += [f"{island} lacks {_words(every.get(each), each)}" for each in everywhere - page.keys()]
             if island.ours:
                 untold = (everywhere & page.keys()) - self._before - island.anchor.told
-                found += [f"{island.name} told nobody of {_words(every[each], each)}" for each in untold]
+                found += [f"{island} told nobody of {_words(every[each], each)}" for each in untold]
                 if island.anchor.repeated:
-                    found.append(f"{island.name} told {island.anchor.repeated} events twice")
+                    found.append(f"{island} told {island.anchor.repeated} events twice")
         return found
 
     def _counts(self, event: Event) -> bool:
@@ -402,8 +403,7 @@ class Partition:
     def figures(self) -> str:
         """What happened, in words."""
         clients = ", ".join(
-            f"{'atrium' if island.ours else 'synapse'}: {len(island.anchor.told)} told, {island.anchor.gaps} gaps"
-            for island in self.islands
+            f"{island}: {len(island.anchor.told)} told, {island.anchor.gaps} gaps" for island in self.islands
         )
         return (
             f"version {self.version}, {len(self.acknowledged)} events of anchors, same after {self.settled_after:.1f} s;"
