@@ -5,6 +5,7 @@ prints what came nearest to it; put a recipe that is worse than those of its pla
 """
 
 import asyncio
+import time
 from itertools import count
 from random import Random
 
@@ -17,7 +18,8 @@ from tests.fuzz.work import PLAYS, Play, Recipe
 from tests.support.server import Server
 from tests.support.watchdog import Watchdog
 
-FEW, MANY = 6, 60
+FEW, MANY, LONGEST = 6, 60, 75.0
+"""Tries of a search: at least, at most; and seconds after which no other begins (judging the answers takes most of them)."""
 _numbers = count(1)
 
 
@@ -46,7 +48,10 @@ async def test_a_search_finds_nothing_dear(
     slow = bool(pytestconfig.getoption("--slow"))
     chance = Random() if slow else Random(play)
     best, most = Recipe(play), 0.0
-    for _ in range(MANY if slow else FEW):
+    until = time.monotonic() + LONGEST
+    for number in range(MANY if slow else FEW):
+        if number >= FEW and time.monotonic() > until:
+            break
         tried = work.changed(work.changed(best, chance), chance)
         took, book = await cost(tried, abused_server, casting, watchdog)
         if took > watchdog.limit:
