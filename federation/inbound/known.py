@@ -30,6 +30,13 @@ class Here:
     def __init__(self, events: EventCache) -> None:
         self._events = events
 
+    def from_memory(self, room_nid: int, event_ids: Collection[EventId]) -> Known | None:
+        """The same, if all of these are whole events in memory."""
+        found = [there.room_nid for each in event_ids if (there := self._events.whole(each)) is not None]
+        if len(found) < len(event_ids) or any(each != room_nid for each in found):
+            return None
+        return Known(frozenset(event_ids), frozenset(), frozenset())
+
     async def find(self, room_nid: int, event_ids: Collection[EventId]) -> Known:
         """Which of these are here, and as what. One query."""
         places = await self._events.places(event_ids)

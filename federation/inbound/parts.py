@@ -14,6 +14,7 @@ from homeserver.events.event import Event
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
+from homeserver.log.entries import Alongside
 from homeserver.matrix.ids import EventId, ServerName
 from homeserver.storage.database import Database
 
@@ -27,6 +28,7 @@ class ManyReceiver(Protocol):
         events: Sequence[Event],
         *,
         states: Mapping[EventId, Collection[EventId]] = ...,
+        alongside: Alongside | None = None,
     ) -> list[PersistedEvent]: ...
 
 

@@ -272,9 +272,12 @@ class RoomWork:
         return bool(ready)
 
     async def _look(self) -> None:
-        """What of these, and of what they refer to, is here: one query."""
-        asked = {each for held in self._held.values() for each in (held.event_id, *_references(held))}
-        self._known = await self._parts.here.find(self._room_nid, asked)
+        """What of these, and of what they refer to, is here: one query, or none where they refer to what is in memory or among
+        them. Of those that are here already the receiver knows, too.
+        """
+        named = {each for held in self._held.values() for each in _references(held)}
+        known = self._parts.here.from_memory(self._room_nid, named - self._held.keys())
+        self._known = known or await self._parts.here.find(self._room_nid, named | self._held.keys())
 
     def _ready(self) -> list[Held]:
         """Those of which everything is here or among them, each after what it refers to."""
@@ -332,9 +335,9 @@ class RoomWork:
         """Some of these were said before our join, as somebody has sent them: they become history. Returns the others."""
         room = await self._parts.rooms.get(self._room_nid)
         await add_history(self._parts.history, room.name, [held.checked for held in ready], {})
-        await self._look()
+        known = await self._parts.here.find(self._room_nid, [held.event_id for held in ready])
         for held in ready:
-            if held.event_id in self._known.whole:
+            if held.event_id in known.whole:
                 self._done(held)
             elif held.event_id in below:
                 self._try_later(held, "history that was not added", refused=True)
@@ -418,7 +421,7 @@ class RoomWork:
     async def _settle(self, roots: Sequence[Held], filled: Filled) -> None:
         """What can still not go on is tried later, with what follows it."""
         await self._look()
-        ready = {held.event_id for held in self._ready()}
+        ready = {held.event_id for held in self._ready()} | self._known.whole
         for event in filled.events:
             held = self._held.get(event.event_id)
             if held is not None and not held.rows and event.event_id not in ready:

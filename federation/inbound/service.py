@@ -72,6 +72,16 @@ class Inbound:
         self._parts = parts
 
     @property
+    def parts(self) -> Parts:
+        """What rooms are worked on with."""
+        assert self._parts is not None
+        return self._parts
+
+    def works_on(self, room_nid: int) -> bool:
+        """Whether a room is at work in this process, or nothing may be begun any more."""
+        return self._closing or room_nid in self._works
+
+    @property
     def at_work(self) -> int:
         """Rooms."""
         return len(self._works)
@@ -150,9 +160,8 @@ class Inbound:
             _log.warning("inbound.not_released", error=type(error).__name__)
 
     def _begin(self, room_nid: int, asked_at: float) -> RoomWork:
-        assert self._parts is not None
         lease = self._leases[room_nid] = Lease(self.owner, 0, asked_at)
-        work = self._works[room_nid] = RoomWork(room_nid, self._parts, lambda: lease.valid)
+        work = self._works[room_nid] = RoomWork(room_nid, self.parts, lambda: lease.valid)
         self._tasks[room_nid] = asyncio.create_task(self._run(room_nid, work), name="inbound.room")
         return work
 

@@ -7,6 +7,7 @@ from typing import LiteralString
 
 from federation.inbound.types import Answered, Deferred, Full, Pdu, RoomStaged, Staged
 from homeserver.matrix.ids import EventId, ServerName
+from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline, Tx
 
 CHANNEL: LiteralString = "atrium_inbound"
@@ -16,7 +17,13 @@ REMEMBERED = 32
 REMEMBERED_DAYS = 1
 
 
-_STAGE: LiteralString = """
+_FORGET: LiteralString = """
+    DELETE FROM federation_transactions WHERE transaction_nid <= (
+        SELECT o.transaction_nid FROM federation_transactions o WHERE o.origin = %(origin)s
+        ORDER BY o.transaction_nid DESC OFFSET %(remembered)s LIMIT 1
+    ) AND origin = %(origin)s
+"""
+_STAGE_FORM: LiteralString = """
     WITH waiting AS (
         SELECT count(*) AS events, coalesce(sum(size), 0) AS bytes
         FROM (SELECT size FROM federation_staged WHERE origin = %(origin)s LIMIT %(most_events)s) w
@@ -45,19 +52,22 @@ _STAGE: LiteralString = """
                                THEN excluded.lease_until ELSE r.lease_until END
         RETURNING room_nid, owner, version
     ), forgotten AS (
-        DELETE FROM federation_transactions WHERE transaction_nid <= (
-            SELECT o.transaction_nid FROM federation_transactions o WHERE o.origin = %(origin)s
-            ORDER BY o.transaction_nid DESC OFFSET %(remembered)s LIMIT 1
-        ) AND origin = %(origin)s
+        {forget}
     )
     SELECT 't', count(*), '', 0::bigint FROM transaction
     UNION ALL SELECT 'r', room_nid, coalesce(owner, ''), version FROM rooms
     UNION ALL SELECT 's', staged_nid, event_id, room_nid FROM staged
 """
+_STAGE: LiteralString = _STAGE_FORM.format(forget=_FORGET)
+_REMEMBER_FORM: LiteralString = """
+    WITH forgotten AS ({forget})
+    INSERT INTO federation_transactions (origin, txn_id, answer) VALUES (%(origin)s, %(txn)s, %(answer)s)
+"""
+_REMEMBER: LiteralString = _REMEMBER_FORM.format(forget=_FORGET)
 
 
 async def stage(  # noqa: PLR0917  # one value each, called in one place
-    tx: Tx,
+    db: Database,
     origin: ServerName,
     txn_id: str,
     answer: bytes,
@@ -66,33 +76,45 @@ async def stage(  # noqa: PLR0917  # one value each, called in one place
     lease: float,
     bounds: tuple[int, int],
 ) -> Answered:
-    """Write a transaction and its events, all or nothing; rooms that nobody works on become `owner`'s.
+    """Write a transaction and its events, all or nothing, in one flight; rooms that nobody works on become `owner`'s.
 
     `bounds`: the events and bytes that the origin may have staged. Raises `Full`.
     """
-    rows = await tx.all(
-        _STAGE,
-        origin=origin,
-        txn=txn_id,
-        answer=answer,
-        count=len(pdus),
-        size=sum(len(pdu.pdu) for pdu in pdus),
-        most_events=bounds[0],
-        most_bytes=bounds[1],
-        rooms=[pdu.room_nid for pdu in pdus],
-        ids=[pdu.event_id for pdu in pdus],
-        pdus=[pdu.pdu for pdu in pdus],
-        distinct=sorted({pdu.room_nid for pdu in pdus}),
-        owner=owner,
-        lease=lease,
-        remembered=REMEMBERED,
-    )
+    async with db.transaction() as tx, tx.pipeline(commit=True) as batch:
+        later = batch.all(
+            _STAGE,
+            origin=origin,
+            txn=txn_id,
+            answer=answer,
+            count=len(pdus),
+            size=sum(len(pdu.pdu) for pdu in pdus),
+            most_events=bounds[0],
+            most_bytes=bounds[1],
+            rooms=[pdu.room_nid for pdu in pdus],
+            ids=[pdu.event_id for pdu in pdus],
+            pdus=[pdu.pdu for pdu in pdus],
+            distinct=sorted({pdu.room_nid for pdu in pdus}),
+            owner=owner,
+            lease=lease,
+            remembered=REMEMBERED,
+        )
+    rows = later.result
     if ("t", 1, "", 0) in rows:
         return Answered(_by_room(rows, origin, {pdu.event_id: pdu.pdu for pdu in pdus}), None)
-    repeated = await find_answer(tx, origin, txn_id)
+    async with db.read() as tx:
+        repeated = await find_answer(tx, origin, txn_id)
     if repeated is None:
         raise Full
     return Answered([], repeated)
+
+
+def remember(batch: Pipeline, transaction: tuple[ServerName, str, bytes]) -> None:
+    """Keep the answer of a transaction, (origin, transaction id, answer), and drop old ones of the origin.
+
+    `UniqueViolation` when the batch is sent: the transaction was answered before.
+    """
+    origin, txn_id, answer = transaction
+    batch.execute(_REMEMBER, origin=origin, txn=txn_id, answer=answer, remembered=REMEMBERED)
 
 
 def _by_room(

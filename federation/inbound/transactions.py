@@ -1,7 +1,7 @@
 """Transactions of other servers: what is refused at once, what is staged, and the answer.
 
-A transaction is answered when its events are durably staged and its EDUs are handled. Who asks again, while it is under way or
-after the answer was lost, gets the same answer, and nothing is done twice.
+A transaction is answered when its events are in their room or durably staged, and its EDUs are handled. Who asks again, while it
+is under way or after the answer was lost, gets the same answer, and nothing is done twice.
 
 spec: server-server-api/#transactions (FED-08, FED-09)
 """
@@ -18,6 +18,7 @@ import structlog
 
 from federation.inbound import store
 from federation.inbound.acl import ServerAcls
+from federation.inbound.at_once import AtOnce
 from federation.inbound.edus import EduDispatcher
 from federation.inbound.service import LEASE, Inbound
 from federation.inbound.types import Full, Pdu
@@ -81,6 +82,8 @@ class _Sorted(NamedTuple):
     """The PDUs of a transaction."""
 
     good: list[Pdu]
+    events: list[Event]
+    """The same, read."""
     answers: dict[str, dict[str, str]]
 
 
@@ -90,7 +93,7 @@ _decode_names = msgspec.json.Decoder(_Names).decode
 class Transactions:
     """Takes transactions. Owns those that are under way in this process, and the last answers."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         interning: Interning,
@@ -98,6 +101,7 @@ class Transactions:
         acls: ServerAcls,
         edus: EduDispatcher,
         inbound: Inbound,
+        at_once: AtOnce,
         checker: EventChecker,
         partners: Partners,
     ) -> None:
@@ -107,6 +111,7 @@ class Transactions:
         self._acls = acls
         self._edus = edus
         self._inbound = inbound
+        self._at_once = at_once
         self._checker = checker
         self._partners = partners
         self._endings: Endings | None = None
@@ -170,7 +175,7 @@ class Transactions:
             return answer
         # Both must be done before the answer: what was answered is not sent again.
         results = await asyncio.gather(
-            self._stage(origin, txn_id, answer, staged.good),
+            self._keep((origin, txn_id, answer), staged),
             self._edus.dispatch(origin, edus),
             return_exceptions=True,
         )
@@ -179,6 +184,15 @@ class Transactions:
                 raise result
         return results[0] if isinstance(results[0], bytes) else answer
 
+    async def _keep(self, transaction: tuple[ServerName, str, bytes], sorted_: _Sorted) -> bytes:
+        """The events are in their room, or staged. The answer, which may be an earlier one."""
+        rooms = {pdu.room_nid for pdu in sorted_.good}
+        if len(rooms) == 1:
+            room = await self._rooms.get(*rooms)
+            if await self._at_once.take(room, sorted_.events, transaction):
+                return transaction[2]
+        return await self._stage(*transaction, sorted_.good)
+
     async def _stage(self, origin: ServerName, txn_id: str, answer: bytes, pdus: Sequence[Pdu]) -> bytes:
         inbound = self._inbound
         if inbound.bytes_staged > MAX_TOTAL_BYTES or inbound.events_staged > MAX_TOTAL_EVENTS:
@@ -186,10 +200,9 @@ class Transactions:
         owner = inbound.owner if inbound.takes else None
         asked = asyncio.get_running_loop().time()
         try:
-            async with self._db.transaction() as tx:
-                found = await store.stage(
-                    tx, origin, txn_id, answer, pdus, owner, LEASE, (MAX_EVENTS, MAX_BYTES)
-                )
+            found = await store.stage(
+                self._db, origin, txn_id, answer, pdus, owner, LEASE, (MAX_EVENTS, MAX_BYTES)
+            )
         except Full:
             raise LimitExceeded(FULL_MS, "Too much of this server waits to be worked on") from None
         others = inbound.staged(found.rooms, asked)
@@ -214,7 +227,7 @@ class Transactions:
         strange = {each for each in room_ids if objections.get(each, NOT_HERE) == NOT_HERE}
         if strange and self._joins is not None and await self._joins.ended(strange):
             names, objections = await self._places(origin, room_ids)
-        sorted_ = _Sorted([], {})
+        sorted_ = _Sorted([], [], {})
         for piece in pieces(named, PARSED_AT_ONCE):
             await next_turn()
             for each, text in piece:
@@ -263,6 +276,7 @@ class Transactions:
         if objection is None:
             self._partners.done(origin, "events", name.room_id)
             sorted_.good.append(Pdu(name.nid, event.event_id, event.pdu))
+            sorted_.events.append(event)
         elif objection == NOT_HERE and await self._ended(name, event):
             objection = None
         sorted_.answers[event.event_id] = {} if objection is None else {"error": objection}

@@ -111,6 +111,10 @@ class EventCache:
     async def one(self, nid: int) -> PersistedEvent | None:
         return (await self.load([nid])).get(nid)
 
+    def whole(self, event_id: EventId) -> PersistedEvent | None:
+        """An event that is no outlier, from memory alone."""
+        return self._by_id.get(event_id)
+
     async def by_id(self, event_id: EventId) -> PersistedEvent | None:
         """None for an event this server does not have. No query for one that is in memory."""
         there = self._by_id.get(event_id)

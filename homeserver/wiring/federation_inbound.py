@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from federation.inbound.api import SendApi
+from federation.inbound.at_once import AtOnce
 from federation.inbound.edus import EduDispatcher
 from federation.inbound.ephemeral import Ephemeral
 from federation.inbound.known import Here
@@ -55,6 +56,7 @@ class FederationInboundFeature:
             federation.acls,
             self.edus,
             self.inbound,
+            AtOnce(self.inbound, core.events),
             federation.checker,
             federation.partners,
         )

@@ -26,7 +26,7 @@ from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.forward_extremities import ForwardExtremities
 from homeserver.graph.write.receive_material import Material, Sources
 from homeserver.graph.write.receive_run import Run
-from homeserver.log.entries import Append, Conflict, Entry
+from homeserver.log.entries import Alongside, Append, Conflict, Entry
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Unavailable
 from homeserver.matrix.ids import EventId, ServerName
@@ -56,6 +56,10 @@ class EventIdTaken(Exception):
     def __init__(self, event_ids: Sequence[EventId]) -> None:
         super().__init__(f"{len(event_ids)} event ids are taken")
         self.event_ids = list(event_ids)
+
+
+class Apart(Exception):
+    """Events cannot be written together. Nothing was written."""
 
 
 class BelowJoin(Exception):
@@ -96,6 +100,7 @@ class Receiver:
         events: Sequence[Event],
         *,
         states: Mapping[EventId, Collection[EventId]] = NO_STATES,
+        alongside: Alongside | None = None,
     ) -> list[PersistedEvent]:
         """Write events of one room, each after those of `events` that it names; or return them if they are here.
 
@@ -103,6 +108,8 @@ class Receiver:
         events may be missing: `states` names the whole state before it, by events that are here (outliers, too); it is resolved
         with the states after those of its previous events that are here. The events that are missing before it may be asked for
         later (`Backfill`).
+
+        `alongside`: written in the same transaction; raises `Apart` if all of them cannot be written together.
 
         Flags say whether an event was rejected or soft failed. What policy refuses is soft failed: later events build on it,
         but nobody is told of it. Written in as few appends as can be, in order; what was written before something failed stays.
@@ -126,7 +133,9 @@ class Receiver:
         await material.tell_states(states)
         rest = [event for event in events if not material.is_here(event.event_id)]
         passages = await examined(self._gate, rest)
-        await self._write_all(room_nid, material, rest, passages)
+        if alongside is not None and len(rest) < len(events):
+            raise Apart
+        await self._write_all(room_nid, material, rest, passages, alongside)
         return [material.by_id[event.event_id] for event in events]
 
     async def _write_all(
@@ -135,6 +144,7 @@ class Receiver:
         material: Material,
         rest: Sequence[Event],
         passages: Mapping[EventId, Passage],
+        alongside: Alongside | None,
     ) -> None:
         """Run by run. A conflict is one of others who are faster: their number is not bounded by how many events there are."""
         tries = 0
@@ -142,7 +152,7 @@ class Receiver:
             room = await self._settled(room_nid)
             failed = None
             try:
-                await self._write_run(room, material, rest, passages)
+                await self._write_run(room, material, rest, passages, alongside)
             except Conflict:
                 # Others have written, perhaps these very events; and the room may have left memory meanwhile.
                 await self._rooms.latest(room_nid)
@@ -171,12 +181,21 @@ class Receiver:
         return room
 
     async def _write_run(
-        self, room: Room, material: Material, rest: Sequence[Event], passages: Mapping[EventId, Passage]
+        self,
+        room: Room,
+        material: Material,
+        rest: Sequence[Event],
+        passages: Mapping[EventId, Passage],
+        alongside: Alongside | None,
     ) -> None:
         """Build the first of the events on the room, and write them. Raises `Conflict`: none or some were written."""
         refused = {event_id for event_id, passage in passages.items() if passage.refused}
         entries = await built(lambda: self._run(room, material), self._rooms, room, rest, refused)
         appends = [Append(some, cause=passage) for some, passage in by_passage(entries, passages)]
+        if alongside is not None:
+            if len(appends) > 1 or len(entries) < len(rest):
+                raise Apart
+            appends[0].alongside = alongside
         if len(appends) == 1:
             count = len(entries)
             appends[0].build_again = lambda: self._build_again(room.name.nid, material, rest[:count], refused)
