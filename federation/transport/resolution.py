@@ -60,11 +60,12 @@ class ServerResolver:
         await self._srv.close()
 
     async def _by_srv(self, name: HostPort, steps: tuple[str, str, str]) -> Route:
-        for service, step in zip(_SERVICES, steps[:2], strict=True):
-            if targets := await self._srv.find(service, name.host):
-                # spec: the certificate and `Host` are of the name, not of what the record points to
-                return Route(targets=targets, host_header=name.authority(None), tls_name=name.host, step=step)
-        return direct(name, steps[2])
+        found = await self._srv.find_first(_SERVICES, name.host)
+        if found is None:
+            return direct(name, steps[2])
+        # spec: the certificate and `Host` are of the name, not of what the record points to
+        which, targets = found
+        return Route(targets=targets, host_header=name.authority(None), tls_name=name.host, step=steps[which])
 
 
 def said_by_itself(name: HostPort, *, step: str = "") -> Route | None:

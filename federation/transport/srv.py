@@ -5,6 +5,7 @@ spec: server-server-api/#resolving-server-names steps 3.3, 3.4, 4 and 5; RFC 278
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -102,6 +103,23 @@ class SrvTargets:
         self._entropy = entropy
         self._known: dict[str, tuple[Sequence[Record], float]] = {}
         self._once: Once[str, Sequence[Record]] = Once(MAX_UNDER_WAY)
+
+    async def find_first(self, services: Sequence[str], host: str) -> tuple[int, tuple[Target, ...]] | None:
+        """The first of the services that has targets: (its place, they, as `find` gives them); None: none has. All are asked at
+        once: a silent DNS costs the time of one lookup.
+
+        Raises `NotServed` if a service says so before one that has some.
+        """
+        asked = [asyncio.ensure_future(self.find(service, host)) for service in services]
+        try:
+            for place, each in enumerate(asked):
+                if targets := await each:
+                    return place, targets
+            return None
+        finally:  # what is under way goes on, and is remembered
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def find(self, service: str, host: str) -> tuple[Target, ...]:
         """In the order in which they are tried, drawn by weight each time; empty if there are none, or DNS does not answer.

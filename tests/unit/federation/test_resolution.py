@@ -1,5 +1,6 @@
 """Where a server is, by its name, its well-known file and DNS."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,6 +117,56 @@ async def test_records_are_asked_for_again_when_their_time_is_over() -> None:
     for _ in range(3):
         assert await targets.find("_matrix-fed", "one.example") == (Target("a.host", 1001),)
     assert len(dns.asked) == 2
+
+
+class SlowDns(Dns):
+    """Answers when it is told to."""
+
+    def __init__(self, records: Mapping[str, list[Record] | None]) -> None:
+        super().__init__(records)
+        self.may: dict[str, asyncio.Event] = {}
+
+    async def srv(self, name: str) -> Records:
+        found = await super().srv(name)
+        await self.may.setdefault(name, asyncio.Event()).wait()
+        return found
+
+    async def was_asked(self, count: int) -> None:
+        """When so many questions wait."""
+        async with asyncio.timeout(20):
+            while len(self.may) < count:  # noqa: ASYNC110  # nothing else goes on
+                await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("first", [FED, OLD])
+async def test_both_services_are_asked_at_once_and_the_newer_one_counts(first: str) -> None:
+    """DISC-04: whichever is answered first."""
+    dns = SlowDns({FED + ONE: [A], OLD + ONE: [B]})
+    targets = SrvTargets(dns, FakeClock(), FakeEntropy())
+    resolving = asyncio.ensure_future(
+        ServerResolver(Delegations({}), targets).resolve(ServerName(ONE))  # type: ignore[arg-type]
+    )
+    await dns.was_asked(2)
+    dns.may[first + ONE].set()
+    if first == OLD:
+        await asyncio.sleep(0)
+        assert not resolving.done()
+        dns.may[FED + ONE].set()
+    route = await resolving
+    assert (route.step, route.targets) == ("4", (Target("a.host", 1001),))
+    await targets.close()
+
+
+async def test_the_older_service_counts_where_the_newer_one_is_silent() -> None:
+    """What DNS does not answer is no record."""
+    dns = SlowDns({FED + ONE: None, OLD + ONE: [B]})
+    targets = SrvTargets(dns, FakeClock(), FakeEntropy())
+    finder = ServerResolver(Delegations({}), targets)  # type: ignore[arg-type]
+    resolving = asyncio.ensure_future(finder.resolve(ServerName(ONE)))
+    await dns.was_asked(1)
+    dns.may[OLD + ONE].set()
+    assert (await resolving).targets == (Target("b.host", 1002),)
+    await targets.close()
 
 
 async def test_at_most_some_targets_are_tried() -> None:
