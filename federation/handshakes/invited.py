@@ -6,6 +6,7 @@ spec: server-server-api/#inviting-to-a-room, op:sendInviteV2 (FED-25, MOD-04, JO
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -14,11 +15,14 @@ from federation.handshakes.shown import ShownState, UnfitState
 from federation.handshakes.signing import with_signature
 from federation.handshakes.templates import MEMBER
 from federation.ports import Checked, EventChecker, Partners
+from homeserver.events.auth_rules.power import CREATE, POWER_LEVELS, creators_of
+from homeserver.events.content.power_levels import BadLevel, PowerLevels
 from homeserver.events.event import Event
 from homeserver.events.parse import EventFormatError, parse_event
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import INVITE, KNOCK
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
@@ -115,7 +119,8 @@ class Invited:
         """Whether an event of a room that this server is not in, signatures checked, ends an invite or a knock of one of ours; then
         it is the user's membership from now on. Otherwise it is nothing to us.
 
-        Who is in the room can tell: it names the invite or the knock as what it rests on, or is by who has invited.
+        An invite is taken back by users of the server that has sent it, and by who has the power to, as far as what that server
+        told of the room says. A knock is denied by who is in the room: they name it as what the denial rests on.
         """
         if event.key is None or event.type != MEMBER or event.membership not in ("leave", "ban"):
             return False
@@ -125,8 +130,12 @@ class Invited:
         pending = await self._events.one(member.event_nid)
         if pending is None:
             return False
-        cites = pending.event.event_id in event.auth_event_ids
-        if not cites and not (member.membership == INVITE and event.sender == pending.event.sender):
+        if member.membership == KNOCK:
+            may = pending.event.event_id in event.auth_event_ids
+        else:
+            may = await self._may_take_back(event, pending)
+        if not may:
+            _log.info("handshakes.end_not_taken", room=room.name.room_id, why="not for its sender to say")
             return False
         try:
             await self._beside.put(event, system_passage("another server ended an invite or a knock"))
@@ -134,6 +143,27 @@ class Invited:
             _log.info("handshakes.end_not_taken", room=room.name.room_id, why=str(no))
             return False
         return True
+
+    async def _may_take_back(self, event: Event, invite: PersistedEvent) -> bool:
+        """Whether a leave or ban of ours is by somebody who may end their invite. What the room's state is nobody here knows.
+
+        spec: rooms/v12/#authorisation-rules (5.5, 5.6), judged by the stripped state that came with the invite
+        """
+        if event.sender == event.state_key or domain_of(event.sender) == domain_of(invite.event.sender):
+            return True
+        told = {(each.type, each.state_key): each for each in await self._beside.told(invite.nid)}
+        create, power = told.get(CREATE), told.get(POWER_LEVELS)
+        if create is None:
+            return False
+        version = event.room_version
+        levels = PowerLevels(
+            power.content if power is not None else None, version, creators_of(create, version)
+        )
+        action = "ban" if event.membership == "ban" else "kick"
+        with suppress(BadLevel):
+            level = levels.user_level(event.sender)
+            return level >= levels.named(action) and level > levels.user_level(str(event.state_key))
+        return False
 
     # --- inside --------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from homeserver.events.content.power_levels import BadLevel, PowerLevels
 from homeserver.events.event import Event, StateKey
@@ -24,6 +24,16 @@ CREATE: Final = ("m.room.create", "")
 POWER_LEVELS: Final = ("m.room.power_levels", "")
 
 
+class Stated(Protocol):
+    """What is asked of an event here; of stripped state it is known, too."""
+
+    @property
+    def sender(self) -> str: ...
+
+    @property
+    def content(self) -> Mapping[str, Any]: ...
+
+
 def levels_in(state: State, version: RoomVersion) -> PowerLevels:
     """The levels in force in a state."""
     create, event = state.get(CREATE), state.get(POWER_LEVELS)
@@ -31,7 +41,7 @@ def levels_in(state: State, version: RoomVersion) -> PowerLevels:
     return PowerLevels(None if event is None else event.content, version, creators)
 
 
-def creators_of(create: Event, version: RoomVersion) -> frozenset[str]:
+def creators_of(create: Stated, version: RoomVersion) -> frozenset[str]:
     """Who created the room: `content.creator` (v1-10), the sender (v11), the sender and `additional_creators` (v12)."""
     if version.creator_in_content:
         creator = create.content.get("creator")

@@ -131,9 +131,7 @@ def put_stripped_state(batch: Pipeline, event_nid: int, events: bytes, servers: 
     )
 
 
-async def find_tellers(tx: Tx, event_nid: int) -> list[ServerName]:
-    """Who has sent the stripped state of an invite or a knock."""
-    servers: list[ServerName] | None = await tx.value(
-        "SELECT servers FROM stripped_states WHERE event_nid = %(nid)s", nid=event_nid
-    )
-    return servers or []
+async def find_told(tx: Tx, event_nid: int) -> tuple[bytes, list[ServerName]]:
+    """What came with an invite or a knock: JSON list of stripped state events, and who has sent it."""
+    row = await tx.one("SELECT events, servers FROM stripped_states WHERE event_nid = %(nid)s", nid=event_nid)
+    return (row[0], row[1] or []) if row is not None else (b"[]", [])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from psycopg import IntegrityError
 
 from homeserver.events.event import Event
@@ -33,6 +34,18 @@ from homeserver.storage.tx import Pipeline
 
 MEMBER = "m.room.member"
 MAX_TRIES = 20
+
+
+class StrippedEvent(msgspec.Struct, frozen=True):
+    """A stripped state event. spec: client-server-api/#stripped-state"""
+
+    type: str
+    state_key: str
+    sender: UserId
+    content: dict[str, Any]
+
+
+_decode_stripped = msgspec.json.Decoder(list[StrippedEvent]).decode
 
 
 class Unfit(Exception):
@@ -116,7 +129,13 @@ class MembershipsBeside:
     async def servers(self, event_nid: int) -> list[ServerName]:
         """Who has told of the room with an invite or a knock."""
         async with self._db.read() as tx:
-            return await store.find_tellers(tx, event_nid)
+            return (await store.find_told(tx, event_nid))[1]
+
+    async def told(self, event_nid: int) -> list[StrippedEvent]:
+        """What was told of the room with an invite or a knock."""
+        async with self._db.read() as tx:
+            events, _ = await store.find_told(tx, event_nid)
+        return _decode_stripped(events)
 
     async def _entry(self, room: Room, event: Event) -> EventEntry:
         assert event.key is not None

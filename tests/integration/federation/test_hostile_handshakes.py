@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
 
+from homeserver.events.builder import reference_to
 from tests.support.federation import Federation
 from tests.support.joinable_room import RemoteRoom, Told
 from tests.support.remote_server import RemoteServer, status
@@ -332,6 +334,62 @@ async def test_servers_that_a_room_denies_get_nothing_of_it(federation: Federati
     code, answer = await send_join(remote, here, room, join)
     assert (code, answer["errcode"]) == (403, "M_FORBIDDEN")
     assert set(await anna.members(room)) == {anna.user_id}
+
+
+@pytest.mark.parametrize("version", ["10", "11", "12"])
+@pytest.mark.parametrize("act", ["leave", "ban"])
+async def test_who_takes_an_invite_back(federation: Federation, version: str, act: str) -> None:
+    """MOD-04: the server that has sent it, and who has power as that server told; naming the invite alone is not enough."""
+    here, anna, remote, _ = await play(federation, version)
+    elsewhere, third = await federation.remote(), await federation.remote()
+    room = RemoteRoom(elsewhere, version)
+    inviter, leader, helper = remote.user("inviter"), third.user("leader"), third.user("helper")
+    room.member(inviter, "join", by=inviter)
+    creators = {} if room.version.privileged_creators else {room.creator: 100}
+    power = {"users": {**creators, leader: 60, helper: 40}, "ban": 55}
+    levels = room.send("m.room.power_levels", power, "")
+    assert here.app is not None
+    invited, core = here.app.features.handshakes.invited, here.app.features._core
+
+    async def ends(server: RemoteServer, sender: str, *, told: bool) -> bool:
+        """Whether it does. `told`: the power levels came with the invite."""
+        invite = remote.event(
+            version,
+            "m.room.member",
+            {"membership": "invite"},
+            state_key=anna.user_id,
+            sender=inviter,
+            room_id=room.room_id,
+            origin_server_ts=next(moments),
+        )
+        shown = [dict(room.state["m.room.create", ""].fields), *([dict(levels.fields)] if told else [])]
+        body = {"room_version": version, "event": dict(invite.fields), "invite_room_state": shown}
+        uri = f"/_matrix/federation/v2/invite/{room.room_id}/{invite.event_id}"
+        code, answer = await remote.ask(here, "PUT", uri, body)
+        assert code == 200, answer
+        event = server.event(
+            version,
+            "m.room.member",
+            {"membership": act},
+            state_key=anna.user_id,
+            sender=sender,
+            room_id=room.room_id,
+            auth=[reference_to(invite)],
+            origin_server_ts=next(moments),
+        )
+        ended = await invited.ended(await core.rooms.known(room.room_id), event)
+        assert (room.name in (await rooms_of(anna)).get("invite", {})) is not ended
+        return ended
+
+    moments = count(1)
+    assert not await ends(third, third.user("stranger"), told=True)
+    assert not await ends(third, helper, told=True)
+    assert not await ends(third, leader, told=False)
+    assert await ends(third, leader, told=True)
+    assert await ends(elsewhere, room.creator, told=True)
+    assert await ends(elsewhere, room.creator, told=False)
+    assert await ends(remote, inviter, told=False)
+    assert await ends(remote, remote.user("colleague"), told=False)
 
 
 async def test_only_who_is_in_the_room_ends_an_invite(federation: Federation) -> None:
