@@ -109,9 +109,16 @@ class DelayedApi:
         from_: Query[str | None] = None,
         dir_: Query[Literal["f", "b"]] = "f",
     ) -> dict[str, Any]:
-        """Lists one's own, in the order in which they are due; under the names that clients look for."""
+        """Lists one's own, in the order in which they are due; under the names that clients look for.
+
+        Without parameters: all that are scheduled, as the newest text of MSC4140 has it, which knows no pages. Those of the
+        texts before it ask for pages, and for what has ended.
+        """
         backwards = dir_ == "b"
         wanted = Wanted(status, delay_id or None, room_id, type_)
+        if wanted == Wanted() and from_ is None and not backwards:
+            scheduled = [_shown(each) for each in await self._events.scheduled(requester)]
+            return {"delayed_events": scheduled, "scheduled": scheduled, "finalised": []}
         found, following = await self._events.page(requester, wanted, from_, backwards=backwards)
         listed = [(each.finalised_ms is not None, _shown(each)) for each in found]
         answer: dict[str, Any] = {"delayed_events": [shown for _, shown in listed]}

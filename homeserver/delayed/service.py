@@ -23,6 +23,8 @@ from homeserver.runtime.clock import Clock, Entropy
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
+MAX_LISTED: Final = 10_000
+"""Scheduled events in one answer: none may have more (`limits.delayed_events`), and their bytes are bounded, too."""
 PAGE: Final = 20
 """Events of a page of one's list."""
 MAX_CONTENT: Final = 65_536
@@ -160,6 +162,12 @@ class DelayedEvents:
             )
         following = f"{found[PAGE - 1].due_ms}_{found[PAGE - 1].delayed_nid}" if len(found) > PAGE else None
         return found[:PAGE], following
+
+    async def scheduled(self, requester: Requester) -> list[Listed]:
+        """All of one's own that are scheduled, in the order of their due times; as many as one may have."""
+        async with self._db.read() as tx:
+            page = _page_at(None, backwards=False)
+            return await store.find_page(tx, requester.user_nid, Wanted("scheduled"), page, MAX_LISTED)
 
     async def one(self, requester: Requester, delay_id: str) -> Listed:
         """One of one's own. Raises `NotFound`."""

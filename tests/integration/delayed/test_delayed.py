@@ -228,12 +228,13 @@ async def test_it_is_listed_in_pages_to_its_owner_alone(start_server: StartServe
     new = UNSTABLE + "/rooms/{}/delayed_event/{}/{}"
     ids = [(await alice.put(new, room, "m.room.message", f"t{n}", json=body))["delay_id"] for n in range(23)]
     key = (await alice.put(new, room, "m.room.topic", "s", json={**body, "state_key": ""}))["delay_id"]
-    first = await alice.get(EVENTS)
+    first = await alice.get(EVENTS, params={"status": "scheduled"})
     assert [each["delay_id"] for each in first["scheduled"]] == ids[:20]
     assert first["scheduled"] == first["delayed_events"]
-    assert first["finalised"] == []
+    assert "finalised" not in first
     rest = await alice.get(EVENTS, params={"from": first["next_batch"]})
     assert [each["delay_id"] for each in rest["scheduled"]] == [*ids[20:], key]
+    assert rest["finalised"] == []
     assert "next_batch" not in rest
     assert rest["scheduled"][-1]["state_key"] == ""
     assert rest["scheduled"][-1]["delay"] == 3_600_000
@@ -248,6 +249,26 @@ async def test_it_is_listed_in_pages_to_its_owner_alone(start_server: StartServe
     await bob.get(EVENTS + "/{}", key, expect=(404, "M_NOT_FOUND"))
     await bob.get(EVENTS, params={"from": "x"}, expect=(400, "M_INVALID_PARAM"))
     await server.client.get(EVENTS, expect=(401, "M_MISSING_TOKEN"))
+
+
+async def test_without_parameters_all_that_are_scheduled_are_listed_and_nothing_else(
+    start_server: StartServer,
+) -> None:
+    """As the newest text has it: it knows no pages, and lists nothing that was sent or cancelled."""
+    server = await start_server()
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room()
+    new = UNSTABLE + "/rooms/{}/delayed_event/m.room.message/{}"
+    ids: dict[int, str] = {}
+    for number in range(25):
+        body = {"delay_ms": 3_600_000 - 1_000 * number, "content": {"msgtype": "m.text", "body": "x"}}
+        ids[number] = (await alice.put(new, room, f"t{number}", json=body))["delay_id"]
+    await act(server, ids.pop(3), "cancel")
+    await act(server, ids.pop(24), "send")
+    listed = (await alice.get(EVENTS))["delayed_events"]
+    assert [each["delay_id"] for each in listed] == [ids[number] for number in sorted(ids, reverse=True)]
+    assert not any({"finalised_ts", "event_id", "error"} & each.keys() for each in listed)
+    assert (await bob.get(EVENTS))["delayed_events"] == []
 
 
 async def test_it_is_told_under_the_names_of_the_newest_text(start_server: StartServer) -> None:
