@@ -67,6 +67,18 @@ async def test_3pi_01_who_is_known_is_invited_and_for_others_an_invite_is_kept(
     assert len(book.kept) == 2
 
 
+async def test_mod_04_who_wants_no_invites_gets_none_by_address_either(
+    start_server: StartServer, book: IdentityService, tmp_path: Path
+) -> None:
+    server = await trusting(start_server, book, tmp_path)
+    alice, bob = await server.register("alice"), await server.register("bob")
+    room = await alice.create_room()
+    block = {"default_action": "block"}
+    await bob.put("/user/{}/account_data/m.invite_permission_config", bob.user_id, json=block)
+    book.bound["email", "bob@example.org"] = bob.user_id
+    await alice.post("/rooms/{}/invite", room, json=named(book), expect=(403, "M_INVITE_BLOCKED"))
+
+
 async def test_who_may_not_invite_has_nobody_written_to(
     start_server: StartServer, book: IdentityService, tmp_path: Path
 ) -> None:
