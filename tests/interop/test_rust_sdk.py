@@ -94,8 +94,9 @@ async def test_a_play(name: str, end: str, program: Path, base_url: str, tmp_pat
     assert play.seen[-1] == end
 
 
+@pytest.mark.parametrize(("name", "sees"), [("restart", 3), ("many", 6)])
 async def test_the_server_is_restarted_and_killed_meanwhile(
-    program: Path, database: str, tmp_path: Path
+    name: str, sees: int, program: Path, database: str, tmp_path: Path
 ) -> None:
     """Connections of sliding sync outlive the server's processes. Once they are lost, as those left for a month."""
     processes = int(os.environ.get("ATRIUM_TEST_PROCESSES", "1"))
@@ -120,8 +121,8 @@ async def test_the_server_is_restarted_and_killed_meanwhile(
 
         await asyncio.to_thread(server.start)
         answers: dict[str, Answer] = {"restart": restart, "kill": kill, "forget": forget}
-        play = RustPlay(program, "restart", server.base_url, tmp_path, answers)
+        play = RustPlay(program, name, server.base_url, tmp_path, answers)
         await play.run(seconds=400)
         print("\n".join(play.seen))
-        assert len(play.seen) == 3
+        assert len(play.seen) == sees
         assert unknown_positions(server) > 0

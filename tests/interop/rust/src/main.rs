@@ -6,6 +6,7 @@
 mod call;
 mod conversation;
 mod encryption;
+mod many;
 mod person;
 mod places;
 mod push;
@@ -43,6 +44,7 @@ async fn play(name: &str) -> Result<()> {
         "places" => places::play().await,
         "push" => push::play().await,
         "call" => call::play().await,
+        "many" => many::play().await,
         "restart" => restart::play().await,
         _ => bail!("no such play: {name:?}"),
     }

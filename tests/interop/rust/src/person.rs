@@ -21,6 +21,10 @@ use matrix_sdk_ui::timeline::{RoomExt, Timeline, TimelineItem};
 
 use crate::stage::until;
 
+/// Rooms that the list shows at a time.
+const PAGE: usize = 100;
+const SCROLLS: std::time::Duration = std::time::Duration::from_millis(300);
+
 static DEVICES: AtomicU32 = AtomicU32::new(0);
 
 pub struct Person {
@@ -95,13 +99,20 @@ impl Device {
         let (service, shown) = (sync.room_list_service(), Arc::clone(&self.shown));
         tokio::spawn(async move {
             let list = service.all_rooms().await.expect("the list of all rooms");
-            let (changes, controller) = list.entries_with_dynamic_adapters(100);
+            let (changes, controller) = list.entries_with_dynamic_adapters(PAGE);
             controller.set_filter(Box::new(new_filter_non_left()));
             pin_mut!(changes);
-            while let Some(changes) = changes.next().await {
-                let mut shown = shown.lock().expect("no panic");
-                for change in changes {
-                    change.apply(&mut shown);
+            loop {
+                tokio::select! {
+                    changes = changes.next() => {
+                        let Some(changes) = changes else { break };
+                        let mut shown = shown.lock().expect("no panic");
+                        for change in changes {
+                            change.apply(&mut shown);
+                        }
+                    }
+                    // Whoever looks at the list scrolls down.
+                    () = tokio::time::sleep(SCROLLS) => controller.add_one_page(),
                 }
             }
         });
