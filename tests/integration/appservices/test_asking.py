@@ -130,7 +130,7 @@ async def test_a_ping_that_fails_says_how(bridged: Bridged, monkeypatch: pytest.
 
 
 async def test_each_network_has_a_list_of_rooms(bridged: Bridged) -> None:
-    """AS-17."""
+    """AS-17, DIR-04."""
     server, bridge = bridged.server, bridged.bridge
     alice = await server.register("alice")
     listed = await alice.create_room(visibility="public", name="own list")

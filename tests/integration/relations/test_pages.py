@@ -200,3 +200,29 @@ async def test_relations_show_no_more_than_the_room_does(server: Server) -> None
     carol = await server.register("carol")
     await carol.join(room)
     await carol.get(RELATIONS, room, root, expect=(404, "M_NOT_FOUND"))
+
+
+async def test_threads_bundles_and_notifications_show_no_more_than_the_room_does(server: Server) -> None:
+    """HV-01: what was said while one was not there, in a room that shows that to members alone."""
+    hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
+    room, alice, bob = await pair(server, initial_state=[hidden])
+    root = await alice.send(room, "root")
+    seen = await reply(bob, room, root)
+    await bob.leave(room)
+    secret = await reply(alice, room, root, "secret")
+    other = await alice.send(room, f"secret, {bob.localpart}")
+    await reply(alice, room, other, "secret")
+    edit = {"m.new_content": {"msgtype": "m.text", "body": "secret"}}
+    relation = {"m.relates_to": {"rel_type": "m.replace", "event_id": root}}
+    await alice.send(room, "secret", **edit, **relation)
+    for _ in range(2):  # as one who has left, and as one who is back
+        threads = (await bob.get("/_matrix/client/v1/rooms/{}/threads", room))["chunk"]
+        assert [event["event_id"] for event in threads] == [root]
+        page = (await bob.get("/rooms/{}/messages", room, params={"dir": "b", "limit": 50}))["chunk"]
+        event = await bob.get("/rooms/{}/event/{}", room, root)
+        for shown in (*threads, *page, event, *(await bob.get("/notifications"))["notifications"]):
+            assert "secret" not in str(shown), shown
+            assert secret not in str(shown), shown
+        bundle = event["unsigned"]["m.relations"]["m.thread"]
+        assert (bundle["count"], bundle["latest_event"]["event_id"]) == (1, seen)
+        await bob.join(room)
