@@ -66,6 +66,7 @@ class DeviceListEdus:
     async def concerned(self, items: Sequence[Item[DeviceListEntry]]) -> Sequence[Servers]:
         """See `DurableEdus.concerned`."""
         found: dict[int, Servers] = {}
+        await self._memberships.prepare({entry.user_nid for _, entry in items})
         for _, entry in items:
             if entry.user_nid not in found:
                 rooms = (await self._memberships.of(entry.user_nid)).joined

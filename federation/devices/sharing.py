@@ -131,13 +131,20 @@ class Sharing:
 
     async def _introduce(self, moved: Collection[tuple[UserId, int]]) -> None:
         """Users of ours who have come into rooms: servers there that are in no other room with them hear of their devices."""
+        shared = {
+            room: servers
+            for room in {room for _, room in moved}
+            if (servers := await self._servers.now(room))
+        }
+        moved = [move for move in moved if move[1] in shared]  # most rooms are ours alone
         nids = await self._interning.find_user_nids({user for user, _ in moved})
+        await self._memberships.prepare(nids.values())
         entries: list[IntroductionEntry] = []
         for user, room in sorted(moved):
             joined = (await self._memberships.of(nids[user])).joined
             if room not in joined:
                 continue
-            new = set(await self._servers.now(room))
+            new = set(shared[room])
             for other in joined:
                 if not new:
                     break

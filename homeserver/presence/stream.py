@@ -125,12 +125,11 @@ class PresenceStream:
             if not said.beat:
                 row = Row(said.user_nid, said.user_id, said.presence, said.status_msg, said.last_active_ms)
                 news[said.user_nid] = row
-        for _, entry in request.recent.of(ProfileChanged):
-            if entry.user_nid not in news:
-                async with self._db.read() as tx:
-                    known = await store.find(tx, entry.user_nid)
-                if known is not None:
-                    news[entry.user_nid] = known
+        unknown = {entry.user_nid for _, entry in request.recent.of(ProfileChanged)} - news.keys()
+        if unknown:
+            async with self._db.read() as tx:
+                news |= {row.user_nid: row for row in await store.find_many(tx, sorted(unknown))}
+        await self._memberships.prepare(news.keys() - {user})
         found = [row for nid, row in news.items() if nid == user or await self._share(rooms, nid)]
         nids = _come_into_sight(request, rooms) - news.keys()
         if not nids:

@@ -1,18 +1,29 @@
 """Devices and keys asked for by other servers, and asked of them: queries, claims, and lists that are kept."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from federation.devices.following import RESYNC
 from federation.devices.introductions import IntroductionEntry
+from federation.devices.sharing import Move, Sharing
+from homeserver.log.readers.types import Item
+from homeserver.matrix.ids import RoomId
+from homeserver.rooms.memberships import Memberships, UserRooms
+from homeserver.runtime.cache import MemoryBudget
 from tests.integration.federation.test_outbound_to_another import join_from
 from tests.support.crypto import ONE_TIME, DeviceCrypto, Identity
 from tests.support.federation import Federation
 from tests.support.outbound import until
+from tests.support.remote_members import take_part
 from tests.support.remote_room import RemoteRoom
 from tests.support.remote_server import Asked, RemoteServer, status
+from tests.support.server import Server
+from tests.support.unread import looked_at
 from tests.support.user import User
+from tests.support.waiting import until as eventually
 
 USER = "/_matrix/federation/v1/user"
 PUBLIC: dict[str, Any] = {"preset": "public_chat", "room_version": "11"}
@@ -92,6 +103,7 @@ async def test_a_list_is_kept_while_a_room_is_shared(federation: Federation) -> 
     alice = await here.register("alice")
     bob = Person(remote, "bob")
     room = await RemoteRoom.join(here, remote, await alice.create_room(**PUBLIC), "bob")
+    await looked_at(here)  # what was kept of bob's devices is doubtful once that is seen
     serve_keys(remote, bob)
     for _ in range(3):
         answer = await query(alice, bob.user_id)
@@ -106,6 +118,7 @@ async def test_a_list_is_kept_while_a_room_is_shared(federation: Federation) -> 
     since = (await alice.sync())["next_batch"]
     await room.send(edus=[update(bob, 7, [6])])
     await until(lambda: len(remote.requests("GET", f"{USER}/devices/*")) == 1)
+    await fetched(here)  # a query that comes before would ask the server, too
     assert bob.user_id in (await changed(alice, since))["changed"]
     await until_devices(alice, bob.user_id, {"DEV", "TWO"})
     # What follows needs no request; the same again changes nothing.
@@ -319,6 +332,18 @@ async def changed(user: User, since: str) -> dict[str, Any]:
     raise AssertionError("nothing has changed")
 
 
+async def fetched(here: Server) -> None:
+    """Until no list is being fetched."""
+    assert here.app is not None
+    db = here.app.core.db
+
+    async def done() -> bool:
+        async with db.read() as tx:
+            return not await tx.value("SELECT count(*) FROM jobs WHERE kind = %(kind)s", kind=RESYNC.name)
+
+    await eventually(done, within=20)
+
+
 async def until_devices(user: User, user_id: str, devices: set[str]) -> None:
     """Until a query tells just these."""
     answer: dict[str, Any] = {}
@@ -358,3 +383,41 @@ async def test_what_people_call_their_devices(federation: Federation, told: bool
     assert {("device_display_name" in edu["content"]) for edu in edus()} == {told}
     (own,) = (await query(alice, alice.user_id))["device_keys"][alice.user_id].values()
     assert own["unsigned"] == {"device_display_name": "In the kitchen"}
+
+
+class CountedMemberships(Memberships):
+    """One that knows nobody yet, and counts its queries."""
+
+    asked = 0
+
+    async def _load(self, user_nids: Sequence[int]) -> dict[int, UserRooms]:
+        self.asked += 1
+        return await super()._load(user_nids)
+
+
+async def test_many_who_enter_rooms_are_looked_up_together(federation: Federation) -> None:
+    """FED-30: rooms that no other server is in cost no query, others one for all who have entered them."""
+    here, remote = await federation.start(), await federation.remote()
+    users = [await here.register(f"user{number}") for number in range(6)]
+    rooms = [await users[0].create_room(**PUBLIC) for _ in range(2)]
+    for room in rooms:
+        for user in users[1:]:
+            await user.join(room)
+    await take_part(here, remote, rooms[1], remote.user("bob"))
+    assert here.app is not None
+    core, features = here.app.core, here.app.features
+    for room, queries in zip(rooms, (0, 1), strict=True):
+        memberships = CountedMemberships(core.db, core.tail, MemoryBudget(1 << 24))
+        sharing = Sharing(
+            features.federation_devices.lists,
+            core.rooms,
+            core.interning,
+            core.events,
+            memberships,
+            features.federation_devices._sharing._servers,
+            core.log,
+            core.server_name,
+        )
+        nid = (await core.rooms.known(RoomId(room))).name.nid
+        await sharing.deliver("", [Item(1, Move(nid, [user.user_id])) for user in users])
+        assert memberships.asked == queries
