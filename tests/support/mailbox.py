@@ -18,10 +18,14 @@ _LINK = re.compile(r"https?://\S+token=\S+")
 
 @dataclass
 class Mailbox:
-    """Where letters arrive. `refuse` answers the next recipients so, one each, before any is taken."""
+    """Where letters arrive. `refuse` answers the next recipients so, one each, before any is taken. With `hold`, nobody is
+    answered until it is set; `held` has the ports of those that wait.
+    """
 
     port: int = 0
     refuse: list[str] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+    held: list[int] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
     _letters: "asyncio.Queue[EmailMessage]" = field(default_factory=asyncio.Queue)
@@ -38,6 +42,9 @@ class Mailbox:
     ) -> str:
         if self.refuse:
             return self.refuse.pop(0)
+        if self.hold is not None:
+            self.held.append(session.peer[1])
+            await self.hold.wait()
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
