@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from appservices import store
+from appservices.device_lists import NOTHING, Shared
 from appservices.types import Service
 from homeserver.e2ee.entries import DeviceListEntry, KeyCountEntry, KeysClaimedEntry
 from homeserver.events.client_format import room_member, stripped
@@ -55,6 +56,12 @@ class Counts(Protocol):
     async def of(self, user_nid: int, device_id: str) -> Mapping[str, bytes]: ...
 
 
+class SharedRooms(Protocol):
+    """Who has come to share encrypted rooms with a service, and who no longer does; fulfilled by `DeviceListChanges`."""
+
+    async def of(self, service: Service, events: Iterable[PersistedEvent]) -> Shared: ...
+
+
 @dataclass(slots=True)
 class _Parts:
     """What items become, before they are written down."""
@@ -66,6 +73,7 @@ class _Parts:
     to_device: list[ToDeviceEntry] = field(default_factory=list)
     changed: dict[str, None] = field(default_factory=dict)
     devices: dict[Device, None] = field(default_factory=dict)
+    shared: Shared = NOTHING
 
 
 class Content:
@@ -79,6 +87,7 @@ class Content:
         states: StateStore,
         typists: Typists,
         counts: Counts,
+        shared: SharedRooms,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -87,6 +96,7 @@ class Content:
         self._states = states
         self._typists = typists
         self._counts = counts
+        self._shared = shared
         self._clock = clock
 
     async def body(self, service: Service, items: Sequence[Item[Any]]) -> bytes:
@@ -101,6 +111,8 @@ class Content:
         if service.ephemeral:
             sections += await self._ephemeral(parts)
         if service.encryption:
+            events = [item.value for item in items if isinstance(item.value, PersistedEvent)]
+            parts.shared = await self._shared.of(service, events)
             sections += await self._encryption(service, parts)
         return b"{%b}" % b",".join(sections)
 
@@ -148,8 +160,9 @@ class Content:
 
     async def _encryption(self, service: Service, parts: _Parts) -> list[bytes]:
         sections: list[bytes] = []
-        if parts.changed:
-            lists = json.dumps({"changed": list(parts.changed), "left": []})
+        changed = {**parts.changed, **dict.fromkeys(parts.shared.changed)}
+        if changed or parts.shared.left:
+            lists = json.dumps({"changed": list(changed), "left": list(parts.shared.left)})
             sections.append(b'"org.matrix.msc3202.device_lists":' + lists)
         # Others than those that something has happened to are told of, too: new ones upload keys when they hear that they
         # have none, and what was told while the service was away is made good.

@@ -172,6 +172,11 @@ class Interest:
             elif not joins and stays is not None and user_nid in stays.joined:
                 stays.change(user_nid, position, joins=False)
 
+    async def users_in(self, service: Service, room_nid: int) -> Collection[int]:
+        """user_nids of a service's users that are in a room, as of `tail.position` or later."""
+        stays = (await self._room(room_nid)).stays.get(service.id)
+        return stays.joined if stays is not None else ()
+
     async def _room(self, room_nid: int) -> RoomInterest:
         """The room as of `tail.position` or later."""
         found = self._rooms.get(room_nid)
@@ -208,7 +213,24 @@ class Interest:
         """Ids of services that each item concerns. See `Reader.interest`."""
         if not self._told:
             return [NOBODY] * len(items)
+        await self._prepare(items)
         return [await self._of(item.position, item.value) for item in items]
+
+    async def _prepare(self, items: Sequence[Item[Any]]) -> None:
+        """Have in memory what is asked of the users of many entries: one query for many."""
+        near: set[int] = set()
+        if any(each.encryption for each in self._told):
+            near |= {each.value.user_nid for each in items if isinstance(each.value, DeviceListEntry)}
+        if any(each.ephemeral for each in self._told):
+            near |= {each.value.user_nid for each in items if isinstance(each.value, PresenceEntry)}
+        if near:
+            await self._memberships.prepare(near)
+        owned = {
+            each.value.user_nid for each in items if isinstance(each.value, ToDeviceEntry | KeyCountEntry)
+        }
+        unknown = [nid for nid in owned if self._owners.get(nid) is None]
+        if unknown:
+            await self._load_owners(unknown)
 
     async def _of(self, position: Position, value: Any) -> Keys:
         if isinstance(value, PersistedEvent):
@@ -278,17 +300,23 @@ class Interest:
         Of people whom a service merely watches over it hears nothing that is for their devices.
         """
         owner = self._owners.get(user_nid)
-        if owner is None:
-            async with self._db.read() as tx:
-                rows = await store.find_accounts(tx, [user_nid])
-            owner = tuple(
+        return owner if owner is not None else (await self._load_owners([user_nid]))[user_nid]
+
+    async def _load_owners(self, user_nids: Sequence[int]) -> dict[int, Keys]:
+        found: dict[int, Keys] = dict.fromkeys(user_nids, ())
+        version = self._version
+        async with self._db.read() as tx:
+            rows = await store.find_accounts(tx, user_nids)
+        for user_nid, user_id, made_by in rows:
+            found[user_nid] = tuple(
                 each.id
-                for _, user_id, made_by in rows
                 for each in self._told
                 if user_id == each.sender or (made_by == each.id and each.watches(user_id))
             )
-            self._owners.put(user_nid, owner, OWNER_BYTES)
-        return owner
+        if version == self._version:
+            for user_nid, owner in found.items():
+                self._owners.put(user_nid, owner, OWNER_BYTES)
+        return found
 
     def _those(self, keys: Keys, wants: Callable[[Service], bool]) -> Keys:
         return [each.id for each in self._told if each.id in keys and wants(each)]

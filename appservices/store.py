@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from homeserver.graph.refs import JOIN
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
 from homeserver.storage.tx import Pipeline, Tx
@@ -171,4 +172,43 @@ async def find_accounts(tx: Tx, user_nids: Sequence[int]) -> list[tuple[int, Use
         WHERE user_nid = ANY(%(users)s::bigint[])
         """,
         users=list(user_nids),
+    )
+
+
+async def list_encrypted(tx: Tx, room_nids: Sequence[int], key_nid: int) -> list[int]:
+    """Which of some rooms are encrypted. `key_nid`: of `m.room.encryption`."""
+    return await tx.column(
+        "SELECT room_nid FROM current_state WHERE room_nid = ANY(%(rooms)s::bigint[]) AND key_nid = %(key)s",
+        rooms=list(room_nids),
+        key=key_nid,
+    )
+
+
+async def list_joined(tx: Tx, room_nids: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """(room_nid, user_nid) of who is joined to some rooms, at most so many, those who were made known first."""
+    return await tx.all(
+        """
+        SELECT room_nid, user_nid FROM current_state
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND membership = %(join)s ORDER BY user_nid LIMIT %(limit)s
+        """,
+        rooms=list(room_nids),
+        join=JOIN,
+        limit=limit,
+    )
+
+
+async def list_encrypted_rooms_of(
+    tx: Tx, user_nids: Sequence[int], key_nid: int, limit: int
+) -> list[tuple[int, int]]:
+    """(user_nid, room_nid) of encrypted rooms that some users are joined to, at most so many."""
+    return await tx.all(
+        """
+        SELECT c.user_nid, c.room_nid
+        FROM current_state c JOIN current_state e ON e.room_nid = c.room_nid AND e.key_nid = %(key)s
+        WHERE c.user_nid = ANY(%(users)s::bigint[]) AND c.membership = %(join)s LIMIT %(limit)s
+        """,
+        users=list(user_nids),
+        key=key_nid,
+        join=JOIN,
+        limit=limit,
     )

@@ -10,6 +10,7 @@ from appservices.checks import AliasOwnership, InviteeQuery
 from appservices.client import AppserviceClient
 from appservices.content import Content
 from appservices.delivery import ITEMS, Delivery, Sources
+from appservices.device_lists import DeviceListChanges
 from appservices.entries import AppservicesChangedSink
 from appservices.figures import AppserviceFigures
 from appservices.interest import Interest
@@ -107,7 +108,14 @@ class AppserviceFeature:
             db=core.db,
             client=self.client,
             content=Content(
-                core.db, core.interning, core.events, core.states, ephemeral.typing, e2ee.counts, core.clock
+                core.db,
+                core.interning,
+                core.events,
+                core.states,
+                ephemeral.typing,
+                e2ee.counts,
+                DeviceListChanges(core.db, core.interning, self._interest),
+                core.clock,
             ),
             sources=Sources(events=core.events, to_device=self._to_device, device_lists=self._device_lists),
             to_device=to_device.service,

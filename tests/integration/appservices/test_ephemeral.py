@@ -140,6 +140,50 @@ def lists(transaction: dict[str, Any]) -> dict[str, Any]:
     return dict(transaction.get("org.matrix.msc3202.device_lists", {}))
 
 
+async def told_with(bridge: FakeService, user_id: str, membership: str, room: str) -> dict[str, Any]:
+    """What the transaction with a membership says of device lists."""
+
+    def found(b: FakeService) -> list[dict[str, Any]]:
+        return [
+            transaction
+            for _, transaction in b.transactions
+            for event in transaction["events"]
+            if (event["type"], event.get("state_key"), event["room_id"]) == ("m.room.member", user_id, room)
+            and event["content"]["membership"] == membership
+        ]
+
+    return lists((await bridge.hears(found))[-1])
+
+
+async def test_who_shares_no_encrypted_room_any_more_has_left(start_bridged: StartBridged) -> None:
+    """MSC3202, E2E-11, E2E-12: `left` once nothing is shared, whoever went; `changed` for who comes; plain rooms do not count."""
+    bridged = await start_bridged(FakeService(options=ENCRYPTED))
+    server, bridge = bridged.server, bridged.bridge
+    alice, plain, (ghost,) = await in_a_room(bridged, "_irc_bob")
+    bob, carol = await server.register("bob"), await server.register("carol")
+    rooms = [await alice.create_room(preset="public_chat") for _ in range(2)]
+    for room in rooms:
+        await alice.put_state(room, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+        await bob.join(room)
+        await server.client.post("/join/{}", room, **bridge.as_user(ghost))
+    assert set((await told_with(bridge, ghost, "join", rooms[0]))["changed"]) >= {alice.user_id, bob.user_id}
+    for room in (plain, rooms[0]):
+        await carol.join(room)
+    assert carol.user_id in (await told_with(bridge, carol.user_id, "join", rooms[0]))["changed"]
+    await carol.leave(plain)
+    assert carol.user_id not in (await told_with(bridge, carol.user_id, "leave", plain)).get("left", [])
+    await bob.leave(rooms[0])
+    assert bob.user_id not in (await told_with(bridge, bob.user_id, "leave", rooms[0])).get("left", [])
+    await carol.leave(rooms[0])
+    assert (await told_with(bridge, carol.user_id, "leave", rooms[0]))["left"] == [carol.user_id]
+    # The service's user goes: who is there is shared with no more, but for whom it meets elsewhere.
+    await server.client.post("/rooms/{}/leave", rooms[1], **bridge.as_user(ghost))
+    gone = await told_with(bridge, ghost, "leave", rooms[1])
+    assert gone["left"] == [bob.user_id], "alice is in the other room"
+    await alice.post("/rooms/{}/kick", rooms[0], json={"user_id": ghost})
+    assert (await told_with(bridge, ghost, "leave", rooms[0]))["left"] == [alice.user_id]
+
+
 async def test_messages_to_devices_wait_while_the_bridge_is_away(start_bridged: StartBridged) -> None:
     """MSC4203: each once, in order; what was taken waits no longer."""
     bridged = await start_bridged(FakeService(options=ENCRYPTED))
