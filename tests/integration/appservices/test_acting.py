@@ -100,6 +100,16 @@ async def test_it_says_when_its_events_were_said(bridged: Bridged) -> None:
     assert (await alice.event(room, by_key["event_id"]))["origin_server_ts"] == then
     own = await alice.send_event(room, "m.room.message", message, ts=then)
     assert (await alice.event(room, own))["origin_server_ts"] != then
+    # Nowhere else.
+    redacted = await server.client.put("/rooms/{}/redact/{}/2", room, own, json={}, **options)
+    assert (await alice.event(room, redacted["event_id"]))["origin_server_ts"] != then
+    await server.client.post("/rooms/{}/leave", room, **options)
+    left = await alice.get(
+        "/rooms/{}/state/{}/{}", room, "m.room.member", bridge.sender_id, params={"format": "event"}
+    )
+    assert left["content"]["membership"] == "leave"
+    assert left["origin_server_ts"] != then
+    await server.client.post("/join/{}", room, token=bridge.as_token)
     for bad in ("yesterday", -1, 2**53):
         options = {"token": bridge.as_token, "params": {"ts": bad}, "expect": (400, "M_INVALID_PARAM")}
         await server.client.put("/rooms/{}/send/m.room.message/2", room, json=message, **options)

@@ -198,6 +198,26 @@ async def test_who_blocks_invites_does_not_hide_them_from_the_service(start_brid
     )
 
 
+async def test_an_invite_from_before_invites_were_blocked_is_told(start_bridged: StartBridged) -> None:
+    """AS-20: `/sync` hides it then, a transaction does not, though it is written later."""
+    service = FakeService(namespaces=EVERYBODY)
+    server = (await start_bridged(service)).server
+    alice, bob = await server.register("alice"), await server.register("bob")
+    await service.stop()
+    room = await alice.create_room(invite=[bob.user_id])
+    path, block = "/user/{}/account_data/{}", {"default_action": "block"}
+    await bob.put(path, bob.user_id, "m.invite_permission_config", json=block)
+    assert room not in (await bob.sync()).get("rooms", {}).get("invite", {})
+    await service.start()
+    await service.hears(
+        lambda s: any(
+            (e["room_id"], e.get("state_key"), e["content"].get("membership"))
+            == (room, bob.user_id, "invite")
+            for e in s.events
+        )
+    )
+
+
 async def test_a_room_of_nobody_costs_no_expression(
     bridged: Bridged, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,11 +162,15 @@ async def test_media_06_pending_addresses_are_bounded_and_end(start_server: Star
     await alice.post("/_matrix/media/v1/create")
 
 
-async def test_media_07_who_asks_too_early_waits(server: Server) -> None:
+async def test_media_07_who_asks_too_early_waits(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     alice, bob = await server.register("alice"), await server.register("bob")
     where = parts((await alice.post("/_matrix/media/v1/create"))["content_uri"])
     await bob.get(DOWNLOAD, *where, params={"timeout_ms": 50}, expect=(504, "M_NOT_YET_UPLOADED"))
     await bob.get(DOWNLOAD, *where, params={"timeout_ms": -1}, expect=(400, "M_INVALID_PARAM"))
+    monkeypatch.setattr("homeserver.media.api.LONGEST_WAIT_MS", 100)
+    for much in (10**9, 2**53 - 1):  # it is capped
+        await bob.get(DOWNLOAD, *where, params={"timeout_ms": much}, expect=(504, "M_NOT_YET_UPLOADED"))
+    monkeypatch.undo()
     waiting = asyncio.create_task(bob.get(DOWNLOAD, *where))
     await asyncio.sleep(0.1)
     await alice.put("/_matrix/media/v3/upload/{}/{}", *where, data=b"now")

@@ -1,6 +1,7 @@
 """Many people of one room with phones: what a message costs the database then (PUSH-14, PUSH-15)."""
 
 import asyncio
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from tests.support.watchdog import Watchdog
 
 CLIENT = "/_matrix/client/v3"
 AT_ONCE = 16
+MOST_FAILED = 4
+WITHIN = 420
+"""Seconds for a message to arrive at 20 000 phones on a machine that is busy."""
 ASKED_FOR_PEOPLE = (
     "account_data",
     "forgotten_rooms",
@@ -59,22 +63,26 @@ class Phones:
         self.shown: dict[str, int] = {}
         self.events: Counter[str] = Counter()
         """event_id -> phones that were told of it."""
-        self.requests = 0
+        self.requests = self.failed = 0
         self._asked: Counter[str] = Counter()
-        self._fails = 0
+        """Requests of each phone that have failed in a row."""
+        self._half = False
         self._told: set[tuple[str, str]] = set()
 
-    def begin(self, fails: int) -> None:
-        """From now on every `fails`-th request of each phone fails, the first one first; 0: none."""
-        self._fails, self.requests = fails, 0
+    def begin(self, *, half: bool) -> None:
+        """From now on half of all requests fails, of each phone at most `MOST_FAILED` in a row, or none does."""
+        self._half, self.requests, self.failed = half, 0, 0
         self._asked.clear()
 
     def answer(self, notification: dict[str, Any]) -> int | None:
         self.requests += 1
         keys = [device["pushkey"] for device in notification["devices"]]
-        self._asked[keys[0]] += 1
-        if self._fails and self._asked[keys[0]] % self._fails == 1:
+        before = self._asked[keys[0]]
+        if self._half and before < MOST_FAILED and zlib.crc32(f"{keys[0]} {before}".encode()) & 1:
+            self._asked[keys[0]] += 1
+            self.failed += 1
             return 500
+        self._asked[keys[0]] = 0
         for key in keys:
             self.shown[key] = notification["counts"]["unread"]
             event_id = notification.get("event_id")
@@ -158,11 +166,15 @@ async def say(server: Server, service: FakeService, room: str, text: str) -> str
     return str(sent.json()["event_id"])
 
 
+LOAD = (pytest.mark.load, pytest.mark.timeout(900))
+
+
 @pytest.mark.parametrize(
     ("size", "fails"),
     [
-        pytest.param(60, (0, 0, 0), id="some"),
-        pytest.param(10_000, (0, 0, 0, 2), id="10000", marks=[pytest.mark.load, pytest.mark.timeout(900)]),
+        pytest.param(60, (False, False, True), id="some"),
+        pytest.param(10_000, (False, False), id="10000", marks=LOAD),
+        pytest.param(10_000, (True,), id="10000-half-fails", marks=LOAD),
     ],
 )
 async def test_a_message_costs_no_query_per_pusher(  # fixtures
@@ -173,12 +185,12 @@ async def test_a_message_costs_no_query_per_pusher(  # fixtures
     monkeypatch: pytest.MonkeyPatch,
     watchdog: Watchdog,
     size: int,
-    fails: tuple[int, ...],
+    fails: tuple[bool, ...],
 ) -> None:
-    """Two phones each at two gateways: by a process that knows nobody yet, and by one that does; in the large form also while
-    every other request fails. Statements are for many people together.
+    """Two phones each at two gateways: by a process that knows nobody yet, and by one that does; also while half of all requests
+    fails. Statements are for many people together, whatever needs them, and in the end each phone shows what is unread.
     """
-    dsn = postgres.create(f"many_pushers_{worker}_{size}", template=migrated_template)
+    dsn = postgres.create(f"many_pushers_{worker}_{size}_{len(fails)}", template=migrated_template)
     service, phones, most = FakeService(), Phones(), dict[str, int]()
     sections: dict[str, Any] = {
         "outbound": {"allow_private": {"push": ["127.0.0.1/32"], "appservices": ["127.0.0.1/32"]}},
@@ -192,8 +204,8 @@ async def test_a_message_costs_no_query_per_pusher(  # fixtures
             assert await give_phones(server, [one.url, two.url], each=2) == 2 * size
         async with support_server.run(dsn, tmp_path, **sections) as server:
             loop = asyncio.get_running_loop()
-            for unread, every in enumerate(fails, 1):
-                phones.begin(every)
+            for unread, half in enumerate(fails, 1):
+                phones.begin(half=half)
                 watchdog.longest = 0.0
                 with counted(monkeypatch) as counts:
                     began = loop.time()
@@ -202,18 +214,18 @@ async def test_a_message_costs_no_query_per_pusher(  # fixtures
                     async def told(event_id: str = event_id) -> bool:
                         return phones.events[event_id] == 2 * size
 
-                    await until(told, within=300, every=0.05)
+                    await until(told, within=WITHIN, every=0.05)
                     took = loop.time() - began
+                assert len(phones.shown) == 2 * size
                 assert set(phones.shown.values()) == {unread}
                 for sql in list(counts):
                     if not any(name in sql for name in ASKED_FOR_PEOPLE):  # by what runs in the background
                         del counts[sql]
-                often = counts.most_common(8)
                 print(
-                    f"{size} people, message {unread}, {'half fails' if every else 'all taken'}: {took:.1f} s,"
-                    f" {counts.total()} statements, {phones.requests} requests, longest turn {watchdog.longest * 1000:.0f} ms"
+                    f"{size} people, message {unread}: {took:.1f} s, {counts.total()} statements,"
+                    f" {phones.requests} requests, {phones.failed} failed, longest turn {watchdog.longest * 1000:.0f} ms"
                 )
-                for sql, count in often:
+                for sql, count in counts.most_common(8):
                     print(f"{count:7} {sql[:140]}")
                 most[f"message {unread}"] = counts.total()
-    assert max(most.values()) < size / 2, most
+    assert max(most.values()) < 40 + size / 8, most

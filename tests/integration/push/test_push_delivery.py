@@ -59,14 +59,17 @@ async def test_an_event_is_told_by_its_id(server: Server, gateway: FakeGateway) 
 async def test_an_event_is_told_whole(server: Server, gateway: FakeGateway) -> None:
     """PG-01, PG-06, PUSH-10: names, content, tweaks; no content of what is encrypted."""
     room, (alice, bob, _) = await meeting(server, "alice", "bob", "carol")
+    alias = f"#{bob.localpart}s:localhost"
+    await alice.put("/directory/room/{}", alias, json={"room_id": room})
     await alice.put_state(room, "m.room.name", {"name": "Lobby"})
+    await alice.put_state(room, "m.room.canonical_alias", {"alias": alias})
     await bob.post(SET, json=gateway.pusher("phone", everything=True))
     await looked_at(server)
     plain = await gateway.hears_event(await alice.send(room, "hello"))
     assert plain["type"] == "m.room.message"
     assert plain["sender"] == alice.user_id
     assert plain["sender_display_name"]
-    assert plain["room_name"] == "Lobby"
+    assert (plain["room_name"], plain["room_alias"]) == ("Lobby", alias)
     assert plain["content"] == {"msgtype": "m.text", "body": "hello"}
     assert plain["prio"] == "low"
     assert "tweaks" not in plain["devices"][0]

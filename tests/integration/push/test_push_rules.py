@@ -36,7 +36,8 @@ async def test_ids_and_places_of_rules(server: Server) -> None:
         expect=(404, "M_NOT_FOUND"),
     )
     await alice.put(RULE, "content", ".a", json=rule, expect=(400, "M_INVALID_PARAM"))
-    await alice.put(RULE, "content", "a\\b", json=rule, expect=(400, "M_INVALID_PARAM"))
+    for bad in ("a\\b", "\\a", "a/b", "/a"):
+        await alice.put(RULE, "content", bad, json=rule, expect=(400, "M_INVALID_PARAM"))
     await alice.delete(RULE, "content", "a")
     await alice.delete(RULE, "content", "a", expect=(404, "M_NOT_FOUND"))
 
