@@ -7,7 +7,7 @@ policy gate like anybody's. What is posted to an encrypted room is refused: the 
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NamedTuple
+from typing import Final
 
 from homeserver.graph.refs import INVITE, JOIN
 from homeserver.graph.rooms.cache import Rooms
@@ -31,15 +31,6 @@ ENCRYPTION: Final = ("m.room.encryption", "")
 _NOTED_EVERY_MS: Final = 60_000
 
 
-class Delivery(NamedTuple):
-    """Who posts what. `delivery_id`: what the sender calls this delivery, the same when it is repeated; None: nothing."""
-
-    secret: str
-    address: str
-    posted: Posted
-    delivery_id: str | None = None
-
-
 class HookService:
     """Writes what is posted into rooms, and brings the users of hooks there."""
 
@@ -61,25 +52,33 @@ class HookService:
         self._clock = clock
         self._turns = KeyedLocks()
 
-    async def post(self, delivery: Delivery) -> EventId:
-        """Say it in the hook's room; the event's id. A delivery that is repeated within a week is said once.
+    async def known(self, secret: str, address: str) -> Hook:
+        """The hook that is called, before anything is read of what is posted. `address`: of who calls.
 
         Raises:
             NotFound: no hook has this secret, or not any more.
             LimitExceeded: too much from this address, or to this hook.
-            BadJson: nothing in it says anything.
-            Forbidden: the room is encrypted, or the hook's user may not speak there.
         """
-        self._limiter.hit_address("hook_address", delivery.address)
+        self._limiter.hit_address("hook_address", address)
         async with self._db.read() as tx:
-            hook = await store.find_by_secret(tx, digest_of(delivery.secret))
+            hook = await store.find_by_secret(tx, digest_of(secret))
         if hook is None:
             raise NotFound("There is no such webhook")
         self._limiter.hit("hook", hook.hook_id)
-        said, rings = formats.read(delivery.posted)
+        return hook
+
+    async def post(self, hook: Hook, posted: Posted, delivery_id: str | None = None) -> EventId:
+        """Say it in the hook's room; the event's id. `delivery_id`: what the sender calls this delivery, the same when it is
+        repeated; None: nothing. A delivery that is repeated within a week is said once.
+
+        Raises:
+            BadJson: nothing in it says anything.
+            Forbidden: the room is encrypted, or the hook's user may not speak there.
+        """
+        said, rings = formats.read(posted)
         await self._ready(hook)
         requester = await self._acting.requester(hook.user_nid)
-        txn_id = None if delivery.delivery_id is None else _transaction(delivery.delivery_id)
+        txn_id = None if delivery_id is None else _transaction(delivery_id)
         content = content_of(said, rings=rings)
         event_id = await self._sending.send(requester, hook.room_id, "m.room.message", txn_id, content)
         await self._note_used(hook)

@@ -224,9 +224,21 @@ async def test_bodies_are_bounded(server: Server, administration: HookAdministra
     await post(server, hook, {"text": "x" * 1_100_000}, expect=(413, "M_TOO_LARGE"))
     await server.client.post(hook.path, data=b"[" * 500, expect=400)
     await server.client.post(hook.path, data=b"[]", expect=(400, "M_BAD_JSON"))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    escapes = b"payload=" + b"%7B" * 100_000
+    await server.client.post(hook.path, data=escapes, headers=form, expect=(413, "M_TOO_LARGE"))
     await post(server, hook, {"text": "x" * 900_000})
     [event] = await messages(alice, room)
     assert len(event["content"]["body"]) <= 16 * 1024
+
+
+async def test_nothing_is_read_of_who_has_no_secret(start_server: StartServer) -> None:
+    """However much they send: an unknown address is all that they hear of, and soon nothing more."""
+    limits = {"enabled": True, "hook_address": {"per_second": 0.01, "burst": 3}}
+    server = await start_server(rate_limits=limits)
+    for data in (b"[" * 500, b"no JSON", b"[" * 900_000):
+        await server.client.post("/_atrium/hooks/guess", data=data, expect=(404, "M_NOT_FOUND"))
+    await server.client.post("/_atrium/hooks/guess", data=b"no JSON", expect=(429, "M_LIMIT_EXCEEDED"))
 
 
 async def test_the_command(server: Server, tmp_path: Path) -> None:
