@@ -163,8 +163,13 @@ def _namespaces(raw: Mapping[str, Any], kind: str, mistakes: Mistakes) -> tuple[
     if not isinstance(given, list) or len(given) > MAX_NAMESPACES:
         mistakes.append((where, f"a list of at most {MAX_NAMESPACES} namespaces is expected"))
         return ()
-    found = [_namespace(each, f"{where}.{place}", mistakes) for place, each in enumerate(given)]
-    return tuple(each for each in found if each is not None)
+    named = [_namespace(each, f"{where}.{place}", mistakes) for place, each in enumerate(given)]
+    found = tuple(each for each in named if each is not None)
+    try:
+        checks.together(tuple(each.pattern.pattern for each in found))
+    except ValueError as error:
+        mistakes.append((where, str(error)))
+    return found
 
 
 def _namespace(raw: object, where: str, mistakes: Mistakes) -> Namespace | None:

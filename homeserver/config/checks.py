@@ -26,6 +26,8 @@ _LONGEST = 255
 """Characters of a name (`matrix.ids.MAX_ID_BYTES`)."""
 _MOST_WAYS = 4 * _LONGEST**2
 """Two repetitions of any number of characters, and a few choices: some milliseconds at worst."""
+_MOST_WAYS_TOGETHER = 4 * _MOST_WAYS
+"""Of expressions that are tried on the same name: a few thousand with one repetition each."""
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 _ById = TypeVar("_ById")
@@ -43,6 +45,16 @@ def regular_expression(pattern: str) -> str:
             "one after the other; some names would take for ever to be compared with it"
         )
     return pattern
+
+
+def together(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """All of them are tried on a name: that may not take for ever either. `patterns`: each was taken by `regular_expression`."""
+    if sum(_ways(_parse(pattern).data, last=True) for pattern in patterns) > _MOST_WAYS_TOGETHER:
+        raise ValueError(
+            "too many ways to read a name: these expressions together have too many repetitions, and each name is "
+            "compared with all of them; write fewer, or with fewer repetitions"
+        )
+    return patterns
 
 
 def _ways(sequence: Sequence[tuple[Any, Any]], *, last: bool = False) -> int:

@@ -83,7 +83,9 @@ class RegistrationSection(Section):
     inhibit_login_by_default: bool = False
     """Whether registering gives no access token unless asked for."""
 
-    reserved_names: tuple[Annotated[str, AfterValidator(checks.regular_expression)], ...] = ()
+    reserved_names: Annotated[
+        tuple[Annotated[str, AfterValidator(checks.regular_expression)], ...], AfterValidator(checks.together)
+    ] = ()
     """User names nobody can register, as regular expressions that must match the whole local part."""
 
     def contradictions(self) -> Iterator[tuple[str, str]]:

@@ -58,6 +58,10 @@ def namespaces(*users: Any) -> dict[str, Any]:
             ["namespaces.users.1.regex"],
         ),
         ({"namespaces": namespaces({"regex": "@(a|aa)+b", "exclusive": True})}, ["namespaces.users.0.regex"]),
+        (
+            {"namespaces": namespaces(*[{"regex": "@.*a.*b", "exclusive": True}] * 20)},
+            ["namespaces.users"],
+        ),
         ({"protocols": "irc"}, ["protocols"]),
         ({"protocols": ["irc", 5]}, ["protocols.1"]),
         ({"rate_limited": "no"}, ["rate_limited"]),
@@ -103,6 +107,15 @@ def test_what_bridges_write_is_read() -> None:
     assert service.owns_user(service.sender)
     for url in (None, ""):
         assert service_of({**read_yaml(text, "x"), "url": url}, HERE, "x").url is None
+
+
+def test_many_namespaces_are_taken_and_cost_little() -> None:
+    """AS-01: as many as there may be, with one repetition each; the dearest name of a stranger is compared with all."""
+    many = namespaces(
+        *[{"regex": f"@net{number}_.*:localhost", "exclusive": True} for number in range(1_000)]
+    )
+    service = service_of(FakeService(namespaces=many).registration, HERE, "x")
+    assert service.owns_user(UserId("@net999_bob:localhost"))
 
 
 def test_only_users_of_this_server_are_watched() -> None:
