@@ -124,3 +124,58 @@ async def test_what_one_process_takes_every_process_gives(two_servers_processes:
     uris = [await alice.post(UPLOAD, data=data) for _ in range(6)]
     for uri in uris:
         assert await ask("GET", DOWNLOAD + uri["content_uri"].removeprefix("mxc://")) == (200, data)
+
+
+@pytest.mark.slow
+async def test_hostile_files_leave_no_trace_in_memory(tmp_path: Path) -> None:
+    """Bombs of every kind, again and again, each with thumbnails asked for: the server grows by nothing, what opens them by no more
+    than it may.
+    """
+    pytest.importorskip("PIL", reason="Pillow is not installed: make install")
+    from tests.support import pictures
+
+    bombs = {
+        "image/png": await asyncio.to_thread(pictures.png_bomb),
+        "image/gif": await asyncio.to_thread(pictures.gif_bomb),
+        "image/webp": await asyncio.to_thread(pictures.webp_bomb),
+        "image/tiff": await asyncio.to_thread(pictures.tiff_bomb),
+        "image/svg+xml": pictures.SVG_BOMB,
+        "image/jpeg": os.urandom(200_000),
+    }
+    with HomeserverProcess(tmp_path / "data") as process:
+        await asyncio.to_thread(process.start)
+        async with aiohttp.ClientSession() as http:
+            head = await register(http, process.base_url, "uploader")
+
+            def held() -> tuple[int, int]:
+                """Bytes that the server holds, and those that open files for it."""
+                sizes = [0, 0]
+                for pid in (process.pid, *process.worker_pids()):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each = psutil.Process(pid)
+                        sizes["sandbox" in " ".join(each.cmdline())] += each.memory_info().rss
+                return sizes[0], sizes[1]
+
+            async def throw(kind: str, data: bytes, number: int) -> None:
+                body = data + number.to_bytes(4)
+                headers = {**head, "Content-Type": kind}
+                async with http.post(process.base_url + UPLOAD, data=body, headers=headers) as answer:
+                    uri = (await answer.json())["content_uri"].removeprefix("mxc://")
+                url = f"{process.base_url}/_matrix/client/v1/media/thumbnail/{uri}?width=320&height=240"
+                async with http.get(url, headers=head) as answer:
+                    assert answer.status in {400, 413, 429, 503}
+
+            async def round_of(number: int) -> None:
+                await asyncio.gather(*(throw(kind, data, number) for kind, data in bombs.items()))
+
+            await round_of(0)
+            (before, _), most, sandbox = held(), 0, 0
+            for number in range(1, 9):
+                await round_of(number)
+                now, opening = held()
+                most, sandbox = max(most, now), max(sandbox, opening)
+            print(
+                f"before {before / MIB:.0f} MiB, at most {most / MIB:.0f} MiB, {sandbox / MIB:.0f} MiB in processes that open files"
+            )
+            assert most - before < 48 * MIB
+            assert sandbox < 2_300 * MIB, "two processes of a gibibyte each"

@@ -334,3 +334,19 @@ async def test_a_copy_of_another_servers_file_is_fetched_once(start_server: Star
     assert elsewhere.asked == 1
     elsewhere.data = b"x" * 1001  # CHECKLIST MEDIA-08
     await alice.get(DOWNLOAD, "elsewhere.example", "large", expect=(502, "M_TOO_LARGE"))
+
+
+async def test_tiny_files_without_end_are_refused(start_server: StartServer) -> None:
+    """By number, not by size; what is refused is not kept, whichever way it was to come."""
+    limits = {"enabled": True, "upload": {"per_second": 0.01, "burst": 5}}
+    server = await start_server(rate_limits=limits)
+    alice, bob = await server.register("alice"), await server.register("bob")
+    for number in range(5):
+        await upload(alice, b"%d" % number)
+    for _ in range(20):
+        await upload(alice, b"x", expect=(429, "M_LIMIT_EXCEEDED"))
+    await alice.post("/_matrix/media/v1/create", expect=(429, "M_LIMIT_EXCEEDED"))
+    await upload(bob, b"another's")
+    assert server.app is not None
+    async with server.app.core.db.read() as tx:
+        assert await tx.value("SELECT count(*) FROM media") == 6

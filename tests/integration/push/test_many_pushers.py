@@ -1,7 +1,7 @@
 """Many people of one room with phones: what a message costs the database then (PUSH-14, PUSH-15)."""
 
 import asyncio
-import zlib
+import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +78,7 @@ class Phones:
         self.requests += 1
         keys = [device["pushkey"] for device in notification["devices"]]
         before = self._asked[keys[0]]
-        if self._half and before < MOST_FAILED and zlib.crc32(f"{keys[0]} {before}".encode()) & 1:
+        if self._half and before < MOST_FAILED and random.Random(f"{keys[0]} {before}").random() < 0.5:
             self._asked[keys[0]] += 1
             self.failed += 1
             return 500
