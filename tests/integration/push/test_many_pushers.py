@@ -188,7 +188,8 @@ async def test_a_message_costs_no_query_per_pusher(  # fixtures
     fails: tuple[bool, ...],
 ) -> None:
     """Two phones each at two gateways: by a process that knows nobody yet, and by one that does; also while half of all requests
-    fails. Statements are for many people together, whatever needs them, and in the end each phone shows what is unread.
+    fails: who has failed three times is looked up alone then. Else statements are for many people together, whatever needs them. In
+    the end each phone shows what is unread.
     """
     dsn = postgres.create(f"many_pushers_{worker}_{size}_{len(fails)}", template=migrated_template)
     service, phones, most = FakeService(), Phones(), dict[str, int]()
@@ -227,5 +228,6 @@ async def test_a_message_costs_no_query_per_pusher(  # fixtures
                 )
                 for sql, count in counts.most_common(8):
                     print(f"{count:7} {sql[:140]}")
-                most[f"message {unread}"] = counts.total()
-    assert max(most.values()) < 40 + size / 8, most
+                if not half:
+                    most[f"message {unread}"] = counts.total()
+    assert max(most.values(), default=0) < 40 + size / 8, most
