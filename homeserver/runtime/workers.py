@@ -157,13 +157,14 @@ class Workers:
         worker = self._running[number] = _Running(process, self._starting.unanswered())
         assert process.stdin is not None
         try:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError, RuntimeError):  # it has just ended
                 process.stdin.write(replace(self._starting.order, worker=number).to_bytes())
             await self._listen(number, worker)
             return await process.wait()
         finally:
             if process.returncode is None:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
             del self._running[number]
 
     async def _listen(self, number: int, worker: _Running) -> None:

@@ -1,6 +1,7 @@
 """A worker that hangs is replaced, whatever it hangs in; one that has only not had its turn is not."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -18,7 +19,7 @@ from homeserver.runtime.liveness import HangLimits, UnansweredTime
 from homeserver.runtime.worker import Order
 from homeserver.runtime.workers import Starting, Workers
 from tests.support.process import HomeserverProcess
-from tests.support.waiting import until_sync
+from tests.support.waiting import until, until_sync
 
 SHORT = HangLimits(standing=1.0, computing=1.0, waiting=20.0)
 
@@ -144,6 +145,49 @@ async def test_one_that_is_told_to_reload_while_it_starts_is_told_so_once_it_ser
         assert (begun.read_text(), told.read_text()) == ("once ", "once ")
     finally:
         os.kill(os.getpid(), signal.SIGTERM)
+        assert await running == 0
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+
+async def test_one_that_dies_before_it_is_told_anything_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed as soon as it is there, for want of memory say: its pipe is closed when it is to be told what to do."""
+    config = dev_config(port=0, address="127.0.0.1", data=tmp_path, server_name="localhost", processes=1)
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    starting = Starting(Order(config, worker=-1, parent=os.getpid()), (sys.executable, "-c", code))
+    real, started = asyncio.create_subprocess_exec, 0
+
+    class Closed:
+        def write(self, data: bytes) -> None:
+            del data
+            raise RuntimeError("unable to perform operation; the handler is closed")  # as uvloop says
+
+    async def start(*command: str, **more: Any) -> asyncio.subprocess.Process:
+        nonlocal started
+        process = await real(*command, **more)
+        await process.wait()
+        started += 1
+        assert process.stdin is not None
+        process.stdin.close()
+        with contextlib.suppress(OSError):
+            await process.stdin.wait_closed()
+        process.stdin = cast("asyncio.StreamWriter", Closed())
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    running = asyncio.ensure_future(Workers(starting, lambda: None).run())
+    try:
+
+        async def again() -> bool:
+            return started >= 2 or running.done()
+
+        await until(again, within=60)
+        assert not running.done()
+    finally:
+        if not running.done():
+            os.kill(os.getpid(), signal.SIGTERM)
         assert await running == 0
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(number)
