@@ -121,7 +121,12 @@ class ComputeProcesses(ChildProcesses):
         try:
             async with asyncio.timeout(SECONDS + sum(map(len, frames)) / BYTES_A_SECOND):
                 answer = await _ask(child.process, function, frames)
-        except (TimeoutError, OSError, EOFError) as error:
+        except (
+            TimeoutError,
+            OSError,
+            EOFError,
+            RuntimeError,
+        ) as error:  # the last is what uvloop says of a closed pipe
             _log.warning("computing.failed", function=function, cause=type(error).__name__)
             await asyncio.shield(self._end(child))
             raise _Died from None

@@ -88,7 +88,11 @@ class Sandbox(ChildProcesses):
             # The kernel ends who takes too much CPU time; who has not got it has done nothing wrong.
             _log.warning("sandbox_failed", kind=type(task).__name__, cause="not done in time")
             raise SandboxBusy("This server is too busy to look at pictures") from None
-        except (ConnectionError, ValueError) as error:
+        except (
+            ConnectionError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # the last is what uvloop says of a closed pipe
             _log.warning("sandbox_failed", kind=type(task).__name__, cause=type(error).__name__)
             raise SandboxFailed from error
         if not line.endswith(b"\n"):

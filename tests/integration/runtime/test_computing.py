@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
@@ -62,6 +63,25 @@ async def test_a_process_that_dies_is_replaced_and_what_kills_it_is_refused(
     os.kill(int((await processes.run(ECHO, [])).decode()), signal.SIGKILL)
     await asyncio.sleep(0.05)
     assert (await processes.run(ECHO, [b"b"])).endswith(b"|b")
+
+
+async def test_a_process_that_has_just_died_is_replaced(processes: ComputeProcesses) -> None:
+    """Its pipe is closed, and nobody has heard yet that it has ended: uvloop raises RuntimeError."""
+    await processes.run(ECHO, [])
+    (child,) = processes._all
+    real = child.process.stdin
+    assert real is not None
+
+    class Closed:
+        close = real.close
+
+        def write(self, data: bytes) -> None:
+            del data
+            raise RuntimeError("unable to perform operation; the handler is closed")
+
+    child.process.stdin = cast("asyncio.StreamWriter", Closed())
+    assert (await processes.run(ECHO, [b"a"])).endswith(b"|a")
+    assert child not in processes._all
 
 
 async def test_what_takes_too_long_is_ended(
