@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from federation.inbound import at_once
 from homeserver.events.event import Event
 from tests.integration.federation.test_send import PUBLIC, joined
 from tests.support.federation import Federation
 from tests.support.remote_room import RemoteRoom
+from tests.support.waiting import until
 
 
 class Counted:
@@ -38,10 +40,10 @@ async def test_what_a_transaction_costs(
     federation: Federation, monkeypatch: pytest.MonkeyPatch, size: int, expected: dict[str, int]
 ) -> None:
     """FED-08: one call of the graph with one append; where there is much, a commit to stage and one to end beside it."""
+    monkeypatch.setattr(at_once, "PATIENCE", 60.0)
     _, _, room = await joined(federation)
     await room.send(*room.chain("bob", 2))
-    await room.drained()
-    feature = room.here.app.features.federation_inbound  # type: ignore[union-attr]  # it runs in this process
+    feature = await idle(room)
     counts: Counter[str] = Counter()
     parts = feature.inbound._parts
     feature.inbound.work_with(
@@ -59,6 +61,61 @@ async def test_what_a_transaction_costs(
     await room.drained()
     print(f"{size} events: {dict(counts)}")
     assert counts == expected
+
+
+async def idle(room: RemoteRoom) -> Any:
+    """What takes events, once it is at work on no room."""
+    assert room.here.app is not None
+    feature = room.here.app.features.federation_inbound
+
+    async def rests() -> bool:
+        return feature.inbound.at_work == 0
+
+    await until(rests, within=20)
+    return feature
+
+
+@pytest.mark.parametrize("count", [1, at_once.MAX_EVENTS])
+async def test_what_continues_a_room_is_there_when_it_is_answered(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """FED-08: nothing has to be staged; the transaction is known all the same, also to who has not answered it (FED-09)."""
+    monkeypatch.setattr(at_once, "PATIENCE", 60.0)
+    _, _, room = await joined(federation)
+    feature = await idle(room)
+    events = room.chain("bob", count)
+    answer = await room.transact("at once", *events)
+    assert answer == {"pdus": {event.event_id: {} for event in events}}
+    places = await room.core.events.places([event.event_id for event in events])
+    assert [places[event.event_id].flags for event in events] == [0] * count
+    assert feature.inbound.at_work == 0
+    feature.transactions._answered.clear()
+    (other,) = room.chain("bob", 1)
+    assert await room.transact("at once", other) == answer
+    assert not await room.core.events.places([other.event_id])
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+async def test_what_cannot_be_received_at_once_is_staged(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """A database or a check that takes its time, or that fails: the answer does not wait, and what was begun is not done twice."""
+    monkeypatch.setattr(at_once, "PATIENCE", patience)
+    _, _, room = await joined(federation)
+    feature = await idle(room)
+
+    class Failing:
+        async def receive_many(self, *_: Any, **more: Any) -> Any:
+            if "alongside" in more:
+                raise ConnectionError
+            return await parts.receiver.receive_many(*_, **more)
+
+    parts = feature.inbound.parts
+    feature.inbound.work_with(parts._replace(receiver=Failing()))
+    events = room.chain("bob", 2)
+    assert await room.send(*events) == {"pdus": {event.event_id: {} for event in events}}
+    await room.arrives(*events)
+    await room.drained()
 
 
 @pytest.mark.parametrize("rooms", [1, 20])
