@@ -249,8 +249,8 @@ class Load:
         elif name == "join":
             await self._once(meter, 1, lambda lane: self._next(lane, "join", {}))
         elif name == "drain":
-            while meter.wants_more:
-                devices = range(1_000, 1_032)
+            devices = range(1_000, 1_128)
+            while meter.open_seconds < meter.seconds / 4:  # filling takes ten times as long
                 await asyncio.gather(*(self._fill(lane, devices) for lane in range(8)))
                 async with meter.window():
                     await asyncio.gather(*(self._drain(meter, lane, devices) for lane in range(8)))
