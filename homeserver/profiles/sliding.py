@@ -21,7 +21,7 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId, domain_of
 from homeserver.profiles import store
-from homeserver.profiles.stream import Change, latest, share
+from homeserver.profiles.stream import Change, concerns, latest, share
 from homeserver.rooms.memberships import Memberships
 from homeserver.storage.database import Database
 from homeserver.sync.sliding.ports import ProfilesPage, WantedProfiles
@@ -90,10 +90,8 @@ class SlidingProfiles:
     ) -> None:
         await self._memberships.prepare(changes)
         for nid, change in changes.items():
-            if nid != request.requester.user_nid:
-                theirs = await self._memberships.of(nid)
-                if not share(request, theirs, since=request.since if change.removed else None):
-                    continue
+            if not await concerns(request, self._memberships, nid, change):
+                continue
             if change.removed:
                 users[change.user_id] = b"null"
             elif update := _update(change.fields, fields):

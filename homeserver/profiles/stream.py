@@ -126,10 +126,8 @@ class ProfileStream:
             if number == MAX_USERS or answer.full:
                 return nid - 1
             change = changes[nid]
-            if nid != request.requester.user_nid:
-                theirs = await self._memberships.of(nid)
-                if not share(request, theirs, since=request.since if change.removed else None):
-                    continue
+            if not await concerns(request, self._memberships, nid, change):
+                continue
             keys = answer.wanted if change.removed else answer.wanted & change.fields.keys()
             answer.tell(change.user_id, {key: change.fields.get(key) or _NULL for key in sorted(keys)})
         return None
@@ -162,6 +160,14 @@ def _earlier(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+async def concerns(request: SyncRequest, memberships: Memberships, user_nid: int, change: Change) -> bool:
+    """Whether a change of a user's profile is for the reader to know."""
+    if user_nid == request.requester.user_nid:
+        return True
+    theirs = await memberships.of(user_nid)
+    return share(request, theirs, since=request.since if change.removed else None)
 
 
 def share(request: SyncRequest, theirs: UserRooms, *, since: Position | None) -> bool:

@@ -11,6 +11,7 @@ from tests.support.user import User
 
 RELATIONS = "/_matrix/client/v1/rooms/{}/relations/{}"
 THREADS = "/_matrix/client/v1/rooms/{}/threads"
+MEMBERS_ALONE = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
 
 
 def ids(page: dict[str, Any]) -> list[str]:
@@ -188,14 +189,18 @@ async def test_plain_replies_are_no_relations(server: Server) -> None:
     assert ids(await alice.get(RELATIONS, room, answer)) == []
 
 
-async def test_relations_show_no_more_than_the_room_does(server: Server) -> None:
-    """REL-12, HV-01."""
-    hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
-    room, alice, bob = await pair(server, initial_state=[hidden])
+async def answered_while_away(alice: User, bob: User, room: str) -> tuple[str, str, str]:
+    """Alice's message, bob's answer, and alice's own once bob has left, which he may not see."""
     root = await alice.send(room, "root")
     seen = await reply(bob, room, root)
     await bob.leave(room)
-    await reply(alice, room, root, "secret")
+    return root, seen, await reply(alice, room, root, "secret")
+
+
+async def test_relations_show_no_more_than_the_room_does(server: Server) -> None:
+    """REL-12, HV-01."""
+    room, alice, bob = await pair(server, initial_state=[MEMBERS_ALONE])
+    root, seen, _ = await answered_while_away(alice, bob, room)
     assert ids(await bob.get(RELATIONS, room, root)) == [seen]
     carol = await server.register("carol")
     await carol.join(room)
@@ -204,12 +209,8 @@ async def test_relations_show_no_more_than_the_room_does(server: Server) -> None
 
 async def test_threads_bundles_and_notifications_show_no_more_than_the_room_does(server: Server) -> None:
     """HV-01: what was said while one was not there, in a room that shows that to members alone."""
-    hidden = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
-    room, alice, bob = await pair(server, initial_state=[hidden])
-    root = await alice.send(room, "root")
-    seen = await reply(bob, room, root)
-    await bob.leave(room)
-    secret = await reply(alice, room, root, "secret")
+    room, alice, bob = await pair(server, initial_state=[MEMBERS_ALONE])
+    root, seen, secret = await answered_while_away(alice, bob, room)
     other = await alice.send(room, f"secret, {bob.localpart}")
     await reply(alice, room, other, "secret")
     edit = {"m.new_content": {"msgtype": "m.text", "body": "secret"}}
