@@ -44,6 +44,47 @@ class Histories(History, Protocol):
         ...
 
 
+class Past:
+    """What a join of ours stands on and is not here, as far as it is told. Grows with what is told, whose number is bounded."""
+
+    def __init__(self, bottom: Bottom) -> None:
+        self._bottom = bottom
+        self.events: dict[EventId, Event] = {}
+        """Of what was told: what the join stands on."""
+        self.open: list[EventId] = [*bottom.missing]
+        """What that names and was not told, the newest first."""
+        self._reach = bottom.depth
+
+    def learn(self, told: Mapping[EventId, Event], here: Collection[EventId]) -> None:
+        """`told`: events, of any kind, whose signatures are checked; `here`: what need not be told."""
+        self.events = {event.event_id: event for event in leading_to(self._bottom.missing, told)}
+        depths = {each: self._bottom.depth for each in self._bottom.missing if each not in self.events}
+        for event in self.events.values():
+            for each in event.prev_event_ids:
+                if each not in self.events and each not in here:
+                    depths[each] = max(event.depth, depths.get(each, 0))
+        self.open = sorted(depths, key=lambda each: -depths[each])
+        self._reach = max(depths.values(), default=0)
+
+    def may_hold(self, event: Event) -> bool:
+        """Whether an event that is not among `events` may lie below the join: it says that it is older, and not all that is as deep
+        as it says is known. (What lies below something is less deep: server-server-api/#pdus.)
+        """
+        return event.depth < self._reach and self._bottom.seems_below(event)
+
+    def steps_to(self, events: Collection[Event]) -> int:
+        """How much deeper has to be looked until it is clear of one of these whether it lies below the join."""
+        return self._reach - max(event.depth for event in events)
+
+    def named_by(self, event: Event) -> bool:
+        """Whether an event stands on what the join names, and is not here."""
+        return not set(self._bottom.missing).isdisjoint(event.prev_event_ids)
+
+    def bounds(self, event: Event, known: Collection[EventId]) -> bool:
+        """Whether there is nothing before an event but what is known, or the join names."""
+        return {*known, *self._bottom.missing}.issuperset(event.prev_event_ids)
+
+
 async def add_history(
     history: History, room: RoomIdentity, events: Sequence[Event], states: Mapping[EventId, Sequence[EventId]]
 ) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from federation.inbound.below import Histories, add_history, leading_to
+from federation.inbound.below import Histories, Past, add_history
 from federation.inbound.known import Here
 from federation.inbound.remote import Allowance, Budget, Remote, StateIds
 from federation.ports import Checked, EventChecker, RemoteError, RemoteFault
@@ -27,7 +27,6 @@ from homeserver.events.event import Event
 from homeserver.graph.interning import RoomIdentity
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
-from homeserver.graph.write.backfill import Bottom
 from homeserver.matrix.ids import EventId, ServerName, domain_of
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.turns import next_turn, pieces
@@ -62,7 +61,8 @@ LOOKED_AT_ONCE: Final = 2_000
 LATEST: Final = 20
 """Events that one question names, and extremities of ours."""
 BELOW: Final = 100
-"""Events before a join of ours that are asked for, to find what others have built on."""
+"""Events before a join of ours that are asked for at once: to find what others build on, or whether what seems older is."""
+BELOW_ROUNDS: Final = 5
 
 
 class OutlierStore(Protocol):
@@ -178,15 +178,16 @@ class _Filling:
         self._whole: set[EventId] = set()
         self._outliers: set[EventId] = set()
         self._looked: set[EventId] = set()
-        self._bottom: Bottom | None = None
+        self._past: Past | None = None
         self.filled = Filled()
 
     async def run(self, roots: Sequence[Event]) -> Filled:
         found: dict[EventId, Event] = {}
-        self._bottom = await self._gaps._history.bottom(self._room.name.nid)  # noqa: SLF001  # likewise
+        bottom = await self._gaps._history.bottom(self._room.name.nid)  # noqa: SLF001  # likewise
+        self._past = Past(bottom) if bottom is not None else None
         await self._between(roots, found)
-        if self._bottom is not None:
-            past = await self._below(self._bottom, roots, found)
+        if self._past is not None:
+            past = await self._below(self._past, roots, found)
             roots = [event for event in roots if event.event_id not in past]
         self.filled.events = list(found.values())
         everything = [*roots, *found.values()]
@@ -235,8 +236,8 @@ class _Filling:
         return None
 
     async def _between(self, roots: Sequence[Event], found: dict[EventId, Event]) -> None:
-        """The events between the roots and what is here."""
-        wanting = self._worth(await self._missing_prev(roots, found))
+        """The events between the roots, or what was found, and what is here."""
+        wanting = self._worth(await self._missing_prev([*roots, *found.values()], found))
         ours = [ref.event_id for ref in self._room.extremities[-LATEST:]]
         for _ in range(MAX_ROUNDS):
             if not wanting:
@@ -262,50 +263,75 @@ class _Filling:
 
     def _worth(self, wanting: dict[EventId, Event]) -> dict[EventId, Event]:
         """Those that something may have come before since our join."""
-        bottom = self._bottom
-        if bottom is None:
+        past = self._past
+        if past is None:
             return wanting
-        below = self._whole | self._held | set(bottom.missing)
+        known = self._whole | self._held
         return {
             event_id: event
             for event_id, event in wanting.items()
-            if not bottom.seems_below(event) and not below.issuperset(event.prev_event_ids)
+            if event_id not in past.events and not past.may_hold(event) and not past.bounds(event, known)
         }
 
-    async def _below(
-        self, bottom: Bottom, roots: Sequence[Event], found: dict[EventId, Event]
-    ) -> set[EventId]:
+    async def _below(self, past: Past, roots: Sequence[Event], found: dict[EventId, Event]) -> set[EventId]:
         """Write down as history what lies below our join, and take it out of `found`. All of it, roots included.
 
-        Where others build on what is not here, some history is asked for, to see whether that is part of it. What seems to be, but
-        cannot be shown to be, is left out: it is found by paging.
+        Where others build on what is not here, or what came says that it is older, history is asked for, to see whether they are
+        part of it. What is not is news, as other servers say it that do not know of our join yet. What may be, because history
+        of that depth is not told, is left out: it is found by paging.
         """
-        told = {event.event_id: event for event in (*roots, *found.values())}
-        past = leading_to(bottom.missing, told)
-        ids = {event.event_id for event in past}
-        rest = [event for event in told.values() if event.event_id not in ids]
-        loose = await self._missing_prev(rest, told)
-        if any(
-            bottom.seems_below(event) or not set(bottom.missing).isdisjoint(event.prev_event_ids)
-            for event in loose.values()
-        ):
-            past = leading_to(bottom.missing, {**await self._older(bottom), **told})
-        if past:
-            under = await self._gaps.under(self._room, self._servers, past, self._budget)
-            await add_history(self._gaps._history, self._room.name, past, under.states)  # noqa: SLF001  # likewise
-        ids = {event.event_id for event in past}
+        older: dict[EventId, Event] = {}
+        for left in reversed(range(BELOW_ROUNDS)):
+            told = {**older, **{event.event_id: event for event in (*roots, *found.values())}}
+            await self._learn(past, told)
+            if not await self._unclear(past, [*roots, *found.values()], left):
+                break
+            new = {each: event for each, event in (await self._older(past)).items() if each not in told}
+            if not new:
+                break
+            older |= new
+            await self._learn(past, {**told, **new})
+            named = {event.event_id for event in roots}
+            found.update((each, event) for each, event in past.events.items() if each not in named)
+            await self._between(roots, found)
+        await self._learn(past, {**older, **{event.event_id: event for event in (*roots, *found.values())}})
+        return await self._becomes_history(past, found)
+
+    async def _learn(self, past: Past, told: Mapping[EventId, Event]) -> None:
+        past.learn(told, ())
+        await self._look(past.open)
+        past.learn(told, self._whole)
+
+    async def _unclear(self, past: Past, events: Sequence[Event], left: int) -> bool:
+        """Whether asking for older events, and `left` times after that, may show what of these is history."""
+        rest = [event for event in events if event.event_id not in past.events]
+        doubtful = [event for event in rest if past.may_hold(event)]
+        if doubtful and past.steps_to(doubtful) <= BELOW * (left + 1):
+            return True
+        if left < BELOW_ROUNDS - 1:
+            return False
+        loose = await self._missing_prev(rest, {event.event_id: event for event in events})
+        return any(past.may_hold(event) or past.named_by(event) for event in loose.values())
+
+    async def _becomes_history(self, past: Past, found: dict[EventId, Event]) -> set[EventId]:
+        events, ids = [*past.events.values()], {*past.events}
+        if events:
+            under = await self._gaps.under(self._room, self._servers, events, self._budget)
+            await add_history(self._gaps._history, self._room.name, events, under.states)  # noqa: SLF001  # likewise
         self._looked -= ids
         await self._look(ids)
         for event in [*found.values()]:
-            if event.event_id in ids or bottom.seems_below(event):
+            if event.event_id in ids or past.may_hold(event):
                 del found[event.event_id]
         return ids
 
-    async def _older(self, bottom: Bottom) -> dict[EventId, Event]:
-        """The newest of what lies below our join."""
+    async def _older(self, past: Past) -> dict[EventId, Event]:
+        """The next of what lies below our join."""
+        named = past.open[:LATEST]
+        if not named:
+            return {}
 
         async def ask(server: ServerName) -> list[msgspec.Raw]:
-            named = bottom.missing[:LATEST]
             return await self._remote.backfill(server, self._room.name.room_id, named, BELOW, self._budget)
 
         pdus = await self._first("backfill", ask)

@@ -6,6 +6,7 @@ not knowing of our join, is news. (FED-14, FED-15, FED-16)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,13 +32,15 @@ class Forked(RemoteRoom):
     """Its events stand on chosen ones, and it tells what lies between, before them, and the state there."""
 
     sent = 0
+    slow_ms = 0
+    """How far behind the clock is of those whose events are placed `on` others."""
     hidden: frozenset[str] = frozenset()
     """What it does not give out."""
 
     def on(
         self, prev: Sequence[Event], kind: str, content: Told, key: str | None = None, by: str = ""
     ) -> Event:
-        """An event on these."""
+        """An event on these, by a clock that may be slow."""
         sender = by or self.creator
         keys = auth_keys_for(kind, key, sender, content, self.version)
         event = self.remote.event(
@@ -50,6 +53,7 @@ class Forked(RemoteRoom):
             prev=[reference_to(each) for each in prev],
             auth=[reference_to(self.state[each]) for each in keys if each in self.state],
             depth=max(each.depth for each in prev) + 1,
+            origin_server_ts=int(time.time() * 1000) - self.slow_ms,
         )
         self.events.append(event)
         return event
@@ -136,7 +140,11 @@ async def news(user: User, room: Forked, last: Event) -> list[str]:
     """What syncs tell from the user's token on, up to an event that comes."""
     told: list[str] = []
     while last.event_id not in told:
-        reply = await user.sync_until(lambda reply: room.name in reply["rooms"]["join"], timeout=20)
+        reply = await user.sync_until(
+            lambda reply: room.name in reply["rooms"]["join"],
+            timeout=20,
+            filter={"room": {"timeline": {"limit": 100}}},
+        )
         timeline = reply["rooms"]["join"][room.name]["timeline"]
         assert not timeline["limited"]
         told += [event["event_id"] for event in timeline["events"]]
@@ -241,3 +249,44 @@ async def test_news_come_where_the_past_is_not_to_be_had(federation: Federation)
     both = room.says("both", room.says("beside", room.events[-2]), join)
     await room.pushes(here, both)
     await anna.sees(room.name, both.event_id, timeout=20)
+
+
+@pytest.mark.parametrize("below", [2, 41, 151])
+async def test_what_was_said_beside_our_join_is_news_by_a_slow_clock_too(
+    federation: Federation, below: int
+) -> None:
+    """By depth and clock it is older than our join. But the join does not stand on it, so no paging from there would find it."""
+    here, anna, room = await entered(federation, said=160)
+    (join,) = room.joins
+    room.slow_ms = 3_600_000
+    aside = [room.says("aside 0", room.events[-1 - below])]
+    for number in range(1, min(below // 2, MOST + 10)):
+        aside.append(room.says(f"aside {number}", aside[-1]))
+    assert all(event.depth < join.depth for event in aside)
+    room.slow_ms = 0
+    both = room.says("both", aside[-1], join)
+    await room.pushes(here, both)
+    assert await news(anna, room, both) == [event.event_id for event in [*aside, both]]
+    assert set(await paged(anna, room)) == {event.event_id for event in room.events}
+
+
+async def test_what_may_lie_below_our_join_and_what_it_stands_on_is_not_told_is_left_to_paging(
+    federation: Federation,
+) -> None:
+    """Nobody gives what the join stands on: what seems to be older by depth and clock may be part of that. Clients are told that
+    something is missing there, and find it."""
+    here, anna, room = await entered(federation, said=20)
+    (join,) = room.joins
+    room.remote.answers("GET", f"{V1}/backfill/*", status(404, {"errcode": "M_NOT_FOUND", "error": "No"}))
+    room.slow_ms = 3_600_000
+    aside = room.says("aside", room.events[-6])
+    room.slow_ms = 0
+    both = room.says("both", aside, join)
+    await room.pushes(here, both)
+    reply = await anna.sync_until(lambda reply: room.name in reply["rooms"]["join"], timeout=20)
+    timeline = reply["rooms"]["join"][room.name]["timeline"]
+    assert timeline["limited"]
+    assert [event["event_id"] for event in timeline["events"]] == [both.event_id]
+    room.remote.answers("GET", f"{V1}/backfill/*", room.older)
+    page = await anna.messages(room.name, limit=100, **{"from": timeline["prev_batch"]})
+    assert page["chunk"][0]["event_id"] == aside.event_id
