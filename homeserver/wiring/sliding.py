@@ -12,6 +12,7 @@ from homeserver.sync.sliding.material import MaterialReader
 from homeserver.sync.sliding.ports import RoomLabels
 from homeserver.sync.sliding.rooms import SlidingRooms
 from homeserver.sync.sliding.service import SlidingService
+from homeserver.sync.sliding.shared import SharedRooms
 from homeserver.sync.types import Counts, Ignores, PresenceTouch
 from homeserver.wiring.core import Core
 from homeserver.wiring.manifest import Manifest
@@ -38,6 +39,7 @@ class SlidingFeature:
     ) -> None:
         self.connections = Connections(core.db, core.memory, core.clock, core.entropy)
         self._facts = RoomFacts(core.db, core.tail, core.events, core.interning)
+        self._shared = SharedRooms()
         selection = sync.selection
         self.service = SlidingService(
             core.tail,
@@ -51,6 +53,7 @@ class SlidingFeature:
                 selection.stripped,
                 self._facts,
                 selection.log_slices,
+                self._shared,
             ),
             ExtensionsService(streams, core.interning, sync.sticky),
             self.connections,
@@ -69,7 +72,7 @@ class SlidingFeature:
         return Manifest(
             name="sliding",
             apis=[SlidingApi(self.service)],
-            projections=[self._facts],
+            projections=[self._facts, self._shared],
             device_listeners=[self.connections],
             periodic=[
                 every(CLEAN_EVERY, self.connections.clean, name="sliding.connections", once_in_cluster=True)

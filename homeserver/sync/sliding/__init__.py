@@ -6,6 +6,7 @@ facts           what rooms are sorted and filtered by
 windows         which rooms the lists and subscriptions match
 connection      what a connection has been told
 connections     connections in memory and in the database
+shared          rooms as many are told them
 rooms           what was selected of rooms, written down
 extensions      what other streams give
 service         one request: build, or wait and build

@@ -32,9 +32,11 @@ from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms, desc
 from homeserver.sync.selection.update import RoomUpdate
 from homeserver.sync.sliding.connection import Sent, State
 from homeserver.sync.sliding.facts import RoomFacts
+from homeserver.sync.sliding.shared import Section, SharedRoom, SharedRooms
 from homeserver.sync.sliding.windows import Rule
 from homeserver.sync.types import SyncRequest
 from homeserver.sync.v3.render import Renderer
+from homeserver.sync.v3.shared import Key
 
 MEMBER, NAME, AVATAR = "m.room.member", ("m.room.name", ""), ("m.room.avatar", "")
 APART: Final = (NAME, AVATAR)
@@ -43,8 +45,6 @@ MAX_GROUPS: Final = 8
 """Different positions from which rooms are told in one answer; rooms that are further behind are told anew."""
 MAX_NEW: Final = 1_000
 """Rooms that one answer tells from the beginning; others are in the next one."""
-Section = dict[str, bytes]
-"""Members of what is told of a room -> JSON."""
 
 
 class Wanted(NamedTuple):
@@ -129,6 +129,7 @@ class SlidingRooms:
         stripped_rooms: StrippedRooms,
         facts: RoomFacts,
         log_slices: LogSlices,
+        shared: SharedRooms,
     ) -> None:
         self._rooms = rooms
         self._events = events
@@ -136,6 +137,7 @@ class SlidingRooms:
         self._stripped = stripped_rooms
         self._facts = facts
         self._log_slices = log_slices
+        self._shared = shared
 
     async def told(
         self,
@@ -154,11 +156,17 @@ class SlidingRooms:
         found = Told({}, {}, frozenset(), set(), frozenset())
         updates: dict[int, RoomUpdate] = {}
         invites: dict[int, StrippedRoom] = {}
+        keys: dict[int, Key] = {}
+        told_alike: dict[int, SharedRoom] = {}
         choice = _Choice(rules)
         for (since, limit), nids in plan.groups.items():
             part = self._part(request, since, limit, nids)
             candidates = await self._selector.candidates(part)
-            updates |= await self._selector.updates(part, candidates, candidates.rooms, given, choice)
+            taken = self._shared.take(part, candidates, rules, plan.touched, given)
+            told_alike.update(taken.shared)
+            found.members.update(taken.members)
+            keys.update(taken.keys)
+            updates |= await self._selector.updates(part, candidates, taken.own, given, choice)
             invites |= await self._stripped.of(part, candidates.kinds)
         updates = {nid: update for nid, update in updates.items() if not update.empty}
         extra = await self._more_state(request, rules, plan, updates)
@@ -166,11 +174,15 @@ class SlidingRooms:
         for nid, update in updates.items():
             found.sections[nid] = writer.room(update, rules[nid])
             found.members.update((nid, at) for at in update.members)
+            if nid in keys:
+                self._shared.put(keys[nid], found.sections[nid], update)
+        found.sections.update((nid, dict(room.section)) for nid, room in told_alike.items())
         for nid, events in extra.items():
             found.sections[nid] = writer.state_alone(events)
         for nid, invite in invites.items():
             found.sections[nid] = writer.stripped(invite, request.memberships[nid].position)
         self._remember(request, rules, state, plan, found, direct, updates)
+        updates.update((nid, room.update) for nid, room in told_alike.items())
         return found._replace(
             gone=frozenset(nid for nid, update in updates.items() if not update.joined),
             counted=frozenset(nid for nid in found.sections if nid in request.joined),

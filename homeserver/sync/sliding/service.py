@@ -27,7 +27,8 @@ from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.extensions import About, Extended, ExtensionsService
 from homeserver.sync.sliding.material import MaterialReader
 from homeserver.sync.sliding.request import Presence, SlidingRequest, ToDevice, check
-from homeserver.sync.sliding.rooms import Section, SlidingRooms, Told, Wanted
+from homeserver.sync.sliding.rooms import SlidingRooms, Told, Wanted
+from homeserver.sync.sliding.shared import Section
 from homeserver.sync.sliding.store import Key
 from homeserver.sync.sliding.windows import Material, Rule, Windows, match
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, SyncRequest, Unwanted

@@ -11,7 +11,7 @@ from homeserver.graph.persisted_event import LATER
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
-from homeserver.sync.selection.lazy import Given
+from homeserver.sync.selection.selector import Given
 from homeserver.sync.selection.timeline import Timeline
 from homeserver.sync.types import SyncRequest
 
