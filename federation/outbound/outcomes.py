@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import Final
 
@@ -28,6 +29,7 @@ class Outcomes:
         self._clock = clock
         self._unwritten: dict[str, Seen] = {}
         self._written: OrderedDict[str, int] = OrderedDict()
+        self._writing = asyncio.Lock()
 
     def succeeded(self, destination: str) -> None:
         """It has acknowledged a transaction."""
@@ -52,11 +54,12 @@ class Outcomes:
         self._written.pop(destination, None)  # the next success is news
 
     async def write(self) -> None:
-        """Once."""
-        while self._unwritten:
-            rows = list(self._unwritten.values())[:AT_ONCE]
-            async with self._db.transaction() as tx:
-                await store.write_seen(tx, rows)
-            for row in rows:
-                if self._unwritten.get(row.destination) is row:
-                    del self._unwritten[row.destination]
+        """Once: what was noted before the call is in the database when it returns."""
+        async with self._writing:
+            while self._unwritten:
+                rows = list(self._unwritten.values())[:AT_ONCE]
+                async with self._db.transaction() as tx:
+                    await store.write_seen(tx, rows)
+                for row in rows:
+                    if self._unwritten.get(row.destination) is row:
+                        del self._unwritten[row.destination]

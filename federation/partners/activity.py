@@ -5,6 +5,7 @@ Owns what is not written yet. Counting is a look into a dictionary; a row is wri
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -44,6 +45,7 @@ class Activity:
         self._unwritten: dict[tuple[int, str, str, str], list[int]] = {}
         """(day, server, kind, room) -> [count, peak]"""
         self._seconds: dict[tuple[str, str], _Second] = {}
+        self._writing = asyncio.Lock()
 
     def note(
         self,
@@ -80,24 +82,27 @@ class Activity:
         self.note(server_name, kind, amount=amount, peak=now.count)
 
     async def write(self) -> None:
-        """Once: all that was counted."""
-        while self._unwritten:
-            some = [*self._unwritten.items()][:AT_ONCE]
-            for key, _ in some:
-                del self._unwritten[key]
-            rows = [
-                ActivityRow(day, server, kind, room, count, peak)
-                for (day, server, kind, room), (count, peak) in some
-            ]
-            try:
-                async with self._db.transaction() as tx:
-                    await store.add_activity(tx, rows)
-            except BaseException:
-                self._unwritten = {
-                    **dict(some),
-                    **self._unwritten,
-                }  # what was done meanwhile counts again from nothing
-                raise
+        """Once: what was counted before the call is in the database when it returns, also where another call wrote it."""
+        async with self._writing:
+            while self._unwritten:
+                await self._write_some()
+
+    async def _write_some(self) -> None:
+        some = [*self._unwritten.items()][:AT_ONCE]
+        for key, _ in some:
+            del self._unwritten[key]
+        rows = [
+            ActivityRow(day, server, kind, room, count, peak)
+            for (day, server, kind, room), (count, peak) in some
+        ]
+        try:
+            async with self._db.transaction() as tx:
+                await store.add_activity(tx, rows)
+        except BaseException:
+            for key, (count, peak) in some:
+                since = self._unwritten.get(key, (0, 0))  # what was done meanwhile
+                self._unwritten[key] = [count + since[0], max(peak, since[1])]
+            raise
 
     async def forget(self) -> None:
         """Once: what is older than it is kept, and what is too much."""

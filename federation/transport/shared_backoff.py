@@ -5,6 +5,7 @@ Nothing waits for it: a process that does not know of a pause yet makes one atte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 
@@ -34,6 +35,7 @@ class SharedBackoff:
         self._changed: dict[ServerName, int] = {}
         """Server and when, Unix ms."""
         self._seen_ms = 0
+        self._exchanging = asyncio.Lock()
         backoff.changed = self._note
 
     def periodic(self) -> list[Periodic]:
@@ -44,10 +46,13 @@ class SharedBackoff:
         ]
 
     async def exchange(self) -> None:
-        """Write what has changed here, read what has changed elsewhere."""
-        while self._changed:
-            await self._write()
-        await self._look()
+        """Write what has changed here, read what has changed elsewhere: all of both before the call, also where another
+        call was at it.
+        """
+        async with self._exchanging:
+            while self._changed:
+                await self._write()
+            await self._look()
 
     def _note(self, server_name: ServerName) -> None:
         self._changed[server_name] = self._clock.now_ms()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from homeserver.media import store
@@ -22,6 +23,7 @@ class LastUsed:
         self._db = db
         self._clock = clock
         self._nids: set[int] = set()
+        self._flushing = asyncio.Lock()
 
     def note(self, media_nid: int) -> None:
         """A file is looked at."""
@@ -29,13 +31,14 @@ class LastUsed:
             self._nids.add(media_nid)
 
     async def flush(self) -> None:
-        """Write down what was noted. Raises what the database says; then it is noted still."""
-        nids, self._nids = self._nids, set()
-        if not nids:
-            return
-        try:
-            async with self._db.transaction() as tx:
-                await store.note_used(tx, nids, self._clock.now_ms(), _LEAST_MS)
-        except BaseException:
-            self._nids |= nids
-            raise
+        """Write down what was noted, and wait for who does so already. Raises what the database says; then it is noted still."""
+        async with self._flushing:
+            nids, self._nids = self._nids, set()
+            if not nids:
+                return
+            try:
+                async with self._db.transaction() as tx:
+                    await store.note_used(tx, nids, self._clock.now_ms(), _LEAST_MS)
+            except BaseException:
+                self._nids |= nids
+                raise

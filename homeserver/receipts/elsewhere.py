@@ -85,13 +85,17 @@ class RemoteReceipts:
         await self._write(list(entries.values()))
 
     async def tick(self) -> None:
-        """Once: write those whose events have come."""
+        """Once: write those whose events have come. Raises what the database says; then they are written by the next tick."""
         come, self._come = self._come, []
         by_room: dict[int, list[_Waiting]] = {}
         for each in come:
             by_room.setdefault(each.room.name.nid, []).append(each)
-        for waiting in by_room.values():
-            await self.hear(waiting[0].room, [each.receipt for each in waiting])
+        try:
+            for waiting in by_room.values():
+                await self.hear(waiting[0].room, [each.receipt for each in waiting])
+        except BaseException:
+            self._come = [*come, *self._come][-MAX_WAITING:]  # written twice they are written once
+            raise
 
     def _wait(self, room: Room, receipt: RemoteReceipt) -> None:
         key = (receipt.event_id, receipt.user_nid)

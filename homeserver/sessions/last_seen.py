@@ -5,6 +5,7 @@ Owns what was noted since the last flush. A crash loses at most `FLUSH_SECONDS` 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ class LastSeen:
         self._db = db
         self._clock = clock
         self._noted: dict[tuple[int, DeviceId], Seen] = {}
+        self._flushing = asyncio.Lock()
 
     def note(self, user_nid: int, device_id: DeviceId, seen: Seen) -> None:
         """Remember a sighting; no I/O."""
@@ -54,13 +56,14 @@ class LastSeen:
 
     async def flush(self) -> None:
         """Write what was noted. Raises what the database says; the notes stay then. A note that it refuses is lost alone."""
-        while self._noted:
-            batch = list(self._noted.items())[:WRITE_AT_ONCE]
-            for ((user_nid, _), _), error in await write_apart(batch, self._write):
-                _log.warning("last_seen_refused", user_nid=user_nid, error=type(error).__name__)
-            for key, seen in batch:
-                if self._noted.get(key) is seen:
-                    del self._noted[key]
+        async with self._flushing:
+            while self._noted:
+                batch = list(self._noted.items())[:WRITE_AT_ONCE]
+                for ((user_nid, _), _), error in await write_apart(batch, self._write):
+                    _log.warning("last_seen_refused", user_nid=user_nid, error=type(error).__name__)
+                for key, seen in batch:
+                    if self._noted.get(key) is seen:
+                        del self._noted[key]
 
     async def _write(self, batch: Sequence[tuple[tuple[int, DeviceId], Seen]]) -> None:
         rows = [(nid, device, seen.at_ms, seen.ip, seen.agent) for (nid, device), seen in batch]

@@ -102,6 +102,7 @@ class StickyEvents:
         self._loaded = False
         self._resets = 0
         self._loading: asyncio.Lock = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._again: set[int] = set()
         """Rooms whose state has changed, in which something had soft failed."""
         self.wake = asyncio.Event()
@@ -235,13 +236,19 @@ class StickyEvents:
         """Forget what is over; accept what had soft failed and is allowed by now."""
         await self.load()
         self._forget()
-        rooms, self._again = self._again, set()
-        for room_nid in rooms:
-            for sticky in list(self._failed.get(room_nid, {}).values()):
-                if sticky.ends_ms > self._clock.now_ms() and await self._may_stand(
-                    room_nid, sticky.event_nid
-                ):
-                    await self._log.append(StickyAccepted(sticky.event_nid, room_nid))
+        async with self._looking:  # who asks while somebody is at it has it done when they are answered
+            while self._again:
+                room_nid = self._again.pop()
+                try:
+                    await self._accept_in(room_nid)
+                except BaseException:
+                    self._again.add(room_nid)
+                    raise
+
+    async def _accept_in(self, room_nid: int) -> None:
+        for sticky in list(self._failed.get(room_nid, {}).values()):
+            if sticky.ends_ms > self._clock.now_ms() and await self._may_stand(room_nid, sticky.event_nid):
+                await self._log.append(StickyAccepted(sticky.event_nid, room_nid))
 
     async def _may_stand(self, room_nid: int, event_nid: int) -> bool:
         room = await self._rooms.get(room_nid)
