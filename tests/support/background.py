@@ -18,7 +18,7 @@ async def shown(user: User, room: str, event: str) -> dict[str, Any]:
 
 async def until_redacted(user: User, room: str, events: Sequence[str]) -> list[dict[str, Any]]:
     """The events, as soon as all of them are redacted."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         found = [await shown(user, room, event) for event in events]
         if all(event["content"] == {} for event in found):
@@ -30,7 +30,7 @@ async def until_redacted(user: User, room: str, events: Sequence[str]) -> list[d
 async def jobs_done(server: Server, kind: str) -> None:
     """Until no job of a kind is left."""
     assert server.app is not None
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         async with server.app.core.db.read() as tx:
             if not await tx.value("SELECT count(*) FROM jobs WHERE kind = %(kind)s", kind=kind):

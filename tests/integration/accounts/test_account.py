@@ -147,12 +147,12 @@ async def test_rooms_are_left_by_another_process_if_the_first_one_dies(start: An
     dying.parts.ending.leave_with(Hanging())
     alice = await dying.register("alice")
     request = asyncio.create_task(alice.post("/account/deactivate", json={"auth": proof(alice)}))
-    await asyncio.wait_for(began.wait(), 5)
+    await asyncio.wait_for(began.wait(), 60)
     dying.die()
     await request
     other.parts.ending.leave_with(Rooms())
     await other.all_jobs_are_due()
-    await asyncio.wait_for(left.wait(), 10)
+    await asyncio.wait_for(left.wait(), 60)
 
 
 # -------------------------------------------------------------------------------------------------------------- OpenID

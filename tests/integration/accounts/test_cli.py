@@ -1,18 +1,15 @@
 """`atrium user …` as an operator uses it: beside a running server."""
 
-import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.commands import atrium
 from tests.support.identity import IdentityServer
 from tests.support.server import PASSWORD
 from tests.support.waiting import until
-
-ATRIUM = Path(sys.executable).with_name("atrium")
 
 
 class Operator:
@@ -26,13 +23,7 @@ class Operator:
 
     async def user(self, *arguments: str, status: int = 0) -> str:
         """What the command says: on standard output if it went well, else on standard error."""
-        process = await asyncio.create_subprocess_exec(
-            ATRIUM, "user", *arguments, "--config", str(self.config),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == status, err.decode()
-        return (err if status else out).decode().strip()
+        return await atrium("user", *arguments, config=self.config, status=status)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """What operators do to keys with commands, beside a running server."""
 
-import asyncio
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.commands import atrium
 from tests.support.crypto import (
     ONE_TIME,
     DeviceCrypto,
@@ -19,10 +18,8 @@ from tests.support.crypto import (
 from tests.support.server import Server
 from tests.support.waiting import until
 
-ATRIUM = Path(sys.executable).with_name("atrium")
 
-
-async def atrium(folder: Path, server: Server, *arguments: str) -> str:
+async def commanded(folder: Path, server: Server, *arguments: str) -> str:
     """What the command says."""
     config = folder / "config.yaml"
     (folder / "data").mkdir(exist_ok=True)
@@ -31,13 +28,7 @@ async def atrium(folder: Path, server: Server, *arguments: str) -> str:
     key = server.app.config.server.signing_key
     section = {"name": "localhost", "data_dir": str(folder / "data"), "signing_key_path": str(key)}
     config.write_text(json.dumps({"server": section, "database": {"url": server.dsn}}))
-    process = await asyncio.create_subprocess_exec(
-        ATRIUM, *arguments, "--config", str(config),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, err.decode()
-    return out.decode().strip()
+    return await atrium(*arguments, config=config)
 
 
 async def test_after_a_restore_no_key_of_the_backup_is_given_out(
@@ -49,7 +40,7 @@ async def test_after_a_restore_no_key_of_the_backup_is_given_out(
     crypto = DeviceCrypto(alice)
     sent = await crypto.upload(3, fallback=True)
     assert (await alice.sync())["device_one_time_keys_count"] == {ONE_TIME: 3}
-    said = await atrium(tmp_path, server, "restored", "--yes")
+    said = await commanded(tmp_path, server, "restored", "--yes")
     assert (
         said.splitlines()[0] == "Invalidated 3 one-time keys. Devices upload new ones with their next sync."
     )
@@ -79,7 +70,7 @@ async def test_an_administrator_resets_cross_signing(fresh_server: Server, tmp_p
     assert (await bob.post("/keys/signatures/upload", json=body))["failures"] == {}
     assert (await query(bob, alice))["master_keys"][alice.user_id] == signed
     await bob.sync()
-    said = await atrium(tmp_path, server, "user", "reset-cross-signing", alice.user_id, "--yes")
+    said = await commanded(tmp_path, server, "user", "reset-cross-signing", alice.user_id, "--yes")
     assert said.startswith(f"{alice.user_id} has no cross-signing keys any more")
     await bob.sync_until(lambda reply: alice.user_id in changed_in(reply))
     assert (await query(bob, alice)).get("master_keys", {}) == {}
@@ -97,7 +88,7 @@ async def test_devices_that_a_command_ends_end_with_their_keys(
     await DeviceCrypto(alice).upload(1)
     await bob.sync()
     options = ["--password", "a new battery staple"] if command == "password" else ["--yes"]
-    await atrium(tmp_path, server, "user", command, alice.user_id, *options)
+    await commanded(tmp_path, server, "user", command, alice.user_id, *options)
     await bob.sync_until(lambda reply: "device_lists" in reply)
     assert (await query(bob, alice))["device_keys"] == {alice.user_id: {}}
     assert await claim(bob, alice) is None

@@ -1,18 +1,15 @@
 """What `atrium federation test` finds out about a server."""
 
-import asyncio
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-from typer.testing import CliRunner
-
 from federation.partners.probe import Probe
 from federation.transport.commands import end_pause
-from homeserver.cli.commands import app as cli
 from homeserver.config.federation import FederationSection
 from homeserver.matrix.ids import ServerName
+from tests.support.commands import atrium
 from tests.support.federation import Federation
 from tests.support.remote_server import status
 from tests.support.server import Server
@@ -105,7 +102,7 @@ async def test_the_commands_know_what_was_agreed(federation: Federation, tmp_pat
 
     await until(noted)
 
-    def run(command: str, *arguments: str, **section: Any) -> str:
+    async def said(command: str, *arguments: str, **section: Any) -> str:
         file = tmp_path / "config.yaml"
         raw = {
             "server": {"name": here.name, "data_dir": str(tmp_path / "data")},
@@ -113,12 +110,7 @@ async def test_the_commands_know_what_was_agreed(federation: Federation, tmp_pat
             "federation": section,
         }
         file.write_text(json.dumps(raw))
-        done = CliRunner().invoke(cli, ["federation", command, *arguments, "--config", str(file)])
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    async def said(command: str, *arguments: str, **section: Any) -> str:
-        return await asyncio.to_thread(lambda: run(command, *arguments, **section))
+        return await atrium("federation", command, *arguments, config=file)
 
     terms = {"server_name": "localhost", "contact": "mailto:it@partner.test", "rooms": []}
     found = await said("status", partners=[terms])
@@ -128,7 +120,7 @@ async def test_the_commands_know_what_was_agreed(federation: Federation, tmp_pat
     assert "requests " in found
     assert "agreed: not spoken with" in await said("status", there.name, deny=["localhost"])
     assert "nothing was ever sent to it" in await said("status", "other.test")
-    assert await said("dry-run") == "Nothing of the last 7 days would have been refused.\n"
+    assert await said("dry-run") == "Nothing of the last 7 days would have been refused."
     lines = await said("dry-run", "--days", "1", deny=[there.name])
     assert f"{there.name}: " in lines
     assert "requests: it is not spoken with at all" in lines

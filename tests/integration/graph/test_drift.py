@@ -1,8 +1,6 @@
 """`atrium doctor` finds what is no longer as the events of a room say, and names the room and the key."""
 
-import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, LiteralString
@@ -13,9 +11,9 @@ from homeserver.graph.state.drift import DriftCheck, Examined
 from homeserver.matrix.ids import RoomId, ServerName
 from homeserver.runtime.clock import Entropy
 from tests.support.branches import branches
+from tests.support.commands import run_atrium
 from tests.support.graph import Process, process
 
-ATRIUM = Path(sys.executable).with_name("atrium")
 TOPIC = "m.room.topic"
 
 
@@ -213,9 +211,5 @@ async def test_the_doctor_says_it_in_words_and_with_its_exit_status(database: st
 
 
 async def _doctor(config: Path, *options: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        ATRIUM, "doctor", "--config", str(config), *options, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await asyncio.wait_for(process.communicate(), 120)
-    assert process.returncode is not None
-    return process.returncode, out.decode()
+    status, out, _ = await run_atrium("doctor", *options, config=config)
+    return status, out

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from homeserver.policy.types import ALLOW, Act, Check, Kind, Refuse, Verdict
 from homeserver.storage.database import Database
 from homeserver.wiring.offline import hooks_of
 from tests.conftest import StartServer
+from tests.support.commands import atrium
 from tests.support.server import Server
 from tests.support.user import User
-
-ATRIUM = Path(sys.executable).with_name("atrium")
 
 
 @pytest.fixture
@@ -256,13 +254,7 @@ async def test_the_command(server: Server, tmp_path: Path) -> None:
     room = await alice.create_room()
 
     async def hook(*arguments: str, status: int = 0) -> str:
-        process = await asyncio.create_subprocess_exec(
-            ATRIUM, "hook", *arguments, "--config", str(config),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == status, err.decode()
-        return (err if status else out).decode().strip()
+        return await atrium("hook", *arguments, config=config, status=status)
 
     said = await hook("add", room, "--name", "Grafana", "--by", alice.user_id)
     address = said.splitlines()[-1]

@@ -1,17 +1,15 @@
 """Going through everything again, what no reader is told of, and what administrators see. CHECKLIST SRCH-01."""
 
-import asyncio
 from pathlib import Path
 
 import psycopg
 import yaml
-from typer.testing import CliRunner
 
-from homeserver.cli.commands import app as cli
 from homeserver.search import commands
 from homeserver.search.rebuild import Rebuilding
 from tests.integration.search.test_readable import edit
 from tests.integration.search.test_search import pair
+from tests.support.commands import atrium
 from tests.support.search import found, indexed, search
 from tests.support.server import Server
 
@@ -115,12 +113,6 @@ async def test_what_administrators_see(database: str, tmp_path: Path) -> None:
     settings = {"server": {"name": "localhost", "data_dir": str(tmp_path)}, "database": {"url": database}}
     config.write_text(yaml.safe_dump(settings))
 
-    def run(*arguments: str) -> str:
-        done = CliRunner().invoke(cli, ["search", *arguments, "--config", str(config)])
-        assert done.exit_code == 0, done.output
-        return done.output
-
-    status = await asyncio.to_thread(run, "status")
-    assert "as soon as the server runs" in status
-    assert "atrium search status" in await asyncio.to_thread(run, "rebuild")
-    assert "0.0%" in await asyncio.to_thread(run, "status")
+    assert "as soon as the server runs" in await atrium("search", "status", config=config)
+    assert "atrium search status" in await atrium("search", "rebuild", config=config)
+    assert "0.0%" in await atrium("search", "status", config=config)
