@@ -147,7 +147,7 @@ class FakeService:
         """The elements of a list that transactions have, in order."""
         return [each for _, body in self.transactions for each in body.get(section, [])]
 
-    async def hears(self, holds: Callable[["FakeService"], Any], *, within: float = 10.0) -> Any:
+    async def hears(self, holds: Callable[["FakeService"], Any], *, within: float = 60.0) -> Any:
         """What `holds` returns as soon as that is true; AssertionError after `within` seconds."""
         try:
             async with asyncio.timeout(within), self._grown:
@@ -157,7 +157,7 @@ class FakeService:
         except TimeoutError:
             raise AssertionError(f"{self.id} never heard it: {self.transactions[-3:]}") from None
 
-    async def hears_event(self, event_id: str, *, within: float = 10.0) -> dict[str, Any]:
+    async def hears_event(self, event_id: str, *, within: float = 60.0) -> dict[str, Any]:
         def find(service: "FakeService") -> Any:
             return next((event for event in service.events if event.get("event_id") == event_id), None)
 

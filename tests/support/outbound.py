@@ -205,7 +205,7 @@ async def says(
     return await here.core.receiver.receive(fork.branch().says(sender, kind, state_key, content))
 
 
-async def until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110  # what is waited for does not say when it is so
             await asyncio.sleep(0.01)

@@ -44,9 +44,10 @@ def free_port() -> int:
     """A loopback port that nobody listens on, below those the kernel gives to outgoing connections.
 
     A server that is killed and started again must find its port free, so it may not be one that a client's own
-    connection could take in between.
+    connection could take in between. Nor one that was given to somebody who has not bound it yet: each worker of a run has ports
+    of its own, and takes them in turn.
     """
-    for candidate in itertools.islice(_candidates(), 2000):
+    for candidate in itertools.islice(_ports, 2000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", candidate))
             return candidate
@@ -54,8 +55,14 @@ def free_port() -> int:
 
 
 def _candidates() -> Iterator[int]:
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % workers
+    width = 12000 // workers
     start = int.from_bytes(os.urandom(2))
-    return (20000 + (start + step) % 12000 for step in itertools.count())
+    return (20000 + own * width + (start + step) % width for step in itertools.count())
+
+
+_ports = _candidates()
 
 
 class HomeserverProcess:

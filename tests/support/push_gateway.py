@@ -146,7 +146,7 @@ class FakeGateway:
         told = self.of(pushkey)
         return told[-1]["counts"]["unread"] if told else None
 
-    async def hears(self, holds: Callable[[FakeGateway], Any], *, within: float = 10.0) -> Any:
+    async def hears(self, holds: Callable[[FakeGateway], Any], *, within: float = 60.0) -> Any:
         """What `holds` returns as soon as that is true; AssertionError after `within` seconds."""
         try:
             async with asyncio.timeout(within), self._grown:
@@ -156,7 +156,7 @@ class FakeGateway:
         except TimeoutError:
             raise AssertionError(f"the gateway never heard it: {self.taken[-5:]}") from None
 
-    async def hears_event(self, event_id: str, *, within: float = 10.0) -> Notification:
+    async def hears_event(self, event_id: str, *, within: float = 60.0) -> Notification:
         """The first notification of an event."""
         found = await self.hears(
             lambda g: next((each for each in g.taken if each.get("event_id") == event_id), None),

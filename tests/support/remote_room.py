@@ -156,7 +156,7 @@ class RemoteRoom:
         assert code == expect, (code, answer)
         return answer
 
-    async def arrives(self, *events: Event, within: float = 20.0) -> list[PersistedEvent]:
+    async def arrives(self, *events: Event, within: float = 60.0) -> list[PersistedEvent]:
         """Wait until all are here, whole."""
         until = time.monotonic() + within
         while True:
@@ -172,7 +172,7 @@ class RemoteRoom:
             assert time.monotonic() < until, f"{len(missing)} of {len(events)} have not come"
             await asyncio.sleep(0.02)
 
-    async def drained(self, within: float = 20.0) -> None:
+    async def drained(self, within: float = 60.0) -> None:
         """Wait until nothing is staged here that is due."""
         until = time.monotonic() + within
         while await self.staged():

@@ -229,7 +229,7 @@ class User:
         self.timeline[room_id] += new
 
     async def sync_until(
-        self, predicate: Callable[[Reply], object], *, timeout: float = 10, **params: Any
+        self, predicate: Callable[[Reply], object], *, timeout: float = 60, **params: Any
     ) -> Reply:
         """Long-polls until an answer satisfies the predicate, and returns that answer; AssertionError after `timeout` s."""
         return await _within(
@@ -242,7 +242,7 @@ class User:
             if predicate(reply):
                 return reply
 
-    async def sees(self, room: str, what: str | Callable[[Event], object], *, timeout: float = 10) -> Event:
+    async def sees(self, room: str, what: str | Callable[[Event], object], *, timeout: float = 60) -> Event:
         """The event with this body or event ID (or that satisfies the predicate), once a sync has shown it."""
         matches = (
             what

@@ -15,6 +15,7 @@ from tests.conftest import StartServer
 from tests.support.livekit import KEY, SECRET, FakeLiveKit, claims_of, fake_livekit, webhook
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.waiting import until
 
 TRANSPORTS = "/_matrix/client/unstable/org.matrix.msc4143/rtc/transports"
 DELAYED = "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"
@@ -185,12 +186,12 @@ async def test_a_delegated_leave_is_sent_when_its_participant_hangs_up(
     server = await serving(start_server, livekit)
     alice = await server.register("alice")
     room = await alice.create_room()
-    delay_id = await leave_later(alice, room, 8_000)
-    body = await claim(alice, room, delay_id=delay_id, delay_timeout=8_000, delay_cs_api_url="x")
+    delay_id = await leave_later(alice, room, 10_000)
+    body = await claim(alice, room, delay_id=delay_id, delay_timeout=10_000, delay_cs_api_url="x")
     name, identity = hashed(room, "m.call#ROOM"), hashed(alice.user_id, alice.device_id, "m1")
     livekit.present.add((name, identity))
     assert await server.client.post(BASE + "/delegate_delayed_leave", json=body) == {}
-    await asyncio.sleep(9)
+    await asyncio.sleep(11)
     shown = await alice.get(DELAYED + "/{}", delay_id)
     assert "origin_server_ts" not in shown, "restarted by what LiveKit says"
 
@@ -268,10 +269,14 @@ async def test_a_delegated_leave_is_sent_when_its_participant_is_gone(
                 "UPDATE delegated_leaves SET look_ms = 0, seen_ms = %(seen)s",
                 seen=server.app.clock.now_ms() + seen,
             )
-        for _ in range(60):
+
+        async def looked() -> bool:
             async with db.read() as tx:
-                if await tx.value("SELECT count(*) FROM delegated_leaves WHERE look_ms = 0") == 0:
-                    break
-            await asyncio.sleep(0.1)
+                return not await tx.value("SELECT count(*) FROM delegated_leaves WHERE look_ms = 0")
+
+        async def is_sent() -> bool:
+            return "origin_server_ts" in await alice.get(DELAYED + "/{}", delay_id)
+
+        await until(is_sent if sent else looked)
         await asyncio.sleep(0.2)
-        assert ("origin_server_ts" in await alice.get(DELAYED + "/{}", delay_id)) is sent
+        assert await is_sent() is sent

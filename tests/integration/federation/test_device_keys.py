@@ -159,7 +159,7 @@ async def test_servers_are_asked_at_once_and_those_that_fail_are_named(federatio
     serve_keys(good, bob)
 
     async def hang(_: Asked) -> Any:
-        await asyncio.sleep(20)
+        await asyncio.sleep(120)
         return {}
 
     hanging.answers("POST", f"{USER}/keys/*", hang)
@@ -167,7 +167,7 @@ async def test_servers_are_asked_at_once_and_those_that_fail_are_named(federatio
     others = [f"@x:{server}" for server in (hanging.name, broken.name, "localhost:1")]
     began = asyncio.get_running_loop().time()
     answer = await query(alice, bob.user_id, alice.user_id, *others, timeout=1_500)
-    assert asyncio.get_running_loop().time() - began < 8
+    assert asyncio.get_running_loop().time() - began < 30
     assert set(answer["failures"]) == {hanging.name, broken.name, "localhost:1"}
     assert set(answer["device_keys"]) == {bob.user_id, alice.user_id}
     key = {f"{ONE_TIME}:AAA": {"key": "x", "signatures": {}}}
@@ -341,13 +341,13 @@ async def fetched(here: Server) -> None:
         async with db.read() as tx:
             return not await tx.value("SELECT count(*) FROM jobs WHERE kind = %(kind)s", kind=RESYNC.name)
 
-    await eventually(done, within=20)
+    await eventually(done, within=60)
 
 
 async def until_devices(user: User, user_id: str, devices: set[str]) -> None:
     """Until a query tells just these."""
     answer: dict[str, Any] = {}
-    for _ in range(100):
+    for _ in range(600):
         answer = await query(user, user_id)
         if set(answer["device_keys"].get(user_id, {})) == devices:
             return

@@ -12,6 +12,7 @@ from aiohttp import web
 from federation.ports import Ask, BackingOff, BadAnswer, RemoteError, Unreachable
 from tests.support.federation import Federation
 from tests.support.remote_server import Asked, status
+from tests.support.waiting import until
 
 ASK = Ask(
     method="GET",
@@ -87,7 +88,7 @@ async def test_an_answer_that_drips_or_never_ends_is_cut(federation: Federation)
     began = asyncio.get_running_loop().time()
     with pytest.raises(Unreachable):
         await client.ask(remote.name, Ask(method="GET", path=ASK.path, timeout=1), dict)
-    assert asyncio.get_running_loop().time() - began < 3
+    assert asyncio.get_running_loop().time() - began < 20, "it would drip for ever"
     remote.answers("GET", "*/version", never(bytes(65536), 0))
     here.app.features.federation.backoff.succeeded(remote.name)
     with pytest.raises(BadAnswer):
@@ -156,7 +157,12 @@ async def test_one_destination_takes_a_bounded_number_of_connections(federation:
 
     remote.answers("GET", "*/version", wait)
     asks = [asyncio.create_task(client.ask(remote.name, ASK, dict)) for _ in range(40)]
-    await asyncio.sleep(0.5)
+
+    async def all_are_there() -> bool:
+        return most[0] >= 16
+
+    await until(all_are_there)
+    await asyncio.sleep(0.5)  # no more come
     go.set()
     assert await asyncio.gather(*asks) == [{}] * 40
     assert most[1] == 16

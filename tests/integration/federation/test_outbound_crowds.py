@@ -72,7 +72,7 @@ async def test_every_one_of_a_thousand_events_reaches_twenty_servers(database: s
         await runs(sender)
         for start in range(0, 1_000, 50):
             await asyncio.gather(*(here.send(alice, room_id, f"m{start + n}") for n in range(50)))
-        await until(lambda: all(others.events.get(server) == 1_000 for server in servers), 30)
+        await until(lambda: all(others.events.get(server) == 1_000 for server in servers))
 
 
 async def test_five_thousand_servers_that_are_away_cost_next_to_nothing(
@@ -93,8 +93,11 @@ async def test_five_thousand_servers_that_are_away_cost_next_to_nothing(
         assert runner._kept == 0, "no event is kept for who is away"
         alone = await here.room(alice)
         tried = others.attempts
-        among = await cpu_of_messages(here, alice, room_id)
-        without = await cpu_of_messages(here, alice, alone)
+        measured = [
+            (await cpu_of_messages(here, alice, room_id), await cpu_of_messages(here, alice, alone))
+            for _ in range(3)
+        ]
+        among, without = map(min, zip(*measured, strict=True))  # whatever else the process does costs as well
         assert others.attempts == tried
         assert among < without * 2 + 0.05, (among, without)
         assert runner._kept == 0

@@ -15,6 +15,7 @@ from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import SystemClock
 from tests.support.graph import process
 from tests.support.outbound import Others, Sent, join, numbered, runs, sending, until
+from tests.support.waiting import until as holds
 
 PUBLIC = {"preset": "public_chat"}
 TWO = ServerName("two")
@@ -232,6 +233,7 @@ async def test_events_that_it_does_not_take_are_not_sent_again(database: str, tm
         with structlog.testing.capture_logs() as lines:
             ids += [await here.send(alice, room_id, f"m{number}") for number in range(5)]
             await until(lambda: len(others.texts("two")) == len(others.texts("three")) == 5)
+            await until(lambda: sender.outbound._figures.refused == 5)
         refused = [line for line in lines if line["event"] == "federation.events_refused"]
         assert refused
         assert all(line["destination"] == "three" for line in refused)
@@ -254,7 +256,7 @@ async def test_slow_servers_delay_nobody(database: str, tmp_path: Path) -> None:
         await runs(sender)
         for number in range(60):
             await here.send(alice, room_id, f"m{number}")
-        await until(lambda: len(others.texts("two")) == 60, 10)
+        await until(lambda: len(others.texts("two")) == 60)
         assert sum(sent.destination in hanging for sent in others.asked) == len(hanging)
 
 
@@ -275,10 +277,17 @@ async def test_the_status_says_how_a_destination_is_and_it_can_be_tried_again(
         await until(
             lambda: len(others.texts("three")) == 5 and any(s.destination == "two" for s in others.asked)
         )
-        await sender.outbound.outcomes.write()
-        await asyncio.sleep(1.2)
+
+        async def written() -> bool:
+            """How far the sender has looked is recorded once a second, and what became of what it sent after it was sent."""
+            await sender.outbound.outcomes.write()
+            return [
+                (each.destination, each.backlog, each.failures, bool(each.last_success_ms))
+                for each in await commands.overview(core.db, core.server_name)
+            ] == [("two", 5, 1, False), ("three", 0, 0, True)]
+
+        await holds(written)
         two, three = await commands.overview(core.db, core.server_name)
-        assert (two.destination, two.backlog, two.failures) == ("two", 5, 1)
         assert 20 < two.retry_in <= 36
         assert two.last_error == "no answer in time"
         assert two.last_failure_ms

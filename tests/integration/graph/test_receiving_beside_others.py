@@ -52,7 +52,7 @@ async def test_a_room_that_left_memory_meanwhile_is_loaded_again(database: str, 
             return held if looks == 1 else await known(asked)  # type: ignore[arg-type]  # a RoomId
 
         here.core.rooms.known = stale  # type: ignore[method-assign,assignment]  # for once
-        received = await asyncio.wait_for(here.core.receiver.receive(event), 20)
+        received = await asyncio.wait_for(here.core.receiver.receive(event), 60)
         assert received.nid > 0
 
 

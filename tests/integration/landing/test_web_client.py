@@ -13,6 +13,7 @@ import yarl
 
 from tests.conftest import StartServer
 from tests.support.server import Server
+from tests.support.waiting import until
 
 SCRIPT = "export const answer = 42; // " + "é" * 200_000
 
@@ -155,5 +156,8 @@ async def test_a_client_of_many_requests_leaves_no_open_file(
         ) as answer:
             await answer.content.read(10)  # and gone
             answer.close()
-    await asyncio.sleep(0.1)
-    assert open_files() < before + 20
+
+    async def closed() -> bool:
+        return open_files() < before + 20
+
+    await until(closed)

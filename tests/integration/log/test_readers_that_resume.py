@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from homeserver.log.readers import store
 from homeserver.log.readers.runner import LET_GO_AFTER, Runner
 from homeserver.log.readers.types import Behind, Item, NotNow, Slice
-from tests.integration.log.test_readers import OtherSide, rows, until
+from tests.integration.log.test_readers import OtherSide, recorded, rows, until
 from tests.support.notes import Note, NoteProcess, note_process, note_reader
+from tests.support.waiting import until as holds
 
 
 async def by_addressees(items: Sequence[Item[Note]]) -> list[Collection[str]]:
@@ -55,8 +56,9 @@ async def test_slow_and_failing_ones_take_no_place_from_the_others(database: str
         await until(
             lambda: {key for key, _ in other.calls} == other.hangs
         )  # each has had its one first chance
+        object.__setattr__(reader, "timeout", 300.0)  # who hangs now, hangs
         await process.write(*(Note("good", n) for n in range(20)))
-        await until(lambda: len(other.got["good"]) == 20, seconds=0.5)
+        await until(lambda: len(other.got["good"]) == 20)
 
 
 async def test_a_nudge_delivers_without_items_and_not_to_who_is_left_alone(database: str) -> None:
@@ -73,7 +75,7 @@ async def test_a_nudge_delivers_without_items_and_not_to_who_is_left_alone(datab
         process.readers.nudge("notes", "away", 0.0)
         await asyncio.sleep(0.1)
         assert ("away", []) not in other.calls
-        await asyncio.sleep(1.2)
+        await recorded(process)
         assert set(await rows(process)) == {"away"}, "a nudge leaves no row"
 
 
@@ -112,10 +114,13 @@ async def test_who_goes_on_failing_is_kept_nothing_for_and_gets_what_resuming_fi
         await until(lambda: len(side.other.got["here"]) == 30)
         cursor = runner_of(process).cursors["away"]
         assert len(cursor.items) <= 1, "nothing of what comes is kept for it"
-        await asyncio.sleep(1.2)
-        async with process.db.read() as tx:
-            floor = await store.find_floor(tx)
-        assert floor == process.tail.position > cursor.acked, "and it holds back no purge"
+
+        async def holds_back_nothing() -> bool:
+            async with process.db.read() as tx:
+                return await store.find_floor(tx) == process.tail.position
+
+        await holds(holds_back_nothing)
+        assert process.tail.position > cursor.acked, "and it holds back no purge"
         side.other.refuses.clear()
         await until(lambda: 29 in side.other.got["away"])
         assert side.other.got["away"] == [29], "the last one, not thirty old ones"

@@ -209,7 +209,7 @@ async def test_many_at_once_are_made_once(
 
 
 async def test_a_process_that_dies_is_replaced(start_server: StartServer) -> None:
-    server = await start_server(media={"thumbnails": {"processes": 1, "timeout": 1}})
+    server = await start_server(media={"thumbnails": {"processes": 1, "timeout": 20}})
     alice = await server.register("alice")
     good = await upload(alice, pictures.picture("JPEG", (800, 600)), "image/jpeg")
     await thumbnail(alice, good, 96, 96)
@@ -232,6 +232,11 @@ async def test_what_a_process_dies_of_is_not_tried_again(start_server: StartServ
     process = psutil.Process(child.process.pid)
     process.suspend()
     asked = asyncio.create_task(thumbnail(alice, bad, 640, 480, expect=(413, "M_TOO_LARGE")))
+
+    async def is_given_it() -> bool:
+        return sandbox._slots.locked()
+
+    await until(is_given_it)
     await asyncio.sleep(0.3)
     process.kill()  # as the kernel does with who takes too much
     await asked

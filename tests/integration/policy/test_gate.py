@@ -18,6 +18,7 @@ from homeserver.rooms.creation import CreateRoom, StateEvent
 from homeserver.web.auth import Requester
 from tests.support.forks import Fork, receive
 from tests.support.graph import Process, process
+from tests.support.outbound import until
 
 TEXT = {"msgtype": "m.text", "body": "x"}
 Do = Callable[[Process, Requester, Requester, RoomId], Awaitable[object]]
@@ -159,8 +160,8 @@ async def test_a_slow_check_holds_its_own_sender_alone_and_is_asked_once_per_req
         await here.rooms.membership.join(bob, room_id)
         first = asyncio.create_task(here.send(alice, room_id, "slow", "t"))
         again = asyncio.create_task(here.send(alice, room_id, "slow", "t"))
-        await asyncio.sleep(0.05)
-        assert here.core.db.used == 0, "nothing is held while a check waits"
+        await until(lambda: bool(switch.acts))
+        await until(lambda: here.core.db.used == 0)  # nothing is held while a check waits
         fast = await here.send(bob, room_id, "fast")
         goes_on.set()
         assert await first == await again == await here.send(alice, room_id, "slow", "t")
@@ -184,7 +185,7 @@ async def test_who_was_removed_while_the_check_waited_sends_nothing(database: st
         room_id = await here.room(alice, preset="public_chat")
         await here.rooms.membership.join(bob, room_id)
         sending = asyncio.create_task(here.send(bob, room_id, "too late"))
-        await asyncio.sleep(0.05)
+        await until(lambda: bool(switch.acts))
         await here.rooms.membership.kick(alice, room_id, bob.user_id)
         goes_on.set()
         with pytest.raises(Forbidden):

@@ -250,7 +250,7 @@ async def test_a_change_while_the_rooms_are_being_told_is_told_afterwards(start:
     alice = await server.register("alice")
     rooms.may_go_on.clear()
     first = asyncio.create_task(put(alice, "displayname", "One"))
-    await asyncio.wait_for(rooms.called.wait(), 5)
+    await asyncio.wait_for(rooms.called.wait(), 60)
     second = asyncio.create_task(put(alice, "displayname", "Two"))
 
     async def is_changed() -> bool:
@@ -277,7 +277,7 @@ async def test_rooms_are_told_after_a_restart(start: Any) -> None:
     rooms = Rooms()
     reborn = await start(clock=clock, alone=False)
     reborn.parts.profiles.propagate_with(rooms)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not rooms.told:
             await clock.advance(5)
             await asyncio.sleep(0.02)
@@ -292,10 +292,10 @@ async def test_what_fails_is_tried_again_and_keeps_nobody_waiting(start: Any) ->
     server.parts.profiles.propagate_with(rooms)
     alice = await server.register("alice")
     rooms.failures = 2
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await put(alice, "displayname", "Alice")
     assert rooms.told == []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not rooms.told:
             await clock.advance(5)
             await asyncio.sleep(0.02)

@@ -15,6 +15,7 @@ from tests.support.forks import Fork, receive
 from tests.support.graph import Process, process
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.waiting import until
 
 ACCESS = "m.room.guest_access"
 OPEN = {"type": ACCESS, "content": {"guest_access": "can_join"}}
@@ -103,7 +104,12 @@ async def test_in_two_processes_each_guest_leaves_once(two_servers_processes: Se
     await guest.sync()
     await alice.put_state(room, ACCESS, {"guest_access": "forbidden"})
     await has_left(guest, alice, room)
-    await asyncio.sleep(0.5)
+
+    async def all_have_left() -> bool:
+        members = await alice.members(room)
+        return all(members[user.user_id] == "leave" for user in others)
+
+    await until(all_have_left)
     page = await alice.messages(room, limit=100)
     left = [e["state_key"] for e in page["chunk"] if e["content"].get("membership") == "leave"]
     assert sorted(left) == sorted(user.user_id for user in (guest, *others))

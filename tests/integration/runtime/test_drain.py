@@ -11,11 +11,11 @@ import pytest
 from tests.support.process import ConfiguredProcess
 from tests.support.waiting import until_sync
 
-DRAIN = 1.5
+DRAIN = 6.0
 
 
 def ask(server: ConfiguredProcess, path: str) -> tuple[int, dict[str, object]]:
-    connection = http.client.HTTPConnection(server.address, server.port, timeout=5)
+    connection = http.client.HTTPConnection(server.address, server.port, timeout=30)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -34,10 +34,10 @@ def test_it_serves_on_while_health_says_that_it_stops(database: str, tmp_path: P
         began = time.monotonic()
         stopping = threading.Thread(target=server.terminate)
         stopping.start()
-        until_sync(lambda: ask(server, "/health")[0] == 503, within=1.0)
+        until_sync(lambda: ask(server, "/health")[0] == 503, within=5.0)
         for _ in range(10):  # any process may be the one that answers
             status, health = ask(server, "/health")
             assert (status, health["status"]) == (503, "stopping")
             assert ask(server, "/_matrix/client/versions")[0] == 200
         stopping.join()
-        assert DRAIN <= time.monotonic() - began < DRAIN + 5
+        assert DRAIN <= time.monotonic() - began < DRAIN + 30

@@ -63,7 +63,7 @@ def test_workers_that_hang_are_told_of_and_replaced_one_or_all_at_once(two: Home
             "1 of 2 processes do not answer",
         )
 
-    until_sync(told, 30)
+    until_sync(told, 60)
     until_sync(lambda: first not in two.worker_pids() and len(two.worker_pids()) == 2, 60)
     assert second in two.worker_pids()
     until_sync(lambda: (health(two) or {}).get("status") == "ok", 60)
@@ -85,7 +85,7 @@ def test_one_that_stood_still_for_a_moment_is_left_alone(two: HomeserverProcess)
     time.sleep(4)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    until_sync(lambda: (health(two) or {}).get("status") == "ok", 30)
+    until_sync(lambda: (health(two) or {}).get("status") == "ok", 60)
     assert two.worker_pids() == pids
 
 
@@ -97,7 +97,7 @@ def test_that_the_process_above_hangs_is_told(two: HomeserverProcess) -> None:
         until_sync(lambda: words in str(health(two, 5)), 60)
     finally:
         os.kill(two.pid, signal.SIGCONT)
-    until_sync(lambda: (health(two) or {}).get("status") == "ok", 30)
+    until_sync(lambda: (health(two) or {}).get("status") == "ok", 60)
     assert "worker_hangs" not in two.output_since_start()
 
 
@@ -139,9 +139,9 @@ async def test_one_that_is_told_to_reload_while_it_starts_is_told_so_once_it_ser
     starting = Starting(Order(config, worker=-1, parent=os.getpid()), (sys.executable, "-c", code))
     running = asyncio.ensure_future(Workers(starting, lambda: None).run())
     try:
-        await asyncio.to_thread(until_sync, begun.exists, 30)
+        await asyncio.to_thread(until_sync, begun.exists, 60)
         os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.to_thread(until_sync, told.exists, 30)
+        await asyncio.to_thread(until_sync, told.exists, 60)
         assert (begun.read_text(), told.read_text()) == ("once ", "once ")
     finally:
         os.kill(os.getpid(), signal.SIGTERM)

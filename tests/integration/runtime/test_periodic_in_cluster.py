@@ -78,7 +78,7 @@ async def test_a_process_that_dies_in_the_middle_is_followed_by_another(
         taken_over.set()
 
     async with process(db, hang) as dying:
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 60)
         async with process(db, call):
             await asyncio.sleep(1.5)
             assert not taken_over.is_set(), "the lease is renewed"
@@ -86,7 +86,7 @@ async def test_a_process_that_dies_in_the_middle_is_followed_by_another(
                 await tx.execute("UPDATE periodic_work SET owner = 'dead'")
             for task in dying._tasks.values():
                 task.cancel()
-            await asyncio.wait_for(taken_over.wait(), 5)
+            await asyncio.wait_for(taken_over.wait(), 60)
 
 
 async def test_a_process_that_stops_in_the_middle_is_followed_at_once(db: Database) -> None:
@@ -100,9 +100,9 @@ async def test_a_process_that_stops_in_the_middle_is_followed_at_once(db: Databa
         taken_over.set()
 
     async with process(db, hang, interval=60):
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 60)
     async with process(db, call, interval=60):
-        await asyncio.wait_for(taken_over.wait(), 5)
+        await asyncio.wait_for(taken_over.wait(), 60)
 
 
 async def test_who_lost_the_lease_stops(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,12 +117,12 @@ async def test_who_lost_the_lease_stops(db: Database, monkeypatch: pytest.Monkey
             ended.set()
 
     async with process(db, hang, interval=60) as runner:
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 60)
         async with db.transaction() as tx:
             await tx.execute(
                 "UPDATE periodic_work SET owner = 'other', lease_until = now() + interval '1 hour'"
             )
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 60)
         await asyncio.sleep(0.1)
         assert runner.figures("work").failed == 1
     async with db.read() as tx:

@@ -11,7 +11,7 @@ async def test_announcements_are_heard_in_order_also_after_the_connection_was_lo
     async with (
         Database(database) as db,
         contextlib.aclosing(listen(database, "news")) as news,
-        asyncio.timeout(10),
+        asyncio.timeout(60),
     ):
         assert await anext(news) == Hint("news", "")
 

@@ -21,7 +21,7 @@ ECHO = f"GET {C}/echo?limit=%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
 async def test_more_requests_in_one_packet_than_may_wait_are_all_answered_in_order(web: Running) -> None:
     many = 80
-    async with asyncio.timeout(10), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
+    async with asyncio.timeout(60), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
         answer = await connection.send("".join(ECHO % number for number in range(many)).encode())
         for number in range(many):
             assert json.loads(answer.body)["values"]["limit"] == number
@@ -35,7 +35,7 @@ async def test_a_request_that_comes_in_single_bytes_is_answered(web: Running) ->
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     writer.close()
 
@@ -44,7 +44,7 @@ async def test_a_body_that_comes_after_its_head_is_read_also_behind_another_requ
     """The head came while nobody waited for it, and reading was paused: the body has to be read all the same."""
     first = f"POST {C}/write HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode()
     head = f"POST {C}/optional HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n".encode()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
         writer.write(first)
         await web.api.entered.wait()
@@ -67,7 +67,7 @@ async def test_what_comes_after_a_request_that_is_none_is_not_looked_at(web: Run
     writer.write((ECHO % 1).encode())
     assert (await reader.readline()).startswith(b"HTTP/1.1 200")
     writer.write(b"nonsense\r\n\r\n" + (ECHO % 2).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         rest = await reader.read()
     assert rest.count(b"HTTP/1.1 ") == rest.count(b"HTTP/1.1 400") == 1
     assert rest.endswith(b'{"errcode":"M_UNKNOWN","error":"This is not a valid HTTP request"}')
@@ -78,7 +78,7 @@ async def test_what_comes_after_a_request_that_is_none_is_not_looked_at(web: Run
 async def test_a_request_to_speak_another_protocol_is_answered_in_this_one(web: Running) -> None:
     """RFC 9110, 7.8: a server may ignore it. What the client would say next is not HTTP, so nothing more is read."""
     asked = f"GET {C}/echo HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode()
-    async with asyncio.timeout(5), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
+    async with asyncio.timeout(60), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
         answer = await connection.send(asked + b"\x81\x05hello")
         assert answer.status == 200
         with pytest.raises(ConnectionEndedError):
@@ -89,7 +89,7 @@ async def test_a_body_that_was_not_read_does_not_disturb_the_next_request(web: R
     """The answer (405) needs none of the body; half of it comes later than the answer."""
     body = b"x" * 200_000
     head = f"POST {C}/echo HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    async with asyncio.timeout(5), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
+    async with asyncio.timeout(60), RawConnection(f"http://127.0.0.1:{web.port}") as connection:
         assert (await connection.send(head + body[:100])).status == 405
         answer = await connection.send(body[100:] + (ECHO % 3).encode())
         assert json.loads(answer.body)["values"]["limit"] == 3
@@ -111,7 +111,7 @@ async def test_a_body_goes_on_that_began_before_the_connection_was_at_work(web: 
         made.data_received(body[at : at + 50_000])
         await asyncio.sleep(0)
     made.data_received((ECHO % 3).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while socket.written.count(b"HTTP/1.1 ") < 2:  # noqa: ASYNC110  # bytes have nothing to wait for
             await asyncio.sleep(0)
     made.connection_lost(None)
@@ -177,7 +177,7 @@ async def test_a_client_that_does_not_fetch_its_last_answer_is_cut_off(
     socket, connection = Stuck(), module.Connection(ConnectionOwner())
     connection.connection_made(socket)
     connection.finish()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await socket.aborted.wait()
     assert socket.closed
 
@@ -189,7 +189,7 @@ async def test_over_http_1_0_an_answer_without_a_length_ends_with_the_connection
     """RFC 9112, 6.3: there are no chunks, so nothing else tells its end, whatever the client asked for."""
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     writer.write(f"GET {C}/streamed HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     assert b"Connection: close\r\n" in answer
     assert answer.endswith(b'"]')
@@ -200,7 +200,7 @@ async def test_over_http_1_0_an_answer_with_a_length_keeps_the_connection(web: R
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     for _ in range(2):
         writer.write(f"GET {C}/echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".encode())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert b"Connection: keep-alive\r\n" in await reader.readuntil(b"\r\n\r\n")
             await reader.readuntil(b"}}")
     writer.close()
@@ -209,7 +209,7 @@ async def test_over_http_1_0_an_answer_with_a_length_keeps_the_connection(web: R
 async def test_a_whole_request_is_answered_although_what_follows_in_its_segment_is_none(web: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     writer.write((ECHO % 1).encode() + (ECHO % 2).encode() + b"BROKEN\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"200", b"400"]
     writer.close()
@@ -219,7 +219,7 @@ async def half_closed(web: Running, message: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     writer.write(message)
     writer.write_eof()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
     return answer
@@ -247,13 +247,13 @@ async def test_nobody_waits_for_long_for_who_may_have_gone(
 ) -> None:
     monkeypatch.setattr(limits, "HALF_CLOSED_SECONDS", 0.05)
     assert not await half_closed(web, f"GET {C}/wait HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await web.api.cancelled.wait()
 
 
 async def test_a_head_that_comes_too_slowly_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.3)
-    async with running() as web, asyncio.timeout(10):
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 1.0)
+    async with running() as web, asyncio.timeout(60):
         assert await trickled(web, b"") == b"", "a connection on which nothing comes"
         assert await trickled(web, b"GET / HTTP/1.1\r\n") == b""
         first = (ECHO % 1).encode()
@@ -287,13 +287,13 @@ async def _all(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_an_idle_connection_stays_longer_than_a_head_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.1)
-    async with running() as web, asyncio.timeout(10):
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 1.0)
+    async with running() as web, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
-        for number in range(3):
+        for number in range(2):
             writer.write((ECHO % number).encode())
             await reader.readuntil(b"}}")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.5)
         writer.close()
 
 
@@ -313,7 +313,7 @@ async def unread(web: Running, size: int) -> tuple[asyncio.StreamReader, asyncio
 
 async def test_who_reads_steadily_gets_all_of_it_however_long_it_takes() -> None:
     size = 12_000_000
-    async with running(timeouts=ClientTimeouts(stall=0.5, min_rate=1024)) as web:
+    async with running(timeouts=ClientTimeouts(stall=2.5, min_rate=1024)) as web:
         reader, writer = await unread(web, size)
         got, began = 0, time.monotonic()
         async with asyncio.timeout(60):
@@ -322,15 +322,15 @@ async def test_who_reads_steadily_gets_all_of_it_however_long_it_takes() -> None
                 assert piece
                 got += len(piece)
                 if got < 6_000_000:
-                    await asyncio.sleep(0.005)
-        assert time.monotonic() - began > 1, "it took longer than one may stand still"
+                    await asyncio.sleep(0.01)
+        assert time.monotonic() - began > 2.5, "it took longer than one may stand still"
         writer.close()
 
 
 async def test_who_stands_still_is_cut_off() -> None:
     async with running(timeouts=ClientTimeouts(stall=0.2)) as web:
         reader, writer = await unread(web, 12_000_000)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not web.lines:  # noqa: ASYNC110  # a list has nothing to wait for
                 await asyncio.sleep(0.05)
         assert web.lines[0]["status"] == 499
@@ -342,7 +342,7 @@ async def test_who_stands_still_is_cut_off() -> None:
 
 async def test_what_waits_for_all_clients_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNSENT_TOTAL", 40_000_000)
-    async with running() as web, asyncio.timeout(20):
+    async with running() as web, asyncio.timeout(60):
         clients = [await unread(web, 12_000_000) for _ in range(8)]
         while len(web.lines) < 5:  # noqa: ASYNC110  # a list has nothing to wait for
             await asyncio.sleep(0.05)

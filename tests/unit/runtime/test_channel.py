@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from homeserver.log.host.channel import DOZE, Channel, Listener
+from homeserver.log.host import channel as channel_module
+from homeserver.log.host.channel import Channel, Listener
+from tests.support.outbound import until
 
 
 class Heard:
@@ -32,25 +34,27 @@ def server(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         listening.listen(1)
-        listening.settimeout(5)
+        listening.settimeout(60)
         yield listening
 
 
-async def test_who_waits_for_nothing_hears_a_moment_later_and_all_at_once(server: socket.socket) -> None:
+async def test_who_waits_for_nothing_hears_a_moment_later_and_all_at_once(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_module, "DOZE", 1.0)
     heard = Heard()
     Channel(server.getsockname(), heard.listener())
     other, _ = server.accept()
     with other:
         heard.dozes = True
         other.sendall(b"first")
-        await asyncio.sleep(0.01)
-        assert heard.data == b"first"
+        await until(lambda: heard.data == b"first")
         for _ in range(5):
             other.sendall(b".")
             await asyncio.sleep(0)
         assert heard.data == b"first"
-        await asyncio.sleep(DOZE * 3)
-        assert (heard.data, heard.pieces) == (b"first.....", 2)
+        await until(lambda: heard.data == b"first.....")
+        assert heard.pieces == 2
 
 
 async def test_who_asks_hears_at_once(server: socket.socket) -> None:
@@ -64,7 +68,7 @@ async def test_who_asks_hears_at_once(server: socket.socket) -> None:
         other.sendall(b" second")
         channel.read()
         assert heard.data == b"first second"
-    await asyncio.wait_for(heard.over.wait(), 5)
+    await asyncio.wait_for(heard.over.wait(), 60)
 
 
 async def test_what_was_said_before_the_end_is_heard_and_what_is_written_goes_whole(
@@ -87,7 +91,7 @@ async def test_what_was_said_before_the_end_is_heard_and_what_is_written_goes_wh
         return found
 
     assert await asyncio.to_thread(take) == sent + b"y"
-    await asyncio.wait_for(heard.over.wait(), 5)
+    await asyncio.wait_for(heard.over.wait(), 60)
     assert heard.data == b"last words"
     assert channel.closed
     channel.write(b"nobody hears it")

@@ -100,7 +100,7 @@ async def test_many_that_wait_for_what_one_of_them_fetches_do_not_lock_each_othe
     tasks = [asyncio.create_task(one()) for _ in range(10)]
     await settled()
     answer.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
     assert len(queue) == 0
 
 
@@ -158,7 +158,7 @@ async def test_in_the_end_nothing_is_held(acts: list[tuple[str, str]], at_once: 
     for task, (_, act) in zip(tasks, acts, strict=True):
         if act == "cancel":
             task.cancel()
-    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
     assert len(queue) == 0
     assert not queue._working, queue._working
     assert not queue._waiting, queue._waiting
