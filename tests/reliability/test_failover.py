@@ -124,7 +124,7 @@ async def test_a_standby_takes_over_and_nothing_acknowledged_is_lost(
                 async def goes_on() -> bool:
                     return sum(map(len, world.acknowledged)) >= before + 100
 
-                await until(goes_on, within=30.0)
+                await until(goes_on, within=60.0)
                 world.over = True
                 await asyncio.wait(senders)
                 world.quiet = True

@@ -267,7 +267,7 @@ async def upgrade(world: World, a: Host, b: Host, db: Database, writer: str, fol
 async def old_goes_on(world: World, a: Host) -> None:
     """It has passed over what it does not know, without dropping what it knows, and says so once."""
     heard = len(world.heard["at_a0"])
-    await until(partial(_more, world.heard["at_a0"], heard + 20), within=20)
+    await until(partial(_more, world.heard["at_a0"], heard + 20), within=60)
     await well(world, a)
     assert await dropped(world, a) == 0
     said = lines(a)

@@ -63,7 +63,7 @@ async def test_a_flood_of_edus(federation: Federation) -> None:
         assert await tx.value("SELECT count(*) FROM users WHERE user_id LIKE '@stranger%%'") == 0
     began = time.monotonic()
     await good_one(room)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     typing_now = [
         event["content"]["user_ids"]
         for event in (await alice.sync(since=None))["rooms"]["join"][room_id]["ephemeral"]["events"]

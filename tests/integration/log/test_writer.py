@@ -119,7 +119,7 @@ async def test_a_database_that_cannot_be_reached_costs_a_batch_one_attempt(datab
             took = time.monotonic() - start  # likewise
         assert all(isinstance(each, psycopg.OperationalError) for each in found)
         assert len({id(each) for each in found}) == 512, "each has an error of its own"
-        assert (db.begun, took < 5) == (1, True)
+        assert (db.begun, took < 20) == (1, True)
         db.dsn = real
         assert await log.append(Word("back")) == range(1, 2)
 

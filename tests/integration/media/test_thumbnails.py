@@ -170,7 +170,7 @@ async def test_an_animation_of_a_thousand_frames_is_taken_at_once_and_stands_sti
     data = await asyncio.to_thread(pictures.animation, "GIF", 1000, (400, 300))
     began = time.monotonic()
     uri = await upload(alice, data, "image/gif")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     made = pictures.opened((await thumbnail(alice, uri, 320, 240, animated=True)).body)
     assert not getattr(made, "is_animated", False)
 

@@ -11,6 +11,7 @@ import pytest
 from homeserver.web import limits
 from tests.integration.web.conftest import Client
 from tests.integration.web.sample import C, Running
+from tests.support.cpu import cpu_time
 from tests.support.raw_http import RawConnection
 
 TYPED = f"{C}/typed"
@@ -135,10 +136,13 @@ async def test_the_dearest_bodies_that_are_read_take_a_bounded_time(ask: Client,
         limits.MAX_VALUES // (1 + member.count(b"{") + member.count(b"[")), 1_000_000 // (len(member) + 1)
     )
     body = b'{"name":"x","ignored":[' + b",".join([member] * (many - 10)) + b"]}"
-    spent = time.process_time()
-    status, _ = await ask("POST", TYPED, data=body)
-    assert status == 200
-    assert time.process_time() - spent < 0.3, "some 50 ms, with the client's own"
+    seen = []
+    for _ in range(3):
+        with cpu_time() as spent:
+            status, _ = await ask("POST", TYPED, data=body)
+        assert status == 200
+        seen.append(spent.seconds)
+    assert min(seen) < 0.3, "some 50 ms, with the client's own"
 
 
 async def test_a_form_is_small(ask: Client) -> None:

@@ -1,7 +1,6 @@
 """Reading power levels as each version spells them."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from homeserver.events.content.power_levels import (
 )
 from homeserver.events.room_version import ROOM_VERSIONS
 from tests.support import pdus
+from tests.support.cpu import least_cpu
 from tests.support.vectors import vectors
 
 ALICE, BOB = "@alice:x", "@bob:x"
@@ -152,9 +152,11 @@ def test_null_is_absent() -> None:
 
 def test_evt_20_leading_zeros_are_read_once_each() -> None:
     """EVT-20: a level of 60 000 zeros that ends in no digit took seconds."""
-    began = time.thread_time()
-    assert parse_level("0" * 60_000 + "x", ROOM_VERSIONS["9"]) is None
-    assert parse_level("-" + "0" * 60_000 + "7", ROOM_VERSIONS["9"]) == -7
-    assert parse_level("9" * 5_000, ROOM_VERSIONS["9"]) is None
-    assert parse_level("0" * 60_000, ROOM_VERSIONS["9"]) == 0
-    assert time.thread_time() - began < 0.2
+
+    def read_all() -> None:
+        assert parse_level("0" * 60_000 + "x", ROOM_VERSIONS["9"]) is None
+        assert parse_level("-" + "0" * 60_000 + "7", ROOM_VERSIONS["9"]) == -7
+        assert parse_level("9" * 5_000, ROOM_VERSIONS["9"]) is None
+        assert parse_level("0" * 60_000, ROOM_VERSIONS["9"]) == 0
+
+    assert least_cpu(read_all) < 0.2

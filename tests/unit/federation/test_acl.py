@@ -1,12 +1,12 @@
 """What a server ACL says of a server. CHECKLIST ACL-01."""
 
-import time
 from typing import Any
 
 import pytest
 
 from federation.inbound.acl import Acl
 from homeserver.matrix.ids import ServerName
+from tests.support.cpu import least_cpu
 from tests.support.vectors import vectors
 
 
@@ -50,11 +50,12 @@ def test_what_is_no_list_of_texts_allows_and_denies_nothing(wrong: Any) -> None:
 
 def test_patterns_that_are_made_to_be_slow_are_bounded_and_refuse() -> None:
     """65 kB of stars: what cannot be told in time is not allowed."""
-    acl = Acl({"allow": ["*"], "deny": ["*a" * 100 + f"{n}x*y" for n in range(300)]})
-    began = time.process_time()
-    acl.allows(ServerName("a" * 250))
-    assert time.process_time() - began < 0.2
-    many = Acl({"allow": ["*"], "deny": [f"*.{n}.evil.example" for n in range(3_000)]})
-    began = time.process_time()
-    assert all(many.allows(ServerName(f"{n}.good.example")) for n in range(10_000))
-    assert time.process_time() - began < 1.0
+    slow = {"allow": ["*"], "deny": ["*a" * 100 + f"{n}x*y" for n in range(300)]}
+    assert least_cpu(lambda: Acl(slow).allows(ServerName("a" * 250))) < 0.2
+    many = {"allow": ["*"], "deny": [f"*.{n}.evil.example" for n in range(3_000)]}
+
+    def ask_all() -> None:
+        acl = Acl(many)
+        assert all(acl.allows(ServerName(f"{n}.good.example")) for n in range(10_000))
+
+    assert least_cpu(ask_all) < 1.0
