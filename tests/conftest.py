@@ -137,7 +137,7 @@ def migrated_template(postgres: Postgres, worker: str) -> str:
 async def database(postgres: Postgres, worker: str, migrated_template: str) -> AsyncIterator[str]:
     """The connection string of a fresh database with our schema, dropped after the test."""
     name = f"test_{worker}_{next(_numbers)}"
-    yield postgres.create(name, template=migrated_template)
+    yield await asyncio.to_thread(postgres.create, name, template=migrated_template)
     await postgres.drop_meanwhile(name)
 
 
@@ -177,7 +177,7 @@ async def start_server(
 
         async def start(**sections: Any) -> Server:
             name = f"server_{worker}_{next(_numbers)}"
-            dsn = postgres.create(name, template=migrated_template)
+            dsn = await asyncio.to_thread(postgres.create, name, template=migrated_template)
             stack.push_async_callback(postgres.drop_meanwhile, name)
             folder = tmp_path_factory.mktemp(name)
             return await stack.enter_async_context(support_server.run(dsn, folder, **sections))

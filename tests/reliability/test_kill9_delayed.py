@@ -32,7 +32,7 @@ async def test_each_is_sent_once_though_the_server_is_killed(tmp_path: Path) -> 
             await asyncio.sleep(0.3)
         wanted = sorted(map(str, range(EVENTS)))
         said: list[str] = []
-        for _ in range(100):  # what was claimed by a process that died is taken over after half a minute
+        for _ in range(400):  # what was claimed by a process that died is taken over after half a minute
             page = await alice.get("/rooms/{}/messages", room, params={"dir": "b", "limit": 100})
             said = [e["content"]["body"] for e in page["chunk"] if e["type"] == "m.room.message"]
             if len(said) >= EVENTS:

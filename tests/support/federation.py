@@ -11,6 +11,7 @@ Server names are `localhost:PORT`, so nothing has to be looked up. All show one 
 (homeserver/wiring/federation.py): `client`, `checker`, `ring`, `own_keys`, `partners`, `backoff`, `authenticator`.
 """
 
+import asyncio
 import atexit
 import functools
 import shutil
@@ -49,7 +50,9 @@ class Federation:
 
     async def start(self, **sections: Any) -> Server:
         """An Atrium with the configuration of `tests.support.server.run`; `server.name` is its server name."""
-        return await self._stack.enter_async_context(support_server.running(self.config(**sections)))
+        # The other servers go on while a database is made: they give up what stands still for too long.
+        config = await asyncio.to_thread(self.config, **sections)
+        return await self._stack.enter_async_context(support_server.running(config))
 
     async def remote(self, key: str = "a_1") -> RemoteServer:
         """A scripted server, whose signing key has this version."""
