@@ -61,7 +61,7 @@ async def test_an_alert_is_said_in_both_formats(server: Server, tmp_path: Path) 
             except aiohttp.ClientError:
                 return False
 
-        await until(taken, within=30, every=0.2)
+        await until(taken, within=60, every=0.2)
         own = await alice.sees(
             room, lambda event: "Disk is <full>" in event["content"].get("body", ""), timeout=20
         )

@@ -298,7 +298,7 @@ async def check(world: World, db: Database) -> None:
             seen = await tx.value("SELECT count(DISTINCT number) FROM later_delivered")
         return left == 0 and seen == len(world.noted)
 
-    await until(all_done, within=40, every=0.1)
+    await until(all_done, within=60, every=0.1)
     async with db.read() as tx:
         delivered = await tx.all("SELECT position, number FROM later_delivered ORDER BY place")
         jobs = await tx.column("SELECT number FROM later_jobs_done")

@@ -45,7 +45,7 @@ async def start(dsn: str, folder: Path, port: int) -> Process:
     arguments = (str(SCRIPT), dsn, str(folder), str(port))
     started = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE)
     assert started.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         assert await started.stdout.readline() == b"ready\n"
     return started
 

@@ -30,7 +30,7 @@ class Mailbox:
     encrypted: list[bool] = field(default_factory=list)
     _letters: "asyncio.Queue[EmailMessage]" = field(default_factory=asyncio.Queue)
 
-    async def next(self, timeout: float = 20) -> EmailMessage:
+    async def next(self, timeout: float = 60) -> EmailMessage:
         """The next letter, when it has come."""
         return await asyncio.wait_for(self._letters.get(), timeout)
 

@@ -71,7 +71,7 @@ async def looked_at(server: Server) -> None:
             (each.busy or each.has_work) and not each.failures for each in runner.cursors.values()
         )
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any(busy(runner) for runner in runners.values()):  # noqa: ASYNC110  # they do not say when
             await asyncio.sleep(0.01)
 

@@ -159,10 +159,10 @@ async def test_what_waits_for_a_gap_delays_nobody(federation: Federation) -> Non
         await room.send(chain[-1])
         await asyncio.sleep(0.3)
         await third.send(carol)
-        await third.arrives(carol)
+        await third.arrives(carol, within=20)
         event = other.says("bob", "m.room.message", TEXT)
         await other.send(event)
-        await other.arrives(event)
+        await other.arrives(event, within=20)
         await alice.send(room.room_id, "so do we")
     finally:
         go_on.set()

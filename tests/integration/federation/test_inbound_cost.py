@@ -71,7 +71,7 @@ async def idle(room: RemoteRoom) -> Any:
     async def rests() -> bool:
         return feature.inbound.at_work == 0
 
-    await until(rests, within=20)
+    await until(rests, within=60)
     return feature
 
 

@@ -24,7 +24,7 @@ async def test_a_phone_is_told_of_an_invite_from_another_server(federation: Fede
         assert told["counts"] == {"unread": 1}
         remote.away = True
         await bob.leave(room)
-        await gateway.hears(lambda heard: heard.badge("phone") == 0, within=20)
+        await gateway.hears(lambda heard: heard.badge("phone") == 0, within=60)
 
 
 async def test_a_service_is_told_what_the_room_is(federation: Federation, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ async def test_a_service_is_told_what_the_room_is(federation: Federation, tmp_pa
         body = {"type": "m.login.application_service", "username": "_irc_bob", "inhibit_login": True}
         reply = await there.client.post("/register", json=body, token=service.as_token)
         room = await scripted_invite(await federation.remote(), there, there.user(reply))
-        await service.hears(lambda told: any(each["room_id"] == room for each in told.events), within=20)
+        await service.hears(lambda told: any(each["room_id"] == room for each in told.events), within=60)
         invite = next(each for each in service.events if each["room_id"] == room)
         assert invite["content"]["membership"] == "invite"
         assert [each["type"] for each in invite["unsigned"]["invite_room_state"]] == ["m.room.create"]

@@ -93,7 +93,7 @@ async def test_servers_that_drip_or_send_megabytes_delay_nobody(federation: Fede
     await entered.wait()
     for number in range(1, 40):
         await alice.send(room, f"m{number}")
-    await until(lambda: texts(good) == numbered(0, 40))
+    await until(lambda: texts(good) == numbered(0, 40), 20)
     assert len(dripping.requests("PUT", SEND)) == 1
     await until(lambda: all(len(each.requests("PUT", SEND)) >= 2 for each in (garbage, huge)))
     for each in (garbage, huge):

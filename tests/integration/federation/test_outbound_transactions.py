@@ -256,7 +256,7 @@ async def test_slow_servers_delay_nobody(database: str, tmp_path: Path) -> None:
         await runs(sender)
         for number in range(60):
             await here.send(alice, room_id, f"m{number}")
-        await until(lambda: len(others.texts("two")) == 60)
+        await until(lambda: len(others.texts("two")) == 60, 20)
         assert sum(sent.destination in hanging for sent in others.asked) == len(hanging)
 
 

@@ -142,7 +142,7 @@ async def test_a_lease_that_is_renewed_while_its_job_ends_is_not_lost(start: Sta
             await asyncio.sleep(0.05)
         may_end.set()
     assert waiting.result()
-    assert [line["event"] for line in lines] == []
+    assert [line["event"] for line in lines if line["event"].startswith("job")] == []
 
 
 async def test_what_fails_is_tried_again_with_pauses_and_given_up_in_the_end(start: Start) -> None:
@@ -186,7 +186,7 @@ async def test_who_waits_hears_of_a_failure_and_of_another_process(start: Start)
 async def test_a_job_of_a_killed_process_is_done_by_another_when_its_lease_is_over(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "LEASE", 1.0)
+    monkeypatch.setattr(service, "LEASE", 4.0)
     begun, done = asyncio.Event(), asyncio.Event()
 
     async def hang(_: Payload) -> None:
@@ -199,7 +199,7 @@ async def test_a_job_of_a_killed_process_is_done_by_another_when_its_lease_is_ov
     dying = await start(hang)
     await dying.defer("a")
     await begun.wait()
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(4.5)
     assert [row[1] for row in await dying.rows()] == [1], "its lease is renewed while it lives"
     dying.die()
     other = await start(handler)
@@ -243,7 +243,7 @@ async def test_at_an_orderly_end_others_go_on_at_once(start: Start) -> None:
     await begun.wait()
     await asyncio.gather(ending.runner.stop(), ending.jobs.stop(within=0.05))
     await start(handler)
-    await asyncio.wait_for(done.wait(), 60)
+    await asyncio.wait_for(done.wait(), 20)  # not when its lease is over
 
 
 async def test_a_job_deferred_again_while_it_is_under_way_is_done_once_more_with_the_new_payload(
@@ -301,6 +301,11 @@ async def test_all_is_bounded(start: Start) -> None:
         await process.defer("6", kind=kind)
     with pytest.raises(ValueError, match="bytes"):
         await process.defer("x" * MAX_PAYLOAD, kind=kind)
+
+    async def two_have_begun() -> bool:
+        return at_once >= 2
+
+    await until(two_have_begun)
     await asyncio.sleep(0.3)
     assert most_at_once == 2
     may_go_on.set()
@@ -319,7 +324,7 @@ async def test_an_attempt_is_bounded_in_time(start: Start) -> None:
     async def given_up() -> bool:
         return [row[2:] for row in await process.rows()] == [(True, "TimeoutError")]
 
-    await until(given_up, within=30)
+    await until(given_up, within=60)
 
 
 async def test_kinds_that_a_process_does_not_know_wait_for_one_that_does(start: Start) -> None:
@@ -352,7 +357,7 @@ async def test_a_slow_kind_holds_up_no_other(start: Start) -> None:
     for _ in range(20):
         await process.defer("slow")
     await process.defer("quick", kind=other)
-    await asyncio.wait_for(done.wait(), 60)
+    await asyncio.wait_for(done.wait(), 20)
 
 
 async def test_what_is_given_up_is_kept_a_while_and_counted(start: Start) -> None:

@@ -79,7 +79,7 @@ async def test_clamav_itself(start_server: StartServer) -> None:
             "clamd", "--config-file", str(config), stdout=asyncio.subprocess.DEVNULL
         )
         try:
-            await until(lambda: asyncio.to_thread(socket.exists), within=30)
+            await until(lambda: asyncio.to_thread(socket.exists), within=60)
             server = await start_server(media={"scanner": {"address": str(socket)}})
             alice = await server.register("alice")
             await upload(alice, EICAR, expect=(403, "M_FORBIDDEN"))

@@ -90,7 +90,7 @@ async def looks(server: Server, holds: Callable[[], Awaitable[object]]) -> None:
         jobs.wake()
         return await holds()
 
-    await until(look, within=20, every=0.1)
+    await until(look, within=60, every=0.1)
 
 
 async def next_letter(server: Server, mailbox: Mailbox) -> EmailMessage:

@@ -68,7 +68,7 @@ async def test_no_declared_work_that_fails_each_time_ends_the_server(start_serve
     async def all_have_failed() -> bool:
         return all(app.periodic.figures(item.name).failed >= 2 for item in items)
 
-    await until(all_have_failed, within=30)
+    await until(all_have_failed, within=60)
     alice = await server.register("alice")
     await alice.get("/sync")
     assert not over.done()

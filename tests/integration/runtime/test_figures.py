@@ -52,7 +52,7 @@ async def test_whichever_is_asked_tells_of_all(two_servers_processes: Server) ->
         figures = await asked(server.url)
         return all(figures.get(("atrium_http_requests_total", worker), 0) > 0 for worker in "01")
 
-    await until(everybody, within=30)
+    await until(everybody, within=60)
 
 
 def one(folder: Path | None, worker: int, clock: FakeClock, count: int) -> Figures:

@@ -102,7 +102,7 @@ class Wire:
 
 def test_whoever_waits_for_an_answer_hears_that_the_database_has_died(database: str, tmp_path: Path) -> None:
     async def play() -> None:
-        async with Database(there.dsn, size=2) as db, asyncio.timeout(20):
+        async with Database(there.dsn, size=2) as db, asyncio.timeout(90):
             for _ in range(3):
                 there.fall_silent()
                 asyncio.get_running_loop().call_later(0.1, there.cut)
@@ -122,7 +122,7 @@ def test_whoever_has_not_sent_all_of_a_statement_hears_it_as_well(
     database: str, tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def play() -> None:
-        async with asyncio.timeout(20), Database(there.dsn, size=1) as db:
+        async with asyncio.timeout(90), Database(there.dsn, size=1) as db:
             async with db.read() as tx:
                 assert await tx.value("SELECT octet_length(%(sent)s::bytea)", sent=b"a") == 1
             there.fall_silent()
@@ -138,7 +138,7 @@ def test_whoever_has_not_sent_all_of_a_statement_hears_it_as_well(
 
 
 async def test_whoever_waits_for_an_answer_hears_that_the_pool_was_closed(database: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         db = Database(database, size=1)
         await db.open()
 
@@ -158,7 +158,7 @@ def test_an_answer_that_never_comes_is_not_waited_for_for_ever(database: str, tm
 
     async def play() -> None:
         limits = Timeouts(statement=1)
-        async with asyncio.timeout(30), Database(there.dsn, size=1, timeouts=limits) as db:
+        async with asyncio.timeout(90), Database(there.dsn, size=1, timeouts=limits) as db:
             there.fall_silent()
             with pytest.raises(psycopg.OperationalError, match="does not answer"):
                 async with db.read() as tx:
@@ -176,7 +176,7 @@ def test_an_answer_that_never_comes_is_not_waited_for_for_ever(database: str, tm
 
 def test_the_listener_hears_that_the_database_has_died(database: str, tmp_path: Path) -> None:
     async def play() -> None:
-        async with contextlib.aclosing(listen(there.dsn, "news")) as news, asyncio.timeout(20):
+        async with contextlib.aclosing(listen(there.dsn, "news")) as news, asyncio.timeout(90):
             assert (await anext(news)).payload == ""
             asyncio.get_running_loop().call_later(0.1, there.cut)
             assert (await anext(news)).payload == "", "after a gap: look for yourself"

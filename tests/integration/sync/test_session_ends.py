@@ -70,7 +70,7 @@ async def test_a_waiting_sync_ends_with_its_session(
     poll = asyncio.create_task(alice.sync(timeout=60_000, expect=refusal))
     await waiting(fresh_server, 1)
     await end(fresh_server, alice, other)
-    answer = await asyncio.wait_for(poll, 60)
+    answer = await asyncio.wait_for(poll, 20)
     assert answer.get("soft_logout", False) is (refusal == LOCKED)
 
 
@@ -81,7 +81,7 @@ async def test_others_wait_on(fresh_server: Server) -> None:
     await other.sync()  # that it logged in is told to both
     await alice.sync()
     await bob.sync()
-    polls = [asyncio.create_task(user.sync(timeout=2_000)) for user in (other, bob)]
+    polls = [asyncio.create_task(user.sync(timeout=5_000)) for user in (other, bob)]
     await waiting(fresh_server, 2)
     await flag(fresh_server, alice, suspended=True)
     await alice.post("/logout")
@@ -100,4 +100,4 @@ async def test_who_watches_a_room_is_told_too(fresh_server: Server) -> None:
     poll = asyncio.create_task(bob.get("/events", params=query, expect=LOCKED))
     await waiting(fresh_server, 1)
     await flag(fresh_server, bob, locked=True)
-    await asyncio.wait_for(poll, 60)
+    await asyncio.wait_for(poll, 20)
