@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from homeserver.storage.system_user import child_setup
+from tests.support.reaper import SafetyNet
 
 SECONDS_TO_START = 90
 SECONDS_TO_STOP = 20
@@ -32,6 +32,7 @@ class OtherHomeserver(ABC):
         self.directory = directory
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
+        self._net = SafetyNet(directory)
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -61,8 +62,9 @@ class OtherHomeserver(ABC):
                 stderr=output,
                 cwd=self.directory,
                 env=self.environment(),
-                preexec_fn=child_setup(None),  # noqa: PLW1509  # it ends with us, however we end
+                start_new_session=True,
             )
+        self._net.watch(self.process.pid)
         self._wait_until_ready()
 
     def kill9(self) -> None:
@@ -70,6 +72,7 @@ class OtherHomeserver(ABC):
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        self._net.watch(0)
 
     def stop(self, *, remove: bool = False) -> None:
         """Ends it; with `remove`, its directory too."""
@@ -79,6 +82,7 @@ class OtherHomeserver(ABC):
                 self.process.wait(SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
                 self.kill9()
+        self._net.close()
         if remove:
             shutil.rmtree(self.directory, ignore_errors=True)
 

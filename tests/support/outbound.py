@@ -211,6 +211,18 @@ async def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
             await asyncio.sleep(0.01)
 
 
+async def recorded(here: Process) -> None:
+    """Until it is written down that a sender has looked at all that there is now: once a second."""
+    position = here.core.tail.position
+    async with asyncio.timeout(60):
+        while True:
+            async with here.core.db.read() as tx:
+                looked = await tx.value("SELECT position FROM log_readers WHERE name = 'federation'")
+            if looked is not None and looked >= position:
+                return
+            await asyncio.sleep(0.02)
+
+
 def numbered(start: int, stop: int) -> Sequence[str]:
     """The texts of messages that tests send."""
     return [f"m{number}" for number in range(start, stop)]

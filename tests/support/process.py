@@ -80,7 +80,7 @@ class HomeserverProcess:
         self._output_before = 0
         """Bytes that were printed when it was last started."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._reaper: subprocess.Popen[bytes] | None = None
+        self._net = reaper.SafetyNet(data)
 
     @property
     def base_url(self) -> str:
@@ -129,7 +129,7 @@ class HomeserverProcess:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
-        self._tell_reaper(self._process.pid)
+        self._net.watch(self._process.pid)
         self.wait_ready(timeout)
         return self
 
@@ -168,7 +168,7 @@ class HomeserverProcess:
             with contextlib.suppress(psutil.NoSuchProcess):
                 database.wait(10)
 
-    def terminate(self, timeout: float = 15.0) -> int:
+    def terminate(self, timeout: float = 40.0) -> int:
         """SIGTERM to the first process, as an init system does, and its exit status.
 
         Raises:
@@ -193,8 +193,8 @@ class HomeserverProcess:
 
     def _ended(self) -> int:
         assert self._process is not None
-        status = self._process.wait(10)
-        self._tell_reaper(0)
+        status = self._process.wait(60)
+        self._net.watch(0)
         return status
 
     def last_output(self, lines: int = 60) -> str:
@@ -216,18 +216,7 @@ class HomeserverProcess:
             if self._process is not None:
                 reaper.kill_group(self._process.pid)
             reaper.stop_databases(self.data)
-            if self._reaper is not None and self._reaper.stdin is not None:
-                self._reaper.stdin.close()
-                self._reaper.wait(20)
-                self._reaper = None
-
-    def _tell_reaper(self, group: int) -> None:
-        if self._reaper is None:
-            program = [sys.executable, str(Path(reaper.__file__)), str(self.data)]
-            self._reaper = subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True)
-        assert self._reaper.stdin is not None
-        self._reaper.stdin.write(b"%d\n" % group)
-        self._reaper.stdin.flush()
+            self._net.close()
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,6 +52,30 @@ def kill_group(leader: int) -> None:
     """SIGKILL to every process of a group; a group that is gone is no error."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
+
+
+class SafetyNet:
+    """Ends a process group, and the databases below a folder, should this process end before it has."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, group: int) -> None:
+        """This group runs now; 0: none does."""
+        if self._process is None:
+            program = [sys.executable, str(Path(__file__)), str(self._data)]
+            self._process = subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"%d\n" % group)
+        self._process.stdin.flush()
+
+    def close(self) -> None:
+        """What is watched is ended by now. Idempotent."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait(60)
+            self._process = None
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from homeserver.typing.entries import TypingEntry
 from tests.integration.federation.test_outbound_transactions import Later
 from tests.support.graph import process
 from tests.support.notes import TABLE, Note, NoteSink
-from tests.support.outbound import Others, Sent, join, runs, sending, until
+from tests.support.outbound import Others, Sent, join, recorded, runs, sending, until
 
 PUBLIC = {"preset": "public_chat"}
 
@@ -104,7 +104,7 @@ async def test_durable_edus_come_in_order_between_events_and_are_acknowledged(
             assert [each["number"] for each in others.edus("three")][-100:] == list(range(30, 130))
             assert not any(sent.destination == "two" for sent in others.taken["two"])
             await until(lambda: sum(sent.destination == "two" for sent in others.asked) > 4)
-            await asyncio.sleep(1.2)  # how far the sender has looked is recorded once a second
+            await recorded(here)
         notes.gone.clear()
     others.away.clear()
     async with process(database, tmp_path) as here:

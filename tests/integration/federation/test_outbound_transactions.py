@@ -14,7 +14,7 @@ from homeserver.log.readers.types import Backoff
 from homeserver.matrix.ids import ServerName
 from homeserver.runtime.clock import SystemClock
 from tests.support.graph import process
-from tests.support.outbound import Others, Sent, join, numbered, runs, sending, until
+from tests.support.outbound import Others, Sent, join, numbered, recorded, runs, sending, until
 from tests.support.waiting import until as holds
 
 PUBLIC = {"preset": "public_chat"}
@@ -109,7 +109,7 @@ async def test_a_long_outage_ends_with_the_last_event_of_each_room(
             await here.send(alice, rooms[3], "bob is gone")
             await until(lambda: len(others.texts("three")) == 32)
             await until(lambda: sum(sent.destination == "two" for sent in others.asked) >= 4)
-            await asyncio.sleep(1.2)  # how far the sender has looked is recorded once a second
+            await recorded(here)
     others.away.clear()
     async with process(database, tmp_path) as here, sending(here, others, clock=Later(3)) as sender:
         await until(lambda: len(others.texts("two")) == 4)

@@ -170,15 +170,18 @@ EmbeddedPostgres(Path(sys.argv[1])).start()
 @pytest.mark.parametrize("stage", ["base", "global/pg_control", "base/5", "PG_VERSION"])
 def test_a_first_start_that_was_killed_does_not_spoil_the_next(tmp_path: Path, stage: str) -> None:
     """What it left at work must not touch what the next one makes."""
-    data = tmp_path / "data"
-    first = subprocess.Popen([sys.executable, "-c", FIRST, str(data)], cwd=ROOT)
-    deadline = time.monotonic() + 60
-    while not list(data.glob(f"postgres.new*/{stage}")):
-        assert time.monotonic() < deadline
-        assert first.poll() is None
-        time.sleep(0.001)
-    first.kill()
-    first.wait()
+    for attempt in range(10):
+        data = tmp_path / f"data{attempt}"
+        first = subprocess.Popen([sys.executable, "-c", FIRST, str(data)], cwd=ROOT)
+        while first.poll() is None and not list(data.glob(f"postgres.new*/{stage}")):
+            time.sleep(0.001)
+        caught = first.poll() is None
+        first.kill()
+        first.wait()
+        if caught and list(data.glob("postgres.new*")):
+            break
+    else:
+        pytest.fail("it was over each time before anybody looked")
     with EmbeddedPostgres(data) as database:
         assert ask(database) == 42
     assert not list(data.glob("postgres.new*"))
@@ -193,11 +196,11 @@ def test_what_a_killed_first_start_left_at_work_is_ended(tmp_path: Path) -> None
     shutil.copy("/bin/sleep", program)
     worker = subprocess.Popen([str(program), "60"], cwd=left)
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while psutil.Process(worker.pid).name() != "postgres":
             assert time.monotonic() < until
         cluster.remove_leftovers(data)
-        assert worker.wait(5) == -9
+        assert worker.wait(60) == -9
         assert not left.exists()
     finally:
         worker.kill()

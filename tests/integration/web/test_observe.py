@@ -80,7 +80,7 @@ async def test_the_line_can_be_written_as_json_without_structlog() -> None:
 async def test_lines_are_handed_over_soon() -> None:
     stream = Flushed()
     json_line(stream, FakeClock())({"method": "GET"})
-    await asyncio.wait_for(stream.flushed.wait(), 30)
+    await asyncio.wait_for(stream.flushed.wait(), 60)
 
 
 async def test_metrics_count_by_operation_never_by_path() -> None:
