@@ -32,12 +32,6 @@ StartServer = Callable[..., Awaitable[Server]]
 
 Database.strict = True  # a task that takes a second connection fails its test
 
-# How fast the machine is, and what else it does, is nothing that a generated example shows.
-hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("any machine")
-
 _resources = ExitStack()
 _started: list[Postgres] = []
 _numbers = count(1)
@@ -47,6 +41,19 @@ _watchdog = Watchdog()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
     parser.addoption("--load", action="store_true", help="run the tests marked load too")
+    parser.addoption("--explore", action="store_true", help="try examples that nobody has tried")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # How fast the machine is, and what else it does, is nothing that a generated example shows. The examples are the same in each
+    # run, so that a run fails of what was changed; new ones are looked for by those who ask for it.
+    hypothesis.settings.register_profile(
+        "any machine",
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        derandomize=not config.getoption("--explore"),
+    )
+    hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -29,6 +29,8 @@ async def test_generated_requests_are_answered_in_good_order(
     slow = bool(pytestconfig.getoption("--slow"))
     book = Book()
     cast = await casting.cast()
-    drawn = draw(operation, cast, examples=MANY if slow else FEW, repeatable=not slow)
+    drawn = draw(
+        operation, cast, examples=MANY if slow else FEW, repeatable=not pytestconfig.getoption("--explore")
+    )
     await throw(abused_server.url, list(drawn), book)
     assert not book.wrong, book.report()

@@ -46,7 +46,7 @@ async def test_a_search_finds_nothing_dear(
     play: str, abused_server: Server, casting: Casting, watchdog: Watchdog, pytestconfig: pytest.Config
 ) -> None:
     slow = bool(pytestconfig.getoption("--slow"))
-    chance = Random() if slow else Random(play)
+    chance = Random() if pytestconfig.getoption("--explore") else Random(play)
     best, most = Recipe(play), 0.0
     until = time.monotonic() + LONGEST
     for number in range(MANY if slow else FEW):

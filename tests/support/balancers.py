@@ -54,7 +54,7 @@ class Balancer:
         log = (self._folder / f"{self.program}.log").open("wb")
         self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
         log.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self._port)) == 0:
@@ -67,7 +67,7 @@ class Balancer:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(10)
+            self._process.wait(60)
 
     def _command(self) -> list[str]:
         if self.program == "nginx":

@@ -89,7 +89,7 @@ async def test_it_answers_presses_and_reminds(played: Played) -> None:
 async def test_who_looks_at_an_answer_is_told_as_it_grows(played: Played) -> None:
     """spec: MSC4471"""
     alice, room = played.alice, played.room
-    await asyncio.sleep(0.5)  # what it sends to itself to see whether subscriptions come
+    await asyncio.sleep(3.0)  # what it sends to itself to see whether subscriptions come
     await alice.send(room, "counter: tell me")
     first = await alice.sees(room, "…")
     device = first["content"][PREFIX]["device_id"]
