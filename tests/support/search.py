@@ -7,7 +7,7 @@ from homeserver.log.readers.runner import Runner
 from tests.support.server import Server
 from tests.support.user import User
 
-WITHIN = 10.0
+WITHIN = 60.0
 
 
 async def indexed(*servers: Server) -> None:
