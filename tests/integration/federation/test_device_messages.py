@@ -185,7 +185,7 @@ async def test_a_server_that_floods_is_told_to_come_again(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is lost: the transaction is not acknowledged, and what of it was taken is not taken twice."""
-    monkeypatch.setattr(messages, "KILOBYTES_OF_SERVER", Rate(10, 20))
+    monkeypatch.setattr(messages, "KILOBYTES_OF_SERVER", Rate(3, 20))
     here, remote = await federation.start(), await federation.remote()
     alice = await here.register("alice")
     await alice.sync()

@@ -38,8 +38,11 @@ async def a_turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_sender_is_answered_before_those_who_listen_hear_of_it(notifier: Notifier) -> None:
-    listening = asyncio.create_task(notifier.wait(REQUESTER, 5))
+async def test_a_sender_is_answered_before_those_who_listen_hear_of_it(
+    notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 1.5)
+    listening = asyncio.create_task(notifier.wait(REQUESTER, 60))
     await a_turn()
     notifier.applied([Written(1, News(ALICE))])
     await a_turn()
