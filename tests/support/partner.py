@@ -149,7 +149,7 @@ async def _reached(partner: Partner) -> AsyncIterator[Partner]:
 async def until_member(user: User, room: str, whom: str, membership: str) -> None:
     """Returns when `user` sees this membership: servers work some things off after they have answered."""
     found: str | None = None
-    for _ in range(100):
+    for _ in range(600):
         found = (await user.members(room)).get(whom)
         if found == membership:
             return
@@ -159,4 +159,4 @@ async def until_member(user: User, room: str, whom: str, membership: str) -> Non
 
 async def until_invited(user: User, room: str) -> None:
     """Returns when `user` is told of an invite to the room, which has come since the last sync."""
-    await user.sync_until(lambda reply: room in reply.get("rooms", {}).get("invite", {}), timeout=20)
+    await user.sync_until(lambda reply: room in reply.get("rooms", {}).get("invite", {}))

@@ -10,6 +10,7 @@ import pytest
 
 from homeserver.runtime.clock import SystemClock
 from homeserver.storage.claim import HOST, PROCESS, Claim, DatabaseTaken
+from tests.support.waiting import until
 
 
 def claim(dsn: str, *, alone: bool, patience: float = 0.1) -> Claim:
@@ -60,11 +61,20 @@ async def test_a_lost_connection_gives_the_claim_away_and_it_is_taken_back(datab
     holding = asyncio.create_task(hold())
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as other:
         for _ in range(3):
-            await other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'atrium-claim'"
+            ended = await other.execute(
+                "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'atrium-claim'"
                 " AND datname = current_database()"
             )
-            await asyncio.sleep(0.5)
+            before = [pid for pid, _ in await ended.fetchall()]
+
+            async def is_held_again(before: list[int] = before) -> bool:
+                holders = await other.execute(
+                    "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                    " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
+                )
+                return any(pid not in before for (pid,) in await holders.fetchall())
+
+            await until(is_held_again)
             with pytest.raises(DatabaseTaken):
                 await two.take()
     assert not holding.done()
