@@ -184,7 +184,7 @@ class PersistedEvent:
                 extra = b',"%b":%b%b' % (DELAY_ID, json.dumps(sent_by.txn_id), extra)
         unsigned = self._unsigned
         if unsigned is None or unsigned[0] != membership or unsigned[1] is not previous:
-            unsigned = self._unsigned = (membership, previous, self._after_age(membership, previous=previous))
+            unsigned = self._unsigned = (membership, previous, self.after_age(membership, previous=previous))
         age = now_ms - self.event.origin_server_ts
         if age < 0:  # noqa: PLR1730  # likewise
             age = 0
@@ -196,7 +196,7 @@ class PersistedEvent:
             members,
         )
 
-    def _after_age(self, membership: int | None, *, previous: bool) -> bytes:
+    def after_age(self, membership: int | None, *, previous: bool) -> bytes:
         """What of `unsigned` is the same from one moment to the next, each with a leading comma."""
         parts: list[bytes] = []
         if membership is not None:

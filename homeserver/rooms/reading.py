@@ -14,7 +14,7 @@ from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
 from homeserver.graph.read.bundles import Bundles
 from homeserver.graph.read.visibility import Viewer, VisibilityFilter, Visible, as_state, plain_after
-from homeserver.graph.refs import JOIN, MEMBERSHIPS
+from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
 from homeserver.matrix import json
@@ -23,20 +23,17 @@ from homeserver.matrix.ids import EventId, RoomId
 from homeserver.rooms import store
 from homeserver.rooms.access import Access, RoomAccess
 from homeserver.rooms.memberships import Memberships
+from homeserver.rooms.state_answers import EVENTS_AT_ONCE, MEMBER, Asked, StateAnswers
 from homeserver.runtime.clock import Clock
 from homeserver.runtime.turns import next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.web.auth import Requester
 
-MEMBER = "m.room.member"
-EVENTS_AT_ONCE = 500
-"""Put together in one turn of the event loop."""
-
 
 class ReadingService:
     """What clients may read of a room, as bytes ready to be sent."""
 
-    def __init__(  # noqa: PLR0917  # what it is made of; built in one place
+    def __init__(  # noqa: PLR0913, PLR0917  # what it is made of; built in one place
         self,
         db: Database,
         access: RoomAccess,
@@ -45,6 +42,7 @@ class ReadingService:
         interning: Interning,
         events: EventCache,
         visibility: VisibilityFilter,
+        answers: StateAnswers,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -54,6 +52,7 @@ class ReadingService:
         self._interning = interning
         self._events = events
         self._visibility = visibility
+        self._answers = answers
         self._clock = clock
 
     async def joined_rooms(self, requester: Requester) -> list[RoomId]:
@@ -70,6 +69,8 @@ class ReadingService:
     async def state(self, requester: Requester, room_id: RoomId) -> bytes:
         """The whole state, as a JSON array of client events. Raises `Forbidden`."""
         access = await self._access.of(requester, room_id)
+        if access.left_at is None:
+            return await self._answers.array(*_who(requester), access.room, None)
         nids = await self._state_nids(requester, access, None)
         return await self._array(requester, access, nids.values())
 
@@ -100,31 +101,24 @@ class ReadingService:
         `membership` and `not_membership` combine as OR (ROOM-19).
         """
         access = await self._access.of(requester, room_id, peek=False)
+        asked = Asked(membership, not_membership)
+        if access.left_at is None and (at is None or at >= access.room.same_since):
+            return await self._answers.array(*_who(requester), access.room, asked)
         if at is not None:
             own = await self._access.own_since(requester, access, at)
             access = Access(access.room, await self._state_at(access, at), own[-1].nid if own else 0)
         state = await self._state_nids(requester, access, None)
         nids = [nid for (kind, _), nid in state.items() if kind == MEMBER]
         loaded = await self._events.load(nids)
-        wanted = [
-            nid
-            for nid in nids
-            if nid in loaded and _matches(loaded[nid].event.membership, membership, not_membership)
-        ]
+        wanted = [nid for nid in nids if nid in loaded and asked.wants(loaded[nid].event.membership)]
         return await self._array(requester, access, wanted)
 
     async def joined_members(self, requester: Requester, room_id: RoomId) -> bytes:
-        """Who is joined now, with `display_name` and `avatar_url`, as a JSON object (ROOM-20). Raises `Forbidden`."""
+        """Who is joined now, with `display_name` and `avatar_url`: the whole answer (ROOM-20). Raises `Forbidden`."""
         access = await self._access.of(requester, room_id, peek=False)
         if access.left_at is not None:
             raise Forbidden("You are not in this room")
-        nids = [member.event_nid for member in access.room.members.values() if member.membership == JOIN]
-        found: list[bytes] = []
-        for some in pieces(nids, EVENTS_AT_ONCE):
-            if len(nids) > EVENTS_AT_ONCE:
-                await next_turn()
-            found += [persisted.joined_member for persisted in (await self._events.load(some)).values()]
-        return b"{%b}" % b",".join(found)
+        return await self._answers.joined_members(access.room)
 
     async def event(self, requester: Requester, room_id: RoomId, event_id: EventId) -> bytes:
         """One event, if visible. Raises `NotFound`, also for what may not be seen: this call knows no 403."""
@@ -194,8 +188,7 @@ class ReadingService:
         return b"[%b]" % b",".join(rendered)
 
     def _render(self, requester: Requester, access: Access, state: Iterable[PersistedEvent]) -> list[bytes]:
-        reader = Reader(requester.user_nid, requester.device_id)
-        viewer = Viewer(requester.user_id, requester.user_nid)
+        reader, viewer = _who(requester)
         plain = plain_after(access.room, viewer)
         now_ms = self._clock.now_ms()
         room_id = room_member(access.room.name.room_id)
@@ -206,9 +199,5 @@ class ReadingService:
         ]
 
 
-def _matches(membership: str | None, wanted: str | None, unwanted: str | None) -> bool:
-    if membership not in MEMBERSHIPS:
-        return False
-    if wanted is None and unwanted is None:
-        return True
-    return membership == wanted or (unwanted is not None and membership != unwanted)
+def _who(requester: Requester) -> tuple[Reader, Viewer]:
+    return Reader(requester.user_nid, requester.device_id), Viewer(requester.user_id, requester.user_nid)

@@ -107,7 +107,7 @@ class ReadingApi:
 
     @endpoint("getJoinedMembersByRoom", "GET", ROOM + "/joined_members", auth=Auth.GUEST_ALLOWED)
     async def joined_members(self, requester: Requester, room_id: Path[RoomId]) -> RawJson:
-        return RawJson(b'{"joined":%b}' % await self._reading.joined_members(requester, room_id))
+        return RawJson(await self._reading.joined_members(requester, room_id))
 
     @endpoint("getOneRoomEvent", "GET", ROOM + "/event/{eventId}", auth=Auth.GUEST_ALLOWED)
     async def event(self, requester: Requester, room_id: Path[RoomId], event_id: Path[EventId]) -> RawJson:

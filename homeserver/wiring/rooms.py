@@ -33,6 +33,7 @@ from homeserver.rooms.reading import ReadingService
 from homeserver.rooms.reading_api import AliasesApi, ReadingApi
 from homeserver.rooms.sending import SendingService
 from homeserver.rooms.sending_api import SendingApi
+from homeserver.rooms.state_answers import StateAnswers
 from homeserver.rooms.successors import Successors
 from homeserver.rooms.upgrade import UpgradeService
 from homeserver.rooms.upgrade_api import UpgradeApi
@@ -139,6 +140,7 @@ class RoomsFeature:
     def _reading(self, config: Config, core: Core) -> None:
         self._related = related = Related(core.db, core.memory)
         self.bundles = Bundles(core.db, core.interning, core.events, core.visibility, related, core.clock)
+        self._answers = answers = StateAnswers(core.rooms, core.events, core.clock, core.memory)
         self.reading = ReadingService(
             core.db,
             self.access,
@@ -147,6 +149,7 @@ class RoomsFeature:
             core.interning,
             core.events,
             core.visibility,
+            answers,
             core.clock,
         )
         self._membership_api = MembershipApi(self.creation, self.membership, self.aliases, self.reading)
@@ -183,6 +186,6 @@ class RoomsFeature:
             ],
             sinks=[ForgetSink(), AliasesChangedSink()],
             policy=self._policy,
-            projections=[self.memberships, guests, self._related, self.pages],
+            projections=[self.memberships, guests, self._related, self.pages, self._answers],
             periodic=[every(LOOK_EVERY, guests.once, name="rooms.guests", wake=guests.wake, first=0.0)],
         )

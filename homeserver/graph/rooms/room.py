@@ -46,6 +46,8 @@ class Room:
         """user_nids of our users who are joined."""
         self.joined_count = 0
         self.invited_count = 0
+        self.same_since: Position = position
+        """From here on the current state has been what it is; perhaps for longer."""
         self.last_event: Position = 0
         """Position of the newest event."""
         self._flying: deque[EventEntry] = deque()
@@ -132,6 +134,8 @@ class Room:
         same_state = not entry.changes and entry.room_state.nid == self.room_state.nid
         self.extremities = entry.extremities
         self.room_state = entry.room_state
+        if entry.changes:
+            self.same_since = position
         own = entry.persisted.ref
         for change in entry.changes:
             by_resolution = change.ref is not None and change.ref.event_id != own.event_id
