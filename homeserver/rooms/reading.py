@@ -70,7 +70,7 @@ class ReadingService:
         """The whole state, as a JSON array of client events. Raises `Forbidden`."""
         access = await self._access.of(requester, room_id)
         if access.left_at is None:
-            return await self._answers.array(*_who(requester), access.room, None)
+            return await self._answers.state(*_who(requester), access.room)
         nids = await self._state_nids(requester, access, None)
         return await self._array(requester, access, nids.values())
 
@@ -96,14 +96,14 @@ class ReadingService:
         membership: str | None,
         not_membership: str | None,
     ) -> bytes:
-        """Membership events as a JSON array; at a token, now, or as of the requester's leave. Raises `Forbidden`.
+        """Membership events, the whole answer; at a token, now, or as of the requester's leave. Raises `Forbidden`.
 
         `membership` and `not_membership` combine as OR (ROOM-19).
         """
         access = await self._access.of(requester, room_id, peek=False)
         asked = Asked(membership, not_membership)
         if access.left_at is None and (at is None or at >= access.room.same_since):
-            return await self._answers.array(*_who(requester), access.room, asked)
+            return await self._answers.members(*_who(requester), access.room, asked)
         if at is not None:
             own = await self._access.own_since(requester, access, at)
             access = Access(access.room, await self._state_at(access, at), own[-1].nid if own else 0)
@@ -111,7 +111,7 @@ class ReadingService:
         nids = [nid for (kind, _), nid in state.items() if kind == MEMBER]
         loaded = await self._events.load(nids)
         wanted = [nid for nid in nids if nid in loaded and asked.wants(loaded[nid].event.membership)]
-        return await self._array(requester, access, wanted)
+        return b'{"chunk":%b}' % await self._array(requester, access, wanted)
 
     async def joined_members(self, requester: Requester, room_id: RoomId) -> bytes:
         """Who is joined now, with `display_name` and `avatar_url`: the whole answer (ROOM-20). Raises `Forbidden`."""

@@ -96,14 +96,14 @@ class ReadingApi:
         membership: Query[Membership | None] = None,
         not_membership: Query[Membership | None] = None,
     ) -> RawJson:
-        chunk = await self._reading.members(
+        members = await self._reading.members(
             requester,
             room_id,
             at=parse_token(at, "at") if at is not None else None,
             membership=membership,
             not_membership=not_membership,
         )
-        return RawJson(b'{"chunk":%b}' % chunk)
+        return RawJson(members)
 
     @endpoint("getJoinedMembersByRoom", "GET", ROOM + "/joined_members", auth=Auth.GUEST_ALLOWED)
     async def joined_members(self, requester: Requester, room_id: Path[RoomId]) -> RawJson:

@@ -116,17 +116,19 @@ class _Shown:
         place = bisect_left(self.nids, nid)
         return place < len(self.nids) and self.nids[place] == nid
 
-    def array(self, plain: Position, now_ms: int, own: Iterable[tuple[int, bytes]]) -> bytes:
-        """The JSON array for a reader. `plain`: as `plain_after` says. `own`: (place, the whole event) of those that are shown
-        to them alone as they are.
+    def array(
+        self, plain: Position, now_ms: int, own: Iterable[tuple[int, bytes]], around: tuple[bytes, bytes]
+    ) -> bytes:
+        """The JSON array for a reader, between `around`. `plain`: as `plain_after` says. `own`: (place, the whole event) of
+        those that are shown to them otherwise than to others.
         """
-        if not self.nids:
-            return b"[]"
+        before, after = around
         first = bisect_right(self.nids, plain)
         tails = self.apart[:first] + self.joined[first:]
         for replaced_nid, place, tail in self.with_previous:
             if replaced_nid > plain:
                 tails[place] = tail
+        # Joined once, with what stands around it: copies of a megabyte are what such an answer costs.
         parts = [b""] * (3 * len(tails))
         parts[0::3], parts[2::3] = self.heads, tails
         ages: Iterable[int] = map(now_ms.__sub__, self.stamps)
@@ -135,8 +137,9 @@ class _Shown:
         parts[1::3] = map(_age, ages)
         for place, event in own:
             parts[3 * place : 3 * place + 3] = event, b"", b","
-        parts[-1] = parts[-1][:-1]
-        return b"[%b]" % b"".join(parts)
+        if parts:
+            parts[-1] = parts[-1][:-1]
+        return b"".join([before, *parts, after])
 
 
 class _OfRoom:
@@ -177,17 +180,13 @@ class StateAnswers:
     def _changed(self, _: Position, entry: BackfillEntry | RedactedEntry) -> None:
         self._rooms.pop(entry.room_nid)
 
-    async def array(self, reader: Reader, viewer: Viewer, room: Room, asked: Asked | None) -> bytes:
-        """The room's state, or with `asked` those of its members, as a JSON array of client events, oldest first."""
-        of_room = self._of(room)
-        shown = of_room.shown.get(asked)
-        if shown is None:
-            shown = await self._made(room, asked)
-            if self._may_keep(room, of_room, shown.size):
-                of_room.shown[asked] = shown
-        plain = plain_after(room, viewer)
-        now_ms = self._clock.now_ms()
-        return shown.array(plain, now_ms, await self._own(reader, viewer, plain, room, shown))
+    async def state(self, reader: Reader, viewer: Viewer, room: Room) -> bytes:
+        """The room's state: the whole answer, oldest first."""
+        return await self._array(reader, viewer, room, None)
+
+    async def members(self, reader: Reader, viewer: Viewer, room: Room, asked: Asked) -> bytes:
+        """Its membership events: the whole answer, oldest first."""
+        return await self._array(reader, viewer, room, asked)
 
     async def joined_members(self, room: Room) -> bytes:
         """Who is joined, with `display_name` and `avatar_url`: the whole answer."""
@@ -199,11 +198,24 @@ class StateAnswers:
         async for loaded in self._loaded(nids):
             found += [persisted.joined_member for persisted in loaded]
         made = b'{"joined":{%b}}' % b",".join(found)
-        if self._may_keep(room, of_room, len(made)):
+        if of_room.joined is None and self._may_keep(room, of_room, len(made)):
             of_room.joined = made
         return made
 
     # --- inside --------------------------------------------------------------------------------------------------
+
+    async def _array(self, reader: Reader, viewer: Viewer, room: Room, asked: Asked | None) -> bytes:
+        of_room = self._of(room)
+        shown = of_room.shown.get(asked)
+        if shown is None:
+            shown = await self._made(room, asked)
+            if asked not in of_room.shown and self._may_keep(room, of_room, shown.size):
+                of_room.shown[asked] = shown
+        plain = plain_after(room, viewer)
+        now_ms = self._clock.now_ms()
+        own = await self._own(reader, viewer, plain, room, shown)
+        around = (b"[", b"]") if asked is None else (b'{"chunk":[', b"]}")
+        return shown.array(plain, now_ms, own, around)
 
     def _of(self, room: Room) -> _OfRoom:
         """What is kept of the room, or where it can be put."""
