@@ -20,6 +20,7 @@ from homeserver.matrix.ids import ServerName, UserId, domain_of, is_user_id
 from homeserver.storage.database import Database
 from homeserver.to_device import store
 from homeserver.to_device.entries import ToDeviceEntry
+from homeserver.to_device.known import KnownDevices
 from homeserver.to_device.ports import Messages, RemoteDevices
 from homeserver.to_device.store import Page
 from homeserver.web.auth import Requester
@@ -40,7 +41,7 @@ PERISHABLE = frozenset({"m.room_key_request", "m.secret.request"})
 
 
 class ToDeviceService:
-    """Sends to-device messages. Keeps nothing in memory."""
+    """Sends to-device messages. Keeps nothing in memory but which devices there are."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
@@ -50,6 +51,7 @@ class ToDeviceService:
         interning: Interning,
         server_name: ServerName,
         limiter: RateLimiter,
+        devices: KnownDevices,
     ) -> None:
         self._db = db
         self._log = log
@@ -57,6 +59,7 @@ class ToDeviceService:
         self._interning = interning
         self._server_name = server_name
         self._limiter = limiter
+        self._devices = devices
         self._remote: RemoteDevices | None = None
 
     def send_elsewhere_with(self, remote: RemoteDevices) -> None:
@@ -107,9 +110,9 @@ class ToDeviceService:
 
     async def delivered(self, devices: Mapping[tuple[int, str], Position]) -> None:
         """(user_nid, device_id) -> up to where its messages have arrived by another way than its own sync."""
-        async with self._db.transaction() as tx:
+        async with self._db.transaction() as tx, tx.pipeline(commit=True) as batch:
             for (user_nid, device_id), upto in sorted(devices.items()):
-                await store.delete_upto(tx, user_nid, device_id, upto)
+                store.delete_upto(batch, user_nid, device_id, upto)
 
     async def entries(self, sender: UserId, event_type: str, messages: Messages) -> Sequence[ToDeviceEntry]:
         """What is to be written: one entry per local device."""
@@ -128,11 +131,7 @@ class ToDeviceService:
             for device_id in messages[user]
             if "\0" not in device_id  # which no device has
         ]
-        async with self._db.read() as tx:
-            rows = await store.find_devices(tx, everywhere, named)
-        devices: dict[int, list[str]] = {}
-        for user_nid, device_id in rows:
-            devices.setdefault(user_nid, []).append(device_id)
+        devices = await self._devices.find(everywhere, named)
         head = b'{"sender":%b,"type":%b,"content":' % (json.dumps(sender), json.dumps(event_type))
         perishable = _perishes(event_type)
         entries: list[ToDeviceEntry] = []

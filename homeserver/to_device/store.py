@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Pipeline, Tx
+from homeserver.storage.tx import Later, Pipeline, Tx
 
 
 def insert(batch: Pipeline, rows: Sequence[tuple[int, str, Position, bytes, bool]]) -> None:
@@ -61,9 +61,9 @@ async def find(  # noqa: PLR0917  # one value each, called in one place
     )
 
 
-async def find_bounds(tx: Tx, user_nid: int, device_id: str) -> tuple[Position, Position]:
+def find_bounds(batch: Pipeline, user_nid: int, device_id: str) -> Later[tuple[Position, Position] | None]:
     """Positions of the first and the last message that wait; zeros if none does."""
-    row = await tx.one(
+    return batch.one(
         """
         SELECT coalesce(min(position), 0), coalesce(max(position), 0) FROM to_device
         WHERE user_nid = %(user)s AND device_id = %(device)s
@@ -71,12 +71,11 @@ async def find_bounds(tx: Tx, user_nid: int, device_id: str) -> tuple[Position, 
         user=user_nid,
         device=device_id,
     )
-    return (row[0], row[1]) if row else (0, 0)
 
 
-async def delete_upto(tx: Tx, user_nid: int, device_id: str, upto: Position) -> int:
-    """Messages that have arrived. Returns how many."""
-    return await tx.execute(
+def delete_upto(batch: Pipeline, user_nid: int, device_id: str, upto: Position) -> None:
+    """Messages that have arrived."""
+    batch.execute(
         """
         DELETE FROM to_device WHERE user_nid = %(user)s AND device_id = %(device)s AND position <= %(upto)s
         """,

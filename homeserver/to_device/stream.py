@@ -81,8 +81,9 @@ class ToDeviceStream:
         key = (user_nid, device_id)
         while (found := self._devices.get(key)) is None:
             arrived = self._loading.setdefault(key, Waiting(0, 0))
-            async with self._db.read() as tx:
-                first, last = await store.find_bounds(tx, user_nid, device_id)
+            async with self._db.read() as tx, tx.pipeline() as batch:
+                bounds = store.find_bounds(batch, user_nid, device_id)
+            first, last = bounds.result or (0, 0)
             if self._loading.get(key) is arrived:  # else another request has read it, or entries were missed
                 del self._loading[key]
                 self._devices[key] = Waiting(first or arrived.first, max(last, arrived.last))
@@ -117,11 +118,14 @@ class ToDeviceStream:
         return part
 
     async def _delete(self, user_nid: int, device_id: str, upto: Position, waiting: Waiting) -> None:
-        """The device has got everything up to here."""
+        """The device has got everything up to here. One flight to the database."""
         last = waiting.last
-        async with self._db.transaction() as tx:
-            await store.delete_upto(tx, user_nid, device_id, upto)
-            first, _ = await store.find_bounds(tx, user_nid, device_id)
+        bounds = None
+        async with self._db.transaction() as tx, tx.pipeline(commit=True) as batch:
+            store.delete_upto(batch, user_nid, device_id, upto)
+            if upto < last:  # else nothing is left of what was
+                bounds = store.find_bounds(batch, user_nid, device_id)
+        first, _ = (bounds.result if bounds is not None else None) or (0, 0)
         # What arrived while we looked is either seen or newer than all that was.
         waiting.first = first or (waiting.last if waiting.last > last else 0)
 

@@ -7,6 +7,7 @@ from homeserver.runtime.periodic import every
 from homeserver.to_device.api import ToDeviceApi
 from homeserver.to_device.bound import EVERY_SECONDS, Most, QueueBound
 from homeserver.to_device.entries import ToDeviceSink
+from homeserver.to_device.known import KnownDevices
 from homeserver.to_device.service import ToDeviceService
 from homeserver.to_device.stream import ToDeviceStream
 from homeserver.web.rate_limit import RateLimiter
@@ -18,8 +19,9 @@ class ToDeviceFeature:
     """Service, stream, endpoint, the bound on what waits."""
 
     def __init__(self, config: Config, core: Core, limiter: RateLimiter) -> None:
+        self._known = known = KnownDevices(core.db, core.memory)
         self.service = ToDeviceService(
-            core.db, core.log, core.transactions, core.interning, core.server_name, limiter
+            core.db, core.log, core.transactions, core.interning, core.server_name, limiter, known
         )
         self.stream = ToDeviceStream(core.db)
         self.bound = QueueBound(
@@ -35,7 +37,7 @@ class ToDeviceFeature:
             name="to_device",
             apis=[ToDeviceApi(self.service)],
             sinks=[ToDeviceSink()],
-            projections=[self.stream],
+            projections=[self.stream, self._known],
             streams=[self.stream],
             device_listeners=[self.stream],
             periodic=[

@@ -9,8 +9,9 @@ import pytest
 from homeserver.log import transaction_ids
 from homeserver.log.forgetting import Forgetting
 from homeserver.runtime.clock import FakeClock
-from homeserver.to_device import service, stream
+from homeserver.to_device import service, store, stream
 from homeserver.to_device.bound import Most, QueueBound
+from homeserver.to_device.known import KnownDevices
 from tests.conftest import StartServer
 from tests.support.crypto import messages_in
 from tests.support.server import Server
@@ -273,3 +274,48 @@ async def test_strange_names_are_no_fault_of_the_server(server: Server, name: st
     await send(alice, {bob.user_id: {"*": {}}}, kind=name, expect=None)
     await send(alice, {bob.user_id: {"*": {}}}, txn=name, expect=None)
     await bob.sync()
+
+
+async def test_a_device_that_was_sent_to_is_not_looked_up_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TD-01, E2E-13: one that ends is forgotten, and one of the same name that comes after it has nothing of before."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await bob.new_device("PHONE")
+    asked: list[Any] = []
+    real = store.find_devices
+
+    async def counted(tx: Any, users: Any, named: Any) -> Any:
+        asked.extend(each for each in named if each[1] in {"PHONE", bob.device_id})
+        return await real(tx, users, named)
+
+    monkeypatch.setattr(store, "find_devices", counted)
+    for number in range(3):
+        await send(alice, {bob.user_id: {"PHONE": {"n": number}, "NONE": {}}})
+    assert len(asked) == 1
+    assert await contents(phone) == [{"n": 0}, {"n": 1}, {"n": 2}]
+    await phone.logout()
+    await send(alice, {bob.user_id: {"PHONE": {"n": 3}, bob.device_id: {"n": 4}}})
+    assert len(asked) == 3
+    phone = await bob.new_device("PHONE")
+    assert await contents(phone) == []
+    await send(alice, {bob.user_id: {"PHONE": {"n": 5}, bob.device_id: {"n": 6}}})
+    assert await contents(phone) == [{"n": 5}]
+    assert await contents(bob) == [{"n": 4}, {"n": 6}]
+
+
+async def test_a_device_that_ended_unnoticed_gets_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2E-13: whoever remembers it, a message for it is not kept."""
+    alice, bob = await server.register("alice"), await server.register("bob")
+    phone = await bob.new_device("PHONE")
+    await send(alice, {bob.user_id: {"PHONE": {"n": 1}}})
+
+    async def known(_: Any, __: Any, named: Any) -> dict[int, list[str]]:
+        return {user_nid: ["PHONE"] for user_nid, _ in named}
+
+    monkeypatch.setattr(KnownDevices, "find", known)
+    await phone.logout()
+    await send(alice, {bob.user_id: {"PHONE": {"n": 2}}})
+    assert await contents(await bob.new_device("PHONE")) == []
