@@ -242,6 +242,48 @@ async def count_unread_of(
     return [(row[0], Unread._make(row[1:])) for row in rows]
 
 
+class Range(NamedTuple):
+    """Events of a room that somebody who asks along with others may lack: in (after, upto]."""
+
+    number: int
+    """Whose question it is of."""
+    pair: Pair
+    after: Position
+    upto: Position
+
+
+async def find_newest_of(
+    tx: Tx, ranges: Sequence[Range], ignoring: Sequence[tuple[int, int]], limit: int
+) -> list[tuple[int, int, int, str]]:
+    """(number, event_nid, room_nid, thread) of others' events, read or not: as `find_before`, of several, at most `limit` of each
+    number. `ignoring`: (user_nid, whom they ignore).
+    """
+    return await tx.all(
+        """
+        SELECT number, event_nid, room, thread FROM (
+            SELECT query.number, query.room, e.event_nid, coalesce(e.thread, 'main') AS thread,
+                   row_number() OVER (PARTITION BY query.number ORDER BY e.event_nid DESC) AS place
+            FROM unnest(%(numbers)s::int[], %(users)s::bigint[], %(rooms)s::bigint[], %(after)s::bigint[],
+                        %(upto)s::bigint[]) AS query (number, reader, room, after, upto),
+                 LATERAL (SELECT event_nid, thread FROM events
+                          WHERE room_nid = query.room AND event_nid > query.after AND event_nid <= query.upto
+                                AND flags = 0 AND redacted_by IS NULL AND sender_nid <> query.reader
+                                AND NOT EXISTS (
+                                    SELECT 1 FROM unnest(%(who)s::bigint[], %(whom)s::bigint[]) AS ignores (who, whom)
+                                    WHERE who = query.reader AND whom = sender_nid)
+                          ORDER BY event_nid DESC LIMIT %(limit)s) e
+        ) found WHERE place <= %(limit)s
+        """,
+        numbers=[each.number for each in ranges],
+        **_columns([each.pair for each in ranges]),
+        after=[each.after for each in ranges],
+        upto=[each.upto for each in ranges],
+        who=[who for who, _ in ignoring],
+        whom=[whom for _, whom in ignoring],
+        limit=limit,
+    )
+
+
 def _columns(pairs: Sequence[Pair]) -> dict[str, object]:
     return {"users": [pair.user_nid for pair in pairs], "rooms": [pair.room_nid for pair in pairs]}
 

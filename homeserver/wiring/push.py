@@ -28,7 +28,7 @@ from homeserver.push.pushers.api import PushersApi, plainly_reached
 from homeserver.push.pushers.badges import Badges
 from homeserver.push.pushers.content import Content
 from homeserver.push.pushers.deciding import Deciding
-from homeserver.push.pushers.delivery import Delivery
+from homeserver.push.pushers.delivery import Delivery, host_of_key
 from homeserver.push.pushers.figures import PusherFigures
 from homeserver.push.pushers.gateway import Gateways
 from homeserver.push.pushers.interest import Interest
@@ -128,7 +128,9 @@ def sending_of(config: Config, letters: Letters) -> Sending:
 
 READER = "pushers"
 AT_ONCE = 48
-"""Users that are notified at the same time; as many again whose gateway is slow or fails."""
+"""Users that are notified at the same time; as many again whose gateway is slow, fails or was not asked yet."""
+OF_A_HOST, OF_A_STRUGGLING_HOST = 32, 16
+"""How many of them at one gateway's host: more than one of those that struggle may be asked at a time."""
 BATCH = 20
 """Entries of a user that are looked at together; what is unread is counted once for them."""
 BACK_EVERY = 60.0
@@ -216,9 +218,14 @@ class PushersFeature:
             deliver=self.delivery.deliver,
             prepare=self.delivery.prepare,
             resume=self._resume.of,
+            resume_together=self._resume.of_many,
             batch=BATCH,
             at_once=AT_ONCE,
             struggling_at_once=AT_ONCE,
+            group=host_of_key,
+            group_at_once=OF_A_HOST,
+            group_struggling_at_once=OF_A_STRUGGLING_HOST,
+            may_be_slow=self.delivery.may_be_slow,
             timeout=120.0,
             backoff=Backoff(first=0.5, longest=600.0, jitter=0.3),
         )

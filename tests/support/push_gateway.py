@@ -54,6 +54,8 @@ class FakeGateway:
     """Pushkeys it does not know any more."""
     slow: float = 0.0
     """Seconds before it answers."""
+    host: str = "127.0.0.1"
+    """The address of this machine that it answers at: gateways of another host are others."""
     port: int = field(default_factory=free_port)
     asked: int = 0
     """Requests, whatever became of them."""
@@ -68,7 +70,7 @@ class FakeGateway:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{PATH}"
+        return f"http://{self.host}:{self.port}{PATH}"
 
     def pusher(self, pushkey: str, *, everything: bool = False, **fields: Any) -> dict[str, Any]:
         """The body of `/pushers/set`. `everything`: the format that tells all of an event."""
@@ -99,7 +101,7 @@ class FakeGateway:
         app.router.add_post(PATH, self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, backlog=1024).start()
+        await web.TCPSite(self._runner, self.host, self.port, reuse_address=True, backlog=1024).start()
 
     async def stop(self) -> None:
         if self._runner is not None:

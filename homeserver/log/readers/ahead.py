@@ -37,7 +37,7 @@ class Ahead:
         try:
             async with self._turn:
                 if key not in self._prepared:
-                    waiting = chain(self._entering, *(lane.keys for lane in self._lanes))
+                    waiting = chain(self._entering, *(lane.waiting() for lane in self._lanes))
                     keys = list(dict.fromkeys((key, *islice(waiting, MOST))))
                     await self._reader.prepare(keys)
                     self._prepared.update(keys)

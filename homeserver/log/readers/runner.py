@@ -18,9 +18,10 @@ from homeserver.log.readers.ahead import Ahead
 from homeserver.log.readers.cursor import Cursor
 from homeserver.log.readers.lanes import BehindKeys, Lane
 from homeserver.log.readers.lease import Lease, LeaseLost
+from homeserver.log.readers.resuming import Resuming
 from homeserver.log.readers.slices import Slices
 from homeserver.log.readers.store import CursorRow
-from homeserver.log.readers.types import SLOW, WHOLE, Behind, GiveUp, Item, NotNow, Reader, Slice
+from homeserver.log.readers.types import SLOW, WHOLE, GiveUp, Item, NotNow, Reader, Slice
 from homeserver.log.tail import Tail
 from homeserver.runtime.clock import Entropy
 from homeserver.storage.database import Database
@@ -88,8 +89,8 @@ class Runner:
         """The scan position that the database has."""
         self._grown = asyncio.Event()
         self._wake = asyncio.Event()
-        self._ready = Lane(reader.at_once)
-        self._struggling = Lane(reader.struggling_at_once)
+        self._ready = Lane(reader.at_once, reader.group_at_once, reader.group)
+        self._struggling = Lane(reader.struggling_at_once, reader.group_struggling_at_once, reader.group)
         self._retries: list[tuple[float, str]] = []
         self._nudges: dict[str, float] = {}
         self._nudged: list[tuple[float, str]] = []
@@ -99,6 +100,7 @@ class Runner:
         self._recorded = asyncio.Event()
         self._closing = False
         self._ahead = Ahead(reader, self._ready, self._struggling)
+        self._resuming = Resuming(reader, self.cursors, self._ready, self._struggling)
 
     # --- what the service calls --------------------------------------------------------------------------------------
 
@@ -191,8 +193,12 @@ class Runner:
     def _make_ready(self, cursor: Cursor) -> None:
         if (cursor.nudged or cursor.has_work) and not cursor.busy and not cursor.retry_at:
             cursor.busy = True
-            (self._struggling if cursor.struggling else self._ready).keys.append(cursor.key)
+            (self._struggling if self._struggles(cursor) else self._ready).add(cursor.key)
             self._wake.set()
+
+    def _struggles(self, cursor: Cursor) -> bool:
+        may_be_slow = self.reader.may_be_slow
+        return cursor.struggling or (may_be_slow is not None and may_be_slow(cursor.key))
 
     def _retry(self, cursor: Cursor, at: float) -> None:
         cursor.retry_at = at
@@ -211,7 +217,7 @@ class Runner:
             for lane in (self._ready, self._struggling):
                 while lane.may_begin and self._lease.valid and not self._closing:
                     self._begin(group, lane)
-            waiting = self._ready.keys or self._struggling.keys
+            waiting = self._ready or self._struggling
             due = [heap[0][0] for heap in (self._retries, self._nudged) if heap]
             if waiting and not self._lease.valid:
                 due.append(loop.time() + self._lease.renewed_every)
@@ -222,12 +228,18 @@ class Runner:
                 continue
 
     def _begin(self, group: asyncio.TaskGroup, lane: Lane) -> None:
-        task = group.create_task(self._step(self.cursors[lane.keys.popleft()]))
-        lane.running += 1
+        key = lane.begin()
+        if lane is self._ready and self._struggles(
+            self.cursors[key]
+        ):  # it has turned out so since it was added
+            lane.end(key)
+            self._struggling.add(key)
+            return
+        task = group.create_task(self._step(self.cursors[key]))
         self._running.add(task)
 
         def finished(ended: asyncio.Task[None]) -> None:
-            lane.running -= 1
+            lane.end(key)
             self._running.discard(ended)
             self._wake.set()
 
@@ -292,11 +304,9 @@ class Runner:
 
     async def _read_for(self, cursor: Cursor) -> Slice:
         upto = self.scanned
-        if self.reader.resume is not None:
-            behind = Behind(key=cursor.key, after=cursor.covered, upto=upto, failures=cursor.failures)
-            resumed = await self.reader.resume(behind)
-            if resumed is not None:
-                return resumed
+        resumed = await self._resuming.of(cursor, upto)
+        if resumed is not None:
+            return resumed
         found = await self._slices.read(cursor.covered, upto)
         wanted = await self._keys(found.items)
         mine = [item for item, keys in zip(found.items, wanted, strict=True) if cursor.key in keys]

@@ -120,6 +120,10 @@ class Reader:
     beginning of it; less than all if less will do. None: look at everything. A reader that has this keeps nothing in
     memory for a cursor that goes on failing, and its cursors hold back no purge.
     """
+    resume_together: Callable[[Sequence[Behind]], Awaitable[Sequence[Slice]]] | None = None
+    """The same for several cursors, of a reader that finds that together: for all of them, or for the first so many and at least
+    one. Called in place of `resume` where more than one cursor lacks something, and not twice at once.
+    """
     from_beginning: bool = False
     """Where a reader begins that has never run: at the beginning of the log, or at its end."""
     batch: int = 100
@@ -128,6 +132,15 @@ class Reader:
     """Deliveries under way."""
     struggling_at_once: int = 16
     """Besides these, deliveries of cursors whose last one failed or took longer than `SLOW`: they delay only each other."""
+    group: Callable[[str], str] | None = None
+    """Of a key, the other side that its deliveries go to, where that is the same for many. Groups take turns."""
+    group_at_once: int = 0
+    group_struggling_at_once: int = 0
+    """How many of these places one group may have (0: all)."""
+    may_be_slow: Callable[[str], bool] | None = None
+    """Whether a delivery for a key may take long as far as is known of the other side: it then has a place of those that
+    struggle. Answered from memory.
+    """
     timeout: float = 60.0
     """Seconds that a delivery may take."""
     backoff: Backoff = field(default_factory=Backoff)

@@ -20,7 +20,7 @@ from homeserver.log.readers.types import Item, NotNow
 from homeserver.push.pushers.badges import Badge, Badges
 from homeserver.push.pushers.content import Content, Told, badge_body, groups
 from homeserver.push.pushers.deciding import Deciding
-from homeserver.push.pushers.gateway import Gateways, NotTaken, TooLarge
+from homeserver.push.pushers.gateway import Gateways, NotTaken, TooLarge, host_of
 from homeserver.push.pushers.interest import Interest, parse_key
 from homeserver.push.pushers.service import PusherService
 from homeserver.push.pushers.types import HTTP, MAILTO, Pusher, PushersChanged
@@ -68,6 +68,11 @@ class Delivery:
     def may_show(self, key: str) -> bool:
         """Whether the device behind a key may show that something is unread."""
         return f" {MAILTO}" not in key and self._shown.get(key, 1) > 0
+
+    def may_be_slow(self, key: str) -> bool:
+        """See `Reader.may_be_slow`: of mails it is only noted that they are due."""
+        _, url = parse_key(key)
+        return not url.startswith(MAILTO) and self._gateways.may_be_slow(url)
 
     async def prepare(self, keys: Sequence[str]) -> None:
         """See `Reader.prepare`: whom a message in a large room concerns is looked up together."""
@@ -152,6 +157,12 @@ class Delivery:
             await self._service.rejected(gone)
             for each in gone:
                 pushers.remove(each)
+
+
+def host_of_key(key: str) -> str:
+    """See `Reader.group`: the host of a gateway; of mails the group without a name."""
+    _, url = parse_key(key)
+    return "" if url.startswith(MAILTO) else host_of(url)
 
 
 def _only_set(items: Sequence[Item[Any]]) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -28,6 +29,10 @@ FAILURES: Final = 8
 """In a row, of whomever, after which nobody asks a gateway for a while."""
 FIRST_REST, LONGEST_REST, JITTER = 1.0, 300.0, 0.25
 """Seconds for which it is left alone: doubled each time, each up to `JITTER` longer."""
+QUICK: Final = 1.0
+"""Seconds within which a gateway answers, on average of its last requests, that shares places with others of that kind."""
+WEIGHT: Final = 1 / 8
+"""Of the last request in that average."""
 MAX_GATEWAYS: Final = 1_000
 """Of which it is remembered how they do."""
 
@@ -50,6 +55,12 @@ class Gateway:
     """Left alone until then, on the monotonic clock."""
     rests: int = 0
     """How often it was left alone since it answered last."""
+    seconds: float | None = None
+    """That requests to it take, on average; None: it was asked nothing yet."""
+
+    def took(self, seconds: float) -> None:
+        """A request has ended, however."""
+        self.seconds = seconds if self.seconds is None else self.seconds + WEIGHT * (seconds - self.seconds)
 
     @property
     def away(self) -> bool:
@@ -76,6 +87,11 @@ class Gateways:
         """How many are left alone."""
         return sum(gateway.away for gateway in self._known.values())
 
+    def may_be_slow(self, url: str) -> bool:
+        """Whether it takes long to answer, or may: of one that was not asked yet nobody knows."""
+        gateway = self._known.get(_origin(url))
+        return gateway is None or gateway.seconds is None or gateway.seconds > QUICK
+
     def check(self, url: str) -> None:
         """Whether it may be asked now. Raises `NotNow`."""
         gateway, now = self._gateway(url), self._clock.monotonic()
@@ -99,6 +115,7 @@ class Gateways:
             max_bytes=MAX_ANSWER,
             timeout=TIMEOUT,
         )
+        began = self._clock.monotonic()
         try:
             answer = await self._outbound.request(Purpose.PUSH, request)
         except OutboundError as error:
@@ -107,6 +124,8 @@ class Gateways:
         except asyncio.CancelledError:
             self._has_failed(url, gateway, rests)
             raise
+        finally:
+            gateway.took(self._clock.monotonic() - began)
         if answer.status == 429:
             self._is_busy(gateway, answer)
         if answer.status == 413:  # that is about this notification: others are taken
@@ -123,7 +142,7 @@ class Gateways:
         return rejected
 
     def _gateway(self, url: str) -> Gateway:
-        origin = str(URL(url).origin())
+        origin = _origin(url)
         gateway = self._known.get(origin)
         if gateway is None:
             gateway = self._known[origin] = Gateway()
@@ -160,6 +179,17 @@ class Gateways:
         seconds = min(max(seconds, FIRST_REST), LONGEST_REST)
         gateway.until = max(gateway.until, self._clock.monotonic() + seconds)
         raise NotNow(seconds + self._entropy.uniform(0, max(1.0, JITTER * seconds)))
+
+
+@lru_cache(maxsize=4096)
+def host_of(url: str) -> str:
+    """The host that answers for a gateway."""
+    return URL(url).host or ""
+
+
+@lru_cache(maxsize=4096)
+def _origin(url: str) -> str:
+    return str(URL(url).origin())
 
 
 def _rest(rests: int) -> float:
