@@ -1,10 +1,13 @@
 """Files go in and come out as they were. CHECKLIST MEDIA-01 to MEDIA-08, MEDIA-14, MEDIA-15."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -13,10 +16,16 @@ import pytest
 from homeserver.matrix.errors import TooLarge
 from homeserver.matrix.mxc import Mxc
 from homeserver.media.ports import RemoteFile
+from homeserver.web.binding import Bounds
+from homeserver.web.stream import ClientTimeouts
 from tests.conftest import StartServer
 from tests.integration.media.conftest import DOWNLOAD, FROZEN, UPLOAD, parts, upload
+from tests.support import server as support_server
+from tests.support.postgres import Postgres
 from tests.support.server import Server
 from tests.support.waiting import until
+
+SCRIPT = b"<script>alert(1)</script>"
 
 
 async def test_media_03_a_file_comes_back_with_its_type(server: Server) -> None:
@@ -78,6 +87,21 @@ async def test_media_02_old_endpoints_give_only_what_is_from_before_the_freeze(
     assert named.headers["content-disposition"] == 'inline; filename="other.txt"'
 
 
+async def test_media_02_what_came_in_before_the_freeze_stays_open(
+    tmp_path: Path, postgres: Postgres, worker: str, migrated_template: str
+) -> None:
+    """Whoever takes the option back: old links in rooms still lead somewhere, and what comes in then asks for a token."""
+    dsn = postgres.create(f"freeze_{worker}", template=migrated_template)
+    async with support_server.run(dsn, tmp_path, media={"unauthenticated": True}) as server:
+        old = await upload(await server.register("alice"), b"old")
+    async with support_server.run(dsn, tmp_path) as server:
+        bob = await server.register("bob")
+        new = await upload(bob, b"new")
+        assert await server.client.get(FROZEN, *parts(old)) == b"old"
+        assert await bob.get(DOWNLOAD, *parts(old)) == b"old"
+        await server.client.get(FROZEN, *parts(new), expect=(404, "M_NOT_FOUND"))
+
+
 @pytest.mark.parametrize(
     ("content_type", "filename", "disposition"),
     [
@@ -109,9 +133,24 @@ async def test_a_nul_in_a_name_is_a_mistake_of_the_client(server: Server) -> Non
     await upload(alice, filename="a\0b", expect=(400, "M_INVALID_PARAM"))
 
 
-async def test_media_05_a_file_cannot_act(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("content_type", "data", "shown"),
+    [
+        ("text/html", SCRIPT, False),
+        ("application/xhtml+xml", SCRIPT, False),
+        ("text/xml", SCRIPT, False),
+        ("image/svg+xml", b"<svg xmlns='http://www.w3.org/2000/svg'>" + SCRIPT + b"</svg>", False),
+        ("text/javascript", b"alert(1)", False),
+        ("image/gif", b"GIF89a/*\0\0*/=1;" + SCRIPT, True),  # a picture, a script and a page
+        ("text/plain", SCRIPT, True),
+    ],
+)
+async def test_media_05_a_file_cannot_act(
+    server: Server, content_type: str, data: bytes, shown: bool
+) -> None:
+    """MEDIA-04: only what is safe is shown in place; as what it was uploaded as, whatever else it may be."""
     alice = await server.register("alice")
-    uri = await upload(alice, b"<script>alert(1)</script>", "text/html")
+    uri = await upload(alice, data, content_type)
     for headers in (None, {"Range": "bytes=0-3"}):
         answer = await alice.exchange(
             "GET", DOWNLOAD, *parts(uri), headers=headers, expect=200 if headers is None else 206
@@ -119,11 +158,14 @@ async def test_media_05_a_file_cannot_act(server: Server) -> None:
         assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none';")
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
         assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-type"].partition(";")[0] == content_type
+        assert answer.headers["content-disposition"] == ("inline" if shown else "attachment")
 
 
 async def test_media_06_an_address_first(server: Server) -> None:
     alice, bob = await server.register("alice"), await server.register("bob")
     made = await alice.post("/_matrix/media/v1/create")
+    assert abs(made["unused_expires_at"] / 1000 - time.time() - 24 * 3600) < 600
     path = "/_matrix/media/v3/upload/{}/{}"
     where = parts(made["content_uri"])
     await bob.put(path, *where, data=b"x", expect=(403, "M_FORBIDDEN"))
@@ -282,6 +324,40 @@ async def test_a_broken_upload_leaves_nothing(
     assert server.app is not None
     async with server.app.core.db.read() as tx:
         assert await tx.value("SELECT count(*) FROM media") == 0
+
+
+@pytest.mark.parametrize("every", [0.05, None], ids=["drips", "stops"])
+async def test_a_slow_upload_is_ended_with_an_answer_and_leaves_nothing(
+    start_server: StartServer,
+    folder_of: Callable[[Server], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    every: float | None,
+) -> None:
+    """Who sends next to nothing, or nothing any more, holds a connection and a file for a bounded time."""
+    patient = ClientTimeouts(stall=3.0, body=3.0, min_rate=100_000)
+    monkeypatch.setattr("homeserver.web.settings.Bounds", partial(Bounds, timeouts=patient))
+    server = await start_server()
+    alice = await server.register("alice")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    head = f"POST {UPLOAD} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {alice.token}\r\nContent-Length: 900000\r\n\r\n"
+    writer.write(head.encode() + b"x" * 1000)
+    answered = asyncio.create_task(reader.readline())
+    try:
+        async with asyncio.timeout(60):
+            while not answered.done():
+                if every is not None:
+                    writer.write(b"x" * 100)
+                await asyncio.wait([answered], timeout=every)
+        assert (await answered).split()[1] == b"408"
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def nothing_there() -> bool:
+        return not any(path.is_file() for path in folder_of(server).rglob("*"))
+
+    await until(nothing_there, within=30)
 
 
 async def test_a_blob_that_is_gone_is_said_to_be_gone(

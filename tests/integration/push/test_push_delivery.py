@@ -84,6 +84,27 @@ async def test_an_event_is_told_whole(server: Server, gateway: FakeGateway) -> N
     assert secret["counts"] == {"unread": 3}
 
 
+async def test_tweaks_of_ones_own_rule_reach_the_gateway(server: Server, gateway: FakeGateway) -> None:
+    """PUSH-10: `highlight` without a value is true; whatever else a rule sets is passed on as it is."""
+    room, (alice, bob) = await meeting(server, "alice", "bob")
+    tweaks = [
+        {"set_tweak": "highlight"},
+        {"set_tweak": "sound", "value": "bells"},
+        {"set_tweak": "com.example.light", "value": {"colour": [1, 2, 3]}},
+    ]
+    rule = {"pattern": "fire", "actions": ["notify", *tweaks]}
+    await bob.put("/pushrules/global/content/{}", "fire", json=rule)
+    await bob.post(SET, json=gateway.pusher("phone", everything=True))
+    await looked_at(server)
+    told = await gateway.hears_event(await alice.send(room, "there is a fire"))
+    assert told["devices"][0]["tweaks"] == {
+        "highlight": True,
+        "sound": "bells",
+        "com.example.light": {"colour": [1, 2, 3]},
+    }
+    assert told["prio"] == "high"
+
+
 async def test_what_is_too_large_for_a_gateway_holds_nothing_up(server: Server, gateway: FakeGateway) -> None:
     """ntfy takes 4 KiB and answers 413: such an event is told by its ids, and those after it are told as ever."""
     gateway.answer = lambda told: 413 if len(str(told)) > 4000 else None
