@@ -21,7 +21,7 @@ from tests.support.user import Event, User
 OWNERS = pytest.mark.parametrize("ours", [True, False], ids=["our room", "their room"])
 NAMED_IN_CONTENT = 11
 """From this room version on a redaction says in its content what it redacts."""
-PATIENCE = 20  # seconds; the machine may be busy
+PATIENCE = 60  # seconds; the machine may be busy
 
 
 @dataclass

@@ -18,7 +18,7 @@ ALL = 24
 """Requests on connections of their own: with two processes, one would have to be very lucky to get none."""
 
 
-def until(what: Callable[[], bool], told: Callable[[], str], seconds: float = 30) -> None:
+def until(what: Callable[[], bool], told: Callable[[], str], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, f"it did not happen in time: {told()}"

@@ -324,7 +324,7 @@ def update(person: Person, stream_id: int, prev: list[int], **more: Any) -> dict
 
 async def changed(user: User, since: str) -> dict[str, Any]:
     """The next change of device lists."""
-    for _ in range(20):
+    for _ in range(120):
         answer = await user.sync(since=since, timeout=1_000)
         if "device_lists" in answer:
             return dict(answer["device_lists"])

@@ -13,6 +13,7 @@ from tests.support.outbound import until
 from tests.support.remote_server import RemoteServer, status
 from tests.support.server import Server
 from tests.support.user import User
+from tests.support.waiting import until as holds
 
 SEND = "/_matrix/federation/v1/send/*"
 TYPE = "org.example.note"
@@ -25,7 +26,7 @@ async def tell(user: User, txn: int, wanted: dict[str, Any], event_type: str = T
 async def heard(user: User, number: int) -> list[Any]:
     """So many messages."""
     found: list[Any] = []
-    for _ in range(40):
+    for _ in range(120):
         found += (await user.sync(timeout=500)).get("to_device", {}).get("events", [])
         if len(found) >= number:
             break
@@ -67,7 +68,7 @@ async def test_nothing_is_lost_while_the_server_is_away(federation: Federation) 
         await tell(alice, number, {str(remote.user("bob")): {"D": {"n": number}}})
     devices = {f"D{number}": {"text": large} for number in range(7)}
     await tell(alice, 5, {str(remote.user("bob")): devices, str(remote.user("carol")): {"*": {"n": 5}}})
-    await until(lambda: len(edus(remote)) == 9, 30)
+    await until(lambda: len(edus(remote)) == 9)
     told = edus(remote)
     assert [content["messages"] for content in told[:5]] == [
         {remote.user("bob"): {"D": {"n": number}}} for number in range(5)
@@ -79,14 +80,11 @@ async def test_nothing_is_lost_while_the_server_is_away(federation: Federation) 
     assert told[-1]["messages"][remote.user("carol")] == {"*": {"n": 5}}
     core = here.app.core  # type: ignore[union-attr]
 
-    async def waiting() -> int:
+    async def nothing_waits() -> bool:
         async with core.db.read() as tx:
-            return int(await tx.value("SELECT count(*) FROM federation_device_messages"))
+            return not await tx.value("SELECT count(*) FROM federation_device_messages")
 
-    for _ in range(100):
-        if not await waiting():
-            break
-    assert not await waiting()
+    await holds(nothing_waits)
 
 
 def message(remote: RemoteServer, to: User, message_id: Any, **more: Any) -> dict[str, Any]:

@@ -132,7 +132,7 @@ async def enters(here: Server, room: Forked) -> User:
     anna = await here.register("anna")
     await anna.join(room.name, via=[room.remote.name])
     room.ends = []
-    await anna.sees(room.name, room.joins[0].event_id, timeout=20)
+    await anna.sees(room.name, room.joins[0].event_id)
     return anna
 
 
@@ -201,7 +201,7 @@ async def test_a_branch_from_beyond_reach_is_bridged_by_the_state(federation: Fe
     (join,) = room.joins
     both = room.says("both", room.says("behind", room.events[8]), join)
     await room.pushes(here, both)
-    await anna.sees(room.name, both.event_id, timeout=20)
+    await anna.sees(room.name, both.event_id)
     before = {event.event_id for event in room.events[: room.events.index(join)]}
     assert before.isdisjoint(event["event_id"] for event in anna.timeline[room.name])
     last = room.says("last")
@@ -248,7 +248,7 @@ async def test_news_come_where_the_past_is_not_to_be_had(federation: Federation)
         room.remote.answers("POST", f"{V1}/{path}/*", refused)
     both = room.says("both", room.says("beside", room.events[-2]), join)
     await room.pushes(here, both)
-    await anna.sees(room.name, both.event_id, timeout=20)
+    await anna.sees(room.name, both.event_id)
 
 
 @pytest.mark.parametrize("below", [2, 41, 151])
@@ -283,7 +283,7 @@ async def test_what_may_lie_below_our_join_and_what_it_stands_on_is_not_told_is_
     room.slow_ms = 0
     both = room.says("both", aside, join)
     await room.pushes(here, both)
-    reply = await anna.sync_until(lambda reply: room.name in reply["rooms"]["join"], timeout=20)
+    reply = await anna.sync_until(lambda reply: room.name in reply["rooms"]["join"])
     timeline = reply["rooms"]["join"][room.name]["timeline"]
     assert timeline["limited"]
     assert [event["event_id"] for event in timeline["events"]] == [both.event_id]

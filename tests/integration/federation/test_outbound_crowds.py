@@ -138,7 +138,7 @@ async def test_another_process_goes_on_where_one_was_killed(database: str, tmp_p
             await first.die()
             await talking
             await runs(heir)
-            await until(lambda: others.texts("two")[-1:] == others.texts("three")[-1:] == ["m119"], 20)
+            await until(lambda: others.texts("two")[-1:] == others.texts("three")[-1:] == ["m119"])
         for server in ("two", "three"):
             texts = others.texts(server)
             assert list(dict.fromkeys(texts)) == numbered(0, 120), "all, the first time in order"

@@ -46,7 +46,7 @@ class Listener:
 
     async def hears(self, *, texts: int = 0, ephemeral: str = "") -> None:
         """Until so many messages have come, and something of this type."""
-        for _ in range(30):
+        for _ in range(300):
             if len(self.texts) >= texts and (not ephemeral or ephemeral in self.types):
                 return
             options = {"since": self._since} if self._since else {}

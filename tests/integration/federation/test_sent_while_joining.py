@@ -56,7 +56,7 @@ async def test_it_waits_for_the_join_and_is_taken(federation: Federation) -> Non
     anna = await here.register("anna")
     await anna.join(sent.room.name, via=[remote.name])
     assert await sent.answer() == {}
-    await anna.sees(sent.room.name, sent.event_id, timeout=20)
+    await anna.sees(sent.room.name, sent.event_id)
 
 
 async def test_it_is_refused_where_the_join_fails(federation: Federation) -> None:

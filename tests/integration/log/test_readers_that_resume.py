@@ -135,5 +135,5 @@ async def test_who_does_not_fail_gets_everything_also_beyond_what_memory_keeps(d
     async with note_process(database, reader) as process:
         for start in range(0, 2_400, 400):
             await process.write(*(Note("a b", start + n) for n in range(400)))
-        await until(lambda: len(side.other.got["a"]) == len(side.other.got["b"]) == 2_400, 30)
+        await until(lambda: len(side.other.got["a"]) == len(side.other.got["b"]) == 2_400)
         assert side.other.got["a"] == list(range(2_400))

@@ -204,6 +204,6 @@ async def test_who_is_told_to_end_in_the_moment_of_a_hint_ends(database: str, st
         for _ in range(steps):
             await asyncio.sleep(0)
         following.cancel()
-        done, _ = await asyncio.wait([following], timeout=2)
+        done, _ = await asyncio.wait([following], timeout=30)
         following.cancel()
         assert done
