@@ -23,7 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -47,22 +47,17 @@ def free_port() -> int:
     connection could take in between. Nor one that was given to somebody who has not bound it yet: each worker of a run has ports
     of its own, and takes them in turn.
     """
-    for candidate in itertools.islice(_ports, 2000):
+    for _ in range(2000):
         with socket.socket() as probe, contextlib.suppress(OSError):
+            candidate = _FIRST + next(_steps) % _WIDTH
             probe.bind(("127.0.0.1", candidate))
             return candidate
     raise OSError("no free port between 20000 and 32000")
 
 
-def _candidates() -> Iterator[int]:
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % workers
-    width = 12000 // workers
-    start = int.from_bytes(os.urandom(2))
-    return (20000 + own * width + (start + step) % width for step in itertools.count())
-
-
-_ports = _candidates()
+_WIDTH = 12000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_FIRST = 20000 + _WIDTH * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_steps = itertools.count(int.from_bytes(os.urandom(2)))
 
 
 class HomeserverProcess:
