@@ -55,8 +55,10 @@ def free_port() -> int:
     raise OSError("no free port between 20000 and 32000")
 
 
-_WIDTH = 12000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_FIRST = 20000 + _WIDTH * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WIDTH = 12000 // _WORKERS
+# One that has died is followed by one with a number of its own.
+_FIRST = 20000 + _WIDTH * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS)
 _steps = itertools.count(int.from_bytes(os.urandom(2)))
 
 
