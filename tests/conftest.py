@@ -16,6 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 import structlog
+from psycopg import conninfo
 
 from homeserver.storage import migrate
 from homeserver.storage.database import Database
@@ -151,6 +152,11 @@ async def database(postgres: Postgres, worker: str, migrated_template: str) -> A
 # --------------------------------------------------------------------------------------------------------- servers
 
 
+def patient(dsn: str) -> str:
+    """As `dsn`; who connects waits for as long as a busy machine may take, as long as it is there at all."""
+    return conninfo.make_conninfo(dsn, connect_timeout=60)
+
+
 @pytest.fixture(scope="session")
 async def server(
     postgres: Postgres, worker: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
@@ -164,7 +170,7 @@ async def server(
         yield running
         await running.close()
         return
-    dsn = postgres.create(f"shared_{worker}", template=migrated_template)
+    dsn = patient(postgres.create(f"shared_{worker}", template=migrated_template))
     async with support_server.run(dsn, tmp_path_factory.mktemp("shared")) as running:
         yield running
 
@@ -184,7 +190,7 @@ async def start_server(
 
         async def start(**sections: Any) -> Server:
             name = f"server_{worker}_{next(_numbers)}"
-            dsn = await asyncio.to_thread(postgres.create, name, template=migrated_template)
+            dsn = patient(await asyncio.to_thread(postgres.create, name, template=migrated_template))
             stack.push_async_callback(postgres.drop_meanwhile, name)
             folder = tmp_path_factory.mktemp(name)
             return await stack.enter_async_context(support_server.run(dsn, folder, **sections))
@@ -201,7 +207,7 @@ async def federation(
 
         def new_database() -> str:
             name = f"federation_{worker}_{next(_numbers)}"
-            dsn = postgres.create(name, template=migrated_template)
+            dsn = patient(postgres.create(name, template=migrated_template))
             stack.push_async_callback(postgres.drop_meanwhile, name)
             return dsn
 

@@ -11,6 +11,8 @@ from typing import Any, LiteralString, NamedTuple
 import psycopg
 import pytest
 
+from federation.partners import store
+from federation.partners.activity import Activity
 from homeserver.matrix.ids import DeviceId, ServerName
 from homeserver.sessions.last_seen import Seen
 from tests.support.federation import Federation
@@ -123,3 +125,26 @@ async def test_awaiting_a_write_means_that_it_is_written(
     async with server.app.core.db.read() as tx:
         assert await tx.all(counting.written)
     await first
+
+
+async def test_what_could_not_be_written_is_added_to_what_was_counted_meanwhile(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await federation.start()
+    assert server.app is not None
+    db = server.app.core.db
+    activity = Activity(db, server.app.clock)
+    activity.note(OTHER, "requests", amount=5, peak=4)
+
+    async def fail(*_: object) -> None:
+        activity.note(OTHER, "requests", amount=2, peak=3)
+        raise psycopg.OperationalError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "add_activity", fail)
+        with pytest.raises(psycopg.OperationalError):
+            await activity.write()
+    await activity.write()
+    async with db.read() as tx:
+        rows = await store.list_activity(tx, 0, ("", "", ""), 10)
+    assert [(row.server_name, row.kind, row.times, row.peak) for row in rows] == [(OTHER, "requests", 7, 4)]
