@@ -15,7 +15,7 @@ from urllib.parse import quote
 import psycopg
 
 from benchmarks.core.search import Client, _pdu
-from benchmarks.growth.place import Figures, Operation, Place, many
+from benchmarks.growth.place import Figures, Kept, Operation, Place, many
 from homeserver.matrix.ids import RoomId
 from homeserver.rooms.creation import CreateRoom
 
@@ -47,12 +47,18 @@ async def _busy(here: Place, room_id: str) -> None:
 # ----------------------------------------------------------------------------------------------------------- rooms
 
 
-async def rooms(open_: Open, sizes: list[int]) -> AsyncIterator[Figures]:
-    """Rooms of a user."""
+FRESH = Kept()
+PAST = 1.1
+"""What has grown to so many times a size is not measured for it any more."""
+
+
+async def rooms(open_: Open, sizes: list[int], kept: Kept = FRESH) -> AsyncIterator[Figures]:
+    """Rooms of a user. Goes on from what is there."""
     figures = Figures("Rooms of a user", "rooms")
-    async with open_(None) as here:
+    async with open_(kept.client) as here:
         me = await here.requester("reader")
-        made: list[RoomId] = []
+        async with here.app.core.db.read() as tx:
+            made: list[RoomId] = await tx.column("SELECT room_id FROM rooms ORDER BY room_nid")
 
         async def make() -> None:
             made.append(await here.app.features.rooms.creation.create(me, CreateRoom(name="A room")))
@@ -60,9 +66,15 @@ async def rooms(open_: Open, sizes: list[int]) -> AsyncIterator[Figures]:
         window = {"lists": {"all": {"ranges": [[0, 19]], "timeline_limit": 1, "required_state": []}}}
         sliding = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
         for size in sizes:
+            if len(made) > size * PAST:
+                continue
             began = time.monotonic()
-            await many([make] * (size - len(made)))
-            print(f"{size} rooms after {time.monotonic() - began:.0f} s", flush=True)
+            await many([make] * (size - len(made)), until=kept.until)
+            print(f"{len(made)} rooms after {time.monotonic() - began:.0f} s", flush=True)
+            if time.monotonic() > kept.until:
+                break
+            if not kept.measures:
+                continue
             since = await _since(here)
             await here.measure(
                 figures,
@@ -81,24 +93,35 @@ async def rooms(open_: Open, sizes: list[int]) -> AsyncIterator[Figures]:
 # --------------------------------------------------------------------------------------------------------- members
 
 
-async def members(open_: Open, sizes: list[int]) -> AsyncIterator[Figures]:
-    """Members of a room."""
+async def members(open_: Open, sizes: list[int], kept: Kept = FRESH) -> AsyncIterator[Figures]:
+    """Members of a room. Goes on from what is there."""
     figures = Figures("Members of a room", "members")
-    async with open_(None) as here:
+    async with open_(kept.client) as here:
+        async with here.app.core.db.read() as tx:
+            there = await tx.value("SELECT room_id FROM rooms ORDER BY room_nid LIMIT 1")
+            have = 1 + await tx.value("SELECT count(*) FROM users WHERE user_id LIKE '@user%%'")
         public = CreateRoom(preset="public_chat")
-        room_id = await here.app.features.rooms.creation.create(await here.requester("reader"), public)
-        joined = itertools.count(1)
+        room_id = there or await here.app.features.rooms.creation.create(
+            await here.requester("reader"), public
+        )
+        joined = itertools.count(have)
 
         async def join() -> None:
             person = await here.requester(f"user{next(joined)}")
             await here.app.features.rooms.membership.join(person, room_id)
 
-        have = 1
         for size in sizes:
+            if have > size * PAST:
+                continue
             began = time.monotonic()
-            await many([join] * (size - have))
-            have = size
-            print(f"{size} members after {time.monotonic() - began:.0f} s", flush=True)
+            await many([join] * (size - have), until=kept.until)
+            async with here.app.core.db.read() as tx:
+                have = 1 + await tx.value("SELECT count(*) FROM users WHERE user_id LIKE '@user%%'")
+            print(f"{have} members after {time.monotonic() - began:.0f} s", flush=True)
+            if time.monotonic() > kept.until:
+                break
+            if not kept.measures:
+                continue
             room = f"/rooms/{quote(room_id)}"
             await here.measure(
                 figures,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import math
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -45,6 +47,23 @@ class Figures:
     title: str
     unit: str
     costs: dict[str, dict[int, Cost]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run finds of earlier ones, and how far it goes."""
+
+    token: str | None = None
+    """Of the reader there; None: nothing is there yet."""
+    until: float = math.inf
+    """When it stops to build (of the monotonic clock)."""
+    measures: bool = True
+    """Else it builds alone."""
+
+    @property
+    def client(self) -> Client | None:
+        """Who is logged in already."""
+        return None if self.token is None else Client(None, "", self.token)  # type: ignore[arg-type]  # its token alone is used
 
 
 @dataclass
@@ -122,13 +141,15 @@ async def place(
         yield Place(config, watched, app, session, client)
 
 
-async def many(calls: Sequence[Callable[[], Coroutine[Any, Any, object]]], at_once: int = 16) -> None:
-    """All of them, some at a time."""
+async def many(
+    calls: Sequence[Callable[[], Coroutine[Any, Any, object]]], at_once: int = 16, until: float = math.inf
+) -> None:
+    """All of them, some at a time; none is begun after `until` (of the monotonic clock)."""
 
     waiting = iter(calls)
 
     async def work() -> None:
-        for call in waiting:
+        for call in itertools.takewhile(lambda _: time.monotonic() < until, waiting):
             with contextlib.suppress(psycopg.OperationalError, StorageError):  # one of so many is no matter
                 await call()
 

@@ -16,10 +16,14 @@ DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 
 @contextmanager
 def own_database(directory: Path, name: str) -> Iterator[tuple[EmbeddedPostgres, str]]:
-    """A PostgreSQL under `directory` with an empty database (collation C); yields both, the second as a dsn."""
+    """A PostgreSQL under `directory` with an empty database (collation C), or the one that is there; yields both, the second
+    as a dsn.
+    """
     with EmbeddedPostgres(directory) as postgres:
         with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0'.encode())
+            there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+            if there is None:
+                connection.execute(f'CREATE DATABASE "{name}" TEMPLATE template0'.encode())
         yield postgres, postgres.dsn_of(name)
 
 
