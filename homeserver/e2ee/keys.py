@@ -161,11 +161,11 @@ class KeyService:
             if (server := domain_of(user)) != self._server_name:
                 elsewhere.setdefault(server, {})[user] = devices
         if not elsewhere:
-            return ports.Claimed(await self.claim(wanted), {})
+            return ports.Claimed(await self._claim_here(wanted), {})
         if self._remote is None:
-            return ports.Claimed(await self.claim(wanted), {server: {} for server in sorted(elsewhere)})
+            return ports.Claimed(await self._claim_here(wanted), {server: {} for server in sorted(elsewhere)})
         asked = await self._remote.claim(elsewhere, timeout)
-        return ports.Claimed({**await self.claim(wanted), **asked.keys}, asked.failures)
+        return ports.Claimed({**await self._claim_here(wanted), **asked.keys}, asked.failures)
 
     async def claim(self, wanted: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, dict[str, Any]]]:
         """user_id -> device_id -> {"algorithm:id": key}, of users of this server: a one-time key each, given out once ever, or
@@ -174,6 +174,12 @@ class KeyService:
         Devices without keys are left out (E2E-03). Raises `InvalidParam`.
         """
         check_users(wanted, "one_time_keys")
+        return await self._claim_here(wanted)
+
+    async def _claim_here(
+        self, wanted: Mapping[str, Mapping[str, str]]
+    ) -> dict[str, dict[str, dict[str, Any]]]:
+        """The same of users that were looked at."""
         local = [UserId(user) for user in wanted if domain_of(user) == self._server_name]
         nids = await self._interning.find_user_nids(local)
         rows = [

@@ -151,7 +151,7 @@ def room_alias(value: str, where: str = "room_alias") -> RoomAlias:
 
 
 def _is_sigil_id(value: str, sigil: str) -> bool:
-    if not value.startswith(sigil) or "\0" in value or too_long(value):
+    if value[:1] != sigil or "\0" in value or too_long(value):
         return False
     _, colon, server = value.partition(":")
-    return bool(colon) and is_server_name(server)
+    return colon == ":" and _is_server_name(server)  # it is not too long
