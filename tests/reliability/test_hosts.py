@@ -186,7 +186,9 @@ async def _play(place: Place, everybody: list[Client]) -> None:
             print(f"{what}, by {name}: slowest {seen.slowest:.2f} s, {len(seen.refused)} not answered")
             if act is _stop:
                 assert seen.refused == [], f"{name}: an orderly stop disturbs nobody"
-            assert seen.slowest < LONGEST or name == "nginx", name
+            # A host that is cut off lives and says so after four seconds; nginx, which asks no host how it is, hears it then.
+            longest = 2 * LONGEST if act is _cut and name == "nginx" else LONGEST
+            assert seen.slowest < longest, name
         print(f"{what}: {told}")
 
 
