@@ -61,6 +61,8 @@ class Connections:
             state = decode(*row)
             states = self._states.get(key) or OrderedDict()
             states[pos.version] = state
+        elif next(iter(states)) == pos.version:
+            return state
         while next(iter(states)) != pos.version:
             states.popitem(last=False)
         self._keep(key, states)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from homeserver.graph.interning import Interning
 from homeserver.graph.read.visibility import Visible
-from homeserver.log.entries import Position
+from homeserver.log.entries import Entry, Position
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.matrix.tokens import format_token, parse_token
@@ -24,6 +24,7 @@ from homeserver.sync.sliding.connection import State
 from homeserver.sync.sliding.ports import ProfileUpdates, ThreadChanges, WantedProfiles
 from homeserver.sync.sliding.request import UNSTABLE, Extension, ProfilesWish, SlidingRequest, ThreadsWish
 from homeserver.sync.sliding.windows import Windows
+from homeserver.sync.sliding.writing import json_object
 from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Stream, SyncRequest
 from homeserver.sync.v3.render import Renderer
@@ -82,6 +83,16 @@ class ExtensionsService:
         self._streams = streams
         self._sticky = sticky
         self._interning = interning
+        self._reads = {
+            "account_data": frozenset(streams.account_data.recipients()),
+            "receipts": frozenset(streams.receipts.recipients()),
+            "typing": frozenset(streams.typing.recipients()),
+            "typing_unstable": frozenset(streams.typing.recipients()),
+        }
+        """By extension, the entries of the log without which there is no news of it in rooms that it was about before."""
+        self._reads_unread = frozenset(streams.unread.recipients())
+        self._reads_devices = frozenset(streams.device_lists.recipients())
+        self._reads_threads = frozenset(streams.threads.recipients())
 
     async def of(
         self,
@@ -95,7 +106,9 @@ class ExtensionsService:
             await self._to_device(request, wanted.to_device.since, found)
         if wanted.e2ee.enabled:
             await self._e2ee(request, state, found)
-        if wanted.account_data.enabled:
+        if wanted.account_data.enabled and not self._still(
+            "account_data", wanted.account_data, request, about, found
+        ):
             scope = self._scope("account_data", wanted.account_data, request, about, found)
             begun = request if "account_data" in state.extensions else _since(request, None)
             await self._account_data(begun, scope, found)
@@ -107,7 +120,7 @@ class ExtensionsService:
             ("typing_unstable", self._streams.typing),
         ):
             extension: Extension = getattr(wanted, name)
-            if extension.enabled:
+            if extension.enabled and not self._still(name, extension, request, about, found):
                 scope = self._scope(name, extension, request, about, found)
                 await self._ephemeral(name, source, request, scope, found)
         if wanted.profiles.enabled:
@@ -121,7 +134,7 @@ class ExtensionsService:
             await self._to_device(request, wanted.to_device.since, found)
         if wanted.e2ee.enabled:
             counts = await self._streams.key_counts.changes(request, _nowhere(request))
-            found.members["e2ee"] = _object(counts.always)
+            found.members["e2ee"] = json_object(counts.always)
         return found
 
     async def sticky(  # what all extensions are asked with
@@ -157,16 +170,30 @@ class ExtensionsService:
         }
         found.news = True
         token = json.dumps(format_token(page.upto))
-        found.members[STICKY] = _object({"next_batch": token, "rooms": await self._by_room(told)})
+        found.members[STICKY] = json_object({"next_batch": token, "rooms": await self._by_room(told)})
 
     async def unread(self, request: SyncRequest) -> frozenset[int]:
         """Rooms of which the counts change though nothing has happened in them."""
-        if request.since is None or _nothing(request):
+        if request.since is None or _none_of(request, self._reads_unread):
             return frozenset()
         part = await self._streams.unread.changes(request, JoinedRooms({}, request.joined, frozenset()))
         return frozenset(part.rooms)
 
     # --- which rooms ----------------------------------------------------------------------------------------------
+
+    def _still(
+        self, name: str, extension: Extension, request: SyncRequest, connection: About, found: Extended
+    ) -> bool:
+        """Whether an extension of all rooms is about those that it was about, and nothing it reads has happened."""
+        state = connection.state
+        if (
+            not extension.everywhere
+            or connection.known is not state.rooms
+            or state.extensions.get(name, ()) is not None
+        ):
+            return False
+        found.rooms[name] = None
+        return _none_of(request, self._reads[name])
 
     @staticmethod
     def _scope(
@@ -207,12 +234,12 @@ class ExtensionsService:
     async def _e2ee(self, request: SyncRequest, state: State, found: Extended) -> None:
         counts = await self._streams.key_counts.changes(request, _nowhere(request))
         members = dict(counts.always)
-        if "e2ee" in state.extensions:
+        if "e2ee" in state.extensions and not _none_of(request, self._reads_devices):
             lists = await self._streams.device_lists.changes(request, _nowhere(request))
             members.update(lists.top)
             found.news = found.news or bool(lists.top)
         found.rooms["e2ee"] = None
-        found.members["e2ee"] = _object(members)
+        found.members["e2ee"] = json_object(members)
 
     async def _account_data(self, request: SyncRequest, scope: JoinedRooms, found: Extended) -> None:
         part = NO_NEWS
@@ -226,7 +253,7 @@ class ExtensionsService:
             members["rooms"] = await self._by_room(rooms)
         if members:
             found.news = True
-            found.members["account_data"] = _object(members)
+            found.members["account_data"] = json_object(members)
 
     async def _ephemeral(
         self, name: str, source: EphemeralSource, request: SyncRequest, scope: JoinedRooms, found: Extended
@@ -242,21 +269,19 @@ class ExtensionsService:
         if events:
             found.news = True
             rooms = {nid: json.dumps(event) for nid, event in events.items()}
-            found.members[UNSTABLE.get(name, name)] = _object({"rooms": await self._by_room(rooms)})
+            found.members[UNSTABLE.get(name, name)] = json_object({"rooms": await self._by_room(rooms)})
 
     async def _threads(self, wish: ThreadsWish, request: SyncRequest, state: State, found: Extended) -> None:
         """spec: MSC4308"""
         found.rooms["thread_subscriptions"] = None
         since = (request.since or 0) if "thread_subscriptions" in state.extensions else 0
-        if since and request.recent is not None:
-            entries = self._streams.threads.recipients()
-            if request.recent.kinds.isdisjoint(entries):
-                return
+        if since and _none_of(request, self._reads_threads):
+            return
         page = await self._streams.threads.page(request.requester, since, request.upto, wish.limit)
         if page.members:
             found.news = True
             before = {} if page.before is None else {"prev_batch": json.dumps(page.before)}
-            found.members[THREADS] = _object({**page.members, **before})
+            found.members[THREADS] = json_object({**page.members, **before})
 
     async def _profiles(
         self, wish: ProfilesWish, request: SyncRequest, connection: About, found: Extended
@@ -280,16 +305,21 @@ class ExtensionsService:
             found.rooms[name], found.more = scope.joined_nids - page.later, True
         if page.users:
             found.news = True
-            found.members[UNSTABLE["profiles"]] = _object({"users": _object(page.users)})
+            found.members[UNSTABLE["profiles"]] = json_object({"users": json_object(page.users)})
 
     async def _by_room(self, rooms: Mapping[int, bytes]) -> bytes:
         names = await self._interning.rooms(rooms.keys())
-        return _object({str(names[nid].room_id): value for nid, value in rooms.items()})
+        return json_object({str(names[nid].room_id): value for nid, value in rooms.items()})
 
 
 def _nothing(request: SyncRequest) -> bool:
     """Whether nothing has happened since the token."""
     return request.since == request.upto
+
+
+def _none_of(request: SyncRequest, kinds: frozenset[type[Entry]]) -> bool:
+    """Whether since the token no entries of these types were written, as far as memory reaches."""
+    return _nothing(request) or (request.recent is not None and request.recent.kinds.isdisjoint(kinds))
 
 
 def _nowhere(request: SyncRequest) -> JoinedRooms:
@@ -312,7 +342,3 @@ def _since(request: SyncRequest, since: Position | None, *, to_device: Position 
         unwanted=request.unwanted,
         to_device=to_device,
     )
-
-
-def _object(members: Mapping[str, bytes]) -> bytes:
-    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(name), value) for name, value in members.items())

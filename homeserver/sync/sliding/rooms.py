@@ -32,7 +32,7 @@ from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms, desc
 from homeserver.sync.selection.update import RoomUpdate
 from homeserver.sync.sliding.connection import Sent, State
 from homeserver.sync.sliding.facts import RoomFacts
-from homeserver.sync.sliding.shared import Section, SharedRoom, SharedRooms
+from homeserver.sync.sliding.shared import Section, SharedRoom, SharedRooms, people_of
 from homeserver.sync.sliding.windows import Rule
 from homeserver.sync.types import SyncRequest
 from homeserver.sync.v3.render import Renderer
@@ -170,25 +170,28 @@ class SlidingRooms:
             invites |= await self._stripped.of(part, candidates.kinds)
         updates = {nid: update for nid, update in updates.items() if not update.empty}
         extra = await self._more_state(request, rules, plan, updates)
-        writer = _Writer(request, plan, await self._about(updates), stubs=stubs)
-        for nid, update in updates.items():
-            found.sections[nid] = writer.room(update, rules[nid])
-            found.members.update((nid, at) for at in update.members)
-            if nid in keys:
-                self._shared.put(keys[nid], found.sections[nid], update)
+        if updates or extra or invites:
+            writer = _Writer(request, plan, await self._about(updates), stubs=stubs)
+            for nid, update in updates.items():
+                found.sections[nid] = writer.room(update, rules[nid])
+                found.members.update((nid, at) for at in update.members)
+                if nid in keys:
+                    self._shared.put(keys[nid], found.sections[nid], update)
+            for nid, events in extra.items():
+                found.sections[nid] = writer.state_alone(events)
+            for nid, invite in invites.items():
+                found.sections[nid] = writer.stripped(invite, request.memberships[nid].position)
         found.sections.update((nid, dict(room.section)) for nid, room in told_alike.items())
-        for nid, events in extra.items():
-            found.sections[nid] = writer.state_alone(events)
-        for nid, invite in invites.items():
-            found.sections[nid] = writer.stripped(invite, request.memberships[nid].position)
         self._remember(request, rules, state, plan, found, direct, updates)
-        updates.update((nid, room.update) for nid, room in told_alike.items())
+        shown = {nid: update.events for nid, update in updates.items() if rules[nid].limit}
+        lazy = [nid for nid in updates if rules[nid].required.lazy]
         return found._replace(
             gone=frozenset(nid for nid, update in updates.items() if not update.joined),
             counted=frozenset(nid for nid in found.sections if nid in request.joined),
             later=bool(plan.later),
-            shown={nid: update.events for nid, update in updates.items() if rules[nid].limit},
-            people={nid: _people(update) for nid, update in updates.items() if rules[nid].required.lazy},
+            shown=shown | {nid: room.events for nid, room in told_alike.items()},
+            people={nid: people_of(updates[nid]) for nid in lazy}
+            | {nid: room.people for nid, room in told_alike.items() if rules[nid].required.lazy},
         )
 
     # --- which rooms ----------------------------------------------------------------------------------------------
@@ -483,12 +486,6 @@ class _Writer:
             "bump_stamp": b"%d" % position,
             **described(room),
         }
-
-
-def _people(update: RoomUpdate) -> set[UserId]:
-    """Whose memberships an update tells."""
-    events = (item.persisted.event for item in (*update.state, *update.events))
-    return {UserId(event.key[1]) for event in events if event.key is not None and event.key[0] == MEMBER}
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,9 @@ spec: MSC4186
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -30,11 +32,13 @@ from homeserver.sync.sliding.request import Presence, SlidingRequest, ToDevice, 
 from homeserver.sync.sliding.rooms import SlidingRooms, Told, Wanted
 from homeserver.sync.sliding.shared import Section
 from homeserver.sync.sliding.store import Key
-from homeserver.sync.sliding.windows import Material, Rule, Windows, match
+from homeserver.sync.sliding.windows import Material, Rule, Windows, match, rules_of
+from homeserver.sync.sliding.writing import json_object, quoted
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, SyncRequest, Unwanted
 from homeserver.web.auth import Requester
 
 MAX_TIMELINE: Final = 100
+_MEMBERSHIPS: Final = {number: json.dumps(name) for number, name in MEMBERSHIP_NAMES.items()}
 MAX_SETTLED: Final = 5_000
 """Connections of which it is remembered that there was nothing more to tell."""
 
@@ -59,6 +63,8 @@ class _Answer:
     told: Told
     extended: Extended
     removed: frozenset[int]
+    ids: Mapping[int, str] = field(default_factory=dict)
+    """room_nid -> room id of all rooms in `sections`."""
     sections: dict[int, Section] = field(default_factory=dict)
 
     @property
@@ -71,8 +77,23 @@ class _Settled(NamedTuple):
     """An answer after which there is nothing more to tell, as long as the same is asked and nothing happens."""
 
     pos: str
-    body: SlidingRequest
+    wish: SlidingRequest
     windows: Windows
+
+
+class _Question(NamedTuple):
+    """One request, and the connection it is asked on."""
+
+    requester: Requester
+    asked: Asked
+    wish: SlidingRequest
+    """As `_wish` has it."""
+    key: Key
+    pos: Pos | None
+    state: State
+    """What the connection knew at `pos`."""
+    settled: _Settled | None
+    """The answer before, if the same was asked then."""
 
 
 class SlidingService:
@@ -116,19 +137,23 @@ class SlidingService:
 
     async def sync(self, requester: Requester, asked: Asked) -> bytes:
         """The answer as JSON. Raises `UnknownPos` where the client has to begin again, `InvalidParam`."""
-        check(asked.body)
+        key, wish = Key(requester.user_nid, requester.device_id or "", asked.body.conn_id), _wish(asked.body)
+        settled = self._settled.get(key)
+        if settled is None or settled.wish != wish:
+            check(asked.body)
+            settled = None
         pos = None if asked.pos is None else await self._position(asked.pos)
-        key = Key(requester.user_nid, requester.device_id or "", asked.body.conn_id)
         state = await self._connections.find(key, pos)
+        question = _Question(requester, asked, wish, key, pos, state, settled)
         await self._presence.touch(requester, asked.set_presence)
         deadline = self._clock.monotonic() + asked.timeout_ms / 1000
         while True:
-            answer = await self._build(requester, asked, key, pos, state)
+            answer = await self._build(question)
             if pos is None or answer.news:
                 break
             if not await self._wait(requester, answer, deadline - self._clock.monotonic()):
                 break
-        return await self._finish(asked, key, pos, state, answer)
+        return await self._finish(question, answer)
 
     async def _position(self, text: str) -> Pos:
         pos = parse_pos(text)
@@ -147,18 +172,25 @@ class SlidingService:
 
     # --- building ---------------------------------------------------------------------------------------------------
 
-    async def _build(
-        self, requester: Requester, asked: Asked, key: Key, pos: Pos | None, state: State
-    ) -> _Answer:
-        if (answer := await self._quiet(requester, asked, key, state)) is not None:
+    async def _build(self, question: _Question) -> _Answer:
+        if (answer := await self._quiet(question)) is not None:
             return answer
-        request, material = await self._moment(requester, asked, pos, state)
-        windows = match(asked.body, material, requester.user_id, self._most)
+        requester, asked, state, settled = (
+            question.requester,
+            question.asked,
+            question.state,
+            question.settled,
+        )
+        request, material = await self._moment(question)
+        rules = (
+            rules_of(asked.body, requester.user_id, self._most) if settled is None else settled.windows.asked
+        )
+        windows = match(asked.body, material, rules)
         _say_goodbye(windows, request, state)
         labelled, ids = material.labels.direct, material.ids
         direct = {nid for nid in windows.rules if ids[nid] in labelled} if labelled else set[int]()
-        given = self._given_already(key, asked)
-        told = await self._rooms.told(request, Wanted(windows.rules, direct, asked.stable), state, given)
+        wanted = Wanted(windows.rules, direct, asked.stable)
+        told = await self._rooms.told(request, wanted, state, self._given_already(question))
         known = {**state.rooms, **told.rooms} if told.rooms else state.rooms
         extended = await self._extensions.of(asked.body, request, About(state, known, windows, told.people))
         await self._extensions.sticky(asked.body, request, windows, told.shown, extended)
@@ -168,32 +200,34 @@ class SlidingService:
             told=told,
             extended=extended,
             removed=material.removed,
+            ids=ids,
             sections=told.sections,
         )
         await self._count(answer, state)
         return answer
 
-    def _given_already(self, key: Key, asked: Asked) -> Given:
+    def _given_already(self, question: _Question) -> Given:
         """Members that a connection need not be told again."""
-        return self._given.acknowledged(key.user_nid, f"{key.device_id}\0{key.conn_id}", asked.pos)
+        key = question.key
+        return self._given.acknowledged(key.user_nid, f"{key.device_id}\0{key.conn_id}", question.asked.pos)
 
-    async def _quiet(self, requester: Requester, asked: Asked, key: Key, state: State) -> _Answer | None:
+    async def _quiet(self, question: _Question) -> _Answer | None:
         """The answer where the same is asked as last time and nothing has happened since that concerns the user; None: it may
         be another.
         """
-        settled = self._settled.get(key)
-        if settled is None or settled.pos != asked.pos or settled.body != _wish(asked.body):
+        requester, settled = question.requester, question.settled
+        if settled is None or question.pos is None or settled.pos != question.asked.pos:
             return None
         unwanted = await self._ignores.of(requester.user_nid)
         user = await self._memberships.of(requester.user_nid)
-        request = self._request(requester, parse_pos(settled.pos), user, unwanted)
+        request = self._request(requester, question.pos, user, unwanted)
         assert request.since is not None
-        self._given_already(key, asked)
+        self._given_already(question)
         if request.recent is None or self._log_slices.concern(request.since, request.upto).reaches(
             requester.user_nid, user.joined
         ):
             return None
-        extended = await self._extensions.quiet(asked.body, request, state)
+        extended = await self._extensions.quiet(question.asked.body, request, question.state)
         told = Told({}, {}, frozenset(), set(), frozenset())
         return _Answer(
             request=request,
@@ -222,16 +256,17 @@ class SlidingService:
             unwanted=unwanted,
         )
 
-    async def _moment(
-        self, requester: Requester, asked: Asked, pos: Pos | None, state: State
-    ) -> tuple[SyncRequest, Material]:
+    async def _moment(self, question: _Question) -> tuple[SyncRequest, Material]:
         """What the user's rooms are now: positions, memberships and facts that belong together."""
+        requester, body = question.requester, question.asked.body
         while True:
             unwanted = await self._ignores.of(requester.user_nid)
             user = await self._memberships.of(requester.user_nid)
-            material = await self._material.of(requester, asked.body, user, unwanted, state.rooms)
+            material = await self._material.of(requester, body, user, unwanted, question.state.rooms)
             if self._memberships.cached(requester.user_nid) is user:
-                return self._request(requester, pos, user, unwanted), material  # nothing was awaited since
+                return self._request(
+                    requester, question.pos, user, unwanted
+                ), material  # nothing was awaited since
 
     async def _count(self, answer: _Answer, state: State) -> None:
         """Counts of what is unread, of rooms in the answer and of those whose counts have changed."""
@@ -244,55 +279,58 @@ class SlidingService:
             return
         names = await self._interning.rooms(counted)
         for nid, members in (await self._counts.of(request, names)).items():
-            counts = msgspec.json.decode(members["unread_notifications"], type=dict[str, int])
-            section = answer.sections.setdefault(nid, {})
-            for member, count in counts.items():
-                section[member] = b"%d" % count
+            answer.sections.setdefault(nid, {}).update(_counts(members["unread_notifications"]))
 
-    def _settle(self, key: Key, asked: Asked, token: str, answer: _Answer) -> None:
+    def _settle(self, question: _Question, token: str, answer: _Answer) -> None:
         """Remember that there is nothing more to tell, if it is so."""
         if (
             answer.told.later or answer.told.gone or answer.extended.more
         ):  # lists no longer have the rooms that are gone
-            self._settled.pop(key, None)
+            self._settled.pop(question.key, None)
             return
-        self._settled[key] = _Settled(token, _wish(asked.body), answer.windows)
-        self._settled.move_to_end(key)
+        self._settled[question.key] = _Settled(token, question.wish, answer.windows)
+        self._settled.move_to_end(question.key)
         if len(self._settled) > MAX_SETTLED:
             self._settled.popitem(last=False)
 
     # --- writing down -----------------------------------------------------------------------------------------------
 
-    async def _finish(self, asked: Asked, key: Key, pos: Pos | None, state: State, answer: _Answer) -> bytes:
-        after = _after(state, answer)
-        version = await self._connections.next(key, pos, after, state)
+    async def _finish(self, question: _Question, answer: _Answer) -> bytes:
+        key, state, asked = question.key, question.state, question.asked
+        version = await self._connections.next(key, question.pos, _after(state, answer), state)
         token = format_pos(Pos(answer.request.upto, version))
         self._given.sent(key.user_nid, f"{key.device_id}\0{key.conn_id}", token, answer.told.members)
-        self._settle(key, asked, token, answer)
-        names = await self._interning.rooms(answer.sections.keys())
+        self._settle(question, token, answer)
         lists = {name: {"count": count} for name, count in answer.windows.counts.items()}
         parts = [b'{"pos":"%b","lists":%b,"rooms":{' % (token.encode(), json.dumps(lists))]
         for number, (nid, section) in enumerate(answer.sections.items()):
-            own = answer.request.memberships[nid]
-            section["membership"] = json.dumps(MEMBERSHIP_NAMES[own.membership])
+            section["membership"] = _MEMBERSHIPS[answer.request.memberships[nid].membership]
             within = [name for name, rooms in answer.windows.lists.items() if nid in rooms]
             if within:
                 section["lists"] = json.dumps(within)
             parts.append(
-                b"%b%b:%b" % (b"," if number else b"", json.dumps(names[nid].room_id), _object(section))
+                b"%b%b:%b" % (b"," if number else b"", quoted(answer.ids[nid]), json_object(section))
             )
-        parts.append(b'},"extensions":%b' % _object(answer.extended.members))
+        parts.append(b'},"extensions":%b' % json_object(answer.extended.members))
         if isinstance(asked.body.txn_id, str):
             parts.append(b',"txn_id":' + json.dumps(asked.body.txn_id))
         return b"".join((*parts, b"}"))
 
 
+@lru_cache(maxsize=1_024)
+def _counts(told: bytes) -> Mapping[str, bytes]:
+    """Members of a room's section, of the same in `/v3/sync`."""
+    return {member: b"%d" % count for member, count in msgspec.json.decode(told, type=dict[str, int]).items()}
+
+
 def _wish(body: SlidingRequest) -> SlidingRequest:
     """What is asked but for how far to-device messages and sticky events have come, which each request says anew."""
-    to_device = ToDevice(enabled=body.extensions.to_device.enabled)
-    sticky_events = replace(body.extensions.sticky_events, since=None)
-    extensions = replace(body.extensions, to_device=to_device, sticky_events=sticky_events)
-    return replace(body, extensions=extensions)
+    extensions = body.extensions
+    if extensions.to_device.since is None and extensions.sticky_events.since is None:
+        return body
+    to_device = ToDevice(enabled=extensions.to_device.enabled)
+    sticky_events = replace(extensions.sticky_events, since=None)
+    return replace(body, extensions=replace(extensions, to_device=to_device, sticky_events=sticky_events))
 
 
 def _say_goodbye(windows: Windows, request: SyncRequest, state: State) -> None:
@@ -317,7 +355,3 @@ def _after(state: State, answer: _Answer) -> State:
     if rooms is state.rooms and extensions is state.extensions:
         return state
     return state._replace(rooms=rooms, extensions=extensions)
-
-
-def _object(members: dict[str, bytes]) -> bytes:
-    return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(name), value) for name, value in members.items())

@@ -5,14 +5,16 @@ changed, are told the same, whichever state they want. Connections that wake tog
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from homeserver.graph.entry import EventEntry, RedactedEntry, touches_state
+from homeserver.graph.read.visibility import Visible
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Entry
 from homeserver.log.tail import Handler, Narrowed
+from homeserver.matrix.ids import UserId
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.selection.selector import Candidates, Given
 from homeserver.sync.selection.update import RoomUpdate
@@ -20,6 +22,7 @@ from homeserver.sync.sliding.windows import Rule
 from homeserver.sync.types import SyncRequest
 from homeserver.sync.v3.shared import Key, has_plain_wishes, key_of
 
+MEMBER: Final = "m.room.member"
 KEPT: Final = 256
 Section = dict[str, bytes]
 """Members of what is told of a room -> JSON."""
@@ -30,8 +33,10 @@ class SharedRoom(NamedTuple):
 
     section: Section
     """Of nobody: it is copied for who adds to it."""
-    update: RoomUpdate
-    """What it was made of."""
+    events: Sequence[Visible]
+    """Those in it."""
+    people: AbstractSet[UserId]
+    """Whose memberships it tells."""
 
 
 class Taken(NamedTuple):
@@ -102,9 +107,15 @@ class SharedRooms:
 
     def put(self, key: Key, section: Section, update: RoomUpdate) -> None:
         """`section` is copied."""
-        self._rooms[key] = SharedRoom(dict(section), update)
+        self._rooms[key] = SharedRoom(dict(section), update.events, people_of(update))
         if len(self._rooms) > KEPT:
             self._rooms.popitem(last=False)
+
+
+def people_of(update: RoomUpdate) -> AbstractSet[UserId]:
+    """Whose memberships an update tells."""
+    events = (item.persisted.event for item in (*update.state, *update.events))
+    return {UserId(event.key[1]) for event in events if event.key is not None and event.key[0] == MEMBER}
 
 
 def _with_state(recent: LogSlice) -> frozenset[int]:
@@ -117,4 +128,4 @@ def _with_state(recent: LogSlice) -> frozenset[int]:
     return found
 
 
-__all__ = ["Section", "SharedRoom", "SharedRooms", "Taken"]
+__all__ = ["Section", "SharedRoom", "SharedRooms", "Taken", "people_of"]

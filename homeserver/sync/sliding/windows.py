@@ -50,10 +50,19 @@ class Material:
     """Id of a space that a filter names, and that the user is in -> ids of rooms in it."""
 
 
+class Asked(NamedTuple):
+    """What is wanted of rooms, by what they match."""
+
+    lists: Mapping[str, Rule]
+    subscriptions: Mapping[str, Rule]
+    """By room id."""
+
+
 @dataclass(slots=True)
 class Windows:
     """What a request matches."""
 
+    asked: Asked
     counts: dict[str, int] = field(default_factory=dict)
     """List -> how many rooms it has."""
     rules: dict[int, Rule] = field(default_factory=dict)
@@ -66,9 +75,21 @@ class Windows:
     """Room id -> room_nid, of subscriptions to rooms that the user may see."""
 
 
-def match(request: SlidingRequest, material: Material, me: str, most: int) -> Windows:
+def rules_of(request: SlidingRequest, me: str, most: int) -> Asked:
     """`me`: the user's id; `most`: events of a room, whatever the request says."""
-    found = Windows()
+
+    def rule(config: RoomConfig) -> Rule:
+        return Rule(min(config.timeline_limit, most), config.required(me))
+
+    return Asked(
+        {name: rule(config) for name, config in request.lists.items()},
+        {room_id: rule(config) for room_id, config in request.room_subscriptions.items()},
+    )
+
+
+def match(request: SlidingRequest, material: Material, asked: Asked) -> Windows:
+    """`asked`: `rules_of` the request."""
+    found = Windows(asked)
     ordered = _ordered(material) if request.lists else []
     combined: dict[tuple[Rule, Rule], Rule] = {}
     for name, wanted in request.lists.items():
@@ -76,25 +97,23 @@ def match(request: SlidingRequest, material: Material, me: str, most: int) -> Wi
         found.counts[name] = len(rooms)
         found.matched.append(rooms)
         inside = rooms if wanted.windows is None else _cut(rooms, wanted.windows)
-        rule = _rule(wanted, me, most)
         found.lists[name] = frozenset(inside)
-        _add(found.rules, inside, rule, combined)
+        _add(found.rules, inside, asked.lists[name], combined)
     if request.room_subscriptions:
         numbers = {material.ids[nid]: nid for nid in material.rooms}
-        for room_id, config in request.room_subscriptions.items():
+        for room_id, rule in asked.subscriptions.items():
             if room_id in numbers:
                 found.subscribed[room_id] = numbers[room_id]
-                _add(found.rules, (numbers[room_id],), _rule(config, me, most), combined)
+                _add(found.rules, (numbers[room_id],), rule, combined)
     return found
-
-
-def _rule(config: RoomConfig, me: str, most: int) -> Rule:
-    return Rule(min(config.timeline_limit, most), config.required(me))
 
 
 def _add(
     rules: dict[int, Rule], rooms: Iterable[int], rule: Rule, combined: dict[tuple[Rule, Rule], Rule]
 ) -> None:
+    if not rules:
+        rules.update(dict.fromkeys(rooms, rule))
+        return
     for nid in rooms:
         known = rules.get(nid)
         if known is None:
@@ -116,7 +135,10 @@ def _ordered(material: Material) -> Sequence[int]:
     return [nid for nid, _ in sorted(material.rooms.items(), key=at, reverse=True)]
 
 
-def _cut(rooms: Sequence[int], windows: Iterable[tuple[int, int]]) -> list[int]:
+def _cut(rooms: Sequence[int], windows: Sequence[tuple[int, int]]) -> Sequence[int]:
+    if len(windows) == 1:
+        first, last = windows[0]
+        return rooms[first : last + 1]
     found: dict[int, None] = {}
     for first, last in windows:
         found.update(dict.fromkeys(rooms[first : last + 1]))
