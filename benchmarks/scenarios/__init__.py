@@ -23,7 +23,15 @@ from benchmarks.scenarios.paging import Paging
 from benchmarks.scenarios.register import Register
 from benchmarks.scenarios.rooms import CreateRoom, Join, JoinOneByOne
 from benchmarks.scenarios.send import SendToManyRooms, SendToOneRoom
-from benchmarks.scenarios.sliding import BusySliding, IdleSliding, SlidingAll, SlidingLarge, SlidingWindow
+from benchmarks.scenarios.sliding import (
+    BusyLarge,
+    BusySliding,
+    IdleLarge,
+    IdleSliding,
+    SlidingAll,
+    SlidingLarge,
+    SlidingWindow,
+)
 from benchmarks.scenarios.soak import Soak
 from benchmarks.scenarios.sync import BusySync, IdleSync, InitialSync
 from benchmarks.scenarios.to_device import ClaimKeys, DrainToDevice, SendToDevice
@@ -46,6 +54,8 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     SlidingLarge,
     IdleSliding,
     BusySliding,
+    IdleLarge,
+    BusyLarge,
     Hierarchy,
     PublicRooms,
     Search,

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from typing_extensions import override
 
@@ -144,17 +145,17 @@ class BusySliding(Scenario):
 
     @override
     async def prepare(self) -> None:
-        self.world = await self.stage.world(crowd)
-        self.readers = [Connection(member, wish(20, 20)) for member in self.world.members[:50]]
+        world = await self.stage.world(crowd)
+        self.speaker, self.room = world.members[-1], world.room
+        self.readers = [Connection(member, wish(20, 20)) for member in world.members[:50]]
 
     @override
     async def measure(self, meter: Meter) -> None:
-        speaker = self.world.members[-1]
         while meter.wants_more:
             for reader in self.readers:
                 await reader.catch_up()
             for number in range(BURST):
-                await speaker.say(self.world.room, f"Burst, message {number}")
+                await self.speaker.say(self.room, f"Burst, message {number}")
             await work_off(meter, [self._lane(self.readers[lane::5]) for lane in range(5)])
 
     def _lane(self, readers: list[Connection]) -> list[partial[Coroutine[Any, Any, Response]]]:
@@ -165,3 +166,36 @@ class BusySliding(Scenario):
         if (messages := response.body.count(b"Burst, message ")) != BURST:
             raise RequestFailed(f"{messages} of {BURST} messages in a sliding sync")
         return response
+
+
+class IdleLarge(IdleSliding):
+    """The same of an account with 1 000 rooms, on three devices, of which each follows the first 20."""
+
+    name = "sliding-large-idle"
+    title = "Idle sliding sync, account with 1 000 rooms"
+    by_name_only = True
+
+    @override
+    async def prepare(self) -> None:
+        owner = (await self.stage.world(account)).members[0]
+        devices = [await owner.log_in_again() for _ in range(3)]
+        self.readers = [Connection(device, wish(20, 1)) for device in devices]
+
+
+class BusyLarge(BusySliding):
+    """The same of an account with 1 000 rooms, on five devices: after 10 messages of somebody else in one of them."""
+
+    name = "sliding-large-busy"
+    title = "Busy sliding sync, account with 1 000 rooms"
+    by_name_only = True
+
+    @override
+    async def prepare(self) -> None:
+        world = await self.stage.world(account)
+        owner = world.members[0]
+        [self.speaker] = await self.stage.people(1, "caller")
+        self.room = world.rooms[0]
+        await owner.call("POST", f"/rooms/{quote(self.room)}/invite", {"user_id": self.speaker.user_id})
+        await self.speaker.join(self.room)
+        devices = [await owner.log_in_again() for _ in range(5)]
+        self.readers = [Connection(device, wish(20, 20)) for device in devices]
