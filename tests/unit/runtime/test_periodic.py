@@ -68,7 +68,7 @@ async def test_work_that_fails_each_time_is_tried_with_growing_pauses_and_told_o
     assert pauses[:6] == [1.0, 1.0, 2.0, 4.0, 5.0, 5.0]
     assert failing == len(pauses)
     assert len(other) == 100
-    assert [line["event"] for line in lines] == ["periodic_failed"]
+    assert [line["event"] for line in lines if line.get("name") == "bad"] == ["periodic_failed"]
 
 
 async def test_the_end_of_a_failure_is_told_and_another_cause_is_told() -> None:
@@ -81,7 +81,8 @@ async def test_the_end_of_a_failure_is_told_and_another_cause_is_told() -> None:
     with structlog.testing.capture_logs() as lines:
         async with running(clock, every(1.0, fail, name="a")):
             await clock.advance(60)
-    assert [(line["event"], line.get("cause")) for line in lines] == [
+    own = [line for line in lines if line.get("name") == "a"]  # servers of other tests run on
+    assert [(line["event"], line.get("cause")) for line in own] == [
         ("periodic_failed", "ValueError"),
         ("periodic_failed", "KeyError"),
         ("periodic_failed_no_more", None),
@@ -200,7 +201,7 @@ async def test_a_loop_that_raises_each_time_makes_the_process_unwell_and_does_no
         await loops.check()
         await clock.advance(60)
     assert UNWELL < begun[0] < 25
-    assert len(lines) == 1
+    assert sum("KeyError" in str(line) for line in lines) == 1
     with pytest.raises(LoopDown, match="a"):
         await loops.check()
     await loops.stop()
