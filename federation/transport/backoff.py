@@ -51,6 +51,8 @@ class Backoff:
         self._entropy = entropy
         self._longest_ms = longest_ms
         self._pauses: dict[ServerName, Pause] = {}
+        self._heard: dict[ServerName, int] = {}
+        """Until when a request from a server has shortened its pause last, Unix ms; of those that have not answered since."""
         self.changed: Callable[[ServerName], None] = lambda _: None
         self.eased: Callable[[ServerName], None] = lambda _: None
 
@@ -75,7 +77,7 @@ class Backoff:
     def failed(self, destination: ServerName, problem: str) -> None:
         """It was asked and did not answer. Several attempts that were under way together count once."""
         now, before = self._clock.now_ms(), self._pauses.get(destination)
-        if before is not None and now < before.failed_ms + MOMENT_MS:
+        if before is not None and now < min(before.failed_ms + MOMENT_MS, before.until_ms):
             return
         failures = 1 if before is None else before.failures + 1
         pause = min(self._longest_ms, FIRST_MS * FACTOR ** min(failures - 1, 30))
@@ -88,21 +90,26 @@ class Backoff:
 
     def succeeded(self, destination: ServerName) -> None:
         """It has answered."""
+        self._heard.pop(destination, None)
         if destination in self._pauses:
             del self._pauses[destination]
             self.changed(destination)
             self.eased(destination)
 
     def heard_from(self, destination: ServerName) -> None:
-        """It has asked us something, so it is alive: it may be tried at once, once in a while."""
+        """It has asked us something, so it is alive: it may be tried at once, if the last time for this was a minute ago."""
         pause = self._pauses.get(destination)
         if pause is None:
             return
-        now = self._clock.now_ms()
-        soon = max(now, pause.failed_ms + HEARD_MS)
-        if soon < pause.until_ms:
-            self._put(destination, replace(pause, until_ms=soon))
-            self.eased(destination)
+        soon = max(self._clock.now_ms(), self._heard.get(destination, 0) + HEARD_MS)
+        if soon >= pause.until_ms:
+            return
+        self._heard.pop(destination, None)
+        self._heard[destination] = soon
+        if len(self._heard) > MAX_ENTRIES:
+            del self._heard[next(iter(self._heard))]
+        self._put(destination, replace(pause, until_ms=soon))
+        self.eased(destination)
 
     def reset(self, destination: ServerName) -> None:
         """Whoever runs this server wants it tried again at once."""
@@ -114,6 +121,7 @@ class Backoff:
         if pause is None:
             if before is not None and before.failed_ms <= at_ms:
                 del self._pauses[destination]
+                self._heard.pop(destination, None)
         elif before is None or before.failed_ms <= pause.failed_ms:
             self._pauses.pop(destination, None)
             self._pauses[destination] = pause
