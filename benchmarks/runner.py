@@ -81,7 +81,7 @@ async def _prepared(
 
 async def _attempt(kind: type[Scenario], scenario: Scenario, meter: Meter, outcome: Outcome) -> bool:
     try:
-        async with asyncio.timeout(120 + 20 * meter.seconds):
+        async with asyncio.timeout(kind.longest + 20 * meter.seconds):
             await scenario.measure(meter)
     except Exception as failure:  # noqa: BLE001  # as above
         outcome.failures.append(f"{kind.name} on {scenario.stage.label}: {_words(failure)}")

@@ -23,6 +23,8 @@ class Scenario(ABC):
     operation: ClassVar[str] = "request"
     by_name_only: ClassVar[bool] = False
     """Left out unless `--only` names it."""
+    longest: ClassVar[float] = 120.0
+    """Seconds that a round may take, besides 20 for each that is measured."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
