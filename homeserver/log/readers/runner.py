@@ -24,6 +24,7 @@ from homeserver.log.readers.store import CursorRow
 from homeserver.log.readers.types import SLOW, WHOLE, GiveUp, Item, NotNow, Reader, Slice
 from homeserver.log.tail import Tail
 from homeserver.runtime.clock import Entropy
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 from homeserver.storage.errors import StorageError
 
@@ -39,6 +40,8 @@ LET_GO_AFTER = 3
 """Failures in a row after which a cursor that can be resumed keeps nothing in memory."""
 LET_GO_PAUSE = 30.0
 """Seconds of a pause for which it is not kept either."""
+LOOKED_AT_ONCE = 500
+"""Cursors that begin, or go to the other lane, in one turn of the event loop."""
 RETRIES_AT_ONCE = 500
 """Failing cursors that are found due in the database by one query."""
 
@@ -215,8 +218,7 @@ class Runner:
             while self._nudged and self._nudged[0][0] <= now:
                 self._nudge_now(*heapq.heappop(self._nudged))
             for lane in (self._ready, self._struggling):
-                while lane.may_begin and self._lease.valid and not self._closing:
-                    self._begin(group, lane)
+                await self._begin_all(group, lane)
             waiting = self._ready or self._struggling
             due = [heap[0][0] for heap in (self._retries, self._nudged) if heap]
             if waiting and not self._lease.valid:
@@ -227,13 +229,22 @@ class Runner:
             except TimeoutError:
                 continue
 
+    async def _begin_all(self, group: asyncio.TaskGroup, lane: Lane) -> None:
+        """As many as have a place; others have a turn between many."""
+        looked = 0
+        while lane.may_begin and self._lease.valid and not self._closing:
+            self._begin(group, lane)
+            looked += 1
+            if looked % LOOKED_AT_ONCE == 0:
+                await next_turn()
+
     def _begin(self, group: asyncio.TaskGroup, lane: Lane) -> None:
         key = lane.begin()
-        if lane is self._ready and self._struggles(
-            self.cursors[key]
-        ):  # it has turned out so since it was added
+        right = self._struggling if self._struggles(self.cursors[key]) else self._ready
+        if lane is not right:  # it has turned out so since it was added
             lane.end(key)
-            self._struggling.add(key)
+            right.add(key)
+            self._wake.set()
             return
         task = group.create_task(self._step(self.cursors[key]))
         self._running.add(task)

@@ -137,3 +137,38 @@ async def test_who_does_not_fail_gets_everything_also_beyond_what_memory_keeps(d
             await process.write(*(Note("a b", start + n) for n in range(400)))
         await until(lambda: len(side.other.got["a"]) == len(side.other.got["b"]) == 2_400)
         assert side.other.got["a"] == list(range(2_400))
+
+
+async def test_who_turns_out_to_be_quick_has_the_places_of_the_quick_ones(database: str) -> None:
+    """Also those that wait already; of a group that may be slow one is asked at a time, here."""
+    slow, started = True, dict[str, asyncio.Event]()
+
+    async def deliver(key: str, _: Sequence[Item[Note]]) -> None:
+        started[key] = asyncio.Event()
+        await started[key].wait()
+
+    reader = note_reader(
+        deliver,
+        at_once=4,
+        struggling_at_once=4,
+        group=lambda _: "one host",
+        group_struggling_at_once=1,
+        may_be_slow=lambda _: slow,
+    )
+    async with note_process(database, reader) as process:
+        await process.write(*(Note(f"k{number}", 0) for number in range(8)))
+        await until(lambda: len(started) == 1, 30)
+        (first,) = started.values()
+        slow = False
+        first.set()
+        await until(lambda: len(started) == 5, 30)
+        slow = True
+        for each in list(started.values()):
+            each.set()
+        await until(lambda: len(started) == 6, 30)
+        slow = False
+        for each in list(started.values()):
+            each.set()
+        await until(lambda: len(started) == 8, 30)
+        for each in list(started.values()):
+            each.set()
