@@ -344,12 +344,16 @@ export async function takesAvatar(page, file) {
 }
 
 /** The small picture beside what somebody says. */
-export const seesAvatar = (page, text) => shown(tile(page, text).locator(".mx_EventTile_avatar img"));
+export async function seesAvatar(page, text) {
+    await tile(page, text).scrollIntoViewIfNeeded();
+    return shown(tile(page, text).locator(".mx_EventTile_avatar img"));
+}
 
 /** What a link leads to: its title, and the size of its picture. */
 export async function seesPreview(page, title) {
     const preview = page.locator(".mx_RoomView_body .mx_LinkPreviewWidget", { hasText: title }).last();
     const size = await shown(preview.locator("img"));
+    await preview.scrollIntoViewIfNeeded();
     return { text: await preview.innerText(), size };
 }
 
