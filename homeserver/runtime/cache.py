@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from heapq import heapify, heappop, heapreplace
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -16,6 +17,9 @@ V = TypeVar("V")
 
 TRIES = 16
 """Values that are looked at for one that may go."""
+SPARE, MOST_SPARE = 256, 1 << 18
+"""When the budget is full, the 256th part of it is freed at once, at most so many bytes: to look for the caches that are beyond
+their share costs more than to forget a value."""
 
 
 class MemoryBudget:
@@ -53,13 +57,21 @@ class MemoryBudget:
             self._make_room()
 
     def _make_room(self) -> None:
-        candidates = list(self.caches)
-        while self.used > self.limit and candidates:
-            largest = max(candidates, key=lambda cache: cache.size / cache.share)
-            if largest.give_up_one():
-                self.evicted += 1
+        """Each cache in turn, the one furthest beyond its share first, until it is no longer that."""
+        enough = self.limit - min(self.limit // SPARE, MOST_SPARE)
+        largest = [(-cache.excess, number) for number, cache in enumerate(self.caches)]
+        heapify(largest)
+        while largest and self.used > enough:
+            cache = self.caches[largest[0][1]]
+            next_excess = max((-each[0] for each in largest[1:3]), default=-1.0)
+            more = True
+            while more and self.used > enough and cache.excess >= next_excess:
+                more = cache.give_up_one()
+                self.evicted += more
+            if more:
+                heapreplace(largest, (-cache.excess, largest[0][1]))
             else:
-                candidates.remove(largest)
+                heappop(largest)
 
 
 class Cache(Generic[K, V]):
@@ -82,6 +94,11 @@ class Cache(Generic[K, V]):
         self._gone = gone
         self._values: OrderedDict[K, V] = OrderedDict()
         self._sizes: dict[K, int] = {}
+
+    @property
+    def excess(self) -> float:
+        """How large it is for its share."""
+        return self.size / self.share
 
     def __len__(self) -> int:
         return len(self._values)

@@ -61,6 +61,31 @@ def test_what_alone_is_larger_than_the_budget_is_kept_until_the_next_comes() -> 
     assert (cache.get("a"), cache.get("b")) == (None, "b")
 
 
+def test_a_full_budget_is_freed_in_part_at_once() -> None:
+    """To choose the cache for each value costs more than to forget it."""
+    budget = MemoryBudget(256 * 100)
+    one, other = budget.cache("one", 1), budget.cache("other", 1)
+    for number in range(256):
+        one.put(number, number, 10)
+        other.put(number, number, 90)
+    assert budget.used == budget.limit
+    other.put("one more", 0, 10)
+    assert budget.limit - 190 <= budget.used <= budget.limit - 100
+    assert len(one) == 256, "the other one is larger"
+
+
+def test_what_is_freed_at_once_comes_from_whoever_is_largest_then() -> None:
+    budget = MemoryBudget(1_000)
+    large, *others = [budget.cache(str(number), 1) for number in range(3)]
+    for number in range(50):
+        large.put(number, number, 5)
+        for cache in others:
+            cache.put(number, number, 7)
+    large.put("large", 0, 600)
+    assert list(map(len, (large, *others))) == [1, 28, 28]
+    assert budget.used == 600 + 2 * 28 * 7
+
+
 acts = st.tuples(
     st.sampled_from(["put", "put", "put", "get", "pop", "resize", "clear"]),
     st.integers(0, 2),
