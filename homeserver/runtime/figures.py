@@ -18,11 +18,15 @@ from typing_extensions import override
 
 from homeserver.runtime.cache import MemoryBudget
 from homeserver.runtime.clock import Clock
+from homeserver.runtime.turns import Steps, next_turn, pieces
 
 WRITE_EVERY = 5.0
 """Seconds."""
 _TOO_OLD = 4 * WRITE_EVERY * 1000
 """Milliseconds after which a sibling counts as gone."""
+
+SAMPLES_AT_ONCE = 1_000
+"""Gathered in one turn."""
 
 Gauge = tuple[str, str, Callable[[], float]]
 """Name, what it is, how much it is now."""
@@ -82,6 +86,16 @@ class CacheFigures(Collector):
         )
 
 
+class _Gathered(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector.collect`."""
+        return self._metrics
+
+
 class Figures(Collector):
     """Everything one process counts, with the label `worker`; and what its siblings wrote in `folder`, if they do."""
 
@@ -102,14 +116,30 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`."""
         merged: dict[str, Metric] = {}
+        for _ in self._merge(merged):
+            pass
+        yield from merged.values()
+
+    async def gather(self) -> Collector:
+        """The same as of about now; others have a turn between. It may be read by another thread."""
+        merged: dict[str, Metric] = {}
+        steps = Steps(SAMPLES_AT_ONCE)
+        for samples in self._merge(merged):
+            if steps.full(samples):
+                await next_turn()
+        return _Gathered(list(merged.values()))
+
+    def _merge(self, merged: dict[str, Metric]) -> Iterator[int]:
+        """Gives the number of samples each time that some were added."""
         for worker, families in (self._worker, self._families()), *self._siblings():
             for family in families:
                 metric = merged.setdefault(
                     family.name, Metric(family.name, family.documentation, family.type)
                 )
-                for sample in family.samples:
-                    metric.add_sample(sample.name, {**sample.labels, "worker": str(worker)}, sample.value)
-        yield from merged.values()
+                for some in pieces(family.samples, SAMPLES_AT_ONCE):
+                    for sample in some:
+                        metric.add_sample(sample.name, {**sample.labels, "worker": str(worker)}, sample.value)
+                    yield len(some)
 
     @property
     def shared(self) -> bool:
@@ -123,7 +153,13 @@ class Figures(Collector):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(folder)
         new = path.with_suffix(".new")
-        new.write_bytes(msgspec.msgpack.encode(_Written(self._clock.now_ms(), self._families())))
+        families: list[_Family] = []
+        steps = Steps(SAMPLES_AT_ONCE)
+        for family in self._families():
+            if steps.full(len(family.samples)):
+                await next_turn()
+            families.append(family)
+        new.write_bytes(msgspec.msgpack.encode(_Written(self._clock.now_ms(), families)))
         new.replace(path)
 
     def withdraw(self) -> None:
@@ -135,18 +171,12 @@ class Figures(Collector):
     def _path(self, folder: Path) -> Path:
         return folder / f"{self._worker}.figures"
 
-    def _families(self) -> list[_Family]:
-        return [
-            _Family(
-                m.name,
-                m.documentation,
-                m.type,
-                [_Sample(s.name, dict(s.labels), s.value) for s in m.samples],
-            )
-            for m in self._own.collect()
-        ]
+    def _families(self) -> Iterator[_Family]:
+        for m in self._own.collect():
+            samples = [_Sample(s.name, dict(s.labels), s.value) for s in m.samples]
+            yield _Family(m.name, m.documentation, m.type, samples)
 
-    def _siblings(self) -> Iterator[tuple[int, list[_Family]]]:
+    def _siblings(self) -> Iterator[tuple[int, Iterable[_Family]]]:
         if self._folder is None:
             return
         now = self._clock.now_ms()

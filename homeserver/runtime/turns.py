@@ -60,6 +60,26 @@ async def next_turn() -> None:
     await queue.join()
 
 
+class Steps:
+    """Counts what one computation does in a turn, in whatever lists it stands: others have a turn after `most` steps."""
+
+    __slots__ = ("_done", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._done = 0
+
+    def full(self, steps: int) -> bool:
+        """Whether so many steps more are too many for this turn: they are counted for the next one, to be awaited with
+        `next_turn`. What alone is more than a turn's may be done in one.
+        """
+        done, self._done = self._done, self._done + steps
+        if self._done <= self._most or not done:
+            return False
+        self._done = steps
+        return True
+
+
 def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """The items, some at a time: what is done between two turns. Nothing if there are none."""
     rest = iter(items)

@@ -79,10 +79,13 @@ class HealthApi:
 class MetricsApi:
     """Answers Prometheus."""
 
-    def __init__(self, figures: Collector) -> None:
-        self._figures = figures
+    def __init__(self, gather: Callable[[], Awaitable[Collector]]) -> None:
+        """`gather`: all figures of now, which another thread may read."""
+        self._gather = gather
 
     @endpoint("getMetrics", "GET", "/metrics", auth=Auth.NONE, limit=None)
     async def metrics(self) -> Response:
         """All figures in Prometheus' text format."""
-        return Response(200, generate_latest(self._figures), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+        # Of some processes there are tens of thousands of samples, which take tenths of a second to write.
+        text = await asyncio.to_thread(generate_latest, await self._gather())
+        return Response(200, text, content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -285,7 +285,7 @@ class Features:
         self.health = HealthApi(checks)
         own: list[object] = [self.health]
         if self._figures is not None:
-            own.append(MetricsApi(self._figures))
+            own.append(MetricsApi(self._figures.gather))
         return [*own, *(api for manifest in self.manifests for api in manifest.apis)]
 
     async def _siblings_answer(self) -> None:

@@ -6,6 +6,7 @@ import json
 
 import structlog
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from homeserver.runtime.clock import FakeClock
@@ -85,7 +86,11 @@ async def test_lines_are_handed_over_soon() -> None:
 
 async def test_metrics_count_by_operation_never_by_path() -> None:
     figures = CollectorRegistry()
-    async with running(extra=(MetricsApi(figures),)) as web, RawConnection(web.url) as connection:
+
+    async def gather() -> Collector:
+        return figures
+
+    async with running(extra=(MetricsApi(gather),)) as web, RawConnection(web.url) as connection:
         figures.register(web.metrics)
         for target in (f"{C}/rooms/!a:b/state/m.x", f"{C}/rooms/!c:d/state/m.y", "/nope/1", "/nope/2"):
             await connection.request("GET", target)
