@@ -112,7 +112,16 @@ class Interning:
         return found
 
     async def user_ids(self, nids: Collection[int]) -> dict[int, UserId]:
-        """Names of users; all must exist."""
+        """Names of users; all must exist. Of many some at a time, as `find_user_nids`."""
+        if len(nids) <= NAMES_AT_ONCE:
+            return await self._read_user_ids(nids)
+        names: dict[int, UserId] = {}
+        for some in pieces(list(nids), NAMES_AT_ONCE):
+            await next_turn()
+            names |= await self._read_user_ids(some)
+        return names
+
+    async def _read_user_ids(self, nids: Collection[int]) -> dict[int, UserId]:
         found, missing = _known(self._users.name, nids)
         if missing:
             async with self._db.read() as tx:
@@ -164,7 +173,16 @@ class Interning:
         return self._keys.nids.get(key)
 
     async def keys(self, nids: Collection[int]) -> dict[int, StateKey]:
-        """State keys by number; all must exist."""
+        """State keys by number; all must exist. Of many some at a time, as `find_user_nids`."""
+        if len(nids) <= NAMES_AT_ONCE:
+            return await self._read_keys(nids)
+        keys: dict[int, StateKey] = {}
+        for some in pieces(list(nids), NAMES_AT_ONCE):
+            await next_turn()
+            keys |= await self._read_keys(some)
+        return keys
+
+    async def _read_keys(self, nids: Collection[int]) -> dict[int, StateKey]:
         found, missing = _known(self._keys.name, nids)
         if missing:
             async with self._db.read() as tx:

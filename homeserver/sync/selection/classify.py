@@ -147,6 +147,11 @@ class Classifier:
         )
 
 
+def is_whole(request: SyncRequest, kinds: Classified, room: int) -> bool:
+    """Whether the room's state is told whole, not as a change."""
+    return request.since is None or request.full_state or room in kinds.new or room in kinds.passed
+
+
 def ends_stay(persisted: PersistedEvent | None, user_id: UserId) -> bool:
     """Whether with this event the user, who was a member until then, left or was banned."""
     if persisted is None or persisted.event.key != ("m.room.member", user_id) or persisted.replaced is None:

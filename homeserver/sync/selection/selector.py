@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from homeserver.events.event import StateKey
@@ -19,15 +20,19 @@ from homeserver.graph.refs import OUTLIER
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.ids import UserId
-from homeserver.sync.selection.classify import Classified, Classifier, ends_stay
+from homeserver.runtime.turns import Steps, next_turn, pieces
+from homeserver.sync.selection.classify import Classified, Classifier, ends_stay, is_whole
+from homeserver.sync.selection.groups import groups
 from homeserver.sync.selection.resolution_changes import ResolutionChangeReader, ResolutionChanges
 from homeserver.sync.selection.state import StateNids, StateReader, unseen_state
-from homeserver.sync.selection.summary import changes_summary, heroes_of, naming_events
+from homeserver.sync.selection.summary import HEROES, changes_summary, heroes_of, naming_events
 from homeserver.sync.selection.timeline import Timeline, Timelines, begun_later, limited_if_new
 from homeserver.sync.selection.update import RoomUpdate
 from homeserver.sync.types import SyncRequest
 
 MEMBER = "m.room.member"
+STEPS = 1_000
+"""State events that are looked at in one turn."""
 Given = AbstractSet[tuple[int, int]]
 """(room_nid, event_nid of a member event) that a client which loads members lazily has been given."""
 
@@ -81,6 +86,7 @@ class _Work:
     """Rooms the user did not leave as a member: an invite turned down, a ban on top."""
     beside: set[int] = field(default_factory=set)
     """Those of them that this server is not in: nothing of them is told but the user's own membership."""
+    steps: Steps = field(default_factory=lambda: Steps(STEPS))
 
 
 class RoomSelector:
@@ -127,16 +133,29 @@ class RoomSelector:
         """room_nid -> what it tells, of those `among` the candidates. `given`: member events that need not be told again to
         a client that loads members lazily. `choice`: only with `state_after`; None: the state that the filter wants.
         """
-        if not among:
-            return {}
+        found: dict[int, RoomUpdate] = {}
+        for group in groups(request, candidates.kinds, candidates.timelines, among):
+            if len(group) < len(among):
+                await next_turn()
+            found |= await self._updates(request, candidates, group, given, choice)
+        return found
+
+    async def _updates(
+        self,
+        request: SyncRequest,
+        candidates: Candidates,
+        among: Mapping[int, Room],
+        given: Given,
+        choice: StateChoice | None,
+    ) -> dict[int, RoomUpdate]:
         timelines = {nid: candidates.timelines[nid] for nid in among if nid in candidates.timelines}
         work = _Work(request, candidates.kinds, timelines, among, given, candidates.resets, choice)
         await self._doubt(work)
         await self._look(work)
         await self._choose_state(work)
-        loaded = await self._events.load({nid for nids in work.state.values() for nid in nids})
+        loaded = await self._events.load(list(chain.from_iterable(work.state.values())))
         work.bundles = await self._bundled(work)
-        return {nid: self._update(work, nid, room, loaded) for nid, room in among.items()}
+        return {nid: await self._update(work, nid, room, loaded) for nid, room in among.items()}
 
     async def _look(self, work: _Work) -> None:
         """What of the timelines the user may see, and wants to."""
@@ -167,25 +186,24 @@ class RoomSelector:
             unseen = nid in work.timelines and work.timelines[nid].limited
             shown = visible.get(room, ())
             unseen = unseen or nid in work.resets
-            if unseen or self._is_whole(work, nid) or any(changes_summary(v.persisted) for v in shown):
+            if (
+                unseen
+                or is_whole(request, work.kinds, nid)
+                or any(changes_summary(v.persisted) for v in shown)
+            ):
                 told[nid] = room
         naming = await self._events.load({event for room in told.values() for event in naming_events(room)})
         for nid, room in told.items():
+            if work.steps.full(_looked_through(room)):
+                await next_turn()
             work.heroes[nid] = heroes_of(room, request.requester.user_id, naming)
-
-    def _is_whole(self, work: _Work, room: int) -> bool:
-        """Whether the room's state is given whole, not as a change."""
-        kinds = work.kinds
-        return (
-            work.request.full_state or work.request.since is None or room in kinds.new or room in kinds.passed
-        )
 
     async def _choose_state(self, work: _Work) -> None:
         request = work.request
         known = {
             room: work.kinds.left.get(room, request.upto)
             for room in {**work.timelines, **work.resets}
-            if room in work.rooms and not self._is_whole(work, room)
+            if room in work.rooms and not is_whole(request, work.kinds, room)
         }
         changed = (
             await self._state.changed(request, work.timelines, known, work.resets)
@@ -202,7 +220,7 @@ class RoomSelector:
                 unseen = unseen_state(work.timelines.get(nid), visible, room.state if joined else None)
             if nid in work.beside:
                 work.state[nid] = list(self._own_membership(work, nid, visible).values())
-            elif self._is_whole(work, nid):
+            elif is_whole(request, work.kinds, nid):
                 state = (
                     await self._state.whole(room, work.timelines.get(nid), request, joined=joined) | unseen
                 )
@@ -292,7 +310,7 @@ class RoomSelector:
             return None
         people: set[str] = {v.persisted.event.sender for v in visible}
         people.update(work.heroes.get(nid, ()))
-        if self._is_whole(work, nid):
+        if is_whole(work.request, work.kinds, nid):
             people.add(work.request.requester.user_id)
         return people
 
@@ -313,24 +331,30 @@ class RoomSelector:
         reader = work.request.requester
         return await self._bundles.of(Viewer(reader.user_id, reader.user_nid), reader.device_id, pages)
 
-    def _update(self, work: _Work, nid: int, room: Room, loaded: Mapping[int, PersistedEvent]) -> RoomUpdate:
+    async def _update(
+        self, work: _Work, nid: int, room: Room, loaded: Mapping[int, PersistedEvent]
+    ) -> RoomUpdate:
         request = work.request
         visible = work.visible.get(room, [])
         wanted = request.filter.room.state
         in_timeline = {v.persisted.nid for v in visible} if not request.state_after else set()
         viewer = Viewer(request.requester.user_id, request.requester.user_nid)
         plain = plain_after(room, viewer)
-        state = [
-            as_state(plain, viewer, loaded[at])
-            for at in work.state.get(nid, ())
-            if at in loaded
-            and at not in in_timeline
-            and (not wanted.selective or wanted.matches(loaded[at].event))
-        ]
+        state: list[Visible] = []
+        for some in pieces(work.state.get(nid, ()), STEPS // 4):
+            if work.steps.full(4 * len(some) if wanted.selective else len(some)):
+                await next_turn()
+            state += [
+                as_state(plain, viewer, loaded[at])
+                for at in some
+                if at in loaded
+                and at not in in_timeline
+                and (not wanted.selective or wanted.matches(loaded[at].event))
+            ]
         return RoomUpdate(
             room=room,
             joined=nid in work.kinds.joined and nid not in work.kinds.left,
-            whole=self._is_whole(work, nid),
+            whole=is_whole(request, work.kinds, nid),
             timeline=work.timelines.get(nid),
             events=visible,
             state=state,
@@ -344,7 +368,13 @@ class RoomSelector:
         """Where resolution has left nothing, of what the choice wants."""
         if work.choice is None or nid not in work.resets or nid not in work.kinds.joined:
             return ()
-        if self._is_whole(work, nid):
+        if is_whole(work.request, work.kinds, nid):
             return ()
         nothing = {r.key: 0 for r in work.resets[nid] if not r.event_nid and r.key not in room.state}
         return sorted(work.choice.choose(nid, nothing, None)) if nothing else ()
+
+
+def _looked_through(room: Room) -> int:
+    """Steps that finding its heroes takes: if there are too few members, all who ever were are gone through."""
+    present = room.joined_count + room.invited_count
+    return 1 if present > HEROES or len(room.members) < STEPS else len(room.members) // 4

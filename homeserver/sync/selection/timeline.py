@@ -17,7 +17,7 @@ from homeserver.graph.read.page_size import fitting, weight
 from homeserver.graph.read.visibility import Visible
 from homeserver.log.entries import Position
 from homeserver.matrix.ids import UserId
-from homeserver.runtime.turns import next_turn, pieces
+from homeserver.runtime.turns import Steps, next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.selection import store
@@ -31,8 +31,10 @@ ROOM_BYTES = 2**20
 """Of the events in one room's timeline; what is older is behind `prev_batch`, as it is beyond the limit in number."""
 ANSWER_BYTES = 16 * 2**20
 """Of the events in all timelines of an answer that are read for it; then each room has its share, at least one event."""
-ROOMS_AT_ONCE = 50
-"""Whose events are loaded together; then others have a turn."""
+ROWS_AT_ONCE = 10_000
+"""The most rows of one query for the newest events of rooms."""
+STEPS = 1_000
+"""Events that are loaded and looked at in one turn, and rooms, each of which is as much as ten of them."""
 SMALL = 16
 """Events that are never more than `ROOM_BYTES`."""
 FILTERED_SCAN = 200
@@ -90,7 +92,7 @@ class Timelines:
         self._events = events
 
     async def of(self, request: SyncRequest, rooms: Classified) -> dict[int, Timeline]:
-        """A timeline for each room that is new, left, or has events. At most two queries."""
+        """A timeline for each room that is new, left, or has events. Two queries, of many rooms one more for some of them."""
         limit = max(0, min(_limit(request), self._most))
         log_slices = dict.fromkeys(rooms.new, (0, request.upto))
         found: dict[int, Timeline] = {}
@@ -111,12 +113,18 @@ class Timelines:
     ) -> dict[int, Timeline]:
         selective = request.filter.room.timeline.selective
         scan = max(FILTERED_SCAN, limit) if selective else limit
-        async with self._db.read() as tx:
-            newest = await store.newest_events(tx, log_slices, scan + 1)
+        newest: dict[int, store.Newest] = {}
+        for some in pieces(log_slices, max(1, ROWS_AT_ONCE // (scan + 1))):
+            async with self._db.read() as tx:
+                slices = (
+                    log_slices if len(some) == len(log_slices) else {nid: log_slices[nid] for nid in some}
+                )
+                newest |= await store.newest_events(tx, slices, scan + 1)
         share = _share(newest)
         found: dict[int, Timeline] = {}
-        for rooms in pieces(newest, ROOMS_AT_ONCE):
-            if len(newest) > ROOMS_AT_ONCE:
+        steps = Steps(STEPS)
+        for rooms in pieces(newest, max(1, STEPS // (10 + scan))):
+            if steps.full(sum(10 + len(newest[room].events) for room in rooms)):
                 await next_turn()
             since = {room: newest[room].since for room in rooms}
             raw: dict[int, list[int]] = {}

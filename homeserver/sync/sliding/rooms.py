@@ -25,6 +25,7 @@ from homeserver.log.entries import Position
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.matrix.tokens import format_token
+from homeserver.runtime.turns import Steps, next_turn
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.selection.selector import Given, RoomSelector
@@ -35,7 +36,7 @@ from homeserver.sync.sliding.facts import RoomFacts
 from homeserver.sync.sliding.shared import Section, SharedRoom, SharedRooms, people_of
 from homeserver.sync.sliding.windows import Rule
 from homeserver.sync.types import SyncRequest
-from homeserver.sync.v3.render import Renderer
+from homeserver.sync.v3.render import WRITING_STEPS, Renderer, writing_steps
 from homeserver.sync.v3.shared import Key
 
 MEMBER, NAME, AVATAR = "m.room.member", ("m.room.name", ""), ("m.room.avatar", "")
@@ -45,6 +46,10 @@ MAX_GROUPS: Final = 8
 """Different positions from which rooms are told in one answer; rooms that are further behind are told anew."""
 MAX_NEW: Final = 1_000
 """Rooms that one answer tells from the beginning; others are in the next one."""
+ROOM_STEPS: Final = 10
+"""Of writing a room, beside its events."""
+STATE_STEPS: Final = 2_000
+"""State events that are looked at in one turn."""
 
 
 class Wanted(NamedTuple):
@@ -173,12 +178,12 @@ class SlidingRooms:
         if updates or extra or invites:
             writer = _Writer(request, plan, await self._about(updates), stubs=stubs)
             for nid, update in updates.items():
-                found.sections[nid] = writer.room(update, rules[nid])
+                found.sections[nid] = await writer.room(update, rules[nid])
                 found.members.update((nid, at) for at in update.members)
                 if nid in keys:
                     self._shared.put(keys[nid], found.sections[nid], update)
             for nid, events in extra.items():
-                found.sections[nid] = writer.state_alone(events)
+                found.sections[nid] = await writer.state_alone(events)
             for nid, invite in invites.items():
                 found.sections[nid] = writer.stripped(invite, request.memberships[nid].position)
         found.sections.update((nid, dict(room.section)) for nid, room in told_alike.items())
@@ -301,13 +306,18 @@ class SlidingRooms:
         viewer = Viewer(request.requester.user_id, request.requester.user_nid)
         chosen: dict[int, set[int]] = {}
         rooms = await self._rooms.get_many(wanted)
+        steps = Steps(STATE_STEPS)
         for nid, room in rooms.items():
+            if steps.full(len(room.state)):
+                await next_turn()
             now = rules[nid].required.choose(room.state, ())
             before = plan.more_state[nid].required.choose(room.state, ())
             chosen[nid] = {at for key, at in now.items() if key not in before}
         loaded = await self._events.load({at for nids in chosen.values() for at in nids})
         extra: dict[int, list[Visible]] = {}
         for nid, nids in chosen.items():
+            if steps.full(len(nids)):
+                await next_turn()
             plain = plain_after(rooms[nid], viewer)
             events = [as_state(plain, viewer, loaded[at]) for at in sorted(nids) if at in loaded]
             if nid in updates:
@@ -387,9 +397,12 @@ class _Writer:
         self._plan = plan
         self._about = about
         self._renderer = Renderer(request)
+        self._steps = Steps(WRITING_STEPS)
 
-    def room(self, update: RoomUpdate, rule: Rule) -> Section:
+    async def room(self, update: RoomUpdate, rule: Rule) -> Section:
         """A room the user is joined to or has left."""
+        if self._steps.full(ROOM_STEPS + writing_steps(update.events)):
+            await next_turn()
         nid = update.room.name.nid
         section: Section = {}
         initial = nid in self._plan.initial or (update.whole and nid not in self._plan.expanded)
@@ -405,7 +418,7 @@ class _Writer:
             for item in update.state
             if item.persisted.event.key not in APART or wants(item.persisted.event.key)
         ]
-        events = list(map(self._renderer.event, shown))
+        events = await self._renderer.in_turns(shown, self._steps)
         if self._stubs:
             gone = [key for key in update.gone if key not in APART or wants(key)]
             events.extend(json.dumps({"type": kind, "state_key": key}) for kind, key in gone)
@@ -472,9 +485,10 @@ class _Writer:
                     told[member] = value
         return told
 
-    def state_alone(self, events: Sequence[Visible]) -> Section:
+    async def state_alone(self, events: Sequence[Visible]) -> Section:
         """A room without news, of which other state is wanted."""
-        return {"required_state": b"[%b]" % b",".join(map(self._renderer.event, events))}
+        written = await self._renderer.in_turns(events, self._steps)
+        return {"required_state": b"[%b]" % b",".join(written)}
 
     def stripped(self, room: StrippedRoom, position: Position) -> Section:
         """A room the user is invited to or has knocked on."""

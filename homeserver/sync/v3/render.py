@@ -5,14 +5,26 @@ spec: client-server-api/#filtering `event_fields`, `event_format` (FILT-03, FILT
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from homeserver.graph.persisted_event import Reader
+from homeserver.graph.read.page_size import weight
 from homeserver.graph.read.visibility import Visible
 from homeserver.matrix import json
 from homeserver.matrix.property_path import split_path
+from homeserver.runtime.turns import Steps, next_turn, pieces
 from homeserver.sync.types import SyncRequest
+
+WRITING_STEPS: Final = 500
+"""Events that are written in one turn; a large one counts once for each `STEP_BYTES` of it."""
+STEP_BYTES: Final = 4_096
+PIECE: Final = 50
+
+
+def writing_steps(events: Iterable[Visible]) -> int:
+    """How much it is to write them."""
+    return sum(1 + weight(visible.persisted) // STEP_BYTES for visible in events)
 
 
 class Renderer:
@@ -36,6 +48,15 @@ class Renderer:
         if self._paths is None:
             return rendered
         return json.dumps(_only(json.loads(rendered), self._paths))
+
+    async def in_turns(self, events: Sequence[Visible], steps: Steps) -> list[bytes]:
+        """Each as `event` gives it; others have a turn between. `steps`: of the whole answer, `WRITING_STEPS` in a turn."""
+        written: list[bytes] = []
+        for some in pieces(events, PIECE):
+            if steps.full(writing_steps(some)):
+                await next_turn()
+            written += map(self.event, some)
+        return written
 
 
 def _only(event: Mapping[str, Any], paths: list[list[str]]) -> dict[str, Any]:

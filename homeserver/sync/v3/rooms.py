@@ -18,7 +18,8 @@ from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix import json
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.entries import ForgetEntry
-from homeserver.runtime.turns import next_turn, pieces
+from homeserver.runtime.turns import Steps, next_turn
+from homeserver.sync.selection.groups import groups
 from homeserver.sync.selection.lazy import Given, GivenMembers
 from homeserver.sync.selection.selector import Candidates, RoomSelector
 from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms
@@ -26,13 +27,9 @@ from homeserver.sync.selection.update import RoomUpdate
 from homeserver.sync.sticky import NAME as STICKY
 from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
-from homeserver.sync.v3.render import Renderer
+from homeserver.sync.v3.render import WRITING_STEPS, Renderer, writing_steps
 from homeserver.sync.v3.shared import Key, SharedSections, has_plain_wishes, key_of
 
-ROOMS_AT_ONCE = 50
-"""Whose sections are made together: some milliseconds of work, then others have a turn."""
-EVENTS_AT_ONCE = 500
-"""State events of a room that are put together in one turn."""
 Section = bytes
 """What is told of a room: members of a JSON object, without its braces."""
 
@@ -100,10 +97,10 @@ class RoomsStream:
         if not self._sticky.nothing:
             sticky = await self._sticky.among(request, request.since or 0, kinds.joined)
         shown: dict[int, Sequence[PersistedEvent]] = {}
-        for some in pieces(own, ROOMS_AT_ONCE):
-            if len(own) > ROOMS_AT_ONCE:
+        steps = Steps(WRITING_STEPS)
+        for rooms in groups(request, kinds, found.timelines, own):
+            if len(rooms) < len(own):
                 await next_turn()
-            rooms = {nid: own[nid] for nid in some}
             updates = await self._selector.updates(request, found, rooms, given or set())
             if lazy and updates:
                 told = {(nid, at) for nid, update in updates.items() for at in update.members}
@@ -112,7 +109,7 @@ class RoomsStream:
                 if update.empty:
                     continue
                 shown[nid] = [item.persisted for item in update.events]
-                section = await _section(update, request, renderer)
+                section = await _section(update, request, renderer, steps)
                 (part.join if update.joined else part.leave)[nid] = section
                 if update.joined and nid in keys:
                     self._shared.put(keys[nid], section)
@@ -186,7 +183,9 @@ class RoomsStream:
         self._given.sent(request.requester.user_nid, request.requester.device_id or "", request.upto, members)
 
 
-async def _section(update: RoomUpdate, request: SyncRequest, renderer: Renderer) -> Section:
+async def _section(update: RoomUpdate, request: SyncRequest, renderer: Renderer, steps: Steps) -> Section:
+    if steps.full(writing_steps(update.events)):
+        await next_turn()
     prev = format_token(update.timeline.start if update.timeline else request.since or request.upto)
     bundles = update.bundles
     section = b'"timeline":{"events":[%b],"limited":%b,"prev_batch":%b}' % (
@@ -194,11 +193,7 @@ async def _section(update: RoomUpdate, request: SyncRequest, renderer: Renderer)
         b"true" if update.limited else b"false",
         json.dumps(prev),
     )
-    events: list[bytes] = []
-    for some in pieces(update.state, EVENTS_AT_ONCE):
-        if events:
-            await next_turn()
-        events += map(renderer.event, some)
+    events = await renderer.in_turns(update.state, steps)
     section += b',"%b":{"events":[%b]}' % ((request.state_after or "state").encode(), b",".join(events))
     if update.heroes is not None and update.joined:
         section += b',"summary":%b' % _summary(update)
