@@ -18,7 +18,10 @@ from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Written
 from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
+from homeserver.runtime.turns import Steps, next_turn
 
+MEMBERS_AT_ONCE = 10_000
+"""That are looked at in one turn."""
 ENCRYPTION: StateKey = ("m.room.encryption", "")
 MEMBER = "m.room.member"
 
@@ -97,11 +100,16 @@ def moves_in(touched: Touched, room: Room, reader: UserId) -> Moves:
     return Moves(Then(own.was and secret.was, own.now and secret.now), people)
 
 
-def difference(moves: Mapping[int, Moves], rooms: Mapping[int, Room], reader: UserId) -> Difference:
-    """Who was gained and who was lost, as far as these rooms are concerned: `moves`, and the rooms as they are."""
+async def difference(moves: Mapping[int, Moves], rooms: Mapping[int, Room], reader: UserId) -> Difference:
+    """Who was gained and who was lost, as far as these rooms are concerned: `moves`, and the rooms as they are. Of large rooms
+    some at a time; others have a turn between.
+    """
     gained: set[str] = set()
     lost: set[str] = set()
+    steps = Steps(MEMBERS_AT_ONCE)
     for nid, each in moves.items():
+        if steps.full(len(each.people) if each.visible.was and each.visible.now else len(rooms[nid].members)):
+            await next_turn()
         if each.visible.was and each.visible.now:
             gained.update(user for user, then in each.people.items() if then.now and not then.was)
             lost.update(user for user, then in each.people.items() if then.was and not then.now)
@@ -112,6 +120,8 @@ def difference(moves: Mapping[int, Moves], rooms: Mapping[int, Room], reader: Us
     gained.discard(reader)
     lost.discard(reader)
     for nid, each in moves.items():
+        if steps.full(_compared(rooms[nid], gained, lost)):
+            await next_turn()
         if each.visible.was:
             gained -= _was(rooms[nid], each, gained)
         if each.visible.now:
@@ -119,15 +129,24 @@ def difference(moves: Mapping[int, Moves], rooms: Mapping[int, Room], reader: Us
     return Difference(gained, lost)
 
 
-def without_sharers(found: Difference, others: Iterable[Room]) -> Difference:
-    """Without those who share one of these rooms, in which nothing has happened, all the time."""
+async def without_sharers(found: Difference, others: Iterable[Room]) -> Difference:
+    """Without those who share one of these rooms, in which nothing has happened, all the time. Of large rooms some at a time."""
     gained, lost = found
+    steps = Steps(MEMBERS_AT_ONCE)
     for room in others:
         if not gained and not lost:
             break
+        if steps.full(_compared(room, gained, lost)):
+            await next_turn()
         if ENCRYPTION in room.state:
             gained, lost = gained - _joined(room, gained), lost - _joined(room, lost)
     return Difference(gained, lost)
+
+
+def _compared(room: Room, gained: set[str], lost: set[str]) -> int:
+    """How many members that is."""
+    members = len(room.members)
+    return min(members, len(gained)) + min(members, len(lost))
 
 
 def _was(room: Room, moves: Moves, among: set[str]) -> set[str]:

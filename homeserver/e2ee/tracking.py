@@ -104,10 +104,10 @@ class DeviceTracking:
         """With whom the reader shares an encrypted room now and did not, and the other way round."""
         if not seen.moves:
             return Difference(set(), set())
-        found = difference(seen.moves, await self._rooms.get_many(seen.moves), requester.user_id)
+        found = await difference(seen.moves, await self._rooms.get_many(seen.moves), requester.user_id)
         if not found.gained and not found.lost:
             return found
-        return without_sharers(found, (await self._rooms.get_many(seen.others)).values())
+        return await without_sharers(found, (await self._rooms.get_many(seen.others)).values())
 
     async def _from_memory(
         self, requester: Requester, recent: LogSlice, mine: frozenset[int]

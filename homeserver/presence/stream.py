@@ -20,6 +20,7 @@ from homeserver.presence.types import PresenceEntry
 from homeserver.profiles.entries import ProfileChanged
 from homeserver.receipts.types import ReceiptEntry
 from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.turns import Steps, next_turn
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.types import NO_NEWS, JoinedRooms, Part, Recipients, SyncRequest
@@ -27,6 +28,8 @@ from homeserver.typing.entries import TypingEntry
 
 MAX_USERS = 1_000
 """Users told of in one answer."""
+MEMBERS_AT_ONCE = 20_000
+"""Members of rooms that are looked at in one turn."""
 
 
 class Names(Protocol):
@@ -131,7 +134,7 @@ class PresenceStream:
                 news |= {row.user_nid: row for row in await store.find_many(tx, sorted(unknown))}
         await self._memberships.prepare(news.keys() - {user})
         found = [row for nid, row in news.items() if nid == user or await self._share(rooms, nid)]
-        nids = _come_into_sight(request, rooms) - news.keys()
+        nids = await _come_into_sight(request, rooms) - news.keys()
         if not nids:
             return found
         async with self._db.read() as tx:
@@ -142,14 +145,15 @@ class PresenceStream:
         return any(room in rooms.joined_nids for room in theirs.with_membership(JOIN))
 
 
-def _come_into_sight(request: SyncRequest, rooms: JoinedRooms) -> set[int]:
+async def _come_into_sight(request: SyncRequest, rooms: JoinedRooms) -> set[int]:
     """Users in rooms the client does not know yet, and those who have come into rooms it knows."""
-    met = {
-        member.user_nid
-        for nid in rooms.new & rooms.joined.keys()
-        for member in rooms.joined[nid].members.values()
-        if member.membership == JOIN
-    }
+    met: set[int] = set()
+    steps = Steps(MEMBERS_AT_ONCE)
+    for nid in rooms.new & rooms.joined.keys():
+        members = rooms.joined[nid].members
+        if steps.full(len(members)):
+            await next_turn()
+        met.update(member.user_nid for member in members.values() if member.membership == JOIN)
     for _, entry in request.recent.moving if request.recent is not None else ():
         if entry.persisted.room_nid in rooms.joined_nids:
             met.update(

@@ -5,10 +5,10 @@ spec: client-server-api/#getting-events-for-a-room (ROOM-18 to ROOM-21)
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from homeserver.events.client_format import room_member
-from homeserver.events.event import StateKey
+from homeserver.events.event import Event, StateKey
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning
 from homeserver.graph.persisted_event import PersistedEvent, Reader
@@ -109,9 +109,8 @@ class ReadingService:
             access = Access(access.room, await self._state_at(access, at), own[-1].nid if own else 0)
         state = await self._state_nids(requester, access, None)
         nids = [nid for (kind, _), nid in state.items() if kind == MEMBER]
-        loaded = await self._events.load(nids)
-        wanted = [nid for nid in nids if nid in loaded and asked.wants(loaded[nid].event.membership)]
-        return b'{"chunk":%b}' % await self._array(requester, access, wanted)
+        chunk = await self._array(requester, access, nids, lambda event: asked.wants(event.membership))
+        return b'{"chunk":%b}' % chunk
 
     async def joined_members(self, requester: Requester, room_id: RoomId) -> bytes:
         """Who is joined now, with `display_name` and `avatar_url`: the whole answer (ROOM-20). Raises `Forbidden`."""
@@ -177,14 +176,20 @@ class ReadingService:
         persisted = await self._events.one(nid) if nid is not None else None
         return persisted.state_after_nid if persisted else 0
 
-    async def _array(self, requester: Requester, access: Access, nids: Iterable[int]) -> bytes:
-        wanted = list(nids)
+    async def _array(
+        self,
+        requester: Requester,
+        access: Access,
+        nids: Collection[int],
+        wanted: Callable[[Event], bool] = lambda _: True,
+    ) -> bytes:
         rendered: list[bytes] = []
-        for some in pieces(wanted, EVENTS_AT_ONCE):
-            if len(wanted) > EVENTS_AT_ONCE:
+        for some in pieces(list(nids), EVENTS_AT_ONCE):
+            if len(nids) > EVENTS_AT_ONCE:
                 await next_turn()
             loaded = await self._events.load(some)
-            rendered += self._render(requester, access, [loaded[nid] for nid in some if nid in loaded])
+            shown = [loaded[nid] for nid in some if nid in loaded and wanted(loaded[nid].event)]
+            rendered += self._render(requester, access, shown)
         return b"[%b]" % b",".join(rendered)
 
     def _render(self, requester: Requester, access: Access, state: Iterable[PersistedEvent]) -> list[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from psycopg.adapt import Transformer
@@ -98,8 +98,18 @@ class Statement:
 
     def decode(self, result: PGresult, make_row: Callable[[Any], Any]) -> list[Any]:
         """The result's rows, each given to `make_row` (`tuple` for plain ones)."""
+        return self._decode(result, make_row, 0, result.ntuples)
+
+    def decode_pieces(
+        self, result: PGresult, make_row: Callable[[Any], Any], size: int
+    ) -> Iterator[list[Any]]:
+        """The same, some rows at a time; what is between two pieces may take as long as it wants."""
         count = result.ntuples
-        if count == 0:
+        for start in range(0, count, size):
+            yield self._decode(result, make_row, start, min(start + size, count))
+
+    def _decode(self, result: PGresult, make_row: Callable[[Any], Any], start: int, end: int) -> list[Any]:
+        if start == end:
             return []
         if self._decoder is None:
             self._decoder = Transformer()
@@ -107,7 +117,7 @@ class Statement:
         decoder.set_pgresult(result, set_loaders=not self._decodes)
         self._decodes = True
         try:
-            rows: list[Any] = decoder.load_rows(0, count, make_row)
+            rows: list[Any] = decoder.load_rows(start, end, make_row)
         finally:
             decoder.set_pgresult(None, set_loaders=False)  # or the last result would stay in memory
         return rows

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, LiteralString, TypeVar
 
 from psycopg.pq.abc import PGresult
@@ -162,6 +162,12 @@ class Pipeline:
     def all(self, sql: LiteralString, /, **values: Any) -> Later[list[tuple[Any, ...]]]:
         """See `Tx.all`."""
         return self._add(sql, values, lambda statement, result: statement.decode(result, tuple))
+
+    def pieces(
+        self, size: int, sql: LiteralString, /, **values: Any
+    ) -> Later[Iterator[list[tuple[Any, ...]]]]:
+        """All rows as `all`, `size` at a time: each piece is made when it is asked for, also after the transaction."""
+        return self._add(sql, values, lambda statement, result: statement.decode_pieces(result, tuple, size))
 
     def rows(self, row: Callable[..., T], sql: LiteralString, /, **values: Any) -> Later[list[T]]:
         """See `Tx.rows`."""

@@ -17,6 +17,7 @@ from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId, ServerName
 from homeserver.runtime.cache import Cache, MemoryBudget
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 
 SHARE = 8.0
@@ -177,7 +178,11 @@ class Rooms:
         """Rooms as of one position of the log, then brought up to where the tail has come meanwhile."""
         while True:
             async with self._db.snapshot() as tx:
-                position, rooms = await store.read_rooms(tx, names, self._server_name)
+                position, rooms, state = await store.read_rooms(tx, names)
+            for number, rows in enumerate(state):
+                if number:  # of a large room this takes long
+                    await next_turn()
+                store.put(rows, rooms, self._server_name)
             if position < self._tail.floor:
                 continue  # the tail has lost what came after; read again
             later = [

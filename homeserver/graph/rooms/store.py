@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
 from homeserver.graph.entry import StateChange
 from homeserver.graph.interning import RoomIdentity
 from homeserver.graph.refs import EventRef, StateRef
@@ -10,11 +13,23 @@ from homeserver.log.entries import Position
 from homeserver.matrix.ids import EventId, ServerName, domain_of
 from homeserver.storage.tx import Tx
 
+ROWS_AT_ONCE: Final = 1_000
+"""Keys of state that are put into rooms in one turn."""
 
-async def read_rooms(
-    tx: Tx, names: list[RoomIdentity], server_name: ServerName
-) -> tuple[Position, dict[int, Room]]:
-    """Rooms with their current state, and the position of the log this is true at. `tx` must be one snapshot."""
+
+class Read(NamedTuple):
+    """What was read of rooms."""
+
+    position: Position
+    """Of the log, at which this is true."""
+    rooms: dict[int, Room]
+    """Without their state."""
+    state: Iterator[list[tuple[Any, ...]]]
+    """Rows for `put`, some at a time."""
+
+
+async def read_rooms(tx: Tx, names: list[RoomIdentity]) -> Read:
+    """Rooms with their current state. `tx` must be one snapshot."""
     nids = [name.nid for name in names]
     async with tx.pipeline() as batch:
         head = batch.one("SELECT position FROM log_head")
@@ -27,7 +42,8 @@ async def read_rooms(
             """,
             nids=nids,
         )
-        state = batch.all(
+        state = batch.pieces(
+            ROWS_AT_ONCE,
             """
             SELECT c.room_nid, k.type, k.state_key, c.key_nid, c.event_nid, c.user_nid, c.membership,
                    coalesce(c.since, c.event_nid)
@@ -46,10 +62,14 @@ async def read_rooms(
         if event_nid is not None:
             # Depth of each extremity: only the greatest matters, for the next event.
             room.extremities += (EventRef(EventId(event_id), event_nid, depth),)
-    for room_nid, kind, state_key, key_nid, event_nid, user_nid, membership, since in state.result:
+    return Read(position, rooms, state.result)
+
+
+def put(rows: Iterable[tuple[Any, ...]], rooms: Mapping[int, Room], server_name: ServerName) -> None:
+    """Put state that was read into its rooms."""
+    for room_nid, kind, state_key, key_nid, event_nid, user_nid, membership, since in rows:
         local = user_nid is not None and domain_of(state_key) == server_name
         ref = EventRef(EventId(""), event_nid, 0)
         rooms[room_nid].change(
             StateChange((kind, state_key), key_nid, ref, user_nid, membership, local), since
         )
-    return position, rooms

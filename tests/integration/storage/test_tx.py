@@ -284,3 +284,17 @@ async def test_a_text_that_no_column_holds_is_refused_before_anything_is_sent(
 def test_a_text_that_can_be_stored_is_stored_as_it_is() -> None:
     for text in ("", "Mozilla/5.0", "Ελένη 🙂"):
         assert storable(text) == text
+
+
+async def test_rows_can_be_had_in_pieces_also_after_the_transaction(db: Database) -> None:
+    for number in range(5):
+        await add(db, number, str(number))
+    async with db.read() as tx, tx.pipeline() as flight:
+        ids = flight.pieces(2, "SELECT id FROM things ORDER BY id")
+        none = flight.pieces(2, "SELECT id FROM things WHERE id < 0")
+    found = []
+    for rows in ids.result:
+        found.append([number for (number,) in rows])
+        assert await names(db) == list("01234"), "others use the connection meanwhile"
+    assert found == [[0, 1], [2, 3], [4]]
+    assert list(none.result) == []
