@@ -32,6 +32,10 @@ class Casting:
         self._server = server
         self._cast: Cast | None = None
 
+    def dismiss(self) -> None:
+        """The next `cast` is a new one: its people have nothing yet but what they begin with."""
+        self._cast = None
+
     async def cast(self) -> Cast:
         """The people and things that requests can name."""
         if self._cast is None or not await self._alive(self._cast):

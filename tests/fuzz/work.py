@@ -195,6 +195,11 @@ def _room_state(play: Play) -> Iterator[Attack]:
     yield play.ask(
         "POST", "/createRoom", {"power_level_content_override": {"users": users, "events": levels}}
     )
+    # Whoever has made many rooms asks for all of them.
+    everything = {"ranges": [[0, 999]], "timeline_limit": 100, "required_state": [["*", "*"]]}
+    yield play.ask("POST", SLIDING, {"lists": {"a": everything}})
+    yield play.sync(filter=json.dumps({"room": {"state": {"types": play.recipe.texts(3_000)}}})[:12_000])
+    yield play.sync(full_state="true", filter=play.cast.filter)
 
 
 def _account(play: Play) -> Iterator[Attack]:

@@ -60,7 +60,8 @@ class Watchdog:
         """Of the turn under way, once it is over the limit."""
         self._seen: list[Standstill] = []
         self.longest = 0.0
-        """CPU of the longest turn of the server's tasks; whoever looks for it sets it to 0."""
+        """CPU of the longest turn of the server's; whoever looks for it sets it to 0. Of what is over the limit and in `take`,
+        none is longer."""
         self._ending = threading.Event()
 
     def take(self) -> list[Standstill]:
@@ -100,12 +101,14 @@ class Watchdog:
         began, self._began = self._began, None
         assert began is not None
         spent = time.thread_time() - began - self._garbage
-        if spent > self.longest and _name(handle) is not None:
-            self.longest = spent
+        if spent <= self.longest and spent <= self.limit:
+            return
+        where = self._stack if self._stack is not None else _name(handle)
+        if where is None:
+            return
+        self.longest = max(self.longest, spent)
         if spent > self.limit:
-            where = self._stack if self._stack is not None else _name(handle)
-            if where is not None:
-                self._seen.append(Standstill(spent, where))
+            self._seen.append(Standstill(spent, where))
 
     def _collected(self, phase: str, info: dict[str, Any]) -> None:
         if self._began is None or info["generation"] < 2 or threading.get_ident() != self._thread:
