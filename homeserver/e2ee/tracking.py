@@ -27,6 +27,7 @@ from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Position
 from homeserver.rooms.memberships import Memberships
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 from homeserver.sync.log_slice import LogSlice
@@ -149,8 +150,11 @@ class DeviceTracking:
             async with tx.pipeline() as batch:
                 rows = tracking_store.find_moves(batch, was_on | is_on, since, upto)
         people: dict[int, dict[str, Then]] = {nid: {} for nid in was_on ^ is_on}
-        for room, user_id, was, now in rows.result:
-            people.setdefault(room, {})[user_id] = Then(was, now)
+        for number, some in enumerate(rows.result):
+            if number:
+                await next_turn()
+            for room, user_id, was, now in some:
+                people.setdefault(room, {})[user_id] = Then(was, now)
         moves = {nid: Moves(Then(nid in was_on, nid in is_on), moved) for nid, moved in people.items()}
         return _Seen(moves, (was_on & is_on) - moves.keys())
 

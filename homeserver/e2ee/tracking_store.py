@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Iterator
 
 from homeserver.log.entries import Position
 from homeserver.storage.tx import Later, Pipeline
 
-
-class MoveRow(NamedTuple):
-    """A user whose membership in a room has begun after the first position, or was another one then."""
-
-    room_nid: int
-    user_id: str
-    was_joined: bool
-    is_joined: bool
+ROWS_AT_ONCE = 2_000
+"""Moves that are read in one turn of the event loop."""
 
 
 def find_joined(batch: Pipeline, user_nid: int, at: Position) -> Later[list[tuple[int, int]]]:
@@ -61,10 +54,12 @@ def find_encrypted(
 
 def find_moves(
     batch: Pipeline, room_nids: Collection[int], since: Position, upto: Position
-) -> Later[list[MoveRow]]:
-    """Of everybody whose membership in these rooms has begun after `since`, what it was then and at `upto`."""
-    return batch.rows(
-        MoveRow,
+) -> Later[Iterator[list[tuple[int, str, bool, bool]]]]:
+    """(room_nid, user_id, whether joined at `since`, whether joined at `upto`) of everybody whose membership in these rooms has
+    begun after `since`; some at a time.
+    """
+    return batch.pieces(
+        ROWS_AT_ONCE,
         """
         WITH moved AS (
             SELECT DISTINCT room_nid, user_nid FROM memberships

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from homeserver.log.entries import Position
 from homeserver.receipts.types import ReceiptEntry
 from homeserver.storage.tx import Later, Pipeline, Tx
 
+ROWS_AT_ONCE = 2_000
+"""Receipts that are read in one turn of the event loop."""
 Key = tuple[int, int, int, str]
 """(room_nid, user_nid, type, thread): of which there is one receipt."""
 
@@ -72,12 +74,14 @@ async def find_own(tx: Tx, room_nid: int, user_nid: int) -> list[tuple[int, str,
     )
 
 
-async def find_changes(
-    tx: Tx, room_nids: Sequence[int], reader_nid: int, since: Position, upto: Position
-) -> list[Row]:
-    """Receipts that have changed in (since, upto] and the reader may see: all public ones, their own private ones."""
-    return await tx.rows(
-        Row,
+def find_changes(
+    batch: Pipeline, room_nids: Collection[int], reader_nid: int, since: Position, upto: Position
+) -> Later[Iterator[list[tuple[Any, ...]]]]:
+    """Receipts that have changed in (since, upto] and the reader may see: all public ones, their own private ones. Columns of
+    `Row`, some at a time.
+    """
+    return batch.pieces(
+        ROWS_AT_ONCE,
         """
         SELECT r.room_nid, r.user_nid, u.user_id, r.type, r.thread, r.event_id, r.ts_ms
         FROM receipts r JOIN users u USING (user_nid)

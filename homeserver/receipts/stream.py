@@ -5,16 +5,17 @@ spec: client-server-api/#mreceipt (EPH-02, EPH-04, SYNC-17)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from typing_extensions import override
 
-from homeserver.log.entries import Entry
+from homeserver.log.entries import Entry, Position
 from homeserver.receipts import store
 from homeserver.receipts.store import Row
 from homeserver.receipts.threads import MAIN
 from homeserver.receipts.types import NAMES, PRIVATE, UNTHREADED, ReceiptEntry
+from homeserver.runtime.turns import Steps, next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
@@ -43,26 +44,22 @@ class ReceiptSource(EphemeralSource):
         by_room: dict[int, dict[str, Any]] = {}
         # At one event m.receipt tells one receipt of each user: the one for all threads rather than one for the main
         # timeline, which it includes, and that rather than one for a thread.
-        for row in sorted(await self._rows(request, rooms), key=_reach):
-            if row.user_id in request.ignored:
-                continue
-            seen: dict[str, Any] = {"ts": row.ts_ms}
-            if row.thread != UNTHREADED:
-                seen["thread_id"] = row.thread
-            content = by_room.setdefault(row.room_nid, {})
-            content.setdefault(row.event_id, {}).setdefault(NAMES[row.type], {})[row.user_id] = seen
+        by_reach: tuple[list[Row], ...] = ([], [], [])
+        for row in await self._rows(request, rooms):
+            by_reach[_reach(row)].append(row)
+        steps = Steps(store.ROWS_AT_ONCE)
+        for some in (some for rows in by_reach for some in pieces(rows, store.ROWS_AT_ONCE)):
+            if steps.full(len(some)):
+                await next_turn()
+            _tell(by_room, (row for row in some if row.user_id not in request.ignored))
         return {room: {"type": RECEIPT, "content": content} for room, content in by_room.items()}
 
     async def _rows(self, request: SyncRequest, rooms: JoinedRooms) -> list[Row]:
         reader = request.requester.user_nid
         if request.since is None:
-            async with self._db.read() as tx:
-                return await store.find_changes(tx, list(rooms.joined_nids), reader, 0, request.upto)
+            return await self._changes(rooms.joined_nids, reader, 0, request.upto)
         if request.recent is None:
-            async with self._db.read() as tx:
-                found = await store.find_changes(
-                    tx, list(rooms.joined_nids), reader, request.since, request.upto
-                )
+            found = await self._changes(rooms.joined_nids, reader, request.since, request.upto)
         else:
             found = [
                 Row(e.room_nid, e.user_nid, e.user_id, e.type, e.thread, e.event_id, e.ts_ms)
@@ -70,10 +67,31 @@ class ReceiptSource(EphemeralSource):
                 if e.room_nid in rooms.joined_nids and (e.type != PRIVATE or e.user_nid == reader)
             ]
         if rooms.new:
-            async with self._db.read() as tx:
-                found = [*await store.find_changes(tx, list(rooms.new), reader, 0, request.since), *found]
+            found = [*await self._changes(rooms.new, reader, 0, request.since), *found]
         # Of each (room, user, type, thread) only the last counts.
         return list({(r.room_nid, r.user_nid, r.type, r.thread): r for r in found}.values())
+
+    async def _changes(
+        self, room_nids: Collection[int], reader: int, since: Position, upto: Position
+    ) -> list[Row]:
+        async with self._db.read() as tx, tx.pipeline() as batch:
+            rows = store.find_changes(batch, room_nids, reader, since, upto)
+        found: list[Row] = []
+        for some in rows.result:
+            if found:
+                await next_turn()
+            found += map(Row._make, some)
+        return found
+
+
+def _tell(by_room: dict[int, dict[str, Any]], rows: Iterable[Row]) -> None:
+    """Write receipts down, room_nid -> content of m.receipt; of each user at an event the last one stays."""
+    for row in rows:
+        seen: dict[str, Any] = {"ts": row.ts_ms}
+        if row.thread != UNTHREADED:
+            seen["thread_id"] = row.thread
+        content = by_room.setdefault(row.room_nid, {})
+        content.setdefault(row.event_id, {}).setdefault(NAMES[row.type], {})[row.user_id] = seen
 
 
 def _reach(row: Row) -> int:

@@ -11,7 +11,11 @@ from typing import Any
 
 from homeserver.log.entries import Entry
 from homeserver.matrix import json
+from homeserver.runtime.turns import Steps, next_turn
 from homeserver.sync.types import JoinedRooms, Part, Recipients, SyncRequest
+
+ROOMS_AT_ONCE = 50
+"""Whose events are written in one turn."""
 
 
 class EphemeralSource(ABC):
@@ -44,8 +48,11 @@ class EphemeralStream:
         by_room: dict[int, list[bytes]] = (
             {room: [] for room in rooms.joined_nids} if request.since is None else {}
         )
+        steps = Steps(ROOMS_AT_ONCE)
         for source in self._sources:
             for room, event in (await source.events(request, rooms)).items():
+                if steps.full(1):
+                    await next_turn()
                 by_room.setdefault(room, []).append(json.dumps(event))
         return Part(
             rooms={

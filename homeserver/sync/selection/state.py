@@ -16,6 +16,7 @@ from homeserver.graph.read.visibility import Visible
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Position
+from homeserver.runtime.turns import next_turn
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.selection import store
@@ -98,13 +99,16 @@ class StateReader:
         """Events that became current state, room by room."""
         if request.recent is not None:
             return _from_memory(request.recent, gaps)
-        async with self._db.read() as tx:
-            rows = await store.changed_state(tx, gaps)
-        keys = await self._interning.keys({key for pairs in rows.values() for key, _ in pairs})
-        return {
-            room: [ResolutionChange(nid, keys[key], nid) for key, nid in pairs]
-            for room, pairs in rows.items()
-        }
+        async with self._db.read() as tx, tx.pipeline() as batch:
+            rows = store.changed_state(batch, gaps)
+        found: dict[int, list[ResolutionChange]] = {}
+        for some in rows.result:
+            if found:
+                await next_turn()
+            keys = await self._interning.keys({key for _, key, _ in some})
+            for room, key, nid in some:
+                found.setdefault(room, []).append(ResolutionChange(nid, keys[key], nid))
+        return found
 
 
 def _from_memory(

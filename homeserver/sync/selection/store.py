@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Tx
+from homeserver.storage.tx import Later, Pipeline, Tx
+
+ROWS_AT_ONCE = 5_000
+"""Changes of state that are read in one turn of the event loop."""
 
 
 class Span(NamedTuple):
@@ -67,11 +70,12 @@ async def rooms_with_gaps(tx: Tx, room_nids: Collection[int], since: Position) -
     )
 
 
-async def changed_state(
-    tx: Tx, log_slices: Mapping[int, tuple[Position, Position]]
-) -> dict[int, list[tuple[int, int]]]:
-    """room_nid -> (key, newest state event) in (since, upto]; those that did not become current state left out."""
-    rows = await tx.all(
+def changed_state(
+    batch: Pipeline, log_slices: Mapping[int, tuple[Position, Position]]
+) -> Later[Iterator[list[tuple[int, int, int]]]]:
+    """(room_nid, key, newest state event) in (since, upto], some at a time; those that did not become current state left out."""
+    return batch.pieces(
+        ROWS_AT_ONCE,
         """
         SELECT row.room, e.key_nid, e.event_nid
         FROM unnest(%(rooms)s::bigint[], %(since)s::bigint[], %(upto)s::bigint[]) AS row (room, since, upto),
@@ -87,10 +91,6 @@ async def changed_state(
         since=[since for since, _ in log_slices.values()],
         upto=[upto for _, upto in log_slices.values()],
     )
-    found: dict[int, list[tuple[int, int]]] = {}
-    for room, key_nid, nid in rows:
-        found.setdefault(room, []).append((key_nid, nid))
-    return found
 
 
 async def find_resets(
