@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, LiteralString, NamedTuple
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from homeserver.events.packing import MARK, Opened, unpack
 from homeserver.events.parse import event_from_storage
@@ -21,6 +21,8 @@ from homeserver.storage.tx import Later, Pipeline, Tx
 SHARE = 4.0
 AT_ONCE = 5_000
 """Events looked up together, in memory or with one query."""
+MAX_EMPTY = 1_000
+"""Sets of events that have gone before they are looked for among those of events that have replaced another."""
 BUILT_AT_ONCE = 500
 """Events loaded with one query: they are made in one turn of the event loop, and each takes some 20 us."""
 
@@ -57,6 +59,9 @@ class EventCache:
         self._held: WeakValueDictionary[int, PersistedEvent] = WeakValueDictionary()
         # Of these, by ID, those that keep their numbers: an outlier may become a whole event, at another number.
         self._by_id: WeakValueDictionary[EventId, PersistedEvent] = WeakValueDictionary()
+        self._outliers: WeakValueDictionary[EventId, PersistedEvent] = WeakValueDictionary()
+        self._replacing: dict[int, WeakSet[PersistedEvent]] = {}
+        """Number of a state event -> those of them that have replaced it."""
         self.sticky_until: dict[int, int] = {}
         """event_nid -> Unix ms until which it is sticky, of those that are. Kept by `StickyEvents`."""
 
@@ -80,20 +85,31 @@ class EventCache:
         if persisted.nid in self._events:
             return
         self._held[persisted.nid] = persisted
-        if not persisted.flags & OUTLIER:
-            self._by_id[persisted.event.event_id] = persisted
+        by_id = self._outliers if persisted.flags & OUTLIER else self._by_id
+        by_id[persisted.event.event_id] = persisted
+        if persisted.replaced is not None:
+            self._note_replacing(persisted, persisted.replaced.ref.nid)
         self._events.put(persisted.nid, persisted, persisted.size)
 
     def redacted(self, target: PersistedEvent) -> None:
         """An event was redacted: so is what later state events, those in memory, tell of it."""
-        if target.event.is_state:
-            for persisted in list(self._held.values()):
-                if persisted is not target and persisted.event.event_id == target.event.event_id:
-                    # As it was before it became a whole event: states name it by the old number.
-                    if persisted.redaction is None and target.redaction is not None:
-                        persisted.redact(target.redaction)
-                elif persisted.replaced is not None and persisted.replaced.ref.nid == target.nid:
-                    persisted.redact_replaced(target)
+        if not target.event.is_state:
+            return
+        event_id = target.event.event_id
+        for persisted in (self._by_id.get(event_id), self._outliers.get(event_id)):
+            # As it was before it became a whole event: states name it by the old number.
+            if persisted is not None and persisted.redaction is None and target.redaction is not None:
+                persisted.redact(target.redaction)
+        for persisted in self._replacing.get(target.nid, ()):
+            persisted.redact_replaced(target)
+
+    def _note_replacing(self, persisted: PersistedEvent, before: int) -> None:
+        replacing = self._replacing.get(before)
+        if replacing is None:
+            if len(self._replacing) > 2 * len(self._held) + MAX_EMPTY:
+                self._replacing = {nid: some for nid, some in self._replacing.items() if some}
+            replacing = self._replacing[before] = WeakSet()
+        replacing.add(persisted)
 
     async def load(self, nids: Collection[int]) -> dict[int, PersistedEvent]:
         """Events by number; those that exist. One query for all that are not in memory (per 500; others have a turn between)."""
@@ -304,7 +320,8 @@ class EventCache:
     def clear(self) -> None:
         """Redactions may have been missed: read everything anew."""
         self._events.clear()
-        self._held.clear()
+        for each in (self._held, self._by_id, self._outliers, self._replacing):
+            each.clear()
 
 
 def _persisted(
