@@ -31,6 +31,7 @@ from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.selection.selector import Given, RoomSelector
 from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms, described
 from homeserver.sync.selection.update import RoomUpdate
+from homeserver.sync.sliding.choice import APART, AVATAR, NAME, Choice
 from homeserver.sync.sliding.connection import Sent, State
 from homeserver.sync.sliding.facts import RoomFacts
 from homeserver.sync.sliding.shared import Section, SharedRoom, SharedRooms, people_of
@@ -39,9 +40,7 @@ from homeserver.sync.types import SyncRequest
 from homeserver.sync.v3.render import WRITING_STEPS, Renderer, writing_steps
 from homeserver.sync.v3.shared import Key
 
-MEMBER, NAME, AVATAR = "m.room.member", ("m.room.name", ""), ("m.room.avatar", "")
-APART: Final = (NAME, AVATAR)
-"""State that has members of its own."""
+MEMBER = "m.room.member"
 MAX_GROUPS: Final = 8
 """Different positions from which rooms are told in one answer; rooms that are further behind are told anew."""
 MAX_NEW: Final = 1_000
@@ -105,24 +104,6 @@ class Plan:
         self.groups.setdefault((since, limit), set()).add(room)
 
 
-class _Choice:
-    """The state that rules say is wanted. Fulfils `StateChoice`."""
-
-    def __init__(self, rules: Mapping[int, Rule]) -> None:
-        self._rules = rules
-
-    def lazy(self, room_nid: int) -> bool:
-        return self._rules[room_nid].required.lazy
-
-    def choose(
-        self, room_nid: int, state: Mapping[StateKey, int], people: Collection[str] | None
-    ) -> dict[StateKey, int]:
-        found = self._rules[room_nid].required.choose(state, people)
-        # Name and picture are told apart from the state that is wanted.
-        found.update({key: state[key] for key in APART if key in state})
-        return found
-
-
 class SlidingRooms:
     """Tells rooms to connections. Keeps nothing in memory."""
 
@@ -163,7 +144,7 @@ class SlidingRooms:
         invites: dict[int, StrippedRoom] = {}
         keys: dict[int, Key] = {}
         told_alike: dict[int, SharedRoom] = {}
-        choice = _Choice(rules)
+        choice = Choice(rules)
         for (since, limit), nids in plan.groups.items():
             part = self._part(request, since, limit, nids)
             candidates = await self._selector.candidates(part)
