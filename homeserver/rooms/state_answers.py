@@ -10,7 +10,7 @@ spec: client-server-api/#getting-events-for-a-room (ROOM-18 to ROOM-20)
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from homeserver.events.client_format import room_member
@@ -30,6 +30,8 @@ from homeserver.runtime.turns import next_turn, pieces
 MEMBER = "m.room.member"
 EVENTS_AT_ONCE = 500
 """Put together in one turn of the event loop."""
+RENDERED_AT_ONCE = 5_000
+"""Of those that were put together before, as many are told in one turn."""
 SHARE = 2.0
 LARGEST = 4
 """What is kept of one room may take this part of the memory of all caches; of larger ones nothing is kept."""
@@ -116,30 +118,53 @@ class _Shown:
         place = bisect_left(self.nids, nid)
         return place < len(self.nids) and self.nids[place] == nid
 
-    def array(
-        self, plain: Position, now_ms: int, own: Iterable[tuple[int, bytes]], around: tuple[bytes, bytes]
+    async def array(
+        self, plain: Position, now_ms: int, own: Mapping[int, bytes], around: tuple[bytes, bytes]
     ) -> bytes:
-        """The JSON array for a reader, between `around`. `plain`: as `plain_after` says. `own`: (place, the whole event) of
+        """The JSON array for a reader, between `around`. `plain`: as `plain_after` says. `own`: place -> the whole event, of
         those that are shown to them otherwise than to others.
         """
         before, after = around
         first = bisect_right(self.nids, plain)
-        tails = self.apart[:first] + self.joined[first:]
-        for replaced_nid, place, tail in self.with_previous:
-            if replaced_nid > plain:
-                tails[place] = tail
+        previous = {place: tail for nid, place, tail in self.with_previous if nid > plain}
+        said: list[bytes] = [before]
+        for some in pieces(range(len(self.nids)), RENDERED_AT_ONCE):
+            if len(self.nids) > RENDERED_AT_ONCE:
+                await next_turn()
+            said.append(self._some(slice(some[0], some[-1] + 1), first, now_ms, (own, previous)))
+        said[-1] = said[-1].removesuffix(b",")
         # Joined once, with what stands around it: copies of a megabyte are what such an answer costs.
+        return b"".join([*said, after])
+
+    def _some(
+        self, of: slice, first: int, now_ms: int, apart: tuple[Mapping[int, bytes], Mapping[int, bytes]]
+    ) -> bytes:
+        """Events one after the other, with a comma behind each. `first`: place from which on the reader was in the room.
+        `apart`: by place, whole events and tails that are told otherwise than to others.
+        """
+        own, previous = apart
+        begin = of.start
+        within = max(begin, min(first, of.stop))
+        tails = self.apart[begin:within] + self.joined[within : of.stop]
         parts = [b""] * (3 * len(tails))
-        parts[0::3], parts[2::3] = self.heads, tails
-        ages: Iterable[int] = map(now_ms.__sub__, self.stamps)
+        parts[0::3], parts[2::3] = self.heads[of], tails
+        ages: Iterable[int] = map(now_ms.__sub__, self.stamps[of])
         if self.newest > now_ms:
             ages = [max(0, age) for age in ages]
         parts[1::3] = map(_age, ages)
-        for place, event in own:
-            parts[3 * place : 3 * place + 3] = event, b"", b","
-        if parts:
-            parts[-1] = parts[-1][:-1]
-        return b"".join([before, *parts, after])
+        for place in _within(previous, of):
+            parts[3 * (place - begin) + 2] = previous[place]
+        for place in _within(own, of):
+            at = 3 * (place - begin)
+            parts[at : at + 3] = own[place], b"", b","
+        return b"".join(parts)
+
+
+def _within(places: Mapping[int, bytes], of: slice) -> Iterable[int]:
+    """Those of the places that are in the slice."""
+    if len(places) < of.stop - of.start:
+        return [place for place in places if of.start <= place < of.stop]
+    return [place for place in range(of.start, of.stop) if place in places]
 
 
 class _OfRoom:
@@ -215,7 +240,7 @@ class StateAnswers:
         now_ms = self._clock.now_ms()
         own = await self._own(reader, viewer, plain, room, shown)
         around = (b"[", b"]") if asked is None else (b'{"chunk":[', b"]}")
-        return shown.array(plain, now_ms, own, around)
+        return await shown.array(plain, now_ms, own, around)
 
     def _of(self, room: Room) -> _OfRoom:
         """What is kept of the room, or where it can be put."""
@@ -258,19 +283,19 @@ class StateAnswers:
 
     async def _own(
         self, reader: Reader, viewer: Viewer, plain: Position, room: Room, shown: _Shown
-    ) -> list[tuple[int, bytes]]:
-        """(place, the whole event) of what is shown otherwise to its sender, or to whom it is about, than to others."""
+    ) -> dict[int, bytes]:
+        """Place -> the whole event, of what is shown otherwise to its sender, or to whom it is about, than to others."""
         nids = [shown.nids[place] for place in shown.sent.get(reader.user_nid, ())]
         member = room.members.get(viewer.user_id)
         if member is not None and shown.has(member.event_nid):
             nids.append(member.event_nid)
-        if not nids:
-            return []
-        loaded = await self._events.load(nids)
-        now_ms = self._clock.now_ms()
-        rendered: list[tuple[int, bytes]] = []
-        for nid, persisted in loaded.items():
-            item = as_state(plain, viewer, persisted)
-            event = persisted.render(reader, item.membership, now_ms, item.previous, members=shown.room_id)
-            rendered.append((bisect_left(shown.nids, nid), event))
+        rendered: dict[int, bytes] = {}
+        async for loaded in self._loaded(nids):
+            now_ms = self._clock.now_ms()
+            for persisted in loaded:
+                item = as_state(plain, viewer, persisted)
+                event = persisted.render(
+                    reader, item.membership, now_ms, item.previous, members=shown.room_id
+                )
+                rendered[bisect_left(shown.nids, persisted.nid)] = event
         return rendered

@@ -36,8 +36,12 @@ async def told(reader: User, room: str) -> list[dict[str, Any]]:
     return state
 
 
-async def test_each_reader_is_told_what_concerns_them(server: Server) -> None:
+@pytest.mark.parametrize("at_once", [1, 4, 5_000])
+async def test_each_reader_is_told_what_concerns_them(
+    server: Server, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     """ROOM-18, ROOM-19, FILT-06: `membership` and what was replaced, by when the reader came; all of one's own."""
+    monkeypatch.setattr(state_answers, "RENDERED_AT_ONCE", at_once)
     alice, bob, carol = [await server.register(name) for name in ("alice", "bob", "carol")]
     room = await alice.create_room(preset="public_chat", name="First")
     await bob.join(room)
