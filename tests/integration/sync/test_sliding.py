@@ -320,6 +320,26 @@ async def test_rooms_left_and_rooms_one_was_removed_from(server: Server) -> None
     assert bodies(again) == ["nobody hears this"]
 
 
+async def test_subscriptions_to_rooms_that_one_may_not_see_are_ignored(server: Server) -> None:
+    """MSC4186, "Subscriptions": who subscribes is in the room, invited, or knocks; whatever else is named is not told of."""
+    alice, bob = await two(server)
+    left, strange, invited = [await alice.create_room(preset="public_chat") for _ in range(3)]
+    await bob.join(left)
+    await bob.leave(left)
+    await alice.invite(invited, bob)
+    wish = {"timeline_limit": 5, "required_state": [["*", "*"]]}
+    rooms = (left, strange, invited, "!nothing:localhost", "nonsense")
+    client = Connection(bob, subscriptions=dict.fromkeys(rooms, wish))
+    assert set((await client.sync())["rooms"]) == {invited}
+    for room in (left, strange):
+        await alice.send(room, "not for bob")
+    assert (await client.sync())["rooms"] == {}
+    await bob.join(left)
+    told = (await client.sync())["rooms"]
+    assert set(told) == {left}
+    assert told[left]["initial"] is True
+
+
 async def test_filters(server: Server) -> None:
     alice, bob = await two(server)
     plain = await alice.create_room(name="Plain Café")
