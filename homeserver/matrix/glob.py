@@ -16,6 +16,8 @@ MAX_REMEMBERED: Final = 128
 """Characters of a pattern that is remembered: with more, stars alone would make a hundred kilobytes of each."""
 STEP: Final = 64
 """What looking at one place of a text costs, in characters of a text that is searched."""
+AGAIN: Final = 4 * STEP
+"""The same where a search goes on from a place that did not fit: up to 2 us, of long pieces most of it to begin anew."""
 
 # spec: client-server-api/#conditions: a word ends at what is none of A-Z, a-z, 0-9, _
 _WORD: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
@@ -152,12 +154,13 @@ class _Piece:
         until = len(text) - self.length
         # Short patterns are searched at about one character a nanosecond; in the worst case each place costs their length.
         price = 1 + len(self._anchor) // 8
+        step = STEP
         while at <= until:
             found = text.find(self._anchor, at + self._offset, until + self._offset + len(self._anchor))
             if found < 0:
                 work.spend(price * (until - at + 1))
                 return -1
-            work.spend(STEP * (1 + len(self._runs)) + price * (found - self._offset - at))
+            work.spend(step + STEP * len(self._runs) + price * (found - self._offset - at))
             at = found - self._offset
             if (
                 all(text.startswith(run, at + offset) for offset, run in self._runs)
@@ -166,6 +169,7 @@ class _Piece:
             ):
                 return at
             at += 1
+            step = AGAIN
         return -1
 
 
