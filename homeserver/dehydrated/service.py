@@ -6,7 +6,7 @@ MSC3814. Replacing or deleting it ends a device: keys and messages go, sharers h
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, NamedTuple
 
 from psycopg.errors import NotNullViolation, UniqueViolation
@@ -18,9 +18,10 @@ from homeserver.devices.types import NewDevice
 from homeserver.e2ee.checks import CheckedKeys, check_upload
 from homeserver.e2ee.cross_signing import CrossSigningService
 from homeserver.e2ee.keys import KeyService
-from homeserver.log.entries import Position
+from homeserver.log.entries import Conflict, Position
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.matrix import json
-from homeserver.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge, Unavailable
+from homeserver.matrix.errors import BadJson, Forbidden, InvalidParam, NotFound, TooLarge
 from homeserver.matrix.ids import DeviceId, UserId
 from homeserver.sessions.service import check_device_id
 from homeserver.storage.database import Database
@@ -28,7 +29,6 @@ from homeserver.storage.tx import Pipeline
 from homeserver.to_device.service import ToDeviceService
 
 MAX_DATA_BYTES = 256 * 1024
-MAX_TRIES = 5
 _TOKEN = re.compile(r"d([0-9]{1,18})", re.ASCII)
 
 
@@ -60,12 +60,13 @@ class DehydratedService:
         self._keys = keys
         self._cross_signing = cross_signing
         self._to_device = to_device
+        self._turns = KeyedLocks()
 
     async def put(self, user_nid: int, user_id: UserId, new: NewDehydrated) -> None:
         """Keep a device with its keys; the one kept before ends. The same again is a retry: its messages stay.
 
-        Raises `InvalidParam`, `BadJson`, `TooLarge`, and `Forbidden` for the id of another device or of a
-        cross-signing key (E2E-10). Nothing has changed then.
+        Raises `InvalidParam`, `BadJson`, `TooLarge`, `Forbidden` for the id of another device or of a cross-signing key (E2E-10),
+        and `Unavailable` where other processes put others all the time. Nothing has changed then.
         """
         device_id = DeviceId(new.device_id)
         data = _checked_data(new.data)
@@ -74,19 +75,28 @@ class DehydratedService:
         keys = check_upload(user_id, device_id, new.device_keys, new.one_time_keys, new.fallback_keys)
         if await self._cross_signing.is_key(user_nid, device_id):
             raise Forbidden("device_id: one of your cross-signing keys is called so")
-        for _ in range(MAX_TRIES):
-            before = await self._find(user_nid)
-            if before is not None and before.device_id == device_id:
-                return await self._put_again(user_nid, user_id, new, data)
-            try:
-                return await self._replace(user_nid, user_id, before, new, data, keys)
-            except NotNullViolation:
-                continue  # another device was put meanwhile: that one is to be replaced
-            except UniqueViolation:
-                now = await self._find(user_nid)
-                if now is None or now.device_id != device_id:
-                    raise Forbidden("device_id: another device is called so") from None
-        raise Unavailable("Other devices are being kept at this moment, try again")
+
+        def put() -> Awaitable[None]:
+            return self._put(user_nid, user_id, new, data, keys)
+
+        await self._turns.changed(user_nid, put)
+
+    async def _put(  # one value each, called in one place
+        self, user_nid: int, user_id: UserId, new: NewDehydrated, data: bytes, keys: CheckedKeys
+    ) -> None:
+        """Raises `Conflict` where another process has put another device meanwhile: that one is to be replaced."""
+        before = await self._find(user_nid)
+        if before is not None and before.device_id == new.device_id:
+            return await self._put_again(user_nid, user_id, new, data)
+        try:
+            return await self._replace(user_nid, user_id, before, new, data, keys)
+        except NotNullViolation:
+            raise Conflict from None
+        except UniqueViolation:
+            now = await self._find(user_nid)
+            if now is None or now.device_id != new.device_id:
+                raise Forbidden("device_id: another device is called so") from None
+            raise Conflict from None
 
     async def _put_again(self, user_nid: int, user_id: UserId, new: NewDehydrated, data: bytes) -> None:
         device_id = DeviceId(new.device_id)

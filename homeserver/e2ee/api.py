@@ -5,7 +5,6 @@ spec: client-server-api/#key-management-api, #cross-signing
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +16,9 @@ from homeserver.e2ee.query import KeyQueries
 from homeserver.e2ee.signatures import SignatureService
 from homeserver.e2ee.tracking import DeviceTracking
 from homeserver.e2ee.types import MASTER, SELF_SIGNING, USER_SIGNING
-from homeserver.log.entries import Conflict
+from homeserver.log.keyed_locks import KeyedLocks
 from homeserver.log.tail import Tail
-from homeserver.matrix.errors import InvalidParam, Unavailable
+from homeserver.matrix.errors import InvalidParam
 from homeserver.matrix.tokens import parse_token
 from homeserver.uia.service import NOTHING_PROVED, Uia, uia_request
 from homeserver.uia.stages import PASSWORD
@@ -32,7 +31,6 @@ KEYS = "/_matrix/client/{v}/keys"
 UNSTABLE = "/_matrix/client/unstable/keys"
 MAX_BODY = 2**20
 """Bytes of an upload of keys: a thousand keys of a kilobyte; clients send fifty to a hundred of a quarter of that."""
-MAX_TRIES = 3
 MAX_TIMEOUT = 30.0
 """Seconds that a client can have other servers waited for."""
 
@@ -121,6 +119,7 @@ class KeysApi:
         self._cross_signing = cross_signing
         self._signatures = signatures
         self._uia = uia
+        self._turns = KeyedLocks()
         self._tail = tail
 
     @endpoint(
@@ -195,7 +194,8 @@ class KeysApi:
             SELF_SIGNING: body.self_signing_key,
             USER_SIGNING: body.user_signing_key,
         }
-        for _ in range(MAX_TRIES):
+
+        async def upload() -> None:  # again where other keys came meanwhile: these may need a proof then
             plan = await self._cross_signing.check(requester, keys)
             proof = NOTHING_PROVED
             # spec: #post_matrixclientv3keysdevice_signingupload: none for appservices (1.17), the first key, no change (1.11)
@@ -203,11 +203,10 @@ class KeysApi:
                 proof = await self._uia.require(
                     uia_request("uploadCrossSigningKeys", requester, info), [[PASSWORD]]
                 )
-            with contextlib.suppress(Conflict):  # other keys came meanwhile: these may need a proof now
-                await self._cross_signing.upload(requester, plan)
-                await self._uia.forget(proof)
-                return
-        raise Unavailable("Other keys are being uploaded at this moment, try again")
+            await self._cross_signing.upload(requester, plan)
+            await self._uia.forget(proof)
+
+        await self._turns.changed(requester.user_nid, upload)
 
     @endpoint(
         "uploadCrossSigningSignatures",

@@ -16,6 +16,7 @@ from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Conflict, Entry, Position
+from homeserver.log.keyed_locks import ATTEMPTS
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.ids import EventId
 from homeserver.receipts import store
@@ -26,7 +27,6 @@ from homeserver.storage.database import Database
 
 _log = structlog.get_logger("atrium.receipts")
 
-ATTEMPTS: Final = 5
 MAX_WAITING: Final = 10_000
 """Receipts of events that are not here; the oldest make room."""
 EVERY: Final = 60.0

@@ -138,7 +138,7 @@ async def test_of_devices_put_at_once_one_is_kept_and_none_is_left_over(
     alice, bob = await server.register("alice"), await server.register("bob")
     await alice.put(DEVICE, json=body(alice))
     bodies = [body(alice) for _ in range(4)]
-    await asyncio.gather(*(alice.put(DEVICE, json=sent) for sent in bodies * 3))
+    await asyncio.gather(*(alice.put(DEVICE, json=sent) for sent in bodies * 8))
     kept = (await alice.get(DEVICE))["device_id"]
     assert kept in {sent["device_id"] for sent in bodies}
     devices = {device["device_id"] for device in (await alice.get("/devices"))["devices"]}
