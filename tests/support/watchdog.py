@@ -148,7 +148,8 @@ def _frames_of(thread: int) -> list[traceback.FrameSummary]:
         faulthandler.dump_traceback(file)
         file.seek(0)
         threads = file.read().decode("ascii", "replace").split("\n\n")
-    [told] = [each for each in threads if f"hread 0x{thread:016x} " in each]
+    # A thread that is being started bears the number of the one that starts it, and has no frames yet.
+    told = max((each for each in threads if f"hread 0x{thread:016x} " in each), key=len, default="")
     lines = [found for found in map(_FRAME.fullmatch, told.splitlines()) if found is not None]
     return [
         traceback.FrameSummary(file, int(line), name)

@@ -1,6 +1,7 @@
 """The watchdog over event loops: it sees what the server holds up, and only that."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 
@@ -63,3 +64,26 @@ async def test_what_tests_do_themselves_does_not_count() -> None:
     with found.watching():
         await in_a_turn_of_its_own(burn, 3 * LIMIT)
         assert found.take() == []
+
+
+def test_frames_are_found_while_threads_are_started() -> None:
+    """One that is being started bears the number of the one that starts it."""
+    ended = threading.Event()
+    seen: list[bool] = []
+    starter = threading.get_ident()
+
+    def look() -> None:
+        while not ended.is_set():
+            frames = support_watchdog._frames_of(starter)
+            seen.append(any(frame.filename == __file__ for frame in frames))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for _ in range(2_000):
+        thread = threading.Thread(target=len, args=("",))
+        thread.start()
+        thread.join()
+    ended.set()
+    looking.join()
+    assert seen
+    assert all(seen)
