@@ -93,10 +93,11 @@ class DehydratedService:
         except NotNullViolation:
             raise Conflict from None
         except UniqueViolation:
-            now = await self._find(user_nid)
-            if now is None or now.device_id != new.device_id:
+            async with self._db.read() as tx:
+                taken = await store.is_another(tx, user_nid, new.device_id)
+            if taken:
                 raise Forbidden("device_id: another device is called so") from None
-            raise Conflict from None
+            raise Conflict from None  # the same was put elsewhere, and may have been replaced since
 
     async def _put_again(self, user_nid: int, user_id: UserId, new: NewDehydrated, data: bytes) -> None:
         device_id = DeviceId(new.device_id)

@@ -24,6 +24,20 @@ async def find(tx: Tx, user_nid: int) -> DehydratedRow | None:
     )
 
 
+async def is_another(tx: Tx, user_nid: int, device_id: str) -> bool:
+    """Whether a device of the user is called so and is not the dehydrated one."""
+    return bool(
+        await tx.value(
+            """
+            SELECT EXISTS (SELECT FROM devices WHERE user_nid = %(user)s AND device_id = %(device)s)
+                AND NOT EXISTS (SELECT FROM dehydrated_devices WHERE user_nid = %(user)s AND device_id = %(device)s)
+            """,
+            user=user_nid,
+            device=device_id,
+        )
+    )
+
+
 def put(batch: Pipeline, user_nid: int, device_id: DeviceId, data: bytes, before: DeviceId | None) -> None:
     """From now on this is the user's only one, in place of `before`. If that is not what is kept by now, the statement
     fails with `psycopg.errors.NotNullViolation`.
