@@ -105,7 +105,15 @@ async def nothing_is_planned(server: Server) -> None:
     """Until all that was to be looked at was."""
 
     async def idle() -> bool:
-        rows = await sql(server, "SELECT run FROM mail_digests WHERE due_at IS NOT NULL OR run = 0")
+        # What was read before anybody looked at it is never planned.
+        rows = await sql(
+            server,
+            """
+            SELECT FROM mail_digests WHERE due_at IS NOT NULL
+            UNION ALL SELECT FROM log_readers r, log_head h WHERE r.position < h.position
+            UNION ALL SELECT FROM log_cursors c, log_head h WHERE c.position < h.position
+            """,
+        )
         return not rows
 
     await looks(server, idle)
