@@ -27,7 +27,7 @@ from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.log.entries import Position
 from homeserver.rooms.memberships import Memberships
-from homeserver.runtime.turns import next_turn
+from homeserver.runtime.turns import in_turns
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 from homeserver.sync.log_slice import LogSlice
@@ -150,9 +150,7 @@ class DeviceTracking:
             async with tx.pipeline() as batch:
                 rows = tracking_store.find_moves(batch, was_on | is_on, since, upto)
         people: dict[int, dict[str, Then]] = {nid: {} for nid in was_on ^ is_on}
-        for number, some in enumerate(rows.result):
-            if number:
-                await next_turn()
+        async for some in in_turns(rows.result):
             for room, user_id, was, now in some:
                 people.setdefault(room, {})[user_id] = Then(was, now)
         moves = {nid: Moves(Then(nid in was_on, nid in is_on), moved) for nid, moved in people.items()}

@@ -14,7 +14,7 @@ from homeserver.graph.persisted_event import PersistedEvent, Replaced, SentBy
 from homeserver.graph.refs import OUTLIER, EventRef, StateRef
 from homeserver.matrix.ids import EventId, RoomId, is_event_id
 from homeserver.runtime.cache import Cache, MemoryBudget
-from homeserver.runtime.turns import next_turn, pieces
+from homeserver.runtime.turns import merged, next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline, Tx
 
@@ -113,13 +113,7 @@ class EventCache:
 
     async def load(self, nids: Collection[int]) -> dict[int, PersistedEvent]:
         """Events by number; those that exist. One query for all that are not in memory (per 500; others have a turn between)."""
-        if len(nids) <= AT_ONCE:
-            return await self._load(nids)
-        found: dict[int, PersistedEvent] = {}
-        for some in pieces(list(nids), AT_ONCE):
-            await next_turn()
-            found.update(await self._load(some))
-        return found
+        return await merged(nids, AT_ONCE, self._load)
 
     async def _load(self, nids: Collection[int]) -> dict[int, PersistedEvent]:
         found, missing = self._split(nids)
@@ -156,13 +150,7 @@ class EventCache:
         """Numbers of the events that are here. What is no event id (the content of events names anything) is none's. One query
         for what is not in memory (per 5 000; others have a turn between).
         """
-        if len(event_ids) <= AT_ONCE:
-            return await self._numbers(event_ids)
-        found: dict[EventId, int] = {}
-        for some in pieces(list(event_ids), AT_ONCE):
-            await next_turn()
-            found |= await self._numbers(some)
-        return found
+        return await merged(event_ids, AT_ONCE, self._numbers)
 
     async def _numbers(self, event_ids: Collection[EventId]) -> dict[EventId, int]:
         by_id = self._by_id
@@ -195,13 +183,7 @@ class EventCache:
         """IDs of events by number; those that exist. One query for what is not in memory (per 5 000; others have a turn
         between).
         """
-        if len(nids) <= AT_ONCE:
-            return await self._ids(nids)
-        found: dict[int, EventId] = {}
-        for some in pieces(list(nids), AT_ONCE):
-            await next_turn()
-            found |= await self._ids(some)
-        return found
+        return await merged(nids, AT_ONCE, self._ids)
 
     async def _ids(self, nids: Collection[int]) -> dict[int, EventId]:
         known = self.in_memory(nids)

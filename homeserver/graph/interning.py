@@ -13,7 +13,7 @@ from homeserver.events.event import StateKey
 from homeserver.events.room_version import ROOM_VERSIONS, RoomVersion
 from homeserver.matrix.ids import RoomId, UserId, is_room_id, is_user_id
 from homeserver.runtime.cache import Cache, MemoryBudget
-from homeserver.runtime.turns import next_turn, pieces
+from homeserver.runtime.turns import merged
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Tx
 
@@ -92,13 +92,7 @@ class Interning:
 
         Of many (a list of ignored users holds tens of thousands) some at a time, and others have a turn between.
         """
-        if len(user_ids) <= NAMES_AT_ONCE:
-            return await self._find_users(user_ids)
-        found: dict[UserId, int] = {}
-        for some in pieces(user_ids, NAMES_AT_ONCE):
-            await next_turn()
-            found |= await self._find_users(some)
-        return found
+        return await merged(user_ids, NAMES_AT_ONCE, self._find_users)
 
     async def _find_users(self, user_ids: Collection[UserId]) -> dict[UserId, int]:
         found, missing = _known(self._users.nids.get, user_ids)
@@ -113,13 +107,7 @@ class Interning:
 
     async def user_ids(self, nids: Collection[int]) -> dict[int, UserId]:
         """Names of users; all must exist. Of many some at a time, as `find_user_nids`."""
-        if len(nids) <= NAMES_AT_ONCE:
-            return await self._read_user_ids(nids)
-        names: dict[int, UserId] = {}
-        for some in pieces(list(nids), NAMES_AT_ONCE):
-            await next_turn()
-            names |= await self._read_user_ids(some)
-        return names
+        return await merged(nids, NAMES_AT_ONCE, self._read_user_ids)
 
     async def _read_user_ids(self, nids: Collection[int]) -> dict[int, UserId]:
         found, missing = _known(self._users.name, nids)
@@ -174,13 +162,7 @@ class Interning:
 
     async def keys(self, nids: Collection[int]) -> dict[int, StateKey]:
         """State keys by number; all must exist. Of many some at a time, as `find_user_nids`."""
-        if len(nids) <= NAMES_AT_ONCE:
-            return await self._read_keys(nids)
-        keys: dict[int, StateKey] = {}
-        for some in pieces(list(nids), NAMES_AT_ONCE):
-            await next_turn()
-            keys |= await self._read_keys(some)
-        return keys
+        return await merged(nids, NAMES_AT_ONCE, self._read_keys)
 
     async def _read_keys(self, nids: Collection[int]) -> dict[int, StateKey]:
         found, missing = _known(self._keys.name, nids)

@@ -15,7 +15,7 @@ from homeserver.receipts import store
 from homeserver.receipts.store import Row
 from homeserver.receipts.threads import MAIN
 from homeserver.receipts.types import NAMES, PRIVATE, UNTHREADED, ReceiptEntry
-from homeserver.runtime.turns import Steps, next_turn, pieces
+from homeserver.runtime.turns import Steps, in_turns, next_turn, pieces
 from homeserver.storage.database import Database
 from homeserver.sync.ephemeral import EphemeralSource
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
@@ -77,9 +77,7 @@ class ReceiptSource(EphemeralSource):
         async with self._db.read() as tx, tx.pipeline() as batch:
             rows = store.find_changes(batch, room_nids, reader, since, upto)
         found: list[Row] = []
-        for some in rows.result:
-            if found:
-                await next_turn()
+        async for some in in_turns(rows.result):
             found += map(Row._make, some)
         return found
 

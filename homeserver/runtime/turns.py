@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+K = TypeVar("K")
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class _Queue:
@@ -85,3 +87,24 @@ def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while piece := list(islice(rest, size)):
         yield piece
+
+
+async def in_turns(parts: Iterable[T]) -> AsyncIterator[T]:
+    """The parts; others have a turn between them."""
+    for number, part in enumerate(parts):
+        if number:
+            await next_turn()
+        yield part
+
+
+async def merged(
+    items: Collection[K], size: int, find: Callable[[Collection[K]], Awaitable[dict[K, V]]]
+) -> dict[K, V]:
+    """What `find` gives for all items. Of more than `size` it is asked for some at a time, and others have a turn between."""
+    if len(items) <= size:
+        return await find(items)
+    found: dict[K, V] = {}
+    for some in pieces(list(items), size):
+        await next_turn()
+        found |= await find(some)
+    return found

@@ -17,7 +17,7 @@ from homeserver.log.tail import Tail
 from homeserver.matrix.errors import Forbidden
 from homeserver.matrix.ids import RoomId, ServerName
 from homeserver.runtime.cache import Cache, MemoryBudget
-from homeserver.runtime.turns import next_turn
+from homeserver.runtime.turns import in_turns
 from homeserver.storage.database import Database
 
 SHARE = 8.0
@@ -179,9 +179,7 @@ class Rooms:
         while True:
             async with self._db.snapshot() as tx:
                 position, rooms, state = await store.read_rooms(tx, names)
-            for number, rows in enumerate(state):
-                if number:  # of a large room this takes long
-                    await next_turn()
+            async for rows in in_turns(state):  # of a large room this takes long
                 store.put(rows, rooms, self._server_name)
             if position < self._tail.floor:
                 continue  # the tail has lost what came after; read again

@@ -16,7 +16,7 @@ from homeserver.graph.read.visibility import Visible
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.state.states import StateStore
 from homeserver.log.entries import Position
-from homeserver.runtime.turns import next_turn
+from homeserver.runtime.turns import in_turns
 from homeserver.storage.database import Database
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.selection import store
@@ -102,9 +102,7 @@ class StateReader:
         async with self._db.read() as tx, tx.pipeline() as batch:
             rows = store.changed_state(batch, gaps)
         found: dict[int, list[ResolutionChange]] = {}
-        for some in rows.result:
-            if found:
-                await next_turn()
+        async for some in in_turns(rows.result):
             keys = await self._interning.keys({key for _, key, _ in some})
             for room, key, nid in some:
                 found.setdefault(room, []).append(ResolutionChange(nid, keys[key], nid))
