@@ -5,7 +5,7 @@ spec: client-server-api/#syncing (SYNC-01 to SYNC-10, SYNC-13 to SYNC-16)
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain
@@ -130,15 +130,27 @@ class RoomSelector:
         given: Given = frozenset(),
         choice: StateChoice | None = None,
     ) -> dict[int, RoomUpdate]:
-        """room_nid -> what it tells, of those `among` the candidates. `given`: member events that need not be told again to
-        a client that loads members lazily. `choice`: only with `state_after`; None: the state that the filter wants.
-        """
+        """All that `in_groups` gives."""
         found: dict[int, RoomUpdate] = {}
+        async for some in self.in_groups(request, candidates, among, given, choice):
+            found |= some
+        return found
+
+    async def in_groups(
+        self,
+        request: SyncRequest,
+        candidates: Candidates,
+        among: Mapping[int, Room],
+        given: Given = frozenset(),
+        choice: StateChoice | None = None,
+    ) -> AsyncIterator[dict[int, RoomUpdate]]:
+        """room_nid -> what it tells, of those `among` the candidates, some at a time. `given`: member events that need not be told
+        again to a client that loads members lazily. `choice`: only with `state_after`; None: the state that the filter wants.
+        """
         for group in groups(request, candidates.kinds, candidates.timelines, among):
             if len(group) < len(among):
                 await next_turn()
-            found |= await self._updates(request, candidates, group, given, choice)
-        return found
+            yield await self._updates(request, candidates, group, given, choice)
 
     async def _updates(
         self,

@@ -145,6 +145,7 @@ class SlidingRooms:
         keys: dict[int, Key] = {}
         told_alike: dict[int, SharedRoom] = {}
         choice = Choice(rules)
+        emptied = self._shared.emptied
         for (since, limit), nids in plan.groups.items():
             part = self._part(request, since, limit, nids)
             candidates = await self._selector.candidates(part)
@@ -162,7 +163,8 @@ class SlidingRooms:
                 found.sections[nid] = await writer.room(update, rules[nid])
                 found.members.update((nid, at) for at in update.members)
                 if nid in keys:
-                    self._shared.put(keys[nid], found.sections[nid], update)
+                    alike = SharedRoom(dict(found.sections[nid]), update.events, people_of(update))
+                    self._shared.put(keys[nid], alike, emptied)
             for nid, events in extra.items():
                 found.sections[nid] = await writer.state_alone(events)
             for nid, invite in invites.items():

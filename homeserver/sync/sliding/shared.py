@@ -4,26 +4,21 @@ changed, are told the same, whichever state they want. Connections that wake tog
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
-from homeserver.graph.entry import EventEntry, RedactedEntry, touches_state
 from homeserver.graph.read.visibility import Visible
 from homeserver.graph.rooms.room import Room
-from homeserver.log.entries import Entry
-from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix.ids import UserId
 from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.selection.selector import Candidates, Given
 from homeserver.sync.selection.update import RoomUpdate
 from homeserver.sync.sliding.windows import Rule
 from homeserver.sync.types import SyncRequest
-from homeserver.sync.v3.shared import Key, has_plain_wishes, key_of
+from homeserver.sync.v3.shared import Key, Shared, has_plain_wishes, key_of
 
 MEMBER: Final = "m.room.member"
-KEPT: Final = 256
 Section = dict[str, bytes]
 """Members of what is told of a room -> JSON."""
 
@@ -51,25 +46,8 @@ class Taken(NamedTuple):
     """(room_nid, event_nid) of member events in `shared`."""
 
 
-class SharedRooms:
-    """A projection: rooms as they were told, for readers to whom they read alike; a bounded cache."""
-
-    def __init__(self) -> None:
-        self._rooms: OrderedDict[Key, SharedRoom] = OrderedDict()
-
-    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
-        return {EventEntry: Narrowed(self._applied, touches_state), RedactedEntry: self._redacted}
-
-    def reset(self) -> None:
-        self._rooms.clear()
-
-    def _applied(self, _: int, entry: EventEntry) -> None:
-        if entry.redacts is not None:  # what is stripped may stand in a section
-            self._rooms.clear()
-
-    def _redacted(self, _: int, entry: RedactedEntry) -> None:
-        del entry
-        self._rooms.clear()
+class SharedRooms(Shared[SharedRoom]):
+    """Rooms as sliding sync has told them."""
 
     def take(
         self,
@@ -95,7 +73,7 @@ class SharedRooms:
             key = None
             if plain and nid not in touched and nid not in with_state and nid not in found.resets:
                 key = key_of(request, room, timelines[nid], given if rules[nid].required.lazy else None)
-            known = self._rooms.get(key) if key is not None else None
+            known = self.get(key) if key is not None else None
             if key is not None and known is not None:
                 shared[nid] = known
                 members.extend((nid, at) for at in key.members)
@@ -104,12 +82,6 @@ class SharedRooms:
             if key is not None:
                 keys[nid] = key
         return Taken(own, keys, shared, members)
-
-    def put(self, key: Key, section: Section, update: RoomUpdate) -> None:
-        """`section` is copied."""
-        self._rooms[key] = SharedRoom(dict(section), update.events, people_of(update))
-        if len(self._rooms) > KEPT:
-            self._rooms.popitem(last=False)
 
 
 def people_of(update: RoomUpdate) -> AbstractSet[UserId]:

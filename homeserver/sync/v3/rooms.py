@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from homeserver.graph.entry import EventEntry, RedactedEntry, touches_state
+from homeserver.graph.entry import EventEntry
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.sticky import StickyAccepted
@@ -19,7 +19,6 @@ from homeserver.matrix import json
 from homeserver.matrix.tokens import format_token
 from homeserver.rooms.entries import ForgetEntry
 from homeserver.runtime.turns import Steps, next_turn
-from homeserver.sync.selection.groups import groups
 from homeserver.sync.selection.lazy import Given, GivenMembers
 from homeserver.sync.selection.selector import Candidates, RoomSelector
 from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms
@@ -28,7 +27,7 @@ from homeserver.sync.sticky import NAME as STICKY
 from homeserver.sync.sticky import StickySections
 from homeserver.sync.types import JoinedRooms, Recipients, SyncRequest
 from homeserver.sync.v3.render import WRITING_STEPS, Renderer, writing_steps
-from homeserver.sync.v3.shared import Key, SharedSections, has_plain_wishes, key_of
+from homeserver.sync.v3.shared import Key, Shared, has_plain_wishes, key_of
 
 Section = bytes
 """What is told of a room: members of a JSON object, without its braces."""
@@ -52,7 +51,7 @@ class RoomsStream:
         self._sticky = sticky
         self._stripped = stripped_rooms
         self._given = GivenMembers()
-        self._shared = SharedSections()
+        self._shared = Shared[Section]()
 
     def recipients(self) -> dict[type[Entry], Callable[[Any], Recipients]]:
         """Events concern everybody in the room, and whose membership they change."""
@@ -70,18 +69,10 @@ class RoomsStream:
         }
 
     def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
-        return {EventEntry: Narrowed(self._applied, touches_state), RedactedEntry: self._redacted}
+        return self._shared.handlers()
 
     def reset(self) -> None:
-        self._shared.clear()
-
-    def _redacted(self, _: int, entry: RedactedEntry) -> None:
-        del entry
-        self._shared.clear()
-
-    def _applied(self, _: int, entry: EventEntry) -> None:
-        if entry.redacts is not None:  # what is stripped may stand in a section
-            self._shared.clear()
+        self._shared.reset()
 
     async def changes(self, request: SyncRequest) -> tuple[RoomsPart, JoinedRooms]:
         """Sections of all rooms with news."""
@@ -91,6 +82,7 @@ class RoomsStream:
         # A client without a filter gets every member at once; what it was given before is of no concern.
         given = self._given_already(request) if lazy else None
         part = RoomsPart()
+        emptied = self._shared.emptied
         own, keys = self._share(request, found, given, part)
         renderer = Renderer(request)
         sticky: Collection[int] = ()
@@ -98,10 +90,7 @@ class RoomsStream:
             sticky = await self._sticky.among(request, request.since or 0, kinds.joined)
         shown: dict[int, Sequence[PersistedEvent]] = {}
         steps = Steps(WRITING_STEPS)
-        for rooms in groups(request, kinds, found.timelines, own):
-            if len(rooms) < len(own):
-                await next_turn()
-            updates = await self._selector.updates(request, found, rooms, given or set())
+        async for updates in self._selector.in_groups(request, found, own, given or set()):
             if lazy and updates:
                 told = {(nid, at) for nid, update in updates.items() for at in update.members}
                 self._remember_given(request, told)
@@ -112,7 +101,7 @@ class RoomsStream:
                 section = await _section(update, request, renderer, steps)
                 (part.join if update.joined else part.leave)[nid] = section
                 if update.joined and nid in keys:
-                    self._shared.put(keys[nid], section)
+                    self._shared.put(keys[nid], section, emptied)
         if kinds.invited or kinds.knocked:
             for nid, room in (await self._stripped.of(request, kinds)).items():
                 if nid in kinds.knocked:

@@ -5,15 +5,19 @@ with the same plain wishes, are told the same, byte for byte. Long polls that wa
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
+from homeserver.graph.entry import EventEntry, RedactedEntry, touches_state
 from homeserver.graph.persisted_event import LATER
 from homeserver.graph.refs import JOIN
 from homeserver.graph.rooms.room import Room
-from homeserver.log.entries import Position
+from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Handler, Narrowed
 from homeserver.sync.selection.selector import Given
 from homeserver.sync.selection.timeline import Timeline
 from homeserver.sync.types import SyncRequest
+
+V = TypeVar("V")
 
 KEPT = 256
 NOBODY: frozenset[int] = frozenset()
@@ -32,23 +36,42 @@ class Key(NamedTuple):
     """Member events of senders that a reader who loads members lazily has not been given yet."""
 
 
-class SharedSections:
-    """Sections of rooms as bytes, for readers to whom they read alike; a bounded cache."""
+class Shared(Generic[V]):
+    """What rooms have told, for readers to whom they read alike; a bounded cache, which a redaction empties: what is stripped may
+    stand in it. A projection for that.
+    """
 
     def __init__(self) -> None:
-        self._sections: OrderedDict[Key, bytes] = OrderedDict()
+        self._told: OrderedDict[Key, V] = OrderedDict()
+        self.emptied = 0
+        """How often."""
 
-    def get(self, key: Key) -> bytes | None:
-        return self._sections.get(key)
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        return {EventEntry: Narrowed(self._applied, touches_state), RedactedEntry: self._redacted}
 
-    def put(self, key: Key, section: bytes) -> None:
-        self._sections[key] = section
-        if len(self._sections) > KEPT:
-            self._sections.popitem(last=False)
+    def reset(self) -> None:
+        self.emptied += 1
+        self._told.clear()
 
-    def clear(self) -> None:
-        """Something in them may have been redacted."""
-        self._sections.clear()
+    def get(self, key: Key) -> V | None:
+        """As it was put."""
+        return self._told.get(key)
+
+    def put(self, key: Key, told: V, emptied: int) -> None:
+        """`emptied`: as it was before `told` was begun; what was told before a redaction is not kept beyond it."""
+        if emptied != self.emptied:
+            return
+        self._told[key] = told
+        if len(self._told) > KEPT:
+            self._told.popitem(last=False)
+
+    def _applied(self, _: Position, entry: EventEntry) -> None:
+        if entry.redacts is not None:
+            self.reset()
+
+    def _redacted(self, _: Position, entry: RedactedEntry) -> None:
+        del entry
+        self.reset()
 
 
 def has_plain_wishes(request: SyncRequest) -> bool:
