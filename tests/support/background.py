@@ -11,6 +11,19 @@ from tests.support.server import Server
 from tests.support.user import User
 
 
+async def log_is_read(server: Server) -> bool:
+    """Whether all that reads the log has come to its end."""
+    assert server.app is not None
+    async with server.app.core.db.read() as tx:
+        left = await tx.all(
+            """
+            SELECT FROM log_readers r, log_head h WHERE r.position < h.position
+            UNION ALL SELECT FROM log_cursors c, log_head h WHERE c.position < h.position
+            """
+        )
+    return not left
+
+
 async def shown(user: User, room: str, event: str) -> dict[str, Any]:
     """An event as the user sees it."""
     return dict(await user.get("/rooms/{}/event/{}", room, event))

@@ -1,11 +1,23 @@
 """Commands as a person gives them: in a process of their own, so that what servers under test log is no part of what they say."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
+from tests.support.server import Server
+
 PATIENCE = 120.0
 """Seconds that a command may take."""
+
+
+def configured(server: Server, folder: Path) -> Path:
+    """The configuration, in `folder`, of commands beside a server of the test."""
+    assert server.app is not None
+    section = {"name": "localhost", "data_dir": str(server.app.config.server.data_dir)}
+    file = folder / "config.yaml"
+    file.write_text(json.dumps({"server": section, "database": {"url": server.dsn, "shared": True}}))
+    return file
 
 
 async def atrium(*arguments: str, config: Path, status: int = 0) -> str:

@@ -1,12 +1,11 @@
 """`atrium appservice` beside a server that runs. CHECKLIST AS-01."""
 
-import json
 from pathlib import Path
 
 import yaml
 
 from tests.support.appservice import FakeService
-from tests.support.commands import atrium
+from tests.support.commands import atrium, configured
 from tests.support.server import Server
 from tests.support.waiting import until
 
@@ -14,9 +13,7 @@ from tests.support.waiting import until
 async def test_services_are_added_listed_looked_at_and_removed(fresh_server: Server, tmp_path: Path) -> None:
     """AS-01: one that is added by command hears and acts at once; mistakes are told in words."""
     assert fresh_server.app is not None
-    section = {"name": "localhost", "data_dir": str(fresh_server.app.config.server.data_dir)}
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"server": section, "database": {"url": fresh_server.dsn, "shared": True}}))
+    config = configured(fresh_server, tmp_path)
 
     async def appservice(*arguments: str, status: int = 0) -> str:
         return await atrium("appservice", *arguments, config=config, status=status)

@@ -4,6 +4,7 @@ import pytest
 
 from homeserver.e2ee import store
 from homeserver.sync.log_slices import LogSlices
+from tests.support.background import log_is_read
 from tests.support.crypto import (
     ONE_TIME,
     DeviceCrypto,
@@ -150,15 +151,6 @@ async def rows_of_all_tables(server: Server) -> dict[str, int]:
         return {name: await tx.value(f"SELECT count(*) FROM {name}") for name in asked}  # type: ignore[arg-type]
 
 
-async def nothing_is_left_to_do(server: Server) -> bool:
-    """Whether all that reads the log in the background has come to its end."""
-    assert server.app is not None
-    async with server.app.core.db.read() as tx:
-        return bool(
-            await tx.value("SELECT bool_and(r.position >= h.position) FROM log_readers r, log_head h")
-        )
-
-
 async def test_a_change_of_a_device_is_two_rows_in_however_many_rooms(fresh_server: Server) -> None:
     """E2E-11: no storm where somebody has many devices and is in many rooms; each of their people hears of it."""
     server = fresh_server
@@ -171,7 +163,7 @@ async def test_a_change_of_a_device_is_two_rows_in_however_many_rooms(fresh_serv
         for _ in range(rooms):
             await in_encrypted_room(alice, bob)
         await bob.sync()
-        await until(lambda: nothing_is_left_to_do(server))
+        await until(lambda: log_is_read(server))
         before = await rows_of_all_tables(server)
         keys = cryptos[-1].device_keys(**{"org.example.rooms": rooms})
         await devices[-1].post("/keys/upload", json={"device_keys": keys})

@@ -1,7 +1,6 @@
 """What administrators do with files, under Synapse's paths; and what goes by itself."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from homeserver.media.types import DELETE_BLOBS, Origin
 from tests.conftest import StartServer
 from tests.integration.media.conftest import DOWNLOAD, parts, upload
 from tests.support.background import jobs_done
-from tests.support.commands import atrium
+from tests.support.commands import atrium, configured
 from tests.support.server import Server
 from tests.support.user import User
 from tests.support.waiting import until
@@ -230,9 +229,7 @@ async def test_commands(alone: Server, tmp_path: Path) -> None:
     alice = await alone.register("alice")
     uri = await upload(alice, b"x" * 5000)
     assert alone.app is not None
-    section = {"name": "localhost", "data_dir": str(alone.app.config.server.data_dir)}
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"server": section, "database": {"url": alone.dsn, "shared": True}}))
+    config = configured(alone, tmp_path)
 
     async def media(*arguments: str, status: int = 0) -> str:
         return await atrium("media", *arguments, config=config, status=status)
