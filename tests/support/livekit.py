@@ -47,9 +47,10 @@ def webhook(event: dict[str, Any], **changes: Any) -> tuple[bytes, dict[str, str
 
 @dataclass
 class FakeLiveKit:
-    """`rooms` that were made, and who is in them; each request has to be permitted by its token."""
+    """`rooms` that were made, and who is in them; each request has to be permitted by its token, the last of which is kept."""
 
     url: str = ""
+    token: str = ""
     rooms: list[str] = field(default_factory=list)
     present: set[tuple[str, str]] = field(default_factory=set)
 
@@ -70,9 +71,9 @@ class FakeLiveKit:
             return web.json_response({"identity": body["identity"]})
         return web.json_response({"code": "not_found", "msg": "participant does not exist"}, status=404)
 
-    @staticmethod
-    def _video(request: web.Request) -> dict[str, Any]:
-        claims = claims_of(request.headers["Authorization"].removeprefix("Bearer "))
+    def _video(self, request: web.Request) -> dict[str, Any]:
+        self.token = request.headers["Authorization"].removeprefix("Bearer ")
+        claims = claims_of(self.token)
         assert claims["iss"] == KEY
         assert claims["exp"] > time.time()
         return dict(claims["video"])
