@@ -34,7 +34,11 @@ class RequiredState(NamedTuple):
         """
         if self.everything and not self.lazy:
             return dict(state)
-        found = {key: state[key] for key in self.exact if key in state}
+        exact = self.exact
+        if len(state) < len(exact):  # a request may name thousands, for each of thousands of rooms
+            found = {key: at for key, at in state.items() if key in exact}
+        else:
+            found = {key: state[key] for key in exact if key in state}
         if self.everything or self.types or self.keys:
             for key, at in state.items():
                 kind, state_key = key
@@ -69,6 +73,12 @@ class RequiredState(NamedTuple):
             filtered = frozenset()
         every_member = found.every_member or any(each.every_member for each in filtered)
         return shared(found._replace(lazy=found.lazy and not every_member, filtered=filtered))
+
+    @property
+    def size(self) -> int:
+        """How many things it is made of."""
+        own = len(self.exact) + len(self.types) + len(self.keys)
+        return own + sum(each.included.size + each.excluded.size for each in self.filtered)
 
     @property
     def every_member(self) -> bool:

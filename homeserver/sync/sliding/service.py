@@ -185,7 +185,7 @@ class SlidingService:
         rules = (
             rules_of(asked.body, requester.user_id, self._most) if settled is None else settled.windows.asked
         )
-        windows = match(asked.body, material, rules)
+        windows = await match(asked.body, material, rules)
         _say_goodbye(windows, request, state)
         labelled, ids = material.labels.direct, material.ids
         direct = {nid for nid in windows.rules if ids[nid] in labelled} if labelled else set[int]()

@@ -5,19 +5,25 @@ spec: MSC4186, "Lists and subscriptions", "Combining room configs"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from homeserver.graph.refs import INVITE, JOIN
 from homeserver.log.entries import Position
 from homeserver.matrix.folding import fold
 from homeserver.rooms.memberships import Membership
+from homeserver.runtime.turns import Steps, next_turn
 from homeserver.sync.sliding.facts import Facts
 from homeserver.sync.sliding.ports import Labels
 from homeserver.sync.sliding.request import ListConfig, RoomConfig, RoomFilters, SlidingRequest
 from homeserver.sync.sliding.required_state import RequiredState
+
+MAX_COMBINED: Final = 10_000
+"""Elements of the sets of state that combining makes, in one request; from then on rooms are told what any list wants."""
+LOOKS_AT_ONCE: Final = 40_000
+"""Looks at a room for a list in one turn."""
 
 
 class Rule(NamedTuple):
@@ -87,42 +93,72 @@ def rules_of(request: SlidingRequest, me: str, most: int) -> Asked:
     )
 
 
-def match(request: SlidingRequest, material: Material, asked: Asked) -> Windows:
-    """`asked`: `rules_of` the request."""
+async def match(request: SlidingRequest, material: Material, asked: Asked) -> Windows:
+    """`asked`: `rules_of` the request. Of many lists of many rooms others have a turn between."""
     found = Windows(asked)
     ordered = _ordered(material) if request.lists else []
-    combined: dict[tuple[Rule, Rule], Rule] = {}
+    combined, steps = _Combined(found.rules, asked), Steps(LOOKS_AT_ONCE)
     for name, wanted in request.lists.items():
-        rooms = [nid for nid in ordered if fits(nid)] if (fits := _filter(wanted, material)) else ordered
+        tests = _tests(wanted, material)
+        if steps.full(len(ordered) * (len(tests) + 1)):
+            await next_turn()
+        rooms = ordered
+        for test in tests:
+            rooms = list(filter(test, rooms))
         found.counts[name] = len(rooms)
         found.matched.append(rooms)
         inside = rooms if wanted.windows is None else _cut(rooms, wanted.windows)
         found.lists[name] = frozenset(inside)
-        _add(found.rules, inside, asked.lists[name], combined)
+        combined.add(inside, asked.lists[name])
     if request.room_subscriptions:
         numbers = {material.ids[nid]: nid for nid in material.rooms}
         for room_id, rule in asked.subscriptions.items():
             if room_id in numbers:
                 found.subscribed[room_id] = numbers[room_id]
-                _add(found.rules, (numbers[room_id],), rule, combined)
+                combined.add((numbers[room_id],), rule)
     return found
 
 
-def _add(
-    rules: dict[int, Rule], rooms: Iterable[int], rule: Rule, combined: dict[tuple[Rule, Rule], Rule]
-) -> None:
-    if not rules:
-        rules.update(dict.fromkeys(rooms, rule))
-        return
-    for nid in rooms:
-        known = rules.get(nid)
-        if known is None:
-            rules[nid] = rule
-        elif known is not rule:
-            both = combined.get((known, rule))
-            if both is None:
-                both = combined[known, rule] = known | rule
-            rules[nid] = both
+class _Combined:
+    """Adds to what is wanted of rooms."""
+
+    def __init__(self, rules: dict[int, Rule], asked: Asked) -> None:
+        self._rules = rules
+        self._asked = asked
+        self._pairs: dict[tuple[Rule, Rule], Rule] = {}
+        self._made = 0
+        self._whole: Rule | None = None
+
+    def add(self, rooms: Collection[int], rule: Rule) -> None:
+        rules = self._rules
+        if not rules:
+            rules.update(dict.fromkeys(rooms, rule))
+            return
+        for nid in rooms:
+            known = rules.get(nid)
+            if known is None:
+                rules[nid] = rule
+            elif known is not rule and known is not self._whole:
+                rules[nid] = self._pairs.get((known, rule)) or self._both(known, rule)
+
+    def _both(self, known: Rule, rule: Rule) -> Rule:
+        """What both want, or, where that has been too much already, what any list or subscription wants."""
+        if self._made > MAX_COMBINED:
+            if self._whole is None:
+                self._whole = _whole([*self._asked.lists.values(), *self._asked.subscriptions.values()])
+            return self._whole
+        both = self._pairs[known, rule] = known | rule
+        if both.required is not known.required:
+            self._made += both.required.size
+        return both
+
+
+def _whole(rules: Sequence[Rule]) -> Rule:
+    """The superset of all. By halves: each is joined some seven times, not hundreds of times."""
+    while len(rules) > 1:
+        rest = [rules[-1]] if len(rules) % 2 else []
+        rules = [one | other for one, other in zip(rules[::2], rules[1::2], strict=False)] + rest
+    return rules[0]
 
 
 def _ordered(material: Material) -> Sequence[int]:
@@ -145,13 +181,10 @@ def _cut(rooms: Sequence[int], windows: Sequence[tuple[int, int]]) -> Sequence[i
     return list(found)
 
 
-def _filter(wanted: ListConfig, material: Material) -> Callable[[int], bool] | None:
-    """Whether a room fits; None: all do."""
+def _tests(wanted: ListConfig, material: Material) -> list[Callable[[int], bool]]:
+    """What each room of a list has to pass."""
     filters = wanted.filters
-    tests = [] if filters is None else [*_by_facts(filters, material), *_by_labels(filters, material)]
-    if not tests:
-        return None
-    return lambda nid: all(test(nid) for test in tests)
+    return [] if filters is None else [*_by_facts(filters, material), *_by_labels(filters, material)]
 
 
 def _by_facts(filters: RoomFilters, material: Material) -> list[Callable[[int], bool]]:
