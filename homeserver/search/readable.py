@@ -10,6 +10,7 @@ that the user is allowed to see will be searched" (SRCH-01)
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from homeserver.events.event import StateKey
@@ -21,7 +22,7 @@ from homeserver.graph.refs import BAN, JOIN, LEAVE
 from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
-from homeserver.matrix.ids import RoomId, is_room_id
+from homeserver.matrix.ids import RoomId
 from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.turns import next_turn, pieces
 from homeserver.search import store
@@ -130,11 +131,12 @@ class Readable:
     async def _chosen(self, known: Sequence[int], wanted: RoomEventFilter) -> list[int]:
         """Of the rooms one knows those that a filter wants, with what they have replaced."""
         ids = {name.room_id: nid for nid, name in (await self._interning.rooms(known)).items()}
-        refused = {nid for room_id, nid in ids.items() if room_id in set(wanted.not_rooms)}
+        unwanted = frozenset(wanted.not_rooms)
+        refused = {nid for room_id, nid in ids.items() if room_id in unwanted}
         if wanted.rooms is None:
             return [nid for nid in known if nid not in refused]
-        named = [room_id for room_id in dict.fromkeys(wanted.rooms) if is_room_id(room_id)][:MAX_NAMED]
-        chosen: dict[int, None] = dict.fromkeys(ids[RoomId(each)] for each in named if each in ids)
+        named = dict.fromkeys(ids[RoomId(each)] for each in wanted.rooms if each in ids)
+        chosen: dict[int, None] = dict.fromkeys(islice(named, MAX_NAMED))
         newest = list(chosen)
         for _ in range(MAX_PREDECESSORS):
             before = await self._predecessors(newest)
