@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 from homeserver.matrix.errors import InvalidParam, MissingParam, NotJson
 from homeserver.web import limits
 from homeserver.web.auth import Auth
-from homeserver.web.body import Decode, accepts_nothing, json_decoder
+from homeserver.web.body import Decode, accepts_nothing, json_decoder, remembering
 from homeserver.web.convert import Convert, converter
 from homeserver.web.endpoint import Endpoint, Form
 from homeserver.web.request import RequestInfo, parse_query
@@ -67,7 +67,7 @@ def bind(endpoint: Endpoint, api: object, bounds: Bounds) -> Bound:
     if (body := endpoint.signature.of(In.BODY)) is not None and body.type is Form:
         max_body = min(max_body, limits.FORM_BODY)
     try:
-        takes = tuple(_take(p, max_body, bounds.timeouts) for p in endpoint.parameters)
+        takes = tuple(_take(endpoint, p, max_body, bounds.timeouts) for p in endpoint.parameters)
     except TypeError as error:
         raise TypeError(f"{endpoint.operation_id}: {error}") from error
     if endpoint.signature.of(In.STREAM):
@@ -79,7 +79,7 @@ def bind(endpoint: Endpoint, api: object, bounds: Bounds) -> Bound:
     return Bound(endpoint, getattr(api, endpoint.handler_name), takes, reads, max_body)
 
 
-def _take(parameter: Parameter, max_body: int, timeouts: ClientTimeouts) -> Take:
+def _take(endpoint: Endpoint, parameter: Parameter, max_body: int, timeouts: ClientTimeouts) -> Take:
     if parameter.source is In.PATH:
         return _from_path(parameter)
     if parameter.source is In.QUERY:
@@ -87,7 +87,7 @@ def _take(parameter: Parameter, max_body: int, timeouts: ClientTimeouts) -> Take
     if parameter.source is In.HEADER:
         return _from_header(parameter)
     if parameter.source is In.BODY:
-        return _from_body(parameter)
+        return _from_body(parameter, repeated=endpoint.repeated_body)
     if parameter.source is In.STREAM:
         return lambda info: BodyStream(info, max_body, timeouts)
     if parameter.source is In.REQUESTER:
@@ -153,13 +153,13 @@ def _from_header(parameter: Parameter) -> Take:
     return take
 
 
-def _from_body(parameter: Parameter) -> Take:
+def _from_body(parameter: Parameter, *, repeated: bool) -> Take:
     kind, default = parameter.type, parameter.default
     if kind is bytes:
         return lambda info: info.body
     if kind is Form:
         return lambda info: _form(info.body)
-    decode: Decode = json_decoder(kind)
+    decode: Decode = remembering(json_decoder(kind)) if repeated else json_decoder(kind)
     if parameter.required and accepts_nothing(kind):
         return lambda info: decode(info.body or b"{}")
 

@@ -60,6 +60,9 @@ class Options(TypedDict, total=False):
     """Not for an appservice that does not say as which user it acts. spec: application-service-api/#using-sync-and-events"""
     max_body: int
     """Bytes of body accepted. Default: what the configuration says, for clients or for servers."""
+    repeated_body: bool
+    """Clients send the same body again and again: it is read once. The type has to be one that nobody changes; and no body with
+    secrets, for they are remembered."""
     cancel_on_disconnect: bool
     """Whether the handler is cancelled when the client goes away. Default: GET only; a write runs to its end."""
     resource: Resource
@@ -83,6 +86,7 @@ class Endpoint:
     named_only: bool
     max_body: int | None
     """None: what the configuration says."""
+    repeated_body: bool
     cancel_on_disconnect: bool
     resource: Resource
     signature: Signature
@@ -137,6 +141,7 @@ def endpoint(
             allow_expired=options.get("allow_expired", False),
             named_only=options.get("named_only", False),
             max_body=options.get("max_body"),
+            repeated_body=options.get("repeated_body", False),
             cancel_on_disconnect=options.get("cancel_on_disconnect", method in {"GET", "HEAD"}),
             resource=options.get("resource") or resource_of(paths[0]),
             signature=read_signature(handler, where=operation_id, paths=paths, auth=auth),

@@ -25,6 +25,7 @@ class SlidingApi:
         auth=Auth.USER,
         named_only=True,
         when_suspended=True,
+        repeated_body=True,
         cancel_on_disconnect=True,
     )
     async def sync(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from homeserver.matrix.errors import BadJson, InvalidParam
-from homeserver.web.body import json_decoder
+from homeserver.web.body import REMEMBERED, REMEMBERED_BYTES, json_decoder, remembering
 
 TRIES = 5
 
@@ -92,3 +92,22 @@ def _cpu(call: Any, raw: bytes) -> float:
     began = time.thread_time()
     call(raw)
     return time.thread_time() - began
+
+
+def test_what_is_sent_again_and_again_is_read_once() -> None:
+    read = remembering(json_decoder(Body))
+    assert read(b'{"text":"a"}') is read(bytes(bytearray(b'{"text":"a"}')))
+    assert read(b'{"text":"a"}') != read(b'{"text":"b"}')
+    for _ in range(2):  # a refusal is none the less one the second time
+        with pytest.raises(InvalidParam):
+            read(b'{"text":"\\u0000"}')
+
+
+def test_only_so_much_of_bodies_is_remembered() -> None:
+    read = remembering(json_decoder(Body))
+    large = json.dumps({"text": "a" * REMEMBERED_BYTES}).encode()
+    assert read(large) is not read(large)
+    first = read(b'{"text":"first"}')
+    for number in range(REMEMBERED):
+        read(json.dumps({"text": str(number)}).encode())
+    assert read(b'{"text":"first"}') is not first
