@@ -176,9 +176,16 @@ class UnreadCounts:
         self, request: Counting, rooms: Mapping[int, RoomIdentity], tell: Callable[[UnreadCount], T]
     ) -> dict[int, T]:
         user_nid = request.user_nid
+        found: dict[int, T] = {}
+        if len(rooms) < ROOMS_AT_ONCE:
+            found = {
+                nid: tell(unread) for nid in rooms if (unread := self._current(request, nid)) is not None
+            }
+            if len(found) == len(rooms):
+                return found
+            rooms = {nid: name for nid, name in rooms.items() if nid not in found}
         user = await self._evaluators.of(user_nid, request.user_id)
         rules = _Rules(user, await self._past(user_nid, user, rooms), WorkBudget(EVENT_WORK))
-        found: dict[int, T] = {}
         missing: dict[int, RoomIdentity] = {}
         at_once = 4 if rules.tries_rooms else ROOMS_AT_ONCE
         for number, (nid, name) in enumerate(rooms.items(), 1):
@@ -211,6 +218,14 @@ class UnreadCounts:
             return await self._evaluators.past(tx, user_nid, first)
 
     # --- in memory -------------------------------------------------------------------------------------------------
+
+    def _current(self, request: Counting, room_nid: int) -> UnreadCount | None:
+        """The user's unread count if nothing has happened since that is not in it."""
+        counts = self._unread.get(room_nid)
+        unread = counts.get(request.user_nid) if counts is not None else None
+        if unread is None or unread.unwanted_since != request.unwanted.since:
+            return None
+        return unread if self._recent.newest(room_nid) <= unread.position else None
 
     async def _moved(self, request: Counting, room: RoomIdentity, by: _Rules) -> UnreadCount | None:
         """The user's unread count with everything that has happened since; None if there is none that holds."""
