@@ -16,7 +16,7 @@ from benchmarks.scenarios.federation import (
     JoinTwoThousand,
     Outbound,
 )
-from benchmarks.scenarios.finding import Hierarchy, PublicRooms, Search
+from benchmarks.scenarios.finding import Hierarchy, HierarchyAlone, PublicRooms, Search
 from benchmarks.scenarios.media import DownloadFiles, ThumbnailStorm, UploadFiles
 from benchmarks.scenarios.members import JoinedMembers, Members, RoomState
 from benchmarks.scenarios.paging import Paging
@@ -57,6 +57,7 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     IdleLarge,
     BusyLarge,
     Hierarchy,
+    HierarchyAlone,
     PublicRooms,
     Search,
     Paging,

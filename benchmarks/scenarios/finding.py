@@ -28,6 +28,7 @@ class Hierarchy(Scenario):
     name = "hierarchy"
     title = "Hierarchy of a space of 200 rooms"
     operation = "hierarchy"
+    at_once = 3
 
     @override
     async def prepare(self) -> None:
@@ -36,7 +37,7 @@ class Hierarchy(Scenario):
 
     @override
     async def measure(self, meter: Meter) -> None:
-        await keep_busy(meter, [self._read] * 3)
+        await keep_busy(meter, [self._read] * self.at_once)
 
     async def _read(self) -> Response:
         person = next(self.readers).another_connection()
@@ -55,6 +56,15 @@ class Hierarchy(Scenario):
         if found != len(self.world.rooms) + 1:
             raise RequestFailed(f"{found} of {len(self.world.rooms) + 1} rooms in a hierarchy")
         return replace(response, seconds=seconds)
+
+
+class HierarchyAlone(Hierarchy):
+    """One reader at a time: how long they wait for all pages."""
+
+    name = "hierarchy-alone"
+    title = "The same, one reader at a time"
+    by_name_only = True
+    at_once = 1
 
 
 class PublicRooms(Scenario):
