@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ AT_ONCE = 200
 """Users whose rooms are read together."""
 USER_BYTES, ROOM_BYTES = 500, 300
 """What a user takes in the cache, and each of their rooms."""
+_MOMENTS = itertools.count()
 
 
 class Membership(NamedTuple):
@@ -36,13 +38,15 @@ class Membership(NamedTuple):
 class UserRooms:
     """One user's rooms: room_nid -> membership. `rooms` is never changed in place: who holds it holds a moment."""
 
-    __slots__ = ("joined", "position", "rooms")
+    __slots__ = ("joined", "moment", "position", "rooms")
 
     def __init__(self, position: Position, rooms: dict[int, Membership]) -> None:
         self.position = position
         self.rooms = rooms
         self.joined = _joined(rooms)
         """room_nids of what the user is joined to."""
+        self.moment = next(_MOMENTS)
+        """Names what `rooms` is, in this process and once: for who remembers what followed from it, and not the rooms."""
 
     def set(self, room_nid: int, own: Membership | None) -> None:
         """Another membership; None: none."""
@@ -53,6 +57,7 @@ class UserRooms:
             rooms[room_nid] = own
         self.rooms = rooms
         self.joined = _joined(rooms)
+        self.moment = next(_MOMENTS)
 
     @property
     def size(self) -> int:

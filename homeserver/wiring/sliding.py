@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from homeserver.config.limits import LimitsSection
 from homeserver.runtime.periodic import every
+from homeserver.sync.sliding.alike import AlikeRooms
 from homeserver.sync.sliding.api import SlidingApi
 from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.extensions import ExtensionsService, Streams
@@ -55,6 +56,7 @@ class SlidingFeature:
                 selection.log_slices,
                 self._shared,
             ),
+            AlikeRooms(core.rooms, self._shared),
             ExtensionsService(streams, core.interning, sync.sticky),
             self.connections,
             sync.notifier,

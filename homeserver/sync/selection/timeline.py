@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from homeserver.events.event import StateKey
 from homeserver.graph.event_cache import EventCache
@@ -39,6 +39,9 @@ SMALL = 16
 """Events that are never more than `ROOM_BYTES`."""
 FILTERED_SCAN = 200
 """Events looked at per room for a filter that lets few through."""
+
+
+_NONE: Final[Mapping[int, Timeline]] = {}
 
 
 class Told(NamedTuple):
@@ -145,6 +148,12 @@ def _share(newest: Mapping[int, store.Newest]) -> int:
     """Bytes that each room's timeline may have."""
     total = sum(min(ROOM_BYTES, sum(size for _, size in each.events)) for each in newest.values())
     return ROOM_BYTES if total <= ANSWER_BYTES else ANSWER_BYTES // len(newest)
+
+
+def cut_already(log_slice: LogSlice, limit: int) -> Mapping[int, Timeline]:
+    """room_nid -> timeline, of those of a slice that were cut for somebody who is not choosy."""
+    found: Mapping[int, Timeline] = log_slice.shared.get((Timeline, limit), _NONE)
+    return found
 
 
 def _from_memory(

@@ -19,7 +19,7 @@ from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.memberships import Membership, UserRooms
 from homeserver.sync.selection.classify import ends_stay
 from homeserver.sync.sliding.facts import RoomFacts
-from homeserver.sync.sliding.ports import RoomLabels
+from homeserver.sync.sliding.ports import Labels, RoomLabels
 from homeserver.sync.sliding.request import SlidingRequest
 from homeserver.sync.sliding.windows import Material
 from homeserver.sync.types import Unwanted
@@ -77,7 +77,7 @@ class MaterialReader:
             if len(facts) < len(rooms):
                 await self._facts.load(rooms)
                 continue
-            ids = await self._ids(requester.user_nid, moment)
+            ids = await self.ids(requester.user_nid, moment)
             if types or like:
                 await self._facts.describe(facts, names=like)
             # Facts and memberships are of one moment if nothing has happened since.
@@ -86,7 +86,11 @@ class MaterialReader:
                     rooms=rooms, facts=facts, labels=labels, removed=removed, ids=ids, spaces=spaces
                 )
 
-    async def _ids(self, user_nid: int, rooms: Mapping[int, Membership]) -> Mapping[int, str]:
+    async def labels(self, user_nid: int) -> Labels:
+        """What the user says of their rooms; the same object while nothing has changed."""
+        return await self._labels.of(user_nid)
+
+    async def ids(self, user_nid: int, rooms: Mapping[int, Membership]) -> Mapping[int, str]:
         """room_nid -> room id of a user's rooms, which are never changed in place."""
         known = self._room_ids.get(user_nid)
         if known is not None and known[0] is rooms:

@@ -6,7 +6,7 @@ spec: MSC4186, "Room results"
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 from homeserver.events.event import StateKey
 from homeserver.events.filtering import Filter, RoomEventFilter, RoomFilter
-from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.read.visibility import Viewer, Visible, as_state, plain_after
@@ -26,15 +25,23 @@ from homeserver.matrix import json
 from homeserver.matrix.ids import UserId
 from homeserver.matrix.tokens import format_token
 from homeserver.runtime.turns import Steps, next_turn
-from homeserver.sync.log_slice import LogSlice
 from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.selection.selector import Given, RoomSelector
 from homeserver.sync.selection.stripped import StrippedRoom, StrippedRooms, described
 from homeserver.sync.selection.update import RoomUpdate
+from homeserver.sync.sliding.alike import passed_over
 from homeserver.sync.sliding.choice import APART, AVATAR, NAME, Choice
 from homeserver.sync.sliding.connection import Sent, State
 from homeserver.sync.sliding.facts import RoomFacts
-from homeserver.sync.sliding.shared import Section, SharedRoom, SharedRooms, people_of
+from homeserver.sync.sliding.shared import (
+    STATE,
+    Section,
+    SharedRoom,
+    SharedRooms,
+    people_of,
+    with_events,
+)
+from homeserver.sync.sliding.told import Told, Wanted, nothing_told
 from homeserver.sync.sliding.windows import Rule
 from homeserver.sync.types import SyncRequest
 from homeserver.sync.v3.render import WRITING_STEPS, Renderer, writing_steps
@@ -49,37 +56,6 @@ ROOM_STEPS: Final = 10
 """Of writing a room, beside its events."""
 STATE_STEPS: Final = 2_000
 """State events that are looked at in one turn."""
-
-
-class Wanted(NamedTuple):
-    """What a request wants of rooms."""
-
-    rules: Mapping[int, Rule]
-    """Of rooms that match, what is wanted of them."""
-    direct: AbstractSet[int]
-    """Rooms that are conversations with one person."""
-    stubs: bool
-    """Whether the client knows stubs of state that is there no longer. spec: MSC4186, "StateStub"."""
-
-
-class Told(NamedTuple):
-    """What an answer tells of rooms."""
-
-    sections: dict[int, Section]
-    rooms: dict[int, Sent]
-    """Of the rooms in it, what the connection knows with it; rooms that were left are absent."""
-    gone: frozenset[int]
-    """Rooms that were left: the connection need not know them any longer."""
-    members: set[tuple[int, int]]
-    """(room_nid, event_nid) of members that were told to who loads them lazily."""
-    counted: frozenset[int]
-    """Rooms the user is joined to, of which counts are told."""
-    later: bool = False
-    """Whether there are rooms that did not fit in."""
-    shown: Mapping[int, Sequence[Visible]] = {}
-    """Of rooms with news, the events of their timelines."""
-    people: Mapping[int, Collection[UserId]] = {}
-    """Of rooms that load members lazily, those whose memberships are told."""
 
 
 @dataclass(slots=True)
@@ -139,7 +115,7 @@ class SlidingRooms:
         plan = self._plan(request, rules, state, direct)
         if plan.later:
             rules = {nid: rule for nid, rule in rules.items() if nid not in plan.later}
-        found = Told({}, {}, frozenset(), set(), frozenset())
+        found = nothing_told()
         updates: dict[int, RoomUpdate] = {}
         invites: dict[int, StrippedRoom] = {}
         keys: dict[int, Key] = {}
@@ -193,7 +169,7 @@ class SlidingRooms:
     ) -> Plan:
         """The one walk through all rooms that match: what it says of most of them is nothing."""
         plan = Plan()
-        since, slice_rooms = request.since, self._with_events(request.recent)
+        since, slice_rooms = request.since, None if request.recent is None else with_events(request.recent)
         everywhere = slice_rooms is None or request.other_invites
         behind: Counter[Position] = Counter()
         known = state.rooms
@@ -240,17 +216,6 @@ class SlidingRooms:
                 plan.more_state.pop(nid, None)
                 plan.add(None, rule.limit, nid)
 
-    @staticmethod
-    def _with_events(recent: LogSlice | None) -> frozenset[int] | None:
-        """Rooms in which anything has happened; None: it is not known."""
-        if recent is None:
-            return None
-        found: frozenset[int] | None = recent.shared.get(SlidingRooms)
-        if found is None:
-            found = frozenset(entry.persisted.room_nid for _, entry in recent.of(EventEntry))
-            recent.shared[SlidingRooms] = found
-        return found
-
     def _part(
         self, request: SyncRequest, since: Position | None, limit: int, nids: Iterable[int]
     ) -> SyncRequest:
@@ -268,7 +233,7 @@ class SlidingRooms:
             upto=request.upto,
             now_ms=request.now_ms,
             full_state=False,
-            state_after="required_state",
+            state_after=STATE,
             memberships=memberships,
             joined=request.joined.intersection(memberships),
             recent=recent,
@@ -356,12 +321,7 @@ class SlidingRooms:
             after = Sent(0, limit, rule.required, is_direct)
             if after != sent:
                 found.rooms[nid] = after
-        if request.since is not None:
-            happened = self._with_events(request.recent)
-            for nid in state.rooms if happened is None else happened.intersection(state.rooms):
-                sent = state.rooms[nid]
-                if not sent.upto and nid not in rules:
-                    found.rooms[nid] = sent._replace(upto=request.since)
+        found.rooms.update(passed_over(request, request.recent, rules, state))
 
 
 class _About(NamedTuple):

@@ -5,8 +5,8 @@ spec: MSC4186
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -24,23 +24,25 @@ from homeserver.runtime.clock import Clock
 from homeserver.sync.log_slices import LogSlices
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.selection.lazy import Given, GivenMembers
+from homeserver.sync.sliding.alike import AlikeRooms
 from homeserver.sync.sliding.connection import Pos, State, UnknownPos, format_pos, parse_pos
 from homeserver.sync.sliding.connections import Connections
 from homeserver.sync.sliding.extensions import About, Extended, ExtensionsService
 from homeserver.sync.sliding.material import MaterialReader
-from homeserver.sync.sliding.request import Presence, SlidingRequest, ToDevice, check
-from homeserver.sync.sliding.rooms import SlidingRooms, Told, Wanted
-from homeserver.sync.sliding.shared import Section
+from homeserver.sync.sliding.ports import Labels
+from homeserver.sync.sliding.request import Presence, SlidingRequest, StableRequest, ToDevice, check
+from homeserver.sync.sliding.rooms import SlidingRooms
+from homeserver.sync.sliding.settled import Grounds, Settled, SettledConnections
+from homeserver.sync.sliding.shared import STATE, Section
 from homeserver.sync.sliding.store import Key
-from homeserver.sync.sliding.windows import Material, Rule, Windows, match, rules_of
+from homeserver.sync.sliding.told import Told, Wanted, nothing_told
+from homeserver.sync.sliding.windows import Rule, Windows, match, rules_of
 from homeserver.sync.sliding.writing import json_object, quoted
 from homeserver.sync.types import Counts, Ignores, PresenceTouch, SyncRequest, Unwanted
 from homeserver.web.auth import Requester
 
 MAX_TIMELINE: Final = 100
 _MEMBERSHIPS: Final = {number: json.dumps(name) for number, name in MEMBERSHIP_NAMES.items()}
-MAX_SETTLED: Final = 5_000
-"""Connections of which it is remembered that there was nothing more to tell."""
 
 
 class Asked(NamedTuple):
@@ -62,7 +64,7 @@ class _Answer:
     windows: Windows
     told: Told
     extended: Extended
-    removed: frozenset[int]
+    grounds: Grounds
     ids: Mapping[int, str] = field(default_factory=dict)
     """room_nid -> room id of all rooms in `sections`."""
     sections: dict[int, Section] = field(default_factory=dict)
@@ -73,12 +75,14 @@ class _Answer:
         return bool(self.sections) or self.extended.news
 
 
-class _Settled(NamedTuple):
-    """An answer after which there is nothing more to tell, as long as the same is asked and nothing happens."""
+class _Match(NamedTuple):
+    """What a request matches, as of its moment."""
 
-    pos: str
-    wish: SlidingRequest
+    request: SyncRequest
     windows: Windows
+    grounds: Grounds
+    again: bool
+    """Whether `windows` has the same rooms, and wants the same of them, as when the connection was told all that there was."""
 
 
 class _Question(NamedTuple):
@@ -92,7 +96,7 @@ class _Question(NamedTuple):
     pos: Pos | None
     state: State
     """What the connection knew at `pos`."""
-    settled: _Settled | None
+    settled: Settled | None
     """The answer before, if the same was asked then."""
 
 
@@ -106,6 +110,7 @@ class SlidingService:
         interning: Interning,
         material: MaterialReader,
         rooms: SlidingRooms,
+        alike: AlikeRooms,
         extensions: ExtensionsService,
         connections: Connections,
         notifier: Notifier,
@@ -122,6 +127,7 @@ class SlidingService:
         self._interning = interning
         self._material = material
         self._rooms = rooms
+        self._alike = alike
         self._extensions = extensions
         self._connections = connections
         self._notifier = notifier
@@ -132,16 +138,14 @@ class SlidingService:
         self._clock = clock
         self._most = most
         self._given = GivenMembers()
-        self._settled: OrderedDict[Key, _Settled] = OrderedDict()
-        """Connections to which everything was told that there was, as of the answer they were given last."""
+        self._settled = SettledConnections()
 
     async def sync(self, requester: Requester, asked: Asked) -> bytes:
         """The answer as JSON. Raises `UnknownPos` where the client has to begin again, `InvalidParam`."""
         key, wish = Key(requester.user_nid, requester.device_id or "", asked.body.conn_id), _wish(asked.body)
-        settled = self._settled.get(key)
-        if settled is None or settled.wish != wish:
+        settled = self._settled.get(key, wish)
+        if settled is None:
             check(asked.body)
-            settled = None
         pos = None if asked.pos is None else await self._position(asked.pos)
         state = await self._connections.find(key, pos)
         question = _Question(requester, asked, wish, key, pos, state, settled)
@@ -175,22 +179,13 @@ class SlidingService:
     async def _build(self, question: _Question) -> _Answer:
         if (answer := await self._quiet(question)) is not None:
             return answer
-        requester, asked, state, settled = (
-            question.requester,
-            question.asked,
-            question.state,
-            question.settled,
-        )
-        request, material = await self._moment(question)
-        rules = (
-            rules_of(asked.body, requester.user_id, self._most) if settled is None else settled.windows.asked
-        )
-        windows = await match(asked.body, material, rules)
-        _say_goodbye(windows, request, state)
-        labelled, ids = material.labels.direct, material.ids
-        direct = {nid for nid in windows.rules if ids[nid] in labelled} if labelled else set[int]()
-        wanted = Wanted(windows.rules, direct, asked.stable)
-        told = await self._rooms.told(request, wanted, state, self._given_already(question))
+        asked, state = question.asked, question.state
+        request, windows, grounds, again = await self._match(question)
+        given = self._given_already(question)
+        told = self._alike.told(request, windows.rules, state, given) if again else None
+        if told is None:
+            wanted = Wanted(windows.rules, grounds.direct, asked.stable)
+            told = await self._rooms.told(request, wanted, state, given)
         known = {**state.rooms, **told.rooms} if told.rooms else state.rooms
         extended = await self._extensions.of(asked.body, request, About(state, known, windows, told.people))
         await self._extensions.sticky(asked.body, request, windows, told.shown, extended)
@@ -199,11 +194,12 @@ class SlidingService:
             windows=windows,
             told=told,
             extended=extended,
-            removed=material.removed,
-            ids=ids,
+            grounds=grounds,
             sections=told.sections,
         )
         await self._count(answer, state)
+        if answer.sections:
+            answer.ids = await self._material.ids(request.requester.user_nid, request.memberships)
         return answer
 
     def _given_already(self, question: _Question) -> Given:
@@ -228,13 +224,12 @@ class SlidingService:
         ):
             return None
         extended = await self._extensions.quiet(question.asked.body, request, question.state)
-        told = Told({}, {}, frozenset(), set(), frozenset())
         return _Answer(
             request=request,
             windows=settled.windows,
-            told=told,
+            told=nothing_told(),
             extended=extended,
-            removed=frozenset(),
+            grounds=settled.grounds_after(request, request.recent),
         )
 
     def _request(
@@ -249,24 +244,53 @@ class SlidingService:
             upto=upto,
             now_ms=self._clock.now_ms(),
             full_state=False,
-            state_after=None,
+            state_after=STATE,
             memberships=user.rooms,
             joined=user.joined,
             recent=None if since is None else self._log_slices.between(since, upto),
             unwanted=unwanted,
         )
 
-    async def _moment(self, question: _Question) -> tuple[SyncRequest, Material]:
-        """What the user's rooms are now: positions, memberships and facts that belong together."""
-        requester, body = question.requester, question.asked.body
+    async def _match(self, question: _Question) -> _Match:
+        """What is asked of the user's rooms as they are now: positions, memberships and facts that belong together."""
+        requester, body, settled = question.requester, question.asked.body, question.settled
+        if (again := await self._match_again(question)) is not None:
+            return again
         while True:
             unwanted = await self._ignores.of(requester.user_nid)
             user = await self._memberships.of(requester.user_nid)
             material = await self._material.of(requester, body, user, unwanted, question.state.rooms)
             if self._memberships.cached(requester.user_nid) is user:
-                return self._request(
-                    requester, question.pos, user, unwanted
-                ), material  # nothing was awaited since
+                break
+        # Nothing was awaited since.
+        request, moment = self._request(requester, question.pos, user, unwanted), user.moment
+        rules = rules_of(body, requester.user_id, self._most) if settled is None else settled.windows.asked
+        windows = await match(body, material, rules)
+        _say_goodbye(windows, request, question.state)
+        direct = _direct(windows, material.labels, material.ids)
+        grounds = Grounds(moment, material.labels, unwanted.all_invites, material.removed, direct)
+        return _Match(request, windows, grounds, again=False)
+
+    async def _match_again(self, question: _Question) -> _Match | None:
+        """The same by what was matched before and what has happened since, if that is enough to tell."""
+        requester, pos, settled = question.requester, question.pos, question.settled
+        if settled is None or pos is None or pos.version != settled.version:
+            return None
+        user_nid, position = requester.user_nid, self._tail.position
+        unwanted = await self._ignores.of(user_nid)
+        labels = await self._material.labels(user_nid)
+        user = await self._memberships.of(user_nid)
+        if position != self._tail.position:
+            return None  # what was read is not of one moment
+        request = self._request(requester, pos, user, unwanted)
+        windows = await settled.windows_now(user, labels, unwanted, request.upto, self._log_slices)
+        if windows is None:
+            return None
+        if windows.rules is settled.windows.rules:
+            return _Match(request, windows, settled.grounds, again=True)
+        _say_goodbye(windows, request, question.state)
+        direct = _direct(windows, labels, await self._material.ids(user_nid, request.memberships))
+        return _Match(request, windows, settled.grounds._replace(direct=direct), again=False)
 
     async def _count(self, answer: _Answer, state: State) -> None:
         """Counts of what is unread, of rooms in the answer and of those whose counts have changed."""
@@ -281,17 +305,13 @@ class SlidingService:
         for nid, members in (await self._counts.of(request, names)).items():
             answer.sections.setdefault(nid, {}).update(_counts(members["unread_notifications"]))
 
-    def _settle(self, question: _Question, token: str, answer: _Answer) -> None:
+    def _settle(self, question: _Question, token: str, version: int, answer: _Answer) -> None:
         """Remember that there is nothing more to tell, if it is so."""
-        if (
-            answer.told.later or answer.told.gone or answer.extended.more
-        ):  # lists no longer have the rooms that are gone
-            self._settled.pop(question.key, None)
-            return
-        self._settled[question.key] = _Settled(token, question.wish, answer.windows)
-        self._settled.move_to_end(question.key)
-        if len(self._settled) > MAX_SETTLED:
-            self._settled.popitem(last=False)
+        told = answer.told
+        more = told.later or told.gone or answer.extended.more  # lists no longer have the rooms that are gone
+        upto, windows, grounds = answer.request.upto, answer.windows, answer.grounds
+        settled = None if more else Settled(token, version, upto, question.wish, windows, grounds)
+        self._settled.put(question.key, settled)
 
     # --- writing down -----------------------------------------------------------------------------------------------
 
@@ -300,12 +320,14 @@ class SlidingService:
         version = await self._connections.next(key, question.pos, _after(state, answer), state)
         token = format_pos(Pos(answer.request.upto, version))
         self._given.sent(key.user_nid, f"{key.device_id}\0{key.conn_id}", token, answer.told.members)
-        self._settle(question, token, answer)
-        lists = {name: {"count": count} for name, count in answer.windows.counts.items()}
-        parts = [b'{"pos":"%b","lists":%b,"rooms":{' % (token.encode(), json.dumps(lists))]
+        self._settle(question, token, version, answer)
+        windows = answer.windows
+        if not windows.written:
+            windows.written = json.dumps({name: {"count": count} for name, count in windows.counts.items()})
+        parts = [b'{"pos":"%b","lists":%b,"rooms":{' % (token.encode(), windows.written)]
         for number, (nid, section) in enumerate(answer.sections.items()):
             section["membership"] = _MEMBERSHIPS[answer.request.memberships[nid].membership]
-            within = [name for name, rooms in answer.windows.lists.items() if nid in rooms]
+            within = [name for name, rooms in windows.lists.items() if nid in rooms]
             if within:
                 section["lists"] = json.dumps(within)
             parts.append(
@@ -324,13 +346,23 @@ def _counts(told: bytes) -> Mapping[str, bytes]:
 
 
 def _wish(body: SlidingRequest) -> SlidingRequest:
-    """What is asked but for how far to-device messages and sticky events have come, which each request says anew."""
+    """What is asked but for what each request says anew: where it goes on (at the stable endpoint), and how far to-device messages
+    and sticky events have come.
+    """
+    if isinstance(body, StableRequest):
+        body = replace(body, pos=None, timeout=0, set_presence="online")
     extensions = body.extensions
     if extensions.to_device.since is None and extensions.sticky_events.since is None:
         return body
     to_device = ToDevice(enabled=extensions.to_device.enabled)
     sticky_events = replace(extensions.sticky_events, since=None)
     return replace(body, extensions=replace(extensions, to_device=to_device, sticky_events=sticky_events))
+
+
+def _direct(windows: Windows, labels: Labels, ids: Mapping[int, str]) -> AbstractSet[int]:
+    """Rooms in the windows that are conversations with one person."""
+    labelled = labels.direct
+    return frozenset(nid for nid in windows.rules if ids[nid] in labelled) if labelled else frozenset()
 
 
 def _say_goodbye(windows: Windows, request: SyncRequest, state: State) -> None:
@@ -346,7 +378,7 @@ def _say_goodbye(windows: Windows, request: SyncRequest, state: State) -> None:
 def _after(state: State, answer: _Answer) -> State:
     """What the connection knows with the answer; `state` itself if that is the same."""
     told, extended = answer.told, answer.extended
-    gone = told.gone - answer.removed
+    gone = told.gone - answer.grounds.removed
     rooms = state.rooms
     if told.rooms or gone:
         merged = {**rooms, **told.rooms}

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
+from homeserver.graph.entry import EventEntry
 from homeserver.graph.read.visibility import Visible
 from homeserver.graph.rooms.room import Room
 from homeserver.matrix.ids import UserId
@@ -19,6 +20,8 @@ from homeserver.sync.types import SyncRequest
 from homeserver.sync.v3.shared import Key, Shared, has_plain_wishes, key_of
 
 MEMBER: Final = "m.room.member"
+STATE: Final = "required_state"
+"""What stands for `state_after`."""
 Section = dict[str, bytes]
 """Members of what is told of a room -> JSON."""
 
@@ -63,7 +66,7 @@ class SharedRooms(Shared[SharedRoom]):
         if request.since is None or request.recent is None or not has_plain_wishes(request):
             return Taken(found.rooms, {}, {}, ())
         kinds, timelines = found.kinds, found.timelines
-        with_state = _with_state(request.recent)
+        stating = with_state(request.recent)
         own: dict[int, Room] = {}
         keys: dict[int, Key] = {}
         shared: dict[int, SharedRoom] = {}
@@ -71,7 +74,7 @@ class SharedRooms(Shared[SharedRoom]):
         for nid, room in found.rooms.items():
             plain = nid in kinds.joined and nid not in kinds.new and nid in timelines
             key = None
-            if plain and nid not in touched and nid not in with_state and nid not in found.resets:
+            if plain and nid not in touched and nid not in stating and nid not in found.resets:
                 key = key_of(request, room, timelines[nid], given if rules[nid].required.lazy else None)
             known = self.get(key) if key is not None else None
             if key is not None and known is not None:
@@ -90,7 +93,16 @@ def people_of(update: RoomUpdate) -> AbstractSet[UserId]:
     return {UserId(event.key[1]) for event in events if event.key is not None and event.key[0] == MEMBER}
 
 
-def _with_state(recent: LogSlice) -> frozenset[int]:
+def with_events(recent: LogSlice) -> frozenset[int]:
+    """Rooms in which anything has happened."""
+    found: frozenset[int] | None = recent.shared.get(with_events)
+    if found is None:
+        found = frozenset(entry.persisted.room_nid for _, entry in recent.of(EventEntry))
+        recent.shared[with_events] = found
+    return found
+
+
+def with_state(recent: LogSlice) -> frozenset[int]:
     """Rooms with state events in the slice: what of them is told depends on which state is wanted."""
     found: frozenset[int] | None = recent.shared.get(SharedRooms)
     if found is None:
@@ -100,4 +112,4 @@ def _with_state(recent: LogSlice) -> frozenset[int]:
     return found
 
 
-__all__ = ["Section", "SharedRoom", "SharedRooms", "Taken", "people_of"]
+__all__ = ["STATE", "Section", "SharedRoom", "SharedRooms", "Taken", "people_of", "with_events", "with_state"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from homeserver.graph.refs import INVITE, JOIN
@@ -79,6 +79,8 @@ class Windows:
     """Of each list all rooms it has, whatever its ranges."""
     subscribed: dict[str, int] = field(default_factory=dict)
     """Room id -> room_nid, of subscriptions to rooms that the user may see."""
+    written: bytes = b""
+    """`counts` as JSON, once somebody has written it."""
 
 
 def rules_of(request: SlidingRequest, me: str, most: int) -> Asked:
@@ -95,28 +97,78 @@ def rules_of(request: SlidingRequest, me: str, most: int) -> Asked:
 
 async def match(request: SlidingRequest, material: Material, asked: Asked) -> Windows:
     """`asked`: `rules_of` the request. Of many lists of many rooms others have a turn between."""
-    found = Windows(asked)
     ordered = _ordered(material) if request.lists else []
-    combined, steps = _Combined(found.rules, asked), Steps(LOOKS_AT_ONCE)
-    for name, wanted in request.lists.items():
+    matched: list[Sequence[int]] = []
+    steps = Steps(LOOKS_AT_ONCE)
+    for wanted in request.lists.values():
         tests = _tests(wanted, material)
-        if steps.full(len(ordered) * (len(tests) + 1)):
+        if tests and steps.full(len(ordered) * len(tests)):
             await next_turn()
         rooms = ordered
         for test in tests:
             rooms = list(filter(test, rooms))
+        matched.append(rooms)
+    subscribed: dict[str, int] = {}
+    if request.room_subscriptions:
+        numbers = {material.ids[nid]: nid for nid in material.rooms}
+        subscribed = {room_id: numbers[room_id] for room_id in asked.subscriptions if room_id in numbers}
+    return await _cut_out(request, asked, matched, subscribed, steps)
+
+
+async def moved_on(windows: Windows, request: SlidingRequest, active: Sequence[int]) -> Windows:
+    """The same after something has happened in `active`, rooms that the user is joined to, where it was last first, and nothing
+    that changes which rooms a list has. If its ranges have the same rooms as before, `rules` are the same object.
+    """
+    moved: list[Sequence[int]] = []
+    steps = Steps(LOOKS_AT_ONCE)
+    for wanted, rooms in zip(request.lists.values(), windows.matched, strict=True):
+        if _has_all(wanted.windows, len(rooms)):
+            moved.append(rooms)  # in whatever order
+            continue
+        if steps.full(2 * len(rooms)):
+            await next_turn()
+        moved.append(_to_front(rooms, active))
+    if all(rooms is before for rooms, before in zip(moved, windows.matched, strict=True)):
+        return windows
+    found = await _cut_out(request, windows.asked, moved, windows.subscribed, steps)
+    return replace(windows, matched=moved) if found.lists == windows.lists else found
+
+
+async def _cut_out(
+    request: SlidingRequest,
+    asked: Asked,
+    matched: list[Sequence[int]],
+    subscribed: dict[str, int],
+    steps: Steps,
+) -> Windows:
+    """What is in the ranges of lists, of which `matched` has all rooms in order, and what is subscribed to."""
+    found = Windows(asked, matched=matched, subscribed=subscribed)
+    combined = _Combined(found.rules, asked)
+    for (name, wanted), rooms in zip(request.lists.items(), matched, strict=True):
+        if steps.full(len(rooms)):
+            await next_turn()
         found.counts[name] = len(rooms)
-        found.matched.append(rooms)
         inside = rooms if wanted.windows is None else _cut(rooms, wanted.windows)
         found.lists[name] = frozenset(inside)
         combined.add(inside, asked.lists[name])
-    if request.room_subscriptions:
-        numbers = {material.ids[nid]: nid for nid in material.rooms}
-        for room_id, rule in asked.subscriptions.items():
-            if room_id in numbers:
-                found.subscribed[room_id] = numbers[room_id]
-                combined.add((numbers[room_id],), rule)
+    for room_id, nid in subscribed.items():
+        combined.add((nid,), asked.subscriptions[room_id])
     return found
+
+
+def _has_all(windows: Sequence[tuple[int, int]] | None, count: int) -> bool:
+    """Whether a range has the whole list."""
+    return windows is None or any(first == 0 and last + 1 >= count for first, last in windows)
+
+
+def _to_front(rooms: Sequence[int], active: Sequence[int]) -> Sequence[int]:
+    """Those of a list that are `active` come first, as they stand there."""
+    there = frozenset(rooms)
+    first = [nid for nid in active if nid in there]
+    if rooms[: len(first)] == first:
+        return rooms
+    moved = frozenset(first)
+    return [*first, *(nid for nid in rooms if nid not in moved)]
 
 
 class _Combined:
