@@ -16,12 +16,13 @@ import structlog
 
 from homeserver.config import Config
 from homeserver.log.host.election import Host, HostFolder
-from homeserver.runtime import key_change, shared_buckets, signing_key
+from homeserver.runtime import key_change, shared_buckets, shared_loads, signing_key
 from homeserver.runtime.clock import Entropy, SystemClock
 from homeserver.runtime.fair_queue import FairQueue
 from homeserver.runtime.figures import Figures, Gauges
 from homeserver.runtime.periodic import PeriodicRunner, every
 from homeserver.runtime.shared_buckets import SharedBuckets
+from homeserver.runtime.shared_loads import SharedLoads
 from homeserver.runtime.shared_positions import PATH
 from homeserver.runtime.supervised import SupervisedLoops
 from homeserver.runtime.worker import Siblings
@@ -39,6 +40,7 @@ from homeserver.web.registry import Registry
 from homeserver.web.resources import Resource
 from homeserver.web.response_writer import ResponseWriter
 from homeserver.web.server import WebServer
+from homeserver.web.steering import FOLDER, Steering
 from homeserver.web.stream import ClientTimeouts
 from homeserver.wiring.core import Core
 from homeserver.wiring.features import Features
@@ -115,7 +117,7 @@ class App:
         await self.features.load()
         self.registry = Registry(settings.bounds(self.config.limits))
         self.registry.add(*self.features.apis(self.loops))
-        self.web = self._web_server(alone=alone)
+        self.web = self._web_server(alone=alone, steering=self._steering(figures))
         await self.web.start(
             [settings.listener(each, reuse_port=self._siblings is not None) for each in self.config.listeners]
         )
@@ -179,6 +181,26 @@ class App:
         buckets = SharedBuckets(path)
         self._stack.callback(buckets.close)
         return buckets
+
+    def _steering(self, figures: Figures) -> Steering | None:
+        """Which connections come to this process; None: those that the kernel gives it."""
+        section, host = self.config.server, self._host
+        if host is None or self._siblings is None or section.spread == "evenly":
+            return None
+        loads = SharedLoads(section.data_dir / shared_loads.PATH, self._worker, section.processes)
+        self._stack.callback(loads.close)
+        steering = Steering(section.data_dir / FOLDER, loads, self.clock, lambda: host.leads)
+        what = "Whether connections come to this process"
+        moved = "Connections that were handed to other processes since the start"
+        figures.register(
+            Gauges(
+                [
+                    ("atrium_process_serves", what, lambda: float(steering.serves)),
+                    ("atrium_connections_handed_on", moved, lambda: float(steering.moved)),
+                ]
+            )
+        )
+        return steering
 
     def _join_host(self, dsn: str) -> None:
         """Several processes serve here: one of them writes for the others."""
@@ -252,7 +274,7 @@ class App:
             else:
                 self.core.tail.hint(int(payload) if payload else None)
 
-    def _web_server(self, *, alone: bool) -> WebServer:
+    def _web_server(self, *, alone: bool, steering: Steering | None) -> WebServer:
         timeouts = ClientTimeouts()
         parts = Parts(
             authenticator=self.features.authenticator,
@@ -277,6 +299,7 @@ class App:
             self.entropy,
             max_connections=bounds.connections,
             max_per_client=bounds.connections_per_client,
+            steering=steering,
         )
 
 

@@ -30,7 +30,8 @@ def dev_config(
             "--dev", [("--address", f"{address} can be reached from outside; --dev is for this machine only")]
         )
     raw = {
-        "server": {"name": server_name, "data_dir": str(data), "processes": processes},
+        # So that what is tried with several processes is tried at several.
+        "server": {"name": server_name, "data_dir": str(data), "processes": processes, "spread": "evenly"},
         "listeners": [{"address": address, "port": port, "resources": EVERY_RESOURCE}],
         "registration": {
             "enabled": True,

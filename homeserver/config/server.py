@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
@@ -80,6 +80,10 @@ class ServerSection(Section):
 
     processes: int = Field(default=1, ge=1, le=64)
     """How many processes serve. One uses one core; --processes says otherwise for one run."""
+
+    spread: Literal["as_needed", "evenly"] = "as_needed"
+    """How work is spread over the processes: as_needed lets as few of them serve as are enough, which costs the least and moves
+    open connections to others when they are busy; evenly leaves every connection at the process that the kernel gives it."""
 
     old_signing_keys: Annotated[dict[str, OldKey], AfterValidator(checks.by_key_id)] = Field(
         default_factory=dict

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from homeserver.config import Config
-from homeserver.runtime import ports, shared_buckets, shared_positions, signing_key
+from homeserver.runtime import ports, shared_buckets, shared_loads, shared_positions, signing_key
 from homeserver.runtime.clock import Clock, Entropy, SystemClock
 from homeserver.runtime.worker import Order, Serve, run_loop, serve_until_told
 from homeserver.runtime.workers import Starting, Workers
@@ -73,6 +73,7 @@ def _serve(
         migrate.apply(database.dsn)
     if config.server.processes > 1:
         shared_positions.begin(config.server.data_dir / shared_positions.PATH)
+        shared_loads.begin(config.server.data_dir / shared_loads.PATH)
         shared_buckets.begin(config.server.data_dir / shared_buckets.PATH, Entropy().bytes(16))
         order = Order(config, worker=-1, parent=os.getpid())
         return run_loop(_several(Starting(order, WORKER_COMMAND), lambda: announce(config), database))

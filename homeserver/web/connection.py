@@ -22,10 +22,20 @@ from multidict import CIMultiDictProxy
 from typing_extensions import override
 
 from homeserver.web import cors, limits
-from homeserver.web.http_parser import BODY_ERRORS, NO_BODY, NotHttp, RequestBody, RequestHead, RequestParser
+from homeserver.web.http_parser import (
+    BODY_ERRORS,
+    NO_BODY,
+    NotHttp,
+    RequestBody,
+    RequestHead,
+    RequestParser,
+    content_length,
+)
 
 _log = structlog.get_logger("atrium.web")
 
+_UNKNOWN: Final = 1 << 62
+"""Bytes behind a request of which nobody knows where it ends."""
 NOT_HTTP: Final = b'{"errcode":"M_UNKNOWN","error":"This is not a valid HTTP request"}'
 _REFUSAL: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n%b\r\n%b"
@@ -54,6 +64,13 @@ class ConnectionOwner(Protocol):
 
     def closed(self, connection: Connection) -> None: ...
 
+    steers: bool
+    """Whether connections may be moved to other processes."""
+
+    def move(self, connection: Connection) -> None:
+        """Move it to another process if it is between two requests."""
+        ...
+
 
 class Connection(asyncio.Protocol):
     """Made by the listening socket for each client."""
@@ -66,6 +83,10 @@ class Connection(asyncio.Protocol):
         "task",
         "writing_paused",
         "interruptible",
+        "away",
+        "handed",
+        "_moved",
+        "_beyond",
         "_owner",
         "_loop",
         "_parser",
@@ -82,7 +103,8 @@ class Connection(asyncio.Protocol):
         "_queue_paused",
     )
 
-    def __init__(self, owner: ConnectionOwner) -> None:
+    def __init__(self, owner: ConnectionOwner, *, handed: bool = False, moved: bool = False) -> None:
+        """`handed`: another process has accepted it; `moved`: and has answered requests on it."""
         loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.peer = ""
@@ -94,6 +116,12 @@ class Connection(asyncio.Protocol):
         self.writing_paused = False
         self.interruptible = False
         """The task runs a handler that is to be cancelled when the client goes away."""
+        self.away = False
+        """See `steering.Movable`."""
+        self.handed = handed or moved
+        self._moved = moved
+        self._beyond = 0
+        """Bytes that came after the last request; less than 0: so many of its body have not come."""
         self._owner = owner
         self._loop = loop
         self._parser = RequestParser(self, loop)
@@ -132,7 +160,11 @@ class Connection(asyncio.Protocol):
         if not self._owner.opened(self):
             transport.abort()  # without a word: an answer would cost what there is none left of
             return
-        self._set_deadline(min(limits.HEADER_SECONDS, self._owner.keepalive))
+        if self._moved:
+            self._begun = False
+            self._set_deadline(self._owner.keepalive)
+        else:
+            self._set_deadline(min(limits.HEADER_SECONDS, self._owner.keepalive))
         self.task = self._loop.create_task(self._run())
 
     @override
@@ -194,6 +226,10 @@ class Connection(asyncio.Protocol):
             if self._ended_by_client or self._parser.ended:
                 return False
             self._read_on()
+            if self.away:
+                self._loop.call_soon(
+                    self._owner.move, self
+                )  # what was answered leaves at the end of this turn
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -255,7 +291,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._parser.ended or (self._last and self._body.is_eof()):
             return
+        before = len(self._requests)
         self._feed(data)
+        if self._owner.steers:
+            self._beyond = self._beyond + len(data) if len(self._requests) == before else self._after(data)
         waiter = self._waiter
         if waiter is None:
             if self._requests and not self._queue_paused:  # they come faster than they are answered
@@ -273,6 +312,35 @@ class Connection(asyncio.Protocol):
             self._requests.extend(self._parser.feed(data))
         except NotHttp:
             self._requests.append((None, NO_BODY))
+
+    def _after(self, data: bytes) -> int:
+        """How many bytes of `data` lie behind the request whose head ends in it, as `_beyond`."""
+        message = self._requests[-1][0]
+        end = data.find(b"\r\n\r\n")
+        if message is None or message.chunked or end < 0:
+            return _UNKNOWN
+        return len(data) - end - 4 - (content_length(message.headers) or 0)
+
+    @property
+    def movable(self) -> bool:
+        """See `steering.Movable`."""
+        transport, waiter = self.transport, self._waiter
+        if transport is None or waiter is None or waiter.done() or self._begun or self._beyond:
+            return False
+        if (
+            self._requests
+            or self._last
+            or self._ended_by_client
+            or self._parser.ended
+            or self.scheme == "https"
+        ):
+            return False
+        return not transport.is_closing() and not transport.get_write_buffer_size()
+
+    def descriptor(self) -> int:
+        """See `steering.Movable`."""
+        assert self.transport is not None
+        return int(self.transport.get_extra_info("socket").fileno())
 
     @override
     def eof_received(self) -> bool:

@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import itertools
 import resource
+import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from homeserver.web import limits
@@ -18,6 +20,7 @@ from homeserver.web.dispatch import Dispatcher
 from homeserver.web.http_parser import RequestBody, RequestHead
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.request import RequestInfo
+from homeserver.web.steering import Steering
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class ServerState:
     """Set at the beginning of a shutdown."""
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
     """Set during a shutdown when no request is under way any more."""
+    steering: Steering | None = None
+    """Which process a connection goes to; None: nobody else listens."""
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     taken: int = 0
     """How many connections there are."""
@@ -57,13 +62,18 @@ def connections_possible() -> int:
 class Connections:
     """The connections of one listener. Fulfils `connection.ConnectionOwner`."""
 
-    def __init__(self, state: ServerState, dispatcher: Dispatcher, proxies: TrustedProxies) -> None:
+    def __init__(
+        self, state: ServerState, dispatcher: Dispatcher, proxies: TrustedProxies, *, tls: bool = False
+    ) -> None:
+        self._steering = None if tls else state.steering
+        self.steers = self._steering is not None
         self.keepalive = state.keepalive
         self._state = state
         self._dispatch = dispatcher.answer
         self._proxies = proxies
         self._open: set[Connection] = set()
         self._counted: dict[Connection, str] = {}
+        self._adopting: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> Connection:
         """What the listening socket calls for a new connection."""
@@ -73,7 +83,9 @@ class Connections:
         """See `ConnectionOwner.opened`."""
         state = self._state
         self._open.add(connection)
-        state.taken += 1
+        self._count(1)
+        if self._steering is not None and not connection.handed and self._steering.place(self, connection):
+            return False
         if state.taken > state.limit:
             state.clients.refused("too_many_connections", asyncio.get_running_loop().time())
             return False
@@ -88,7 +100,7 @@ class Connections:
     def closed(self, connection: Connection) -> None:
         """See `ConnectionOwner.closed`."""
         self._open.discard(connection)
-        self._state.taken -= 1
+        self._count(-1)
         if (client := self._counted.pop(connection, None)) is not None:
             self._state.clients.leave(client)
 
@@ -110,6 +122,36 @@ class Connections:
             state.under_way -= 1
             if not state.under_way and state.closing.is_set():
                 state.quiet.set()
+
+    # --- between processes: see `steering.Place` --------------------------------------------------------------------
+
+    def open(self) -> Iterable[Connection]:
+        """See `Place.open`."""
+        return self._open
+
+    def move(self, connection: Connection) -> None:
+        """See `ConnectionOwner.move`."""
+        if self._steering is not None:
+            self._steering.move(self, connection)
+
+    def adopt(self, sock: socket.socket, *, moved: bool) -> None:
+        """See `Place.adopt`."""
+        task = asyncio.get_running_loop().create_task(self._adopt(sock, moved))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, sock: socket.socket, moved: bool) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Connection(self, handed=True, moved=moved), sock
+            )
+        except (OSError, ValueError):  # it has gone meanwhile
+            sock.close()
+
+    def _count(self, change: int) -> None:
+        self._state.taken += change
+        if self._state.steering is not None:
+            self._state.steering.count(self._state.taken)
 
     def finish(self) -> None:
         """Take no further requests."""

@@ -22,6 +22,7 @@ from homeserver.web.dispatch import Dispatcher, Parts
 from homeserver.web.listener import Listener
 from homeserver.web.proxies import TrustedProxies
 from homeserver.web.registry import Registry
+from homeserver.web.steering import Steering
 
 LAST_MOMENT: Final = 0.1
 """Seconds that connections get to close after the requests have ended, and handlers to end after being cancelled."""
@@ -49,15 +50,17 @@ class WebServer:
         keepalive: float = 120.0,
         max_connections: int | None = None,
         max_per_client: int | None = None,
+        steering: Steering | None = None,
     ) -> None:
         """`keepalive`: seconds an idle connection stays. `max_connections`: default from the limit of open files.
         `max_per_client`: connections, and requests under way that a proxy passes on; default: not bounded, else at most half.
+        `steering`: where other processes listen too, and connections go from one to another.
         """
         self._registry = registry
         self._parts = parts
         most = min(max_connections or limits.MAX_CONNECTIONS, connections_possible())
         per_client = None if max_per_client is None else min(max_per_client, max(1, most // 2))
-        self._state = ServerState(entropy.letters(6), keepalive, most, Clients(per_client))
+        self._state = ServerState(entropy.letters(6), keepalive, most, Clients(per_client), steering=steering)
         self._open: list[_Open] = []
 
     @property
@@ -76,6 +79,8 @@ class WebServer:
         try:
             for listener in listeners:
                 self._open.append(await self._listen(listener))
+            if self._state.steering is not None:
+                self._state.steering.start([opened.connections for opened in self._open])
         except BaseException:
             await self.stop(grace=0)
             raise
@@ -90,6 +95,8 @@ class WebServer:
     async def stop(self, grace: float = 8.0) -> None:
         """Stop listening, let requests finish for up to `grace` seconds, cancel the rest. Idempotent."""
         self._state.closing.set()
+        if self._state.steering is not None:
+            self._state.steering.stop()
         for opened in self._open:
             opened.sockets.close()
             opened.connections.finish()
@@ -104,7 +111,8 @@ class WebServer:
     async def _listen(self, listener: Listener) -> _Open:
         loop = asyncio.get_running_loop()
         dispatcher = Dispatcher(self._registry.router(listener.resources), self._parts)
-        connections = Connections(self._state, dispatcher, TrustedProxies(listener.trusted_proxies))
+        proxies = TrustedProxies(listener.trusted_proxies)
+        connections = Connections(self._state, dispatcher, proxies, tls=listener.tls is not None)
         tls = listener.tls.context() if listener.tls else None
         if listener.unix_socket is not None:
             sockets = await loop.create_unix_server(

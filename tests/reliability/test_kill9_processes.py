@@ -6,9 +6,11 @@ answers; the initial sync has what the increments add up to; and the others go o
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import aiohttp
 import psycopg
 import pytest
+from typing_extensions import override
 
 from tests.reliability.test_kill9 import World, _check, _prepare
 from tests.support.cluster import all_serve, leader_of, workers
@@ -50,13 +53,36 @@ async def feed_gaps(server: HomeserverProcess) -> int:
     return int(row[0])
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+class Spread(HomeserverProcess):
+    """With a configuration file, which says how work is spread."""
+
+    def __init__(self, data: Path, processes: int, spread: str) -> None:
+        super().__init__(data, processes=processes)
+        server = {"name": "localhost", "data_dir": str(data), "processes": processes, "spread": spread}
+        listener = {"address": self.address, "port": self.port, "resources": ["client", "health"]}
+        told = {
+            "server": server,
+            "listeners": [listener],
+            "registration": {"enabled": True, "flows": [["dummy"]], "open_without_checks": True},
+            "auth": {"password_hash": {"memory": "8K", "passes": 1, "parallelism": 1}},
+            "rate_limits": {"enabled": False},
+        }
+        self.config = data.parent / "atrium.yaml"
+        self.config.write_text(json.dumps(told))
+
+    @override
+    def command(self) -> list[str]:
+        """See `HomeserverProcess.command`."""
+        return [str(Path(sys.executable).with_name("atrium")), "serve", "--config", str(self.config)]
+
+
+@pytest.mark.parametrize(("processes", "spread"), [(2, "evenly"), (4, "evenly"), (4, "as_needed")])
 async def test_any_process_may_die_also_the_one_that_writes_for_the_others(
-    tmp_path: Path, processes: int
+    tmp_path: Path, processes: int, spread: str
 ) -> None:
     """API-09, SYNC-01, SYNC-04"""
     chance = random.Random(processes)  # reproducible
-    server = HomeserverProcess(tmp_path / "data", processes=processes)
+    server = Spread(tmp_path / "data", processes, spread)
     with contextlib.closing(server):
         await asyncio.to_thread(server.start)
         await asyncio.to_thread(until_sync, lambda: all_serve(server, processes), 60, 0.1)

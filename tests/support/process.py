@@ -245,7 +245,12 @@ class ConfiguredProcess(HomeserverProcess):
         self.program = tuple(program or (str(Path(sys.executable).with_name("atrium")),))
         self.config = data.parent / f"{data.name}.yaml"
         given: dict[str, dict[str, Any]] = {
-            "server": {"name": "localhost", "data_dir": str(data), "processes": processes},
+            "server": {
+                "name": "localhost",
+                "data_dir": str(data),
+                "processes": processes,
+                "spread": "evenly",
+            },
             "database": {"url": dsn},
             "registration": {"enabled": True, "flows": [["dummy"]], "open_without_checks": True},
         }

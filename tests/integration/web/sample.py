@@ -24,6 +24,7 @@ from homeserver.web.request import RequestInfo
 from homeserver.web.response import Html, RawJson, Response, Streamed, StreamedJson
 from homeserver.web.response_writer import ResponseWriter
 from homeserver.web.server import WebServer
+from homeserver.web.steering import Steering
 from homeserver.web.stream import BodyStream, ClientTimeouts
 
 C = "/_matrix/client/v3"
@@ -313,6 +314,7 @@ async def running(
     keepalive: float = 120,
     max_connections: int | None = None,
     max_per_client: int | None = None,
+    steering: Steering | None = None,
 ) -> AsyncIterator[Running]:
     """A server with the sample's endpoints and `extra` ones, until the block ends."""
     clock, api, metrics, lines = SystemClock(), SampleApi(), HttpMetrics(), list[dict[str, Any]]()
@@ -334,6 +336,7 @@ async def running(
         keepalive=keepalive,
         max_connections=max_connections,
         max_per_client=max_per_client,
+        steering=steering,
     )
     await web.start(listeners or [Listener(port=0, trusted_proxies=("10.0.0.0/8",))])
     try:
