@@ -72,9 +72,20 @@ class Leader:
                 peer.send(jump)
             return
         packed: dict[Position, bytes | None] = {}
+        for_all: bytes | None = None
         for peer in list(self._peers):
-            items = [self._item(each, peer, packed) for each in written]
-            peer.send(to_bytes(News(written[0].position, items)))
+            brought = self._brought(peer)
+            if brought or for_all is None:
+                items = [self._item(each, peer, packed) for each in written]
+                frame = to_bytes(News(written[0].position, items))
+                for_all = for_all if brought else frame
+            else:
+                frame = for_all
+            peer.send(frame)
+
+    def _brought(self, peer: Peer) -> bool:
+        """Whether something of the batch that was just written is this process's: it hears that in fewer words."""
+        return any(origin.startswith(peer.process) for origin, _ in self._handed.values())
 
     def _item(
         self, written: Written[Any], peer: Peer, packed: dict[Position, bytes | None]
