@@ -21,8 +21,8 @@ from homeserver.runtime.clock import Clock
 from homeserver.runtime.turns import next_turn
 from homeserver.search.around import Near, Surroundings
 from homeserver.search.highlights import highlights
+from homeserver.search.matches_store import Match
 from homeserver.search.pages import Result
-from homeserver.search.store import Match
 from homeserver.search.tokens import Group, GroupKey, Place, format_place
 from homeserver.search.types import Criteria
 from homeserver.web.auth import Requester

@@ -15,7 +15,7 @@ from homeserver.graph.rooms.cache import Rooms
 from homeserver.graph.rooms.room import Room
 from homeserver.log.entries import Position
 from homeserver.search.indexer import Indexer
-from homeserver.search.store import Match
+from homeserver.search.matches_store import Match
 from homeserver.search.words import text_of
 from homeserver.storage.database import Database
 

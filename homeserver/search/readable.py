@@ -27,7 +27,7 @@ from homeserver.rooms.memberships import Memberships
 from homeserver.runtime.turns import next_turn, pieces
 from homeserver.search import store
 from homeserver.search.indexer import ENCRYPTION
-from homeserver.search.store import Match
+from homeserver.search.matches_store import Match
 from homeserver.storage.database import Database
 
 CREATE: StateKey = ("m.room.create", "")

@@ -21,9 +21,9 @@ from homeserver.matrix.ids import RoomId, UserId
 from homeserver.rooms.reading import ReadingService
 from homeserver.search.answers import Answers, Found
 from homeserver.search.lately import Lately
+from homeserver.search.matches_store import Match
 from homeserver.search.pages import Result, Results
 from homeserver.search.readable import Readable
-from homeserver.search.store import Match
 from homeserver.search.tokens import Place, parse_place
 from homeserver.search.types import Criteria
 from homeserver.search.window import Asked, Window, Windows

@@ -1,4 +1,4 @@
-"""SQL of the search index."""
+"""SQL of the search index: who may search where, and what keeps it. What is found in it: `matches_store`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from homeserver.log.entries import Position
-from homeserver.storage.tx import Pipeline, Tx
+from homeserver.storage.tx import Tx
 
 MAX_EDITS = 50
 """Newest edits of an event that are looked at for one that is valid."""
@@ -26,31 +26,6 @@ class Entry(NamedTuple):
     words: str
 
 
-class Match(NamedTuple):
-    """What a search found in the index."""
-
-    event_nid: int
-    room_nid: int
-    sender_nid: int
-    edit_nid: int
-    rank: float
-
-
-class Wanted(NamedTuple):
-    """What is looked for."""
-
-    query: str
-    rank: str
-    """The query by which matches are ranked."""
-    kinds: Sequence[int]
-    rooms: Sequence[int]
-    senders: Sequence[int] | None
-    not_senders: Sequence[int]
-    since: Position
-    before: Position
-    limit: int
-
-
 class Rebuild(NamedTuple):
     """How far the last rebuild is."""
 
@@ -64,67 +39,6 @@ class Rebuild(NamedTuple):
 
 
 # ----------------------------------------------------------------------------------------------------------- searching
-
-
-def look_by_index(batch: Pipeline, milliseconds: int) -> None:
-    """In this transaction: statements take so long at most, and the index of words is the way to the rows."""
-    batch.execute(
-        """
-        SELECT set_config('statement_timeout', %(ms)s, true), set_config('enable_seqscan', 'off', true),
-               set_config('enable_indexscan', 'off', true), set_config('jit', 'off', true)
-        """,
-        ms=str(milliseconds),
-    )
-
-
-class Looked(NamedTuple):
-    """What one look at the index found."""
-
-    matches: list[Match]
-    """In no order."""
-    read: int
-    """Entries that had the words, wanted or not."""
-
-
-async def find_matches(tx: Tx, wanted: Wanted) -> Looked:
-    """Entries in [since, before), of the first `limit` that have the words."""
-    row = await tx.one(
-        # `+ 0`: these bounds are no way to the rows, whatever the planner takes them for.
-        """
-        SELECT count(*), array_agg(event_nid) FILTER (WHERE ok), array_agg(room_nid) FILTER (WHERE ok),
-               array_agg(sender_nid) FILTER (WHERE ok), array_agg(coalesce(edit_nid, 0)) FILTER (WHERE ok),
-               array_agg((1e6 * ts_rank(words, %(rank)s::tsquery))::bigint) FILTER (WHERE ok)
-        FROM (
-            SELECT event_nid, room_nid, sender_nid, edit_nid, words,
-                   kind = ANY(%(kinds)s::smallint[]) AND room_nid = ANY(%(rooms)s::bigint[])
-                   AND (%(anybody)s OR sender_nid = ANY(%(senders)s::bigint[]))
-                   AND NOT sender_nid = ANY(%(not_senders)s::bigint[]) AS ok
-            FROM search_entries
-            WHERE words @@ %(query)s::tsquery AND event_nid + 0 >= %(since)s AND event_nid + 0 < %(before)s
-            LIMIT %(limit)s) looked
-        """,
-        query=wanted.query,
-        rank=wanted.rank,
-        kinds=list(wanted.kinds),
-        rooms=list(wanted.rooms),
-        anybody=wanted.senders is None,
-        senders=list(wanted.senders or ()),
-        not_senders=list(wanted.not_senders),
-        since=wanted.since,
-        before=wanted.before,
-        limit=wanted.limit,
-    )
-    if row is None or not row[1]:
-        return Looked([], row[0] if row else 0)
-    columns = zip(*row[1:], strict=True)
-    return Looked(
-        [Match(nid, room, sender, edit, rank / 1e6) for nid, room, sender, edit, rank in columns], row[0]
-    )
-
-
-async def find_first(tx: Tx) -> Position | None:
-    """The oldest entry."""
-    return await tx.value("SELECT min(event_nid) FROM search_entries")  # type: ignore[no-any-return]  # bigint
 
 
 async def find_departures(tx: Tx, user_nid: int, room_nids: Sequence[int]) -> list[tuple[int, Position]]:

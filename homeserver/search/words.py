@@ -114,9 +114,23 @@ def query(term: Term) -> str:
     return " & ".join("(" + " <-> ".join(map(_token, row)) + ")" for row in term.rows)
 
 
-def query_in(term: Term, rooms: Collection[int], block: tuple[int, int] | None) -> str:
-    """A `tsquery` of the words in some rooms (none: in all) and one block (an index of `BLOCKS`, and a position in it)."""
-    parts = [query(term)]
+def query_apart(term: Term, *, beginnings: bool) -> str | None:
+    """A `tsquery` of the words, wherever they stand, with or without those that may be beginnings. None: there are none."""
+    tokens = dict.fromkeys(token for row in term.rows for token in row if beginnings or not token.prefix)
+    return " & ".join(map(_token, tokens)) or None
+
+
+def query_begun(term: Term) -> str | None:
+    """A `tsquery` of any word with one of the term's beginnings. None: it has none."""
+    tokens = dict.fromkeys(token for row in term.rows for token in row if token.prefix)
+    return " | ".join(map(_token, tokens)) or None
+
+
+def query_in(words: str | None, rooms: Collection[int], block: tuple[int, int] | None) -> str:
+    """A `tsquery` of a query (None: of anything) in some rooms (none: in all) and one block (an index of `BLOCKS`, and a position
+    in it). It must say something.
+    """
+    parts = [] if words is None else [words]
     if rooms:
         parts.append("(" + " | ".join(f"'{_room(nid)}'" for nid in rooms) + ")")
     if block is not None:

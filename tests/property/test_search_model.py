@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.search import window
 from tests.support import server as support_server
 from tests.support.search import indexed, search
 from tests.support.server import Server
@@ -194,8 +195,10 @@ class Play:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_each_finds_the_newest_text_of_what_they_may_see(
-    database: str, tmp_path: Path, seed: int
+    database: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(window, "FIRST", (4_096, 8, 1, 1)[seed])  # the rest is asked of the index
+    monkeypatch.setattr(window, "SCANNED", (32_768, 0, 0, 16)[seed])
     key = {"signing_key_path": str(tmp_path / "signing.key")}  # one server on two hosts
     shared: dict[str, Any] = {"database": {"shared": True}, "server": key}
     async with (

@@ -63,6 +63,49 @@ async def test_what_is_ranked_together_is_bounded_and_the_rest_comes_later(
     assert sorted(rest) == sorted(ids[:-7])
 
 
+@pytest.mark.parametrize("listed", [1e-9, 1e9])
+@pytest.mark.parametrize("rooms", [1, 17])
+async def test_one_by_one_and_by_the_index_the_same_is_found(
+    server: Server, monkeypatch: pytest.MonkeyPatch, rooms: int, listed: float
+) -> None:
+    """SRCH-01: rare words and common ones, phrases, beginnings; by name of the room or not, beginnings asked for or left."""
+    room, alice, _ = await pair(server)
+    for _ in range(rooms - 1):
+        await alice.create_room()
+    texts = ("stork", "storks fly", "fly stork", "stork and fly", "flying stork nests", "京都の鶴")
+    ids: dict[str, list[str]] = {text: [] for text in texts}
+    for text in texts * 3:
+        ids[text].append(await alice.send(room, text))
+    await indexed(server)
+    terms = ("stork", "stor", "fly stork", '"stork and fly"', "nests sto", '"fly stork"', "鶴", "京都")
+    naive = [sorted(await every(alice, term)) for term in terms]
+    assert naive[5] == sorted(ids["fly stork"])
+    assert [len(each) for each in naive] == [15, 15, 9, 3, 3, 3, 3, 3]
+    monkeypatch.setattr(window, "LISTED", listed)
+    monkeypatch.setattr(window, "FIRST", 2)
+    monkeypatch.setattr(window, "SCANNED", 0)
+    assert [sorted(await every(alice, term)) for term in terms] == naive
+    monkeypatch.setattr(window, "SCANNED", 32_768)
+    assert [sorted(await every(alice, term)) for term in terms] == naive
+
+
+@pytest.mark.parametrize("order", ["rank", "recent"])
+async def test_with_enough_a_long_search_ends_and_goes_on_with_the_next_page(
+    server: Server, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """SRCH-02: `count` says what is ranked together; every match is on one of the pages."""
+    room, alice, _ = await pair(server)
+    ids = [await alice.send(room, f"capercaillie {n}") for n in range(12)]
+    await indexed(server)
+    few = {"FIRST": 2, "SCANNED": 0, "ENOUGH": 3, "EFFORT": 0, "EXPECTED": 3, "BLOCKS": (("a", 2),)}
+    for name, value in few.items():
+        monkeypatch.setattr(window, name, value)
+    answer = await search(alice, "capercaillie", order_by=order)
+    assert 3 <= answer["count"] < 12
+    assert set(found(answer)) == set(ids[-answer["count"] :]), "the newest ones"
+    assert sorted(await every(alice, "capercaillie", order_by=order, filter={"limit": 2})) == sorted(ids)
+
+
 async def test_large_answers_end_early(server: Server) -> None:
     """SRCH-02: so many bytes of results, and of what stands around them; the rest with the next page."""
     room, alice, _ = await pair(server)
