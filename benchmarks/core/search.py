@@ -2,8 +2,9 @@
 
 Atrium in this process on a PostgreSQL of its own, as shipped (fsync on), with a million messages in a thousand rooms, of which
 the reader is in two hundred and somebody else in all. The messages are written by COPY, their words as common and as rare as in
-a language (Zipf); the index is made by the rebuild. Then: searches over HTTP, what the indexer costs for a message, how far it
-is behind at 500 messages a second, and the size of it all. Some ten minutes.
+a language (Zipf); the index is made by the rebuild, in some twenty minutes. Then: searches over HTTP, what the indexer costs for
+a message, how far it is behind at 500 messages a second, and the size of it all. With `--keep FOLDER` what was made once
+is measured again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import json
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +44,7 @@ ROUNDS = 20
 BATCH = 125
 """Messages the indexer is handed at once: what comes in a quarter of a second at 500 a second."""
 SECONDS, RATE = 20, 500
+MEASURED = ("searches", "indexing", "lag")
 _SYLLABLES = [a + b for a in "bdfghklmnprstvwz" for b in ("a", "e", "i", "o", "u", "an", "er", "il", "ost")]
 _CHINESE = [chr(0x4E00 + n) for n in range(2_000)]
 
@@ -131,8 +137,8 @@ class running:  # noqa: N801  # reads as what it does
         await self.app.stop()
 
 
-def write_messages(dsn: str, count: int) -> list[str]:
-    """By COPY, behind the server's back. Returns some words, from common to rare."""
+def write_messages(dsn: str, count: int) -> None:
+    """By COPY, behind the server's back."""
     chance = random.Random(7)
     words = vocabulary(chance)
     with psycopg.connect(dsn) as connection:
@@ -161,7 +167,6 @@ def write_messages(dsn: str, count: int) -> list[str]:
         connection.execute("UPDATE log_head SET position = %s", [first + count])
         connection.execute("UPDATE log_readers SET position = %s", [first + count])
         connection.execute("DELETE FROM log_feed")
-    return vocabulary(random.Random(7))
 
 
 def _pdu(body: str, room_id: str, sender: str, ts: int) -> bytes:
@@ -212,7 +217,7 @@ def sizes(dsn: str, count: int) -> None:
     )
 
 
-async def searches(name: str, client: Client, words: Sequence[str], room: str) -> None:
+async def searches(name: str, watched: Watched, client: Client, words: Sequence[str], room: str) -> None:
     common, often, seldom, rare = words[0], words[30], words[2_000], words[40_000]
     cases: list[tuple[str, str, dict[str, Any]]] = [
         ("the most common word", common, {}),
@@ -236,17 +241,18 @@ async def searches(name: str, client: Client, words: Sequence[str], room: str) -
         ("common word, groups", common, {"groupings": {"group_by": [{"key": "room_id"}, {"key": "sender"}]}}),
     ]
     for what, term, more in cases:
-        times, count = [], 0
+        times, count, before = [], 0, watched.usage()
         body = {"search_categories": {"room_events": {"search_term": term, **more}}}
         for _ in range(ROUNDS + 1):
             began = time.perf_counter()
             answer = await client.call("POST", "/search", body)
             times.append((time.perf_counter() - began) * 1000)
             count = answer["search_categories"]["room_events"]["count"]
-        first, rest = times[0], sorted(times[1:])
+        first, rest, used = times[0], sorted(times[1:]), watched.usage() - before
         print(
             f"{name}: {what}: first {first:.1f} ms, then median {statistics.median(rest):.1f}, "
-            f"p95 {rest[int(len(rest) * 0.95)]:.1f}; count {count}",
+            f"p99 {rest[int(len(rest) * 0.99)]:.1f}; CPU {used.server / len(times) * 1000:.1f} here, "
+            f"{used.database / len(times) * 1000:.1f} in PostgreSQL; count {count}",
             flush=True,
         )
 
@@ -277,13 +283,15 @@ async def indexing(app: App, watched: Watched, dsn: str, count: int) -> None:
             f"{seconds / len(mine) * size * 1000:.1f} ms a batch",
             flush=True,
         )
+    left = nids[some // 2 + 2_000 :]
+    for start in range(0, len(left), indexer.BATCH):
+        items = [Item(nid, events[nid]) for nid in left[start : start + indexer.BATCH] if nid in events]
+        await app.features.search.indexer.deliver("", items)
     indexer.PAUSE = 0.25  # type: ignore[misc]
 
 
-async def lag(app: App, client: Client, room: str, words: list[str]) -> None:
+async def lag(app: App, token: str, room: str) -> None:
     """How long after it was sent a message is found, at a steady pace."""
-    sent: list[tuple[float, int]] = []
-    texts = bodies(SECONDS * RATE, words, random.Random(11))
     seen: list[tuple[float, int]] = []
     done = asyncio.Event()
 
@@ -293,33 +301,30 @@ async def lag(app: App, client: Client, room: str, words: list[str]) -> None:
                 seen.append((time.monotonic(), await tx.value("SELECT max(event_nid) FROM search_entries")))
             await asyncio.sleep(0.02)
 
-    async def send(number: int, body: str) -> None:
-        await client.call(
-            "PUT", f"/rooms/{room}/send/m.room.message/x{number}", {"msgtype": "m.text", "body": body}
-        )
-        sent.append((time.monotonic(), app.core.tail.position))
-
     looking = asyncio.create_task(look())
-    began = time.monotonic()
-    tasks = []
-    for number, body in enumerate(texts):
-        wait = began + number / RATE - time.monotonic()
-        if wait > 0:
-            await asyncio.sleep(wait)
-        tasks.append(asyncio.create_task(send(number, body)))
-    await asyncio.gather(*tasks)
-    pace = len(sent) / (time.monotonic() - began)
+    command = [sys.executable, "-m", "benchmarks.core.sending", app.url, room, str(SECONDS), str(RATE)]
+    sending = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.PIPE, env=os.environ | {"TOKEN": token}
+    )
+    sent = sorted(json.loads((await sending.communicate())[0]))
     await asyncio.sleep(2)
     done.set()
     await looking
+    async with app.core.db.read() as tx:
+        numbers = dict(
+            await tx.all(
+                "SELECT event_id, event_nid FROM events WHERE event_id = ANY(%(ids)s::text[]) AND moved_to IS NULL",
+                ids=[event_id for _, event_id in sent],
+            )
+        )
     lags = []
-    at = 0
-    for moment, position in sorted(sent, key=lambda each: each[1]):
-        while at < len(seen) and seen[at][1] < position:
-            at += 1
-        if at < len(seen):
-            lags.append(max(0.0, seen[at][0] - moment))
+    for moment, event_id in sent:
+        at = bisect_left(seen, numbers[event_id], key=lambda look: look[1] or 0)
+        if at == len(seen):
+            raise SystemExit("the index is behind by more than two seconds")
+        lags.append(max(0.0, seen[at][0] - moment))
     lags.sort()
+    pace = (len(sent) - 1) / (sent[-1][0] - sent[0][0])
     print(
         f"lag at {pace:.0f} messages/s: median {lags[len(lags) // 2] * 1000:.0f} ms, "
         f"p99 {lags[int(len(lags) * 0.99)] * 1000:.0f}, longest {lags[-1] * 1000:.0f}",
@@ -327,39 +332,60 @@ async def lag(app: App, client: Client, room: str, words: list[str]) -> None:
     )
 
 
-async def measure(dsn: str, folder: Path, postmaster: int, count: int) -> None:
+async def made(config: Config, dsn: str, folder: Path, count: int) -> tuple[str, str]:
+    """Tokens of two readers of all these messages: of a run before, where the folder was kept."""
+    kept = folder / "readers.json"
+    if kept.exists():
+        there = json.loads(kept.read_text())
+        if there["messages"] != count:
+            raise SystemExit(f"{folder} has {there['messages']} messages")
+        return there["some"], there["all"]
+    some, everywhere = await people_and_rooms(config)
+    write_messages(dsn, count)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE) events")
+    kept.write_text(json.dumps({"messages": count, "some": some, "all": everywhere}))
+    return some, everywhere
+
+
+async def measure(dsn: str, folder: Path, postmaster: int, count: int, only: Sequence[str]) -> None:
     config = dev_config(port=0, data=folder).with_database(dsn)
     limits = config.rate_limits.model_copy(update={"enabled": False})
     config = config.model_copy(update={"rate_limits": limits})
     watched = Watched((os.getpid(),), (postmaster,))
-    tokens = await people_and_rooms(config)
-    words = write_messages(dsn, count)
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("VACUUM (ANALYZE) events")
+    tokens = await made(config, dsn, folder, count)
+    words = vocabulary(random.Random(7))
     rebuild.SHARE = 0.0  # type: ignore[misc]
     async with running(config) as (app, session):
         reader, everywhere = (Client(session, app.url, token) for token in tokens)
         await rebuilt(app, watched, count)
         sizes(dsn, count)
         room = (await reader.call("GET", "/joined_rooms"))["joined_rooms"][0]
-        await searches(f"in {MINE} of {ROOMS} rooms", reader, words, room)
-        await searches(f"in all {ROOMS} rooms", everywhere, words, room)
-        await indexing(app, watched, dsn, count)
-        await lag(app, reader, room, words)
+        if "searches" in only:
+            await searches(f"in {MINE} of {ROOMS} rooms", watched, reader, words, room)
+            await searches(f"in all {ROOMS} rooms", watched, everywhere, words, room)
+        if "indexing" in only:
+            await indexing(app, watched, dsn, count)
+        if "lag" in only:
+            await lag(app, tokens[0], room)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="where the messages are, or are made and stay"
+    )
+    parser.add_argument("--only", default=",".join(MEASURED), help="some of these, with commas")
     given = parser.parse_args()
     with (
-        tempfile.TemporaryDirectory() as temporary,
-        own_database(Path(temporary), "search") as (_, dsn),
+        tempfile.TemporaryDirectory() if given.keep is None else nullcontext(given.keep) as folder,
+        own_database(Path(folder), "search") as (_, dsn),
     ):
         print(describe(dsn), flush=True)
         migrate.apply(dsn)
-        pid = int((Path(temporary) / "postgres" / "postmaster.pid").read_text().split()[0])
-        asyncio.run(measure(dsn, Path(temporary), pid, given.messages))
+        pid = int((Path(folder) / "postgres" / "postmaster.pid").read_text().split()[0])
+        asyncio.run(measure(dsn, Path(folder), pid, given.messages, given.only.split(",")))
 
 
 if __name__ == "__main__":
