@@ -26,6 +26,8 @@ ROOM_BYTES: Final = 600
 """What a room takes in the cache beside what it is called."""
 AT_ONCE: Final = 200
 """Rooms looked at without letting others have their turn."""
+MAX_TEXTS: Final = 10
+"""Representations of a topic that are looked at."""
 _SHOWN: Final[Sequence[StateKey]] = (
     ("m.room.create", ""),
     ("m.room.name", ""),
@@ -116,11 +118,25 @@ def _describe(room: Room, state: dict[str, Event]) -> PublishedRoom:
         guest_can_join=text("m.room.guest_access", "guest_access") == "can_join",
         join_rule=text("m.room.join_rules", "join_rule") or "invite",
         name=text("m.room.name", "name"),
-        topic=text("m.room.topic", "topic"),
+        topic=_plain(state["m.room.topic"].content) if text("m.room.topic", "topic") else None,
         avatar_url=text("m.room.avatar", "url"),
         canonical_alias=text("m.room.canonical_alias", "alias"),
         room_type=text("m.room.create", "type"),
     )
+
+
+def _plain(content: Mapping[str, Any]) -> str:
+    """The topic as plain text: the first of its representations that is, else what older clients say. Where that is empty
+    there is no topic. spec: client-server-api/#mroomtopic, #mtext-content-block
+    """
+    block = content.get("m.topic")
+    given = block.get("m.text") if isinstance(block, dict) else None
+    for each in given[:MAX_TEXTS] if isinstance(given, list) else ():
+        if isinstance(each, dict) and each.get("mimetype", "text/plain") == "text/plain":
+            body = each.get("body")
+            if isinstance(body, str) and body:
+                return body
+    return str(content["topic"])
 
 
 def size_of(room: PublishedRoom) -> int:

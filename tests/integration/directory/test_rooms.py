@@ -19,6 +19,7 @@ async def listed(user: User, **body: Any) -> list[dict[str, Any]]:
 
 
 async def test_a_published_room_is_shown_as_it_is(fresh_server: Server) -> None:
+    """DIR-02"""
     alice, bob = await fresh_server.register("alice"), await fresh_server.register("bob")
     room = await alice.create_room(
         visibility="public", preset="public_chat", room_alias_name="tea", name="Tea", topic="Leaves"
@@ -41,6 +42,33 @@ async def test_a_published_room_is_shown_as_it_is(fresh_server: Server) -> None:
     assert (await fresh_server.client.get(LIST))["chunk"] == [shown]
 
 
+async def test_what_a_room_is_like_is_shown(fresh_server: Server) -> None:
+    """DIR-02: who may read and come in, of which type it is; the topic as plain text."""
+    alice = await fresh_server.register("alice")
+    texts = [{"mimetype": "text/html", "body": "<b>Leaves</b>"}, {"body": "Leaves"}]
+    state = {
+        "m.room.history_visibility": {"history_visibility": "world_readable"},
+        "m.room.guest_access": {"guest_access": "can_join"},
+        "m.room.join_rules": {"join_rule": "knock"},
+        "m.room.topic": {"topic": "Leaves, as older clients say it", "m.topic": {"m.text": texts}},
+    }
+    room = await alice.create_room(
+        visibility="public",
+        creation_content={"type": "org.example.tea"},
+        initial_state=[{"type": kind, "content": content} for kind, content in state.items()],
+    )
+    [shown] = await listed(alice)
+    assert shown == {
+        "room_id": room,
+        "num_joined_members": 1,
+        "world_readable": True,
+        "guest_can_join": True,
+        "join_rule": "knock",
+        "room_type": "org.example.tea",
+        "topic": "Leaves",
+    }
+
+
 async def test_rooms_are_put_into_the_list_and_taken_out_by_who_may_name_them(server: Server) -> None:
     alice, bob = await server.register("alice"), await server.register("bob")
     room = await alice.create_room(preset="public_chat", name=f"Room of {alice.localpart}")
@@ -60,6 +88,7 @@ async def test_rooms_are_put_into_the_list_and_taken_out_by_who_may_name_them(se
 
 
 async def test_the_list_is_searched_by_words_and_types(fresh_server: Server) -> None:
+    """DIR-04: rooms without a type are asked for by null."""
     alice = await fresh_server.register("alice")
 
     async def make(**wish: Any) -> str:
