@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from federation.handshakes.ports import Acls
 from federation.handshakes.shown import ShownState, UnfitState
 from federation.handshakes.signing import with_signature
 from federation.handshakes.templates import MEMBER
@@ -66,6 +67,7 @@ class Invited:
         accounts: Accounts,
         gate: Gate,
         checker: EventChecker,
+        acls: Acls,
         partners: Partners,
         identity: Identity,
     ) -> None:
@@ -78,6 +80,7 @@ class Invited:
         self._gate = gate
         self._checker = checker
         self._shown = ShownState(checker)
+        self._acls = acls
         self._partners = partners
         self._identity = identity
 
@@ -96,6 +99,9 @@ class Invited:
         if not await self._partners.may_share(origin, room_id, presumed=origin):
             self._partners.refused(origin, "invite", room_id)
             raise Forbidden("This server does not share that room with yours")
+        room = await self._rooms.by_id(room_id)
+        if room is not None and not room.away:  # of others nobody here knows the list (ACL-02)
+            await self._acls.require(room, origin)
         target = UserId(str(event.state_key))
         if not await self._accounts.is_local_account(target):
             raise Forbidden(f"There is no user {target}")

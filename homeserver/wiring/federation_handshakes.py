@@ -48,6 +48,7 @@ class HandshakesFeature:
             parts.accounts,
             core.gate,
             checker,
+            federation.acls,
             partners,
             core.identity,
         )
