@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -155,7 +156,13 @@ async def _status(dsn: str, config: Config, name: ServerName | None, *, reset: b
 
 def _line(each: DestinationStatus) -> str:
     waiting = f"{each.backlog if each.backlog is not None else 'some'} events waiting"
+    last = f"has taken something last at {_minute(each.last_success_ms)}"
+    took = last if each.last_success_ms else "has never taken anything"
     if not each.failures:
-        return f"{each.destination}: {waiting}, answers"
+        return f"{each.destination}: {waiting}, {took}"
     again = f"{each.failures} failures in a row, tried again in {each.retry_in:.0f} s"
-    return f"{each.destination}: {waiting}, {again}: {each.last_error}"
+    return f"{each.destination}: {waiting}, {took}, {again}: {each.last_error}"
+
+
+def _minute(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
