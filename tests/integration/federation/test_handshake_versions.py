@@ -66,3 +66,25 @@ async def test_fed_24_who_knocks_is_shown_what_is_signed(federation: Federation)
     kinds = [event["type"] for event in shown]
     assert {"m.room.create", "m.room.name", "m.room.join_rules"} <= set(kinds)
     assert "m.room.topic" not in kinds
+
+
+@pytest.mark.parametrize("errcode", ["M_MISSING_PARAM", "M_INVALID_PARAM"])
+async def test_fed_27_what_another_server_finds_missing_is_no_fault_of_the_client(
+    federation: Federation, errcode: str
+) -> None:
+    here, remote = await federation.start(), await federation.remote()
+    alice = await here.register("alice")
+    refusal = status(400, {"errcode": errcode, "error": "what you sent is not right"})
+    remote.answers("PUT", V2, refusal)
+    ours = await alice.create_room()
+    await alice.invite(ours, remote.user("bob"), expect=502)
+    assert remote.requests("PUT", V2)
+    assert remote.user("bob") not in await alice.members(ours)
+
+    room = RemoteRoom(remote, "12")
+    room.serves()
+    joining = "/_matrix/federation/v2/send_join/*"
+    remote.answers("PUT", joining, refusal)
+    await alice.join(room.name, via=[remote.name], expect=502)
+    assert remote.requests("PUT", joining)
+    assert room.name not in (await alice.sync(since=None)).get("rooms", {}).get("join", {})

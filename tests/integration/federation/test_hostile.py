@@ -9,6 +9,7 @@ import pytest
 
 from federation.inbound import missing
 from federation.inbound import room as room_work
+from homeserver.events.builder import reference_to
 from homeserver.events.event import Event
 from homeserver.graph.refs import REJECTED
 from homeserver.matrix import base64
@@ -78,9 +79,12 @@ async def test_a_wrong_hash_leaves_the_redacted_event(federation: Federation) ->
 
 
 async def test_what_the_rules_refuse_is_rejected(federation: Federation) -> None:
-    """FED-10, FED-12: steps 4 and 5."""
+    """FED-10, FED-12: steps 4 and 5. Dendrite takes events whose auth events are missing, or more than they need."""
     _, alice, room = await joined(federation)
     tip = [room.tip]
+    state, bob = room.state_before(tip), room.remote.user("bob")
+    needed = [("m.room.create", ""), ("m.room.power_levels", ""), ("m.room.member", bob)]
+    one_too_many = [reference_to(room.events[state[key]]) for key in (*needed, ("m.room.join_rules", ""))]
     refused = [
         room.says(
             "bob", "m.room.power_levels", {"users": {room.remote.user("bob"): 100}}, state_key="", prev=tip
@@ -88,6 +92,7 @@ async def test_what_the_rules_refuse_is_rejected(federation: Federation) -> None
         room.says("bob", "m.room.member", {"membership": "ban"}, state_key=alice.user_id, prev=tip),
         room.says("stranger", "m.room.message", TEXT, prev=tip),
         room.says("bob", "m.room.message", TEXT, prev=tip, auth=[]),
+        room.says("bob", "m.room.message", TEXT, prev=tip, auth=one_too_many),
         room.says("bob", "m.room.name", {"name": "mine"}, state_key="", prev=tip),
     ]
     await room.send(*refused)
