@@ -50,6 +50,8 @@ def in_words() -> Iterator[None]:
         fail(str(error))
     except psycopg.OperationalError as error:
         fail(f"The database does not answer: {str(error).strip()}")
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        fail("The database is not as this version needs it\nrun: atrium migrate")
 
 
 @contextlib.contextmanager
