@@ -106,7 +106,11 @@ class Sharing:
     def reader(self) -> Reader:
         """The declaration."""
         return Reader(
-            name="federation_devices", sources=[MoveSource(self._events)], deliver=self.deliver, batch=500
+            name="federation_devices",
+            sources=[MoveSource(self._events)],
+            deliver=self.deliver,
+            batch=500,
+            repeatable=True,
         )
 
     async def deliver(self, key: str, items: Sequence[Item[Any]]) -> None:

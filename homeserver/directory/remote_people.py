@@ -49,6 +49,7 @@ class RemotePeople:
             deliver=self.deliver,
             interest=_interest,
             from_beginning=True,
+            repeatable=True,
         )
 
     async def deliver(self, _: str, items: Sequence[Item[PersistedEvent]]) -> None:

@@ -54,6 +54,7 @@ class Indexer:
             deliver=self.deliver,
             interest=_interest,
             batch=BATCH,
+            repeatable=True,
         )
 
     async def deliver(self, _: str, items: Sequence[Item[PersistedEvent]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import psycopg
 import structlog
 
-from homeserver.log.entries import Position
+from homeserver.log.entries import Entry, Position
 from homeserver.log.readers import store
 from homeserver.log.readers.ahead import Ahead
 from homeserver.log.readers.cursor import Cursor
@@ -91,6 +91,9 @@ class Runner:
         self.recorded: Position = lease.position
         """The scan position that the database has."""
         self._grown = asyncio.Event()
+        self._kinds = frozenset(source.entry_type for source in reader.sources)
+        self._looks = True
+        """Whether what was found is being looked at; else the scan waits for the log to grow."""
         self._wake = asyncio.Event()
         self._ready = Lane(reader.at_once, reader.group_at_once, reader.group)
         self._struggling = Lane(reader.struggling_at_once, reader.group_struggling_at_once, reader.group)
@@ -107,9 +110,12 @@ class Runner:
 
     # --- what the service calls --------------------------------------------------------------------------------------
 
-    def grown(self) -> None:
-        """The log has grown."""
-        self._grown.set()
+    def grown(self, first: Position = 0, last: Position = 0, kinds: Collection[type[Entry]] = ()) -> None:
+        """The log has grown, by entries of these kinds in [first, last]; none: by what is not known."""
+        if kinds and not self._looks and first == self.scanned + 1 and self._kinds.isdisjoint(kinds):
+            self.scanned = last  # nothing of it is for this reader, so nobody is woken
+        else:
+            self._grown.set()
 
     def nudge(self, key: str, after: float) -> None:
         """Let `deliver` be called for a key within so many seconds (unless it is being left alone), items or not."""
@@ -160,7 +166,9 @@ class Runner:
         while True:
             head = self._tail.position
             if head <= self.scanned:
+                self._looks = False
                 await self._grown.wait()
+                self._looks = True
                 self._grown.clear()
                 continue
             found = await self._patiently(self._slices.read, self.scanned, head)
@@ -280,7 +288,8 @@ class Runner:
             if not isinstance(taken, BaseException):
                 if taken:
                     self._kept -= cursor.acknowledge(batch[taken - 1].position)
-                await self._record(CursorRow(cursor.key, cursor.acked, 0, 0.0))
+                if cursor.has_row or not self.reader.repeatable:
+                    await self._record(CursorRow(cursor.key, cursor.acked, 0, 0.0))
             else:
                 await self._failed(cursor, taken)
         elif nudged:
@@ -414,6 +423,7 @@ class Runner:
         left = [c for c in self.cursors.values() if not c.has_row and (c.has_work or c.busy)]
         if scanned != self.recorded or any(cursor.has_row for cursor in idle):
             async with self._db.transaction() as tx, tx.pipeline(commit=True) as batch:
+                store.relax_commit(batch)
                 moved = store.write_scan(batch, name, owner, scanned)
                 if left:
                     store.write_cursors(

@@ -71,9 +71,11 @@ class ReaderService:
         if runner is not None:
             runner.nudge(key, after)
 
-    def _grown(self, _: Sequence[Written[Any]]) -> None:
+    def _grown(self, written: Sequence[Written[Any]]) -> None:
+        kinds = {type(entry) for _, entry in written}
+        first, last = (written[0].position, written[-1].position) if written else (0, 0)
         for runner in self.runners.values():
-            runner.grown()
+            runner.grown(first, last, kinds)
 
     async def _declare(self) -> None:
         async with self._db.transaction() as tx:

@@ -54,7 +54,9 @@ async def declare(tx: Tx, names: Sequence[str], positions: Sequence[Position], h
 
 
 def relax_commit(batch: Pipeline) -> None:
-    """What follows need not survive a crash of the database: a lease is renewed anyhow."""
+    """What follows need not survive a crash of the database: a lease is renewed anyhow, and what is looked through again from
+    an older position comes again only as far as nobody had recorded it. (What was committed before is on the disk before it.)
+    """
     batch.execute("SET LOCAL synchronous_commit = off")
 
 

@@ -124,6 +124,10 @@ class Reader:
     """The same for several cursors, of a reader that finds that together: for all of them, or for the first so many and at least
     one. Called in place of `resume` where more than one cursor lacks something, and not twice at once.
     """
+    repeatable: bool = False
+    """Whether a delivery that comes again does no harm and costs little, as where a table of ours is brought up to date. Then
+    what was delivered is recorded with the scan position, once a second, instead of after each delivery.
+    """
     from_beginning: bool = False
     """Where a reader begins that has never run: at the beginning of the log, or at its end."""
     batch: int = 100

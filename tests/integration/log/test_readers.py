@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from homeserver.log.entries import Entry, StructSink
 from homeserver.log.readers import cursor as cursors
 from homeserver.log.readers import runner as runners
 from homeserver.log.readers import slices, store
-from homeserver.log.readers.types import GiveUp, Item
+from homeserver.log.readers.types import GiveUp, Item, Slice
 from tests.support.notes import Note, NoteProcess, NoteSource, note_process, note_reader
 
 
@@ -275,3 +276,66 @@ async def test_nothing_is_purged_that_a_cursor_has_not_passed(database: str) -> 
         await idle(process)
         async with process.db.read() as tx:
             assert await store.find_floor(tx) == process.tail.position
+
+
+class Remark(Entry, frozen=True):
+    """Of no concern to those who read notes."""
+
+
+class RemarkSink(StructSink[Remark]):
+    kind = "test_remark"
+    entry_type = Remark
+
+
+async def test_nobody_is_woken_for_what_no_source_has(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, looks = OtherSide(), 0
+    read = slices.Slices.read
+
+    async def counted(self: slices.Slices, after: int, upto: int) -> Slice:
+        nonlocal looks
+        looks += 1
+        return await read(self, after, upto)
+
+    monkeypatch.setattr(slices.Slices, "read", counted)
+    async with note_process(database, note_reader(other)) as process:
+        process.tail.register(RemarkSink())
+        await process.write(Note("a", 0))
+        await until(lambda: other.got["a"] == [0])
+        await idle(process)
+        before = looks
+        for _ in range(5):
+            await process.log.append(Remark(), Remark())
+        await idle(process)
+        assert looks == before, "its position moves all the same"
+        for number in range(1, 20):
+            await asyncio.gather(process.log.append(Remark()), process.write(Note("a", number)))
+            await process.log.append(Remark())
+        await until(lambda: len(other.got["a"]) == 20)
+        await idle(process)
+    assert other.got["a"] == list(range(20))
+
+
+async def test_what_may_be_repeated_is_recorded_with_the_scan(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = OtherSide()
+    monkeypatch.setattr(runners, "CHECKPOINT", 3600.0)
+    async with note_process(database, note_reader(other, repeatable=True)) as process:
+        await process.write(Note("a", 1), Note("b", 2))
+        await until(lambda: other.got == {"a": [1], "b": [2]})
+        assert await rows(process) == {}
+        process.die()
+    monkeypatch.setattr(runners, "CHECKPOINT", 0.1)
+    other.refuses.add("b")
+    async with note_process(database, note_reader(other, repeatable=True)) as process:
+        await until(lambda: other.got["a"] == [1, 1])
+        await recorded(process)
+        assert set(await rows(process)) == {"b"}, "who is behind has a row"
+        other.refuses.clear()
+        await until(lambda: other.got["b"] == [2, 2])
+        await idle(process)
+        process.die()
+    async with note_process(database, note_reader(other, repeatable=True)) as process:
+        await process.write(Note("a", 3))
+        await until(lambda: other.got["a"] == [1, 1, 3])
+    assert other.got["b"] == [2, 2], "what was recorded never comes again"
