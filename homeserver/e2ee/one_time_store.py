@@ -1,6 +1,8 @@
-"""SQL of one-time keys: the keys of one upload are one row, a *pack*, and are given out from its front.
+"""SQL of one-time keys: the keys of one upload are one row, a *pack*; those of a device and an algorithm are numbered, and a
+*queue*, a row of its own, says how many of them were given out: the first ones.
 
-A row for each key, found by its id and by its turn, cost ten times as much to write.
+A row for each key, found by its id and by its turn, cost ten times as much to write; a pack that says itself what was given
+out of it is written anew with each claim, as large as its ids are.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ class Claimed(NamedTuple):
 class Pack(NamedTuple):
     """A pack of a device, as an upload sees it."""
 
-    nid: int
+    first: int
+    """The number of its first key among those of the device and the algorithm, from 0: how many came before."""
     algorithm: str
     size: int
     given: int
-    """How many were given out: the first ones."""
+    """How many of it were given out: the first ones."""
     length: int
     """Bytes of all keys."""
     ids: list[str] | None
@@ -53,10 +56,11 @@ def find_packs(batch: Pipeline, user_nid: int, device_id: str, key_ids: Sequence
     return batch.rows(
         Pack,
         """
-        SELECT pack_nid, algorithm, cardinality(ids), given, ends[cardinality(ends)],
-               CASE WHEN %(many)s OR ids && %(ids)s::text[] THEN ids END
-        FROM one_time_packs WHERE user_nid = %(user)s AND device_id = %(device)s
-        ORDER BY pack_nid
+        SELECT first, algorithm, cardinality(ids), greatest(0, least(cardinality(ids), q.given - first))::int,
+               ends[cardinality(ends)], CASE WHEN %(many)s OR ids && %(ids)s::text[] THEN ids END
+        FROM one_time_packs p JOIN one_time_queues q USING (user_nid, device_id, algorithm)
+        WHERE user_nid = %(user)s AND device_id = %(device)s
+        ORDER BY p.pack_nid
         """,
         user=user_nid,
         device=device_id,
@@ -66,32 +70,39 @@ def find_packs(batch: Pipeline, user_nid: int, device_id: str, key_ids: Sequence
 
 
 async def find_keys(
-    tx: Tx, user_nid: int, device_id: str, places: Sequence[tuple[int, int]]
-) -> dict[tuple[int, int], bytes]:
-    """(pack_nid, place in it, from 0) -> the key that lies there."""
+    tx: Tx, user_nid: int, device_id: str, places: Sequence[tuple[str, int, int]]
+) -> dict[tuple[str, int, int], bytes]:
+    """(algorithm, first of the pack, place in it, from 0) -> the key that lies there."""
     rows = await tx.all(
         """
-        SELECT pack_nid, place, substring(keys FROM coalesce(ends[place], 0) + 1
-                                          FOR ends[place + 1] - coalesce(ends[place], 0))
-        FROM unnest(%(packs)s::bigint[], %(places)s::int[]) AS w (pack_nid, place)
-        JOIN one_time_packs USING (pack_nid)
+        SELECT algorithm, first, place, substring(keys FROM coalesce(ends[place], 0) + 1
+                                                  FOR ends[place + 1] - coalesce(ends[place], 0))
+        FROM unnest(%(algorithms)s::text[], %(firsts)s::bigint[], %(places)s::int[]) AS w (algorithm, first, place)
+        JOIN one_time_packs USING (algorithm, first)
         WHERE user_nid = %(user)s AND device_id = %(device)s
         """,
         user=user_nid,
         device=device_id,
-        packs=[pack for pack, _ in places],
-        places=[place for _, place in places],
+        algorithms=[algorithm for algorithm, _, _ in places],
+        firsts=[first for _, first, _ in places],
+        places=[place for _, _, place in places],
     )
-    return {(pack, place): key for pack, place, key in rows}
+    return {(algorithm, first, place): key for algorithm, first, place, key in rows}
 
 
 def insert_pack(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[NewKey]) -> None:
     """Keys of one algorithm, in their order. Of a device that has ended meanwhile nothing is kept."""
     batch.execute(
         """
-        INSERT INTO one_time_packs (user_nid, device_id, algorithm, ids, ends, keys)
-        SELECT user_nid, device_id, %(algorithm)s, %(ids)s::text[], %(ends)s::int[], %(keys)s
-        FROM devices WHERE user_nid = %(user)s AND device_id = %(device)s
+        WITH queue AS (
+            INSERT INTO one_time_queues AS q (user_nid, device_id, algorithm, total)
+            SELECT user_nid, device_id, %(algorithm)s, cardinality(%(ids)s::text[])
+            FROM devices WHERE user_nid = %(user)s AND device_id = %(device)s
+            ON CONFLICT (user_nid, device_id, algorithm) DO UPDATE SET total = q.total + excluded.total
+            RETURNING user_nid, device_id, algorithm, total - cardinality(%(ids)s::text[]) AS first
+        )
+        INSERT INTO one_time_packs (user_nid, device_id, algorithm, first, ids, ends, keys)
+        SELECT user_nid, device_id, algorithm, first, %(ids)s::text[], %(ends)s::int[], %(keys)s FROM queue
         """,
         user=user_nid,
         device=device_id,
@@ -103,51 +114,64 @@ def insert_pack(batch: Pipeline, user_nid: int, device_id: str, keys: Sequence[N
 
 
 def extend_pack(batch: Pipeline, user_nid: int, device_id: str, pack: Pack, keys: Sequence[NewKey]) -> None:
-    """The same, behind the keys of a pack."""
+    """The same, behind the keys of the last pack of their algorithm."""
     ends = accumulate((len(key.key) for key in keys), initial=pack.length)
     batch.execute(
         """
+        WITH queue AS (
+            UPDATE one_time_queues SET total = total + cardinality(%(ids)s::text[])
+            WHERE user_nid = %(user)s AND device_id = %(device)s AND algorithm = %(algorithm)s
+        )
         UPDATE one_time_packs
-        SET ids = ids || %(ids)s::text[], ends = ends || %(ends)s::int[], keys = keys || %(keys)s::bytea, spent = false
-        WHERE user_nid = %(user)s AND device_id = %(device)s AND pack_nid = %(pack)s
+        SET ids = ids || %(ids)s::text[], ends = ends || %(ends)s::int[], keys = keys || %(keys)s::bytea
+        WHERE user_nid = %(user)s AND device_id = %(device)s AND algorithm = %(algorithm)s AND first = %(first)s
         """,
         user=user_nid,
         device=device_id,
-        pack=pack.nid,
+        algorithm=pack.algorithm,
+        first=pack.first,
         ids=[key.key_id for key in keys],
         ends=list(ends)[1:],
         keys=b"".join([key.key for key in keys]),
     )
 
 
-def delete_packs(batch: Pipeline, user_nid: int, device_id: str, pack_nids: Sequence[int]) -> None:
-    """Keys that were given out, and need not be remembered any more."""
+def delete_packs(batch: Pipeline, user_nid: int, device_id: str, packs: Sequence[tuple[str, int]]) -> None:
+    """Keys that were given out, and need not be remembered any more: (algorithm, first)."""
     batch.execute(
         """
-        DELETE FROM one_time_packs
-        WHERE user_nid = %(user)s AND device_id = %(device)s AND pack_nid = ANY(%(packs)s::bigint[]) AND spent
+        DELETE FROM one_time_packs p
+        USING unnest(%(algorithms)s::text[], %(firsts)s::bigint[]) AS w (algorithm, first)
+        WHERE p.user_nid = %(user)s AND p.device_id = %(device)s
+              AND p.algorithm = w.algorithm AND p.first = w.first
         """,
         user=user_nid,
         device=device_id,
-        packs=list(pack_nids),
+        algorithms=[algorithm for algorithm, _ in packs],
+        firsts=[first for _, first in packs],
     )
 
 
 def delete_all(batch: Pipeline, user_nid: int, device_ids: Sequence[str]) -> None:
     """One-time keys of devices."""
     batch.execute(
-        "DELETE FROM one_time_packs WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])",
+        """
+        WITH queues AS (
+            DELETE FROM one_time_queues WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])
+        )
+        DELETE FROM one_time_packs WHERE user_nid = %(user)s AND device_id = ANY(%(devices)s::text[])
+        """,
         user=user_nid,
         devices=list(device_ids),
     )
 
 
 def count_waiting(batch: Pipeline, user_nid: int, device_id: str) -> Later[list[tuple[Any, ...]]]:
-    """(algorithm, how many one-time keys of it wait)."""
+    """(algorithm, how many one-time keys of it wait), where any do."""
     return batch.all(
         """
-        SELECT algorithm, sum(cardinality(ids) - given) FROM one_time_packs
-        WHERE user_nid = %(user)s AND device_id = %(device)s AND NOT spent GROUP BY algorithm
+        SELECT algorithm, total - given FROM one_time_queues
+        WHERE user_nid = %(user)s AND device_id = %(device)s AND total > given
         """,
         user=user_nid,
         device=device_id,
@@ -166,30 +190,29 @@ def claim(batch: Pipeline, wanted: Sequence[tuple[int, str, str]]) -> Later[list
         WITH wanted AS (
             SELECT * FROM unnest(%(users)s::bigint[], %(devices)s::text[], %(algorithms)s::text[])
                 AS w (user_nid, device_id, algorithm)
-        ), picked AS MATERIALIZED (
-            SELECT w.user_nid, w.device_id, first.pack_nid FROM wanted w, LATERAL (
-                SELECT p.pack_nid FROM one_time_packs p
-                WHERE p.user_nid = w.user_nid AND p.device_id = w.device_id AND p.algorithm = w.algorithm
-                  AND NOT p.spent
-                ORDER BY p.pack_nid LIMIT 1
-            ) first
-        ), once AS (
-            UPDATE one_time_packs p SET given = given + 1, spent = given + 1 = cardinality(ids)
-            FROM picked
-            WHERE (p.user_nid, p.device_id, p.pack_nid) = (picked.user_nid, picked.device_id, picked.pack_nid)
-            RETURNING p.user_nid, p.device_id, algorithm, ids[given] AS key_id,
-                      substring(keys FROM coalesce(ends[given - 1], 0) + 1
-                                FOR ends[given] - coalesce(ends[given - 1], 0)) AS key
+        ), taken AS (
+            UPDATE one_time_queues q SET given = q.given + 1 FROM wanted w
+            WHERE (q.user_nid, q.device_id, q.algorithm) = (w.user_nid, w.device_id, w.algorithm)
+                  AND q.given < q.total
+            RETURNING q.user_nid, q.device_id, q.algorithm, q.given AS number
         ), fallback AS (
             SELECT user_nid, device_id, algorithm, f.key_id, f.key
             FROM fallback_keys f JOIN wanted USING (user_nid, device_id, algorithm)
-            WHERE NOT EXISTS (SELECT FROM once o WHERE (o.user_nid, o.device_id, o.algorithm)
-                                                     = (f.user_nid, f.device_id, f.algorithm))
+            WHERE NOT EXISTS (SELECT FROM taken t WHERE (t.user_nid, t.device_id, t.algorithm)
+                                                      = (f.user_nid, f.device_id, f.algorithm))
         ), marked AS (
             UPDATE fallback_keys f SET used = true FROM fallback b
             WHERE (f.user_nid, f.device_id, f.algorithm) = (b.user_nid, b.device_id, b.algorithm) AND NOT f.used
         )
-        SELECT * FROM once UNION ALL SELECT * FROM fallback
+        SELECT t.user_nid, t.device_id, t.algorithm, ids[place],
+               substring(keys FROM coalesce(ends[place - 1], 0) + 1 FOR ends[place] - coalesce(ends[place - 1], 0))
+        FROM taken t, LATERAL (
+            SELECT (t.number - first)::int AS place, ids, ends, keys FROM one_time_packs p
+            WHERE (p.user_nid, p.device_id, p.algorithm) = (t.user_nid, t.device_id, t.algorithm)
+                  AND p.first < t.number
+            ORDER BY p.first DESC LIMIT 1
+        ) pack
+        UNION ALL SELECT * FROM fallback
         """,
         users=[row[0] for row in wanted],
         devices=[row[1] for row in wanted],
@@ -201,7 +224,7 @@ def spend_keys(batch: Pipeline) -> Later[tuple[int] | None]:
     """After a restore from a backup. Its one-time keys may have been handed out since; its fallback keys replaced: they
     count as used, so that clients upload new ones. Returns how many one-time keys waited.
     """
-    spent = batch.one("SELECT coalesce(sum(cardinality(ids) - given), 0) FROM one_time_packs WHERE NOT spent")
-    batch.execute("UPDATE one_time_packs SET given = cardinality(ids), spent = true WHERE NOT spent")
+    spent = batch.one("SELECT coalesce(sum(total - given), 0)::bigint FROM one_time_queues")
+    batch.execute("UPDATE one_time_queues SET given = total WHERE given < total")
     batch.execute("UPDATE fallback_keys SET used = true WHERE NOT used")
     return spent

@@ -18,8 +18,8 @@ REMEMBERED = 500
 SMALL_PACK = 8
 """Up to so many keys a pack is added to: clients replace keys one by one. A row of so many lies in one piece."""
 
-Place = tuple[int, int]
-"""(pack_nid, place in the pack)"""
+Place = tuple[str, int, int]
+"""(algorithm, first of the pack, place in the pack)"""
 
 
 class Unchanged(Exception):
@@ -67,7 +67,7 @@ class Upload:
         """Algorithm -> keys that are to be written."""
         self.extended: dict[str, Pack] = {}
         """Algorithm -> the pack that they are added to."""
-        self.forgotten: list[int] = []
+        self.forgotten: list[tuple[str, int]] = []
         """Packs whose keys were given out long ago."""
 
     def meet(self, packs: Sequence[Pack]) -> None:
@@ -87,7 +87,7 @@ class Upload:
 
     def _place(self, before: Sequence[Pack]) -> None:
         self.forgotten = list(_long_given(before)) if self.new else []
-        last = {pack.algorithm: pack for pack in before if pack.nid not in self.forgotten}
+        last = {pack.algorithm: pack for pack in before if (pack.algorithm, pack.first) not in self.forgotten}
         self.extended = {}
         for algorithm, keys in self.new.items():
             self.counts[algorithm] = self.counts.get(algorithm, 0) + len(keys)
@@ -125,8 +125,8 @@ def _new_keys(keys: Sequence[NewKey], packs: Iterable[Pack], read: Mapping[Place
             found.append(key)
             continue
         pack, place = where
-        if (before := read.get((pack.nid, place))) is None:
-            unread.append((pack.nid, place))
+        if (before := read.get((pack.algorithm, pack.first, place))) is None:
+            unread.append((pack.algorithm, pack.first, place))
         elif before != key.key:
             if place >= pack.given:
                 raise InvalidParam(f"one_time_keys.{key.algorithm}:{key.key_id}: another key has that id")
@@ -136,9 +136,9 @@ def _new_keys(keys: Sequence[NewKey], packs: Iterable[Pack], read: Mapping[Place
     return found
 
 
-def _long_given(packs: Sequence[Pack]) -> Iterable[int]:
+def _long_given(packs: Sequence[Pack]) -> Iterable[tuple[str, int]]:
     newer = 0
     for pack in reversed(packs):
         if newer >= REMEMBERED and pack.given == pack.size:
-            yield pack.nid
+            yield pack.algorithm, pack.first
         newer += pack.given

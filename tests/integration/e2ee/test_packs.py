@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import psycopg
 import pytest
 
-from homeserver.e2ee import uploads
+from homeserver.e2ee import one_time_store, uploads
+from homeserver.storage.database import Database
 from homeserver.storage.migrate import FOLDER
 from tests.support.crypto import claim, some_key
 from tests.support.graph import process
@@ -127,14 +129,16 @@ async def test_keys_given_out_are_remembered_for_a_while(
     await model.upload(dict(list(model.given.items())[-20:]))
     assert fresh_server.dsn is not None
     with psycopg.connect(fresh_server.dsn) as connection:
-        row = connection.execute("SELECT count(*), sum(given) FROM one_time_packs").fetchone()
+        row = connection.execute(
+            "SELECT count(*), sum(cardinality(ids)), (SELECT sum(total - given) FROM one_time_queues) FROM one_time_packs"
+        ).fetchone()
     assert row is not None
-    packs, given = row
+    packs, given = row[0], row[1] - row[2]
     assert given <= 20 + 30
     assert packs <= 2 + (30 + given) / uploads.SMALL_PACK
 
 
-MIGRATION = FOLDER / "0075-one-time-packs.sql"
+MIGRATION, QUEUES = FOLDER / "0075-one-time-packs.sql", FOLDER / "0270-one-time-queues.sql"
 BEFORE = """
     CREATE TABLE one_time_keys (
         key_nid bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_nid bigint NOT NULL, device_id text NOT NULL,
@@ -147,7 +151,7 @@ async def test_keys_of_before_wait_in_their_order(database: str, tmp_path: Any) 
     """E2E-03: and what was given out of them is remembered."""
     names = [f"{algorithm}:k{number}" for number in range(130) for algorithm in ALGORITHMS]
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("DROP TABLE one_time_packs")
+        connection.execute("DROP TABLE one_time_packs, one_time_queues")
         connection.execute(BEFORE)
     async with process(database, tmp_path) as one:
         alice = await one.user("alice")
@@ -166,6 +170,49 @@ async def test_keys_of_before_wait_in_their_order(database: str, tmp_path: Any) 
     assert _keys(rows, given=True) == _expected(names[:40])
     assert _keys(rows, given=False) == _expected(names[40:])
     assert all(len(row[3]) <= 50 for row in rows)
+
+
+async def test_packs_of_before_are_given_out_from_where_they_were(database: str, tmp_path: Any) -> None:
+    """E2E-03: no key twice, in their order, and no more waits than before."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP TABLE one_time_packs, one_time_queues")
+        connection.execute(BEFORE)
+        connection.execute(MIGRATION.read_text().encode())
+    async with process(database, tmp_path) as one:
+        alice, bob = await one.user("alice"), await one.user("bob")
+    packs = [
+        (alice, "a", 3, 3), (alice, "b", 1, 1), (alice, "a", 4, 2), (bob, "a", 2, 0), (alice, "a", 3, 0), (alice, "b", 2, 0),
+    ]  # fmt: skip
+    with psycopg.connect(database, autocommit=True) as connection:
+        for number, (owner, algorithm, size, given) in enumerate(packs):
+            keys = [f'"{number}.{place}"' for place in range(size)]
+            connection.execute(
+                "INSERT INTO one_time_packs (user_nid, device_id, algorithm, given, spent, ids, ends, keys)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                (
+                    owner.user_nid,
+                    owner.device_id,
+                    algorithm,
+                    given,
+                    given == size,
+                    [f"{number}.{place}" for place in range(size)],
+                    list(accumulate(map(len, keys))),
+                    "".join(keys).encode(),
+                ),
+            )
+        connection.execute(QUEUES.read_text().encode())
+    found = []
+    async with Database(database) as db:
+        for _ in range(6):
+            async with db.transaction() as tx, tx.pipeline() as batch:
+                counted = one_time_store.count_waiting(batch, alice.user_nid, alice.device_id or "")
+                claimed = one_time_store.claim(batch, [(alice.user_nid, alice.device_id or "", "a")])
+            found.append((sorted(counted.result), [(each.key_id, each.key) for each in claimed.result]))
+    places = ["2.2", "2.3", "4.0", "4.1", "4.2"]
+    assert found == [
+        *(([("a", 5 - n), ("b", 2)], [(place, f'"{place}"'.encode())]) for n, place in enumerate(places)),
+        ([("b", 2)], []),
+    ]
 
 
 def _keys(rows: Iterable[tuple[Any, ...]], *, given: bool) -> dict[str, list[tuple[str, str]]]:
