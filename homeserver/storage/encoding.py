@@ -65,6 +65,21 @@ def _bool(value: object) -> bytes:
     return b"\x01" if value else b"\x00"
 
 
+def _numbers(oid: int, size: int, code: str) -> Encoder:
+    """Of items of a fixed size; without nulls, which are rare, each is one call."""
+    pack, empty = struct.Struct(f"!i{code}").pack, _EMPTY_ARRAY(0, 0, oid)
+    others = _array(oid, struct.Struct(f"!{code}").pack)
+
+    def encode_array(values: Sequence[Any]) -> bytes:
+        if isinstance(values, str | bytes) or None in values:
+            return others(values)
+        if not values:
+            return empty
+        return _ARRAY_HEADER(1, 0, oid, len(values), 1) + b"".join([pack(size, value) for value in values])
+
+    return encode_array
+
+
 def _array(oid: int, encode: Encoder) -> Encoder:
     empty = _EMPTY_ARRAY(0, 0, oid)
 
@@ -112,9 +127,10 @@ _ARRAYS: Final = {
     1000: 16, 1001: 17, 1016: 20, 1005: 21, 1007: 23, 1009: 25, 1015: 1043, 1022: 701, 2951: 2950, 3807: 3802,
 }  # fmt: skip
 
-_BINARY: Final[dict[int, Encoder]] = _SCALARS | {
+_BINARY: dict[int, Encoder] = _SCALARS | {
     array: _array(element, _SCALARS[element]) for array, element in _ARRAYS.items()
 }
+_BINARY |= {1016: _numbers(20, 8, "q"), 1007: _numbers(23, 4, "i")}
 
 
 def _as_text(value: object) -> bytes:
