@@ -331,7 +331,7 @@ async def test_what_may_be_repeated_is_recorded_with_the_scan(
         await until(lambda: other.got["a"] == [1, 1])
         await recorded(process)
         async with asyncio.timeout(60):
-            while set(await rows(process)) != {"b"}:  # who is behind has a row, and nobody else
+            while set(await rows(process)) != {"b"}:  # noqa: ASYNC110  # who is behind has a row, nobody else
                 await asyncio.sleep(0.02)
         other.refuses.clear()
         await until(lambda: other.got["b"] == [2, 2])
