@@ -30,7 +30,8 @@ from homeserver.graph.write.receive import (
 )
 from homeserver.graph.write.receive_material import Material, Sources
 from homeserver.graph.write.receive_rules import Known
-from homeserver.graph.write.receive_run import After, Before, Run, State
+from homeserver.graph.write.receive_run import Run
+from homeserver.graph.write.receive_states import After, Before, State
 from homeserver.log.entries import Append, Conflict
 from homeserver.log.writer import LogWriter
 from homeserver.matrix.errors import Unavailable

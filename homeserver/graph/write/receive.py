@@ -148,6 +148,7 @@ class Receiver:
     ) -> None:
         """Run by run. A conflict is one of others who are faster: their number is not bounded by how many events there are."""
         tries = 0
+        material.find_lines(rest)
         while rest:
             room = await self._settled(room_nid)
             failed = None

@@ -5,6 +5,7 @@ as long as they are being received. Once it is `closed`, what is not remembered 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from homeserver.events.ended_stays import asks_to_redact
@@ -13,7 +14,7 @@ from homeserver.graph.entry import EventEntry
 from homeserver.graph.event_cache import EventCache
 from homeserver.graph.interning import Interning, RoomIdentity
 from homeserver.graph.persisted_event import PersistedEvent
-from homeserver.graph.refs import MEMBER, OUTLIER, StateRef
+from homeserver.graph.refs import MEMBER, OUTLIER, REJECTED, SOFT_FAILED, StateRef
 from homeserver.graph.resolved import THIS_EVENT, NewState
 from homeserver.graph.state.resolver import StateResolver, UnwrittenEvent
 from homeserver.graph.state.states import StateMap, StateStore
@@ -64,6 +65,12 @@ class Material:
         """Those of `missed` whose gap lies before a join of ours through another server: they are history."""
         self.given: dict[EventId, StateMap] = {}
         """States before events, as told from outside."""
+        self.followed: set[EventId] = set()
+        """Those of the events received that the next of them alone stands on, and on nothing else: a line."""
+        self.hanging: dict[EventId, frozenset[EventId]] = {}
+        """Events written without a place among the room's forward extremities, since the next takes it -> what that takes away from
+        them, for these.
+        """
         self._room = room
         self._sources = sources
         self._events: dict[int, PersistedEvent] = {}
@@ -101,6 +108,17 @@ class Material:
             for event_id in own
             if (known := self.by_id.get(event_id)) is not None and known.flags & OUTLIER
         }
+
+    def find_lines(self, events: Sequence[Event]) -> None:
+        """Which of the events to be written stand in line."""
+        self.followed = {
+            event.event_id for event, after in pairwise(events) if {*after.prev_event_ids} == {event.event_id}
+        }
+
+    def behind(self, event: Event) -> frozenset[EventId]:
+        """What is no forward extremity of the room any more once the event is one."""
+        hanging = [self.hanging[each] for each in event.prev_event_ids if each in self.hanging]
+        return frozenset(event.prev_event_ids).union(*hanging)
 
     def is_here(self, event_id: EventId) -> bool:
         """Whether an event is here, and whole."""
@@ -250,6 +268,9 @@ class Material:
     def written(self, entry: EventEntry) -> None:
         """An event is committed: what comes may refer to it by its number."""
         persisted = entry.persisted
+        if not persisted.flags & (REJECTED | SOFT_FAILED):
+            for each in persisted.event.prev_event_ids:
+                self.hanging.pop(each, None)
         if entry.waits_for is not None:
             self._waiting.add(entry.waits_for)
         self.by_id[persisted.event.event_id] = persisted

@@ -2,19 +2,21 @@
 
 Events of a run may stand on state events of the same run, which have no number yet, as long as nothing has to be resolved or
 compared; where it has, the run ends, and the rest is built when these are written. Nothing is loaded per event (`Material`).
+
+Of a branch that comes in one call, event after event, the room's state is resolved with the last alone: until that is written, the
+branch *hangs* beside the room as it is (`_hangs`).
 spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #rejection, #soft-failure
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
 
 from homeserver.events.event import Event, StateKey
 from homeserver.events.push_facts import BRANCHED, STICKY
 from homeserver.events.redaction import redact_event
 from homeserver.graph.entry import EventEntry, StateChange
-from homeserver.graph.persisted_event import PersistedEvent, Replaced
+from homeserver.graph.persisted_event import PersistedEvent
 from homeserver.graph.refs import (
     BAN,
     JOIN,
@@ -37,6 +39,15 @@ from homeserver.graph.write.facts import facts_in
 from homeserver.graph.write.forward_extremities import MERGE_ABOVE, ForwardExtremities
 from homeserver.graph.write.receive_material import Material, Resolved, users_of
 from homeserver.graph.write.receive_rules import Grounds, Known, judge, keyed, keys_of
+from homeserver.graph.write.receive_states import (
+    After,
+    Before,
+    Cut,
+    State,
+    replaced,
+    want_numbers,
+    with_event,
+)
 from homeserver.graph.write.redactions import REDACTION, Effect, effect_of, ends
 from homeserver.log.entries import Conflict
 from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
@@ -44,44 +55,6 @@ from homeserver.matrix.ids import EventId, ServerName, UserId, domain_of
 MAX_RUN = 200
 MAX_RUN_BYTES = 2 << 20
 """Of the JSON of events written in one append."""
-
-_Point = EventRef | int
-
-
-class _Cut(Exception):  # never leaves this file
-    """What was built so far has to be written first."""
-
-
-class State(NamedTuple):
-    """A state of the room that an event stands on, or makes."""
-
-    ref: StateRef
-    over: Mapping[StateKey, PersistedEvent] = {}
-    """What is in it of this run, on top of the state `below`."""
-    below: int = 0
-
-    @property
-    def point(self) -> _Point:
-        return self.ref.nid or self.ref.event or 0
-
-
-class Before(NamedTuple):
-    """What an event stands on."""
-
-    state: State
-    relevant: Mapping[StateKey, PersistedEvent]
-    """What of that the rules look at, and what stands at the event's own key."""
-    new: NewState | None
-
-
-class After(NamedTuple):
-    """The room with an event in it."""
-
-    extremities: tuple[EventRef, ...]
-    state: State
-    changes: tuple[StateChange, ...] = ()
-    new: NewState | None = None
-    superseded: StateChange | None = None
 
 
 class Run:
@@ -130,7 +103,7 @@ class Run:
                 break
             try:
                 entry = await self._entry(event, refused=event.event_id in refused)
-            except _Cut:
+            except Cut:
                 assert entries, "the first event of a run stands on what is written"
                 break
             entries.append(entry)
@@ -138,7 +111,7 @@ class Run:
             # Of our own members the next event may mention one who has just come.
             if (
                 self._ended
-                or len(entry.extremities) > MERGE_ABOVE
+                or (len(entry.extremities) > MERGE_ABOVE and entry.extremities is not entry.base)
                 or entry.persisted.redaction is not None
                 or any(change.local for change in entry.changes)
             ):
@@ -157,13 +130,18 @@ class Run:
 
     async def _entry(self, event: Event, *, refused: bool) -> EventEntry:
         if event.event_id in self._awaited:
-            raise _Cut
+            raise Cut
         room, material = self._room, self._material
         prev = [self._known(each) for each in event.prev_event_ids if self._is_known(event, each)]
         auth = [self._known(each) for each in event.auth_event_ids]
         before = await self._before(event, prev)
         grounds = Grounds(auth, before.relevant, await self._room_state(event, prev, before))
         flags = judge(event, grounds, refused=refused)
+        caught_up = await self._caught_up(prev) if flags else None
+        if caught_up is not None and not refused:
+            flags = judge(
+                event, grounds._replace(now=await self._at_keys(caught_up[1].state, event)), refused=False
+            )
         effect = Effect()
         if event.type == REDACTION and not flags:
             known = {key: each.event for key, each in before.relevant.items()}
@@ -177,9 +155,11 @@ class Run:
         if refused:  # spec: MSC4354: what policy refuses is not sticky, so it is not looked at again
             persisted.facts = persisted.facts._replace(bits=persisted.facts.bits & ~STICKY)
         after = After(self._base, self._current)
-        own = _with(before.state, persisted) if not flags & REJECTED else before.state
+        own = with_event(before.state, persisted) if not flags & REJECTED else before.state
         if not flags:
             after = await self._room_with(persisted, auth, before.state, own)
+        elif caught_up is not None:
+            after = (await self._resolved(*caught_up, persisted))._replace(superseded=None)
         self._after[event.event_id] = own
         entry = EventEntry(
             persisted=persisted,
@@ -227,7 +207,7 @@ class Run:
             sender_nid=(await self._material.users(users_of(event)))[event.sender],
             state_before=before.state.ref,
             flags=flags,
-            replaced=_replaced(before.relevant.get(event.key) if event.key is not None else None),
+            replaced=replaced(before.relevant.get(event.key) if event.key is not None else None),
             redaction=redaction,
             facts=facts,
         )
@@ -268,10 +248,14 @@ class Run:
         if len(prev) == len(set(event.prev_event_ids)):
             return await self._standing(keys)
         branches = [before.state, *await self._states_at(self._base)]
-        _want_numbers(branches)
+        want_numbers(branches)
         resolved = await self._material.resolve(frozenset(state.below for state in branches))
-        numbers = await self._material.keys(keys)
-        nids = [resolved.state[nid] for nid in numbers.values() if nid in resolved.state]
+        return await self._at_keys(resolved.state, event)
+
+    async def _at_keys(self, state: StateMap, event: Event) -> Known:
+        """What of a written state the rules look at for an event."""
+        numbers = await self._material.keys(keys_of(event))
+        nids = [state[nid] for nid in numbers.values() if nid in state]
         return keyed((await self._material.load(nids)).values())
 
     def _is_known(self, event: Event, event_id: EventId) -> bool:
@@ -312,7 +296,7 @@ class Run:
             return Before(state, await self._at(state, keys), None)
         if not states and given is None:
             return Before(State(StateRef(0)), {}, None)
-        _want_numbers(states.values())
+        want_numbers(states.values())
         resolved = await self._material.resolve(
             frozenset(state.below for state in states.values()), given=given
         )
@@ -356,11 +340,12 @@ class Run:
     ) -> After:
         """The room once the event is in. `before`, `own`: the states before and after it."""
         event, current = persisted.event, self._current
+        self._material.hanging.pop(event.event_id, None)
         if event.event_id in self._material.missed:
             return await self._room_behind(persisted)
+        passed = self._material.behind(event)
         extremities = self._forward_extremities.newest(
-            self._room,
-            (*(each for each in self._base if each.event_id not in event.prev_event_ids), persisted.ref),
+            self._room, (*(each for each in self._base if each.event_id not in passed), persisted.ref)
         )
         others = await self._states_at(extremities[:-1])
         if all(state.point == own.point for state in others):
@@ -369,19 +354,22 @@ class Run:
                 if event.key is not None:
                     changes = (await self._change(persisted),)
             else:
-                _want_numbers((before, current))
+                want_numbers((before, current))
                 state = await self._material.state(before.below)
                 if event.key is not None:
                     state = {**state, (await self._material.keys([event.key]))[event.key]: THIS_EVENT}
                 changes = await self._changes(state, persisted)
             return After(extremities, own, changes)
-        _want_numbers((before, current, *others))
+        if self._hangs(event, before):
+            self._material.hanging[event.event_id] = passed
+            return After(self._base, current, superseded=await self._left_standing(event))
+        want_numbers((before, current, *others))
         nids = frozenset(state.below for state in others)
         if event.key is None:
             resolved = await self._material.resolve(nids | {before.below})
         else:
             if any(not each.nid for each in auth):
-                raise _Cut
+                raise Cut
             self._ended = True
             key_nid = (await self._material.keys([event.key]))[event.key]
             state = {**await self._material.state(before.below), key_nid: THIS_EVENT}
@@ -391,20 +379,54 @@ class Run:
 
     async def _room_behind(self, persisted: PersistedEvent) -> After:
         """The room with an event that events which are here have been waiting for: it is behind them."""
-        extremities = tuple(
-            [each for each in self._base if each.event_id not in persisted.event.prev_event_ids]
-        )
+        passed = self._material.behind(persisted.event)
+        extremities = tuple([each for each in self._base if each.event_id not in passed])
         if not extremities or len(extremities) == len(self._base):
-            superseded = None
-            if (key := persisted.event.key) is not None:
-                stands = await self._stands(key)
-                key_nid = (await self._material.keys([key]))[key]
-                superseded = StateChange(key, key_nid, stands.ref if stands is not None else None)
-            return After(self._base, self._current, superseded=superseded)
+            return After(self._base, self._current, superseded=await self._left_standing(persisted.event))
         states = await self._states_at(extremities)
-        _want_numbers((self._current, *states))
+        want_numbers((self._current, *states))
         resolved = await self._material.resolve(frozenset(state.below for state in states))
         return await self._resolved(extremities, resolved, persisted)
+
+    async def _left_standing(self, event: Event) -> StateChange | None:
+        """What stands at the key of a state event, which does not take its place (yet)."""
+        if event.key is None:
+            return None
+        stands = await self._stands(event.key)
+        key_nid = (await self._material.keys([event.key]))[event.key]
+        return StateChange(event.key, key_nid, stands.ref if stands is not None else None)
+
+    def _hangs(self, event: Event, before: State) -> bool:
+        """Whether an event that meets other branches may wait for the next of its own, which comes in the same call: then the room
+        stays as it is, and that one takes its place. Not what happens to our own users: the next must not be told before.
+        """
+        if event.event_id not in self._material.followed:
+            return False
+        if event.key is None:
+            return bool(before.over)  # without a state of its own it is as cheap to resolve
+        return event.type != MEMBER or domain_of(UserId(event.key[1])) != self._server_name
+
+    async def _caught_up(
+        self, prev: Sequence[PersistedEvent]
+    ) -> tuple[tuple[EventRef, ...], Resolved] | None:
+        """Of an event that cannot take the place of what hangs before it: the room with that. None: nothing hangs."""
+        ids = {each.event.event_id for each in prev}
+        waiting = [each for each in prev if each.event.event_id in self._material.hanging]
+        if not waiting:
+            return None
+        want_numbers(await self._states_after(waiting))
+        passed = ids.union(*(self._material.hanging[each.event.event_id] for each in waiting))
+        extremities = (
+            *(each for each in self._base if each.event_id not in passed - ids),
+            *(each.ref for each in waiting if each.ref not in self._base),
+        )
+        extremities = self._forward_extremities.newest(self._room, extremities)
+        states = [self._current, *await self._states_at(extremities)]
+        want_numbers(states)
+        return extremities, await self._material.resolve(frozenset(state.below for state in states[1:]))
+
+    async def _states_after(self, events: Sequence[PersistedEvent]) -> list[State]:
+        return [await self._state_after(each) for each in events]
 
     async def _resolved(
         self, extremities: tuple[EventRef, ...], resolved: Resolved, persisted: PersistedEvent
@@ -475,24 +497,3 @@ class Run:
         user_id = UserId(key[1])
         local = domain_of(user_id) == self._server_name
         return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
-
-
-def _want_numbers(states: Iterable[State]) -> None:
-    """What is resolved or compared has to be written."""
-    if any(state.over for state in states):
-        raise _Cut
-
-
-def _with(state: State, persisted: PersistedEvent) -> State:
-    """The state after an accepted event."""
-    key = persisted.event.key
-    if key is None:
-        return state
-    ref = StateRef(state.ref.height + 1, event=persisted.ref)
-    return State(ref, {**state.over, key: persisted}, state.below)
-
-
-def _replaced(old: PersistedEvent | None) -> Replaced | None:
-    if old is None:
-        return None
-    return Replaced(old.ref, old.event.event_id, old.event.sender, old.event.content_json)
