@@ -49,6 +49,7 @@ MAX_STATE_BYTES: Final = 160 << 20
 """Of the answer to a join: some hundred thousand events."""
 V1: Final = ("_matrix", "federation", "v1")
 V2: Final = ("_matrix", "federation", "v2")
+_UNABLE: Final = frozenset({"M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN"})
 _SAY_THE_SAME: Final = (Forbidden, InviteBlocked)
 
 
@@ -155,8 +156,11 @@ async def by_one_of(
                 break  # the others would say the same
     if not refusals:
         raise NotFound("No server is known to be in that room")
-    told = [for_client(fault) for fault in refusals]
-    raise next((error for error in told if error.http_status < 500), told[-1]) from refusals[-1]
+    told = [(for_client(fault), fault) for fault in refusals]
+    refused = [each for each in told if each[0].http_status < 500]
+    # Who can tell says more than who cannot.
+    error, cause = next((each for each in refused if not _is_unable(each[1])), (refused or told[-1:])[0])
+    raise error from cause
 
 
 def for_client(fault: RemoteFault) -> MatrixError:
@@ -174,11 +178,16 @@ def for_client(fault: RemoteFault) -> MatrixError:
         return InviteBlocked(words)
     if fault.status == 404:
         return NotFound(words)
-    if fault.status == 403 or fault.errcode in ("M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN"):
+    if fault.status == 403 or _is_unable(fault):
         return Forbidden(words)
     if fault.status == 400 and fault.errcode not in ("M_MISSING_PARAM", "M_INVALID_PARAM"):
         return Unknown(words)
     return Unknown(words, status=502)
+
+
+def _is_unable(fault: RemoteFault) -> bool:
+    """Whether a server cannot tell who may join a restricted room, or has nobody who may let them in: another one may (FED-23)."""
+    return isinstance(fault, RemoteError) and fault.errcode in _UNABLE
 
 
 def _room_version(body: bytes) -> str:
