@@ -69,6 +69,7 @@ class PolicyServers:
             when_failing="refuse",
             elsewhere=True,
             here=False,
+            spares=self._spares,
         )
 
     def concerns(self, room: Room) -> bool:
@@ -119,6 +120,10 @@ class PolicyServers:
             self._known.clear()
         self._known[room.name.nid] = (room.room_state.nid, found)
         return found
+
+    def _spares(self, act: Act) -> bool:
+        room = self._rooms.cached_by_id(act.room_id) if act.room_id is not None else None
+        return room is not None and not self.concerns(room)
 
     async def _decide(self, act: Act) -> Verdict:
         event = act.event

@@ -19,6 +19,11 @@ JoinedServers = Callable[[int], Awaitable[frozenset[str]]]
 """The other servers that are in a room (its number)."""
 
 
+def _comes(act: Act) -> bool:
+    """A join that comes from elsewhere was judged where it came in."""
+    return act.kind is Kind.JOIN and act.requester is None
+
+
 class PartnerCheck:
     """Fulfils what `docs/decisions/0015-policy-gate.md` says of checks. Keeps nothing."""
 
@@ -36,6 +41,7 @@ class PartnerCheck:
             decide=self._decide,
             when_failing="refuse",
             elsewhere=True,
+            spares=_comes,
         )
 
     async def _decide(self, act: Act) -> Verdict:

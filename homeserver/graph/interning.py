@@ -191,6 +191,10 @@ class Interning:
             known = self._remember(row) if row else None
         return known
 
+    def known_room(self, room_id: RoomId) -> RoomIdentity | None:
+        """From memory alone."""
+        return self._rooms_by_id.get(room_id)
+
     async def find_rooms(self, room_ids: Collection[RoomId]) -> dict[RoomId, RoomIdentity]:
         """Those of the rooms that this server knows. What is no room id (the content of events names anything) is none."""
         found, missing = _known(self._rooms_by_id.get, room_ids)

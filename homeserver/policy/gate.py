@@ -101,6 +101,10 @@ class Gate(Collector):
             raise verdict.error
         return made_by_gate(requester.user_nid, verdict.labels)
 
+    def spare(self, event: Event) -> Passage | None:
+        """The passage of an event from another server that no check has to be asked about; None: `examine` it."""
+        return made_by_gate(None) if not self._concerned(event) else None
+
     async def examine(self, event: Event) -> Passage:
         """The passage of an event from another server; `refused` if a check says no. Raises `Unavailable` as `admit`."""
         verdict, by = await self._examined(event)
@@ -118,11 +122,19 @@ class Gate(Collector):
         return made_by_gate(None, verdict.labels)
 
     async def _examined(self, event: Event) -> tuple[Verdict, str]:
-        if not self._elsewhere:
-            return Allow(), ""
-        act = received_act(event)
-        concerned = [(check, act) for check in self._elsewhere.get(act.kind, ()) if _concerns(check, act)]
+        concerned = self._concerned(event)
         return await self._ask(concerned) if concerned else (Allow(), "")
+
+    def _concerned(self, event: Event) -> list[tuple[Check, Act]]:
+        """The checks that have to be asked about an event from another server."""
+        if not self._elsewhere:
+            return []
+        act = received_act(event)
+        return [
+            (check, act)
+            for check in self._elsewhere.get(act.kind, ())
+            if _concerns(check, act) and not (check.spares is not None and check.spares(act))
+        ]
 
     async def _ask(self, concerned: Sequence[tuple[Check, Act]]) -> tuple[Verdict, str]:
         """The first refusal, with the name of its check, or all labels."""

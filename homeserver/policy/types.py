@@ -108,6 +108,8 @@ class Check:
     """Asked of what local users do."""
     timeout: float = 10.0
     """Seconds."""
+    spares: Callable[[Act], bool] | None = None
+    """Whether `decide` would let an event from elsewhere pass, as far as memory tells: then it is not asked. Must not block."""
 
 
 def event_act(

@@ -65,6 +65,11 @@ class Rooms:
         """From memory alone."""
         return self._rooms.get(room_nid)
 
+    def cached_by_id(self, room_id: RoomId) -> Room | None:
+        """From memory alone."""
+        name = self._interning.known_room(room_id)
+        return self._rooms.get(name.nid) if name is not None else None
+
     async def get(self, room_nid: int) -> Room:
         """The room as of `tail.position` or later."""
         room = self._rooms.get(room_nid)

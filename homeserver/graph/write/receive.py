@@ -253,8 +253,15 @@ def _at_once(building: Coroutine[Any, Any, list[EventEntry]]) -> list[EventEntry
 async def examined(gate: Gate, events: Sequence[Event]) -> dict[EventId, Passage]:
     """What policy says of events: each is looked at once, however often it is built."""
     found: dict[EventId, Passage] = {}
-    for start in range(0, len(events), EXAMINED_AT_ONCE):
-        some = events[start : start + EXAMINED_AT_ONCE]
+    asked: list[Event] = []
+    for event in events:
+        passage = gate.spare(event)
+        if passage is None:
+            asked.append(event)
+        else:
+            found[event.event_id] = passage
+    for start in range(0, len(asked), EXAMINED_AT_ONCE):
+        some = asked[start : start + EXAMINED_AT_ONCE]
         passages = await asyncio.gather(*(gate.examine(event) for event in some))
         found |= zip((event.event_id for event in some), passages, strict=True)
     return found

@@ -223,3 +223,23 @@ def test_what_kind_of_act_an_event_is(
         received_act(event("11", key[0], content, state_key=key[1])),
     ):
         assert (act.kind, act.target) == (kind, target)
+
+
+async def test_an_event_that_all_checks_spare_is_not_asked_about() -> None:
+    asked: list[str] = []
+    spared = answering(ALLOW, asked, "spares")
+    checks = check("spares", spared, elsewhere=True, spares=lambda act: act.kind is Kind.MESSAGE)
+    message = event("11")
+    state = event("11", "m.room.topic", {"topic": "hi"}, state_key="")
+    opened = gate(checks)
+    passage = opened.spare(message)
+    assert passage is not None
+    assert not passage.refused
+    assert not (await opened.examine(message)).refused
+    assert not asked
+    assert opened.spare(state) is None
+    await opened.examine(state)
+    assert asked == ["spares"]
+    also = gate(checks, check("other", answering(Refuse(Forbidden("no")), asked, "other"), elsewhere=True))
+    assert also.spare(message) is None
+    assert (await also.examine(message)).refused
