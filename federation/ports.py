@@ -157,9 +157,10 @@ class EventChecker(Protocol):
     """
 
     async def check(
-        self, pdus: Sequence[bytes | Mapping[str, Any]], version: RoomVersion, *, bounded: bool = True
+        self, pdus: Sequence[bytes | Mapping[str, Any] | Event], version: RoomVersion, *, bounded: bool = True
     ) -> list[Checked | Dropped]:
-        """In the order of the PDUs. `bounded`: those with more than 10 auth events or 20 previous ones are dropped.
+        """In the order of the PDUs. What is an event already has passed step 1. `bounded`: those with more than 10 auth events or
+        20 previous ones are dropped.
 
         Keys are fetched once for all; many are computed in threads, very many in processes of their own. Raises nothing for
         what others sent; `Unavailable` if these processes die.

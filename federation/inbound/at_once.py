@@ -87,7 +87,7 @@ class AtOnce:
         self, room: Room, events: Sequence[Event], transaction: tuple[ServerName, str, bytes]
     ) -> bool:
         parts = self._inbound.parts
-        results = await parts.checker.check([event.pdu for event in events], room.name.version)
+        results = await parts.checker.check(events, room.name.version)
         checked = [each.event for each in results if isinstance(each, Checked)]
         if [event.event_id for event in checked] != [event.event_id for event in events]:
             return False

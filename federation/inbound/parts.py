@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from federation.inbound.awaited import Awaited
 from federation.inbound.below import History
 from federation.inbound.known import Here
 from federation.inbound.missing import Gaps
@@ -56,6 +57,7 @@ class Parts(NamedTuple):
     turns: asyncio.Semaphore
     """Rooms that read and write the database at once; nothing remote is awaited within."""
     filling: Filling
+    awaited: Awaited
     memory: HeldBytes
 
 

@@ -192,6 +192,8 @@ class RoomWork:
             )
         del self._finished[: len(finished)], self._deferred[: len(deferred)]
         self._forget([*finished, *(row.staged_nid for row in deferred)])
+        if deferred:  # some may have come since it was looked for
+            self._parts.awaited.again([self._room_nid])
         if released is None:
             return False
         self._unread |= not any(each.result for each in released)
@@ -217,7 +219,8 @@ class RoomWork:
     async def _check(self, new: Sequence[Held]) -> None:
         room = await self._parts.rooms.get(self._room_nid)
         try:
-            results = await self._parts.checker.check([held.rows[0].pdu for held in new], room.name.version)
+            pdus = [held.rows[0].event or held.rows[0].pdu for held in new]
+            results = await self._parts.checker.check(pdus, room.name.version)
         except Exception as error:  # noqa: BLE001  # a fault of ours with one event must not stop the others
             _raise_if_away(error)
             if len(new) == 1:
@@ -298,11 +301,15 @@ class RoomWork:
 
     def _missing(self, held: Held) -> set[EventId]:
         """What an event refers to that is not here."""
+        prev, auth = self._lacking(held)
+        return prev | auth
+
+    def _lacking(self, held: Held) -> tuple[set[EventId], set[EventId]]:
+        """The same: previous events, auth events."""
         event, known = held.checked, self._known
-        missing = set(event.auth_event_ids) - known.whole - known.outliers
-        if event.event_id not in self._states:
-            missing |= set(event.prev_event_ids) - known.whole
-        return missing
+        auth = set(event.auth_event_ids) - known.whole - known.outliers
+        prev = set() if event.event_id in self._states else set(event.prev_event_ids) - known.whole
+        return prev, auth
 
     async def _receive(self, ready: Sequence[Held]) -> None:
         """One call of the graph; where it fails for what the events are, each by itself."""
@@ -365,7 +372,13 @@ class RoomWork:
                     exc_info=error,
                 )
                 continue
-            self._deferred.append(Deferred(row.staged_nid, attempts, _pause(attempts)))
+            self._put_down(held, row, attempts, _pause(attempts))
+
+    def _put_down(self, held: Held, row: Staged, attempts: int, pause: float) -> None:
+        """To be tried again later, or when something has come that is missing."""
+        prev, auth = self._lacking(held) if held.event is not None else (set(), set())
+        self._parts.awaited.wait(self._room_nid, prev | auth)
+        self._deferred.append(Deferred(row.staged_nid, attempts, pause, sorted(prev), sorted(auth)))
 
     # --- gaps --------------------------------------------------------------------------------------------------------
 
@@ -383,6 +396,8 @@ class RoomWork:
             if ("fill", origin) in self._tasks:
                 continue
             if self._parts.filling.begin(origin):
+                for held in mine:  # it may come before it was fetched
+                    self._parts.awaited.wait(self._room_nid, self._missing(held))
                 self._begin("fill", origin, self._fill(origin, mine))
             else:
                 self._put_off(mine)
@@ -397,7 +412,8 @@ class RoomWork:
         """The origin has too many gaps: others go first."""
         for held in [*roots, *self._dependents(roots)]:
             self._held.pop(held.event_id, None)
-            self._deferred += [Deferred(row.staged_nid, row.attempts, BUSY_PAUSE) for row in held.rows]
+            for row in held.rows:
+                self._put_down(held, row, row.attempts, BUSY_PAUSE)
 
     async def _fill(self, origin: ServerName, roots: Sequence[Held]) -> None:
         try:
@@ -435,7 +451,8 @@ class RoomWork:
             self._try_later(held, "what it refers to is not to be had", refused=not filled.unreachable)
         for held in followers:
             self._held.pop(held.event_id, None)
-            self._deferred += [Deferred(row.staged_nid, row.attempts, pause) for row in held.rows]
+            for row in held.rows:
+                self._put_down(held, row, row.attempts, pause)
 
     def _dependents(self, roots: Sequence[Held]) -> list[Held]:
         """What refers to these, directly or not."""

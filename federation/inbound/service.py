@@ -16,10 +16,13 @@ import psycopg
 import structlog
 
 from federation.inbound import store
+from federation.inbound.awaited import MAX_ROOMS as MAX_WAITING
+from federation.inbound.awaited import Awaited
 from federation.inbound.parts import Filling, HeldBytes, Parts
 from federation.inbound.room import AWAY, RoomWork
 from federation.inbound.types import RoomStaged
 from homeserver.log.readers.lease import Lease
+from homeserver.matrix.ids import EventId
 from homeserver.runtime import request_context
 from homeserver.runtime.causes import Causes, cause_of
 from homeserver.runtime.clock import Entropy
@@ -46,6 +49,10 @@ MAX_HELD_BYTES: Final = 64 << 20
 """Of staged events in the memory of a process, as JSON; parsed they take some times as much."""
 FORGET_EVERY: Final = 3_600.0
 COUNT_EVERY: Final = 5.0
+WOKEN_AT_ONCE: Final = 50
+"""Rooms of which something has come that was waited for, looked at together."""
+LACKING: Final = 10_000
+"""Staged events of which it is read at once what they wait for."""
 
 
 class Inbound:
@@ -57,6 +64,7 @@ class Inbound:
         self.turns = asyncio.Semaphore(TURNS)
         self.filling = Filling(FILLING_EACH, FILLING_MOST)
         self.memory = HeldBytes(MAX_HELD_BYTES)
+        self.awaited = Awaited()
         self._parts: Parts | None = None
         self._works: dict[int, RoomWork] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -121,7 +129,8 @@ class Inbound:
         ]
 
     async def look(self) -> None:
-        """Once: renew leases, take what is free. Raises what the database says."""
+        """Once: renew leases, take what is free, and what has stopped waiting. Raises what the database says."""
+        await self._wake_waiting()
         if not self._works:
             async with self._db.read() as tx:
                 if not await store.anything_free(tx):
@@ -142,6 +151,38 @@ class Inbound:
                 self._works[room_nid].wake()
             elif not self._closing:
                 self._begin(room_nid, asked)
+
+    async def _wake_waiting(self) -> None:
+        come = self.awaited.come(WOKEN_AT_ONCE)
+        if not come:
+            return
+        try:
+            async with self._db.transaction() as tx, tx.pipeline(commit=True) as batch:
+                woken = store.wake(batch, come)
+        except BaseException:
+            self.awaited.again(come)
+            raise
+        for room_nid in come:  # what waits there in memory is in no row that was woken
+            if (work := self._works.get(room_nid)) is not None:
+                work.wake()
+        others = [room for room, owner in woken.result if owner is not None and room not in self._works]
+        if others:
+            async with self._db.transaction() as tx:
+                await store.notify(tx, others)
+
+    async def _learn_waiting(self) -> None:
+        """What is waited for where another process, or an earlier one, has put it off."""
+        async with self._db.read() as tx, tx.pipeline() as batch:
+            found = store.find_waiting(batch, MAX_WAITING)
+        rooms = {room_nid for (room_nid,) in found.result}
+        if new := self.awaited.unknown(rooms)[:WOKEN_AT_ONCE]:
+            async with self._db.read() as tx, tx.pipeline() as batch:
+                lacking = store.find_lacking(batch, new, LACKING)
+            waiting: dict[int, list[EventId]] = {room_nid: [] for room_nid in new}
+            for room_nid, event_ids in lacking.result:
+                waiting[room_nid] += event_ids
+            self.awaited.learn(waiting)
+        self.awaited.keep(rooms | self._works.keys())
 
     def close(self) -> None:
         """Take no more rooms, and leave those at work where they are: the log is about to be closed."""
@@ -186,6 +227,7 @@ class Inbound:
     async def _count(self) -> None:
         async with self._db.read() as tx:
             self.events_staged, self.bytes_staged = await store.count_staged(tx)
+        await self._learn_waiting()
 
     async def _forget(self) -> None:
         async with self._db.transaction() as tx:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import LiteralString
 
 from federation.inbound.types import Answered, Deferred, Full, Pdu, RoomStaged, Staged
+from homeserver.events.event import Event
+from homeserver.graph.refs import OUTLIER
 from homeserver.matrix.ids import EventId, ServerName
 from homeserver.storage.database import Database
 from homeserver.storage.tx import Later, Pipeline, Tx
@@ -87,12 +89,12 @@ async def stage(  # noqa: PLR0917  # one value each, called in one place
             txn=txn_id,
             answer=answer,
             count=len(pdus),
-            size=sum(len(pdu.pdu) for pdu in pdus),
+            size=sum(len(pdu.event.pdu) for pdu in pdus),
             most_events=bounds[0],
             most_bytes=bounds[1],
             rooms=[pdu.room_nid for pdu in pdus],
-            ids=[pdu.event_id for pdu in pdus],
-            pdus=[pdu.pdu for pdu in pdus],
+            ids=[pdu.event.event_id for pdu in pdus],
+            pdus=[pdu.event.pdu for pdu in pdus],
             distinct=sorted({pdu.room_nid for pdu in pdus}),
             owner=owner,
             lease=lease,
@@ -100,7 +102,7 @@ async def stage(  # noqa: PLR0917  # one value each, called in one place
         )
     rows = later.result
     if ("t", 1, "", 0) in rows:
-        return Answered(_by_room(rows, origin, {pdu.event_id: pdu.pdu for pdu in pdus}), None)
+        return Answered(_by_room(rows, origin, {pdu.event.event_id: pdu.event for pdu in pdus}), None)
     async with db.read() as tx:
         repeated = await find_answer(tx, origin, txn_id)
     if repeated is None:
@@ -118,12 +120,13 @@ def remember(batch: Pipeline, transaction: tuple[ServerName, str, bytes]) -> Non
 
 
 def _by_room(
-    rows: Sequence[tuple[str, int, str, int]], origin: ServerName, pdus: dict[EventId, bytes]
+    rows: Sequence[tuple[str, int, str, int]], origin: ServerName, events: dict[EventId, Event]
 ) -> list[RoomStaged]:
     rooms = {nid: RoomStaged(nid, owner or None, version, []) for k, nid, owner, version in rows if k == "r"}
     staged = sorted((nid, EventId(name), room) for kind, nid, name, room in rows if kind == "s")
     for nid, event_id, room_nid in staged:
-        rooms[room_nid].rows.append(Staged(nid, origin, event_id, pdus[event_id], 0))
+        event = events[event_id]
+        rooms[room_nid].rows.append(Staged(nid, origin, event_id, event.pdu, 0, event))
     return list(rooms.values())
 
 
@@ -176,7 +179,7 @@ def find_staged(
     `bounds`: how many, how many of one origin, and how many bytes.
     """
     return batch.rows(
-        Staged,
+        _staged,
         """
         SELECT s.staged_nid, s.origin, s.event_id, s.pdu, s.attempts
         FROM (
@@ -198,6 +201,10 @@ def find_staged(
         each=bounds[1],
         bytes=bounds[2],
     )
+
+
+def _staged(staged_nid: int, origin: ServerName, event_id: EventId, pdu: bytes, attempts: int) -> Staged:
+    return Staged(staged_nid, origin, event_id, pdu, attempts)
 
 
 def count_due(batch: Pipeline, room_nid: int, held: Collection[int]) -> Later[tuple[int] | None]:
@@ -228,13 +235,61 @@ def defer(batch: Pipeline, rows: Sequence[Deferred]) -> None:
     batch.execute(
         """
         UPDATE federation_staged s SET attempts = d.attempts,
-            retry_at = statement_timestamp() + d.pause * interval '1 second'
-        FROM unnest(%(nids)s::bigint[], %(attempts)s::smallint[], %(pauses)s::float8[]) AS d (nid, attempts, pause)
+            retry_at = statement_timestamp() + d.pause * interval '1 second',
+            lacks_prev = string_to_array(d.prev, ' '), lacks_auth = string_to_array(d.auth, ' ')
+        FROM unnest(%(nids)s::bigint[], %(attempts)s::smallint[], %(pauses)s::float8[], %(prev)s::text[], %(auth)s::text[])
+             AS d (nid, attempts, pause, prev, auth)
         WHERE s.staged_nid = d.nid
         """,
         nids=[row.staged_nid for row in rows],
         attempts=[row.attempts for row in rows],
         pauses=[row.pause for row in rows],
+        prev=[" ".join(row.lacks_prev) for row in rows],  # no event id has a space
+        auth=[" ".join(row.lacks_auth) for row in rows],
+    )
+
+
+def find_waiting(batch: Pipeline, most: int) -> Later[list[tuple[int]]]:
+    """Rooms in which something is tried again later."""
+    return batch.all(
+        "SELECT room_nid FROM federation_staged_rooms WHERE retry_at IS NOT NULL LIMIT %(most)s", most=most
+    )
+
+
+def find_lacking(
+    batch: Pipeline, room_nids: Collection[int], most: int
+) -> Later[list[tuple[int, list[EventId]]]]:
+    """What is waited for in these rooms: (room_nid, event ids) for each staged event."""
+    return batch.all(
+        """
+        SELECT room_nid, lacks_prev || lacks_auth FROM federation_staged
+        WHERE room_nid = ANY(%(rooms)s::bigint[]) AND retry_at IS NOT NULL LIMIT %(most)s
+        """,
+        rooms=list(room_nids),
+        most=most,
+    )
+
+
+def wake(batch: Pipeline, room_nids: Collection[int]) -> Later[list[tuple[int, str | None]]]:
+    """What waits in these rooms for something that is here by now is due at once. (room_nid, owner or None) of rooms where that is
+    so; their versions move on, so that whoever is at work there looks again. The next attempt is none more.
+    """
+    return batch.all(
+        """
+        WITH due AS (
+            UPDATE federation_staged s SET retry_at = NULL, attempts = greatest(s.attempts - 1, 0)
+            WHERE s.room_nid = ANY(%(rooms)s::bigint[]) AND s.retry_at > statement_timestamp() AND (
+                EXISTS (SELECT FROM unnest(s.lacks_prev) AS l (id) JOIN events e ON e.event_id = l.id
+                        AND e.moved_to IS NULL AND e.room_nid = s.room_nid AND e.flags & %(outlier)s = 0)
+                OR EXISTS (SELECT FROM unnest(s.lacks_auth) AS l (id) JOIN events e ON e.event_id = l.id
+                           AND e.moved_to IS NULL AND e.room_nid = s.room_nid)
+            ) RETURNING s.room_nid
+        )
+        UPDATE federation_staged_rooms r SET retry_at = NULL, version = r.version + 1
+        WHERE r.room_nid IN (SELECT room_nid FROM due) RETURNING r.room_nid, r.owner
+        """,
+        rooms=list(room_nids),
+        outlier=OUTLIER,
     )
 
 

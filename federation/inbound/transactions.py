@@ -82,8 +82,6 @@ class _Sorted(NamedTuple):
     """The PDUs of a transaction."""
 
     good: list[Pdu]
-    events: list[Event]
-    """The same, read."""
     answers: dict[str, dict[str, str]]
 
 
@@ -173,6 +171,8 @@ class Transactions:
         if not staged.good:
             await self._edus.dispatch(origin, edus)
             return answer
+        if not edus:
+            return await self._keep((origin, txn_id, answer), staged)
         # Both must be done before the answer: what was answered is not sent again.
         results = await asyncio.gather(
             self._keep((origin, txn_id, answer), staged),
@@ -189,7 +189,7 @@ class Transactions:
         rooms = {pdu.room_nid for pdu in sorted_.good}
         if len(rooms) == 1:
             room = await self._rooms.get(*rooms)
-            if await self._at_once.take(room, sorted_.events, transaction):
+            if await self._at_once.take(room, [pdu.event for pdu in sorted_.good], transaction):
                 return transaction[2]
         return await self._stage(*transaction, sorted_.good)
 
@@ -227,7 +227,7 @@ class Transactions:
         strange = {each for each in room_ids if objections.get(each, NOT_HERE) == NOT_HERE}
         if strange and self._joins is not None and await self._joins.ended(strange):
             names, objections = await self._places(origin, room_ids)
-        sorted_ = _Sorted([], [], {})
+        sorted_ = _Sorted([], {})
         for piece in pieces(named, PARSED_AT_ONCE):
             await next_turn()
             for each, text in piece:
@@ -275,8 +275,7 @@ class Transactions:
             return
         if objection is None:
             self._partners.done(origin, "events", name.room_id)
-            sorted_.good.append(Pdu(name.nid, event.event_id, event.pdu))
-            sorted_.events.append(event)
+            sorted_.good.append(Pdu(name.nid, event))
         elif objection == NOT_HERE and await self._ended(name, event):
             objection = None
         sorted_.answers[event.event_id] = {} if objection is None else {"error": objection}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from homeserver.events.event import Event
 from homeserver.matrix.ids import EventId, ServerName
 
 MAX_PDUS: Final = 50
@@ -15,9 +16,8 @@ class Pdu(NamedTuple):
     """An event of a transaction that may be staged."""
 
     room_nid: int
-    event_id: EventId
-    pdu: bytes
-    """Canonical JSON."""
+    event: Event
+    """Of the right format; nothing else is checked."""
 
 
 class Staged(NamedTuple):
@@ -27,7 +27,10 @@ class Staged(NamedTuple):
     origin: ServerName
     event_id: EventId
     pdu: bytes
+    """Canonical JSON."""
     attempts: int
+    event: Event | None = None
+    """The same, where it was read in this process just now."""
 
 
 class Deferred(NamedTuple):
@@ -38,6 +41,10 @@ class Deferred(NamedTuple):
     """Failed ones, with the last."""
     pause: float
     """Seconds."""
+    lacks_prev: list[EventId]
+    """What it waits for, of its previous events; empty where they are not what is missing."""
+    lacks_auth: list[EventId]
+    """Likewise, of its auth events."""
 
 
 class RoomStaged(NamedTuple):

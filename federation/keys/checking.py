@@ -93,7 +93,7 @@ class SignatureChecker:
 
     async def check(
         self,
-        pdus: Sequence[bytes | Mapping[str, Any]],
+        pdus: Sequence[bytes | Mapping[str, Any] | Event],
         version: RoomVersion,
         *,
         bounded: bool = True,

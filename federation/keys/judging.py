@@ -40,8 +40,10 @@ class Judged(NamedTuple):
     wanted: Sequence[WantedKeys] = ()
 
 
-def parse(pdu: bytes | Mapping[str, Any], version: RoomVersion, *, bounded: bool) -> Event | Dropped:
-    """Step 1."""
+def parse(pdu: bytes | Mapping[str, Any] | Event, version: RoomVersion, *, bounded: bool) -> Event | Dropped:
+    """Step 1, which an event has passed."""
+    if isinstance(pdu, Event):
+        return pdu if pdu.room_version is version else parse(pdu.pdu, version, bounded=bounded)
     try:
         return parse_event(pdu, version, bounded=bounded)
     except EventFormatError as error:

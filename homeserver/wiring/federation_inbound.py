@@ -83,6 +83,7 @@ class FederationInboundFeature:
             server_name=core.server_name,
             turns=self.inbound.turns,
             filling=self.inbound.filling,
+            awaited=self.inbound.awaited,
             memory=self.inbound.memory,
         )
 
@@ -95,6 +96,7 @@ class FederationInboundFeature:
         return Manifest(
             name="federation_inbound",
             apis=[SendApi(self.transactions)],
+            projections=[inbound.awaited],
             policy=[self.policy.check],
             periodic=inbound.periodic(),
             hints={CHANNEL: inbound.hint},
