@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 from tests.fuzz.attacks import JSON, Attack
 from tests.fuzz.cast import Cast
+from tests.fuzz.screens import SLIDING, later, search, sliding, spaces
 
 CORPUS = Path(__file__).parent / "corpus" / "work.json"
 UNITS = [
     *("a", "a*", "*a", "?", "a?", "*", "ab", "aaaab", "(a+)+", "0", "1", "\\", '"', "[", "{", "."),
     *("a.", "_", "-", "@", "é", "İ", "Σ", "\u0300", "👩‍🚀", " ", "%", "\\.", "a_", "\u0000", "\ud800"),
 ]
-SLIDING = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 _BODY = 1_000_000
 _EVENT = 60_000
 
@@ -89,14 +89,14 @@ class Play:
     def __init__(self, cast: Cast, recipe: Recipe, number: int) -> None:
         self.cast = cast
         self.recipe = recipe
-        self._number = number
+        self.number = number
 
     def requests(self) -> Iterator[Attack]:
         yield from PLAYS[self.recipe.play](self)
 
     def ask(self, method: str, path: str, body: Any = None, *, by: str = "attacker", **query: str) -> Attack:
         token = getattr(self.cast, by).token
-        asked = "?" + "&".join(f"{name}={_quoted(value)}" for name, value in query.items()) if query else ""
+        asked = "?" + "&".join(f"{name}={quoted(value)}" for name, value in query.items()) if query else ""
         return Attack(
             f"{method} {path.split('?', maxsplit=1)[0]}: {self.recipe}",
             method,
@@ -106,28 +106,28 @@ class Play:
         )
 
     def send(self, content: Any, kind: str = "m.room.message", *, by: str = "attacker") -> Attack:
-        path = f"/rooms/{_quoted(self.cast.room)}/send/{_quoted(kind)}/w{self._number}{by}"
+        path = f"/rooms/{quoted(self.cast.room)}/send/{quoted(kind)}/w{self.number}{by}"
         return self.ask("PUT", path, content, by=by)
 
     def state(self, kind: str, content: Any) -> Attack:
-        return self.ask("PUT", f"/rooms/{_quoted(self.cast.room)}/state/{_quoted(kind)}/", content)
+        return self.ask("PUT", f"/rooms/{quoted(self.cast.room)}/state/{quoted(kind)}/", content)
 
     def sync(self, by: str = "attacker", **query: str) -> Attack:
         return self.ask("GET", "/sync", by=by, timeout="0", **query)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
 def _filter(play: Play) -> Iterator[Attack]:
     lists = {"types": play.recipe.texts(_EVENT), "not_senders": play.recipe.texts(_EVENT // 4)}
     body = {"event_fields": play.recipe.texts(_EVENT // 4), "room": {"timeline": lists, "state": lists}}
-    yield play.ask("POST", f"/user/{_quoted(play.cast.attacker.user_id)}/filter", body)
+    yield play.ask("POST", f"/user/{quoted(play.cast.attacker.user_id)}/filter", body)
     small = json.dumps({"types": play.recipe.texts(3_000)})
     yield play.send({"body": "x"}, kind=play.recipe.text(200) or "a")
     yield play.ask(
-        "GET", f"/rooms/{_quoted(play.cast.room)}/messages", dir="b", limit="1000", filter=small[:12_000]
+        "GET", f"/rooms/{quoted(play.cast.room)}/messages", dir="b", limit="1000", filter=small[:12_000]
     )
     yield play.sync(filter=json.dumps({"room": {"timeline": {"types": play.recipe.texts(3_000)}}})[:12_000])
 
@@ -148,7 +148,7 @@ def _push_rule(play: Play) -> Iterator[Attack]:
 
 
 def _name(play: Play) -> Iterator[Attack]:
-    user = _quoted(play.cast.attacker.user_id)
+    user = quoted(play.cast.attacker.user_id)
     condition = {"actions": ["notify"], "conditions": [{"kind": "contains_display_name"}]}
     yield play.ask("PUT", "/pushrules/global/override/name", condition)
     yield play.ask("PUT", f"/profile/{user}/displayname", {"displayname": play.recipe.text(256)})
@@ -173,8 +173,8 @@ def _event(play: Play) -> Iterator[Attack]:
     yield play.send({"m.relates_to": relation}, kind="m.reaction")
     relation = {"rel_type": "m.thread", "event_id": play.recipe.text(_EVENT), "m.in_reply_to": texts}
     yield play.send({"m.relates_to": relation}, kind="m.z")
-    event = _quoted(play.cast.event)
-    yield play.ask("GET", f"/rooms/{_quoted(play.cast.room)}/relations/{event}", recurse="true", limit="100")
+    event = quoted(play.cast.event)
+    yield play.ask("GET", f"/rooms/{quoted(play.cast.room)}/relations/{event}", recurse="true", limit="100")
     yield play.sync()
 
 
@@ -203,7 +203,7 @@ def _room_state(play: Play) -> Iterator[Attack]:
 
 
 def _account(play: Play) -> Iterator[Attack]:
-    user = _quoted(play.cast.attacker.user_id)
+    user = quoted(play.cast.attacker.user_id)
     direct = play.recipe.table(_EVENT, [play.cast.room])
     yield play.ask("PUT", f"/user/{user}/account_data/m.direct", direct)
     ignored = {"ignored_users": {f"@{text}:localhost": {} for text in play.recipe.texts(_EVENT * 5)}}
@@ -213,8 +213,8 @@ def _account(play: Play) -> Iterator[Attack]:
     yield play.sync()
     yield play.ask("GET", "/notifications", limit="100")
     tags = {"tags": play.recipe.table(_EVENT * 5, {"order": 0.5})}
-    yield play.ask("PUT", f"/user/{user}/rooms/{_quoted(play.cast.room)}/account_data/m.tag", tags)
-    yield play.ask("PUT", f"/user/{user}/rooms/{_quoted(play.cast.room)}/tags/u.x", {"order": 0.1})
+    yield play.ask("PUT", f"/user/{user}/rooms/{quoted(play.cast.room)}/account_data/m.tag", tags)
+    yield play.ask("PUT", f"/user/{user}/rooms/{quoted(play.cast.room)}/tags/u.x", {"order": 0.1})
     named = [text[:255] for text in play.recipe.texts(_EVENT)[:100]]
     rooms = {"ranges": [[0, 99]], "filters": {"is_dm": True, "not_tags": named}}
     yield play.ask(
@@ -251,7 +251,7 @@ def _keys(play: Play) -> Iterator[Attack]:
     )
     yield play.ask("POST", "/keys/signatures/upload", {user: {text: {} for text in texts}})
     messages = {f"@{text}:localhost": {"*": {}} for text in texts}
-    to_device = f"/sendToDevice/m.x/w{play._number}"
+    to_device = f"/sendToDevice/m.x/w{play.number}"
     yield play.ask("PUT", to_device, {"messages": messages})
     yield play.ask("PUT", to_device + "b", {"messages": {user: {text: {} for text in texts}}})
     yield play.ask("PUT", to_device + "c", {"messages": {user: {"*": {"x": play.recipe.value(_EVENT)}}}})
@@ -270,4 +270,8 @@ PLAYS: dict[str, Callable[[Play], Iterator[Attack]]] = {
     "room_state": _room_state,
     "account": _account,
     "keys": _keys,
+    "sliding": sliding,
+    "search": search,
+    "spaces": spaces,
+    "later": later,
 }
