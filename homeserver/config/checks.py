@@ -20,6 +20,7 @@ from homeserver.matrix.ids import is_room_alias, is_user_id
 
 _DNS_NAME = re.compile(r"(?!-)[0-9A-Za-z-]{1,63}(?:\.[0-9A-Za-z-]{1,63})*")
 _KEY_ID = re.compile(r"ed25519:[0-9A-Za-z_]+")
+_UNPADDED = re.compile(r"[0-9A-Za-z+/_-]+")
 _MANY = 32
 """Repetitions from which it need not be worked out how many ways there are."""
 _LONGEST = 255
@@ -204,3 +205,13 @@ def _is_host(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def policy_server_keys(keys: dict[str, str]) -> dict[str, str]:
+    """spec: client-server-api/#getwell-knownmatrixpolicy_server `public_keys`."""
+    if keys and "ed25519" not in keys:
+        raise ValueError("a key for ed25519 is expected among them")
+    for algorithm, key in keys.items():
+        if not _UNPADDED.fullmatch(key) or (algorithm == "ed25519" and len(key) != 43):
+            raise ValueError(f"the key for {algorithm} is expected as unpadded base64")
+    return keys

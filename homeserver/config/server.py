@@ -101,6 +101,12 @@ class ServerSection(Section):
     support_page: BaseUrl | None = None
     """A web page for help, published under /.well-known/matrix/support."""
 
+    policy_server_keys: Annotated[dict[str, str], AfterValidator(checks.policy_server_keys)] = Field(
+        default_factory=dict, examples=[{"ed25519": "6yhHGKhCiXTSEN2ksjV7kXN6rBQZ3XbM7LlC6NSsRgs"}]
+    )
+    """If a policy server goes by the same name: its public keys by algorithm, published under /.well-known/matrix/policy_server
+    for those who set up m.room.policy in a room."""
+
     @property
     def contact_uri(self) -> str | None:
         """`admin_contact` as an address that clients can open."""

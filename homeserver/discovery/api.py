@@ -65,6 +65,8 @@ class DiscoveryApi:
             client["org.matrix.msc4143.rtc_foci"] = [focus]
         self._client = RawJson(msgspec.json.encode(client)) if base_url else None
         self._support = RawJson(msgspec.json.encode(support)) if support else None
+        keys = config.server.policy_server_keys
+        self._policy_server = RawJson(msgspec.json.encode({"public_keys": keys})) if keys else None
 
     # A token that has expired must not keep a client from learning how to get a new one: none is looked at.
     @endpoint("getVersions", "GET", "/_matrix/client/versions", auth=Auth.NONE)
@@ -85,6 +87,13 @@ class DiscoveryApi:
         if self._support is None:
             raise NotFound("No contact is published here")
         return self._support
+
+    @endpoint("getWellknownPolicy", "GET", "/.well-known/matrix/policy_server", auth=Auth.NONE)
+    async def policy_server(self) -> RawJson:
+        """Tells the keys of the policy server that goes by this name, if there is one (CHECKLIST DISC-03)."""
+        if self._policy_server is None:
+            raise NotFound("There is no policy server of this name")
+        return self._policy_server
 
     @endpoint(
         "getCapabilities", "GET", "/_matrix/client/{v}/capabilities", auth=Auth.GUEST_ALLOWED, limit="default"

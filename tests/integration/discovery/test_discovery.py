@@ -1,4 +1,4 @@
-"""What the server says about itself: CHECKLIST API-15, DISC-01, DISC-02, CAP-01 to CAP-05."""
+"""What the server says about itself: CHECKLIST API-15, DISC-01 to DISC-03, CAP-01 to CAP-05."""
 
 from typing import Any
 
@@ -59,6 +59,18 @@ async def test_whom_to_ask_for_help(start: Any, section: Any, expected: Any) -> 
 async def test_without_a_contact_there_is_nothing_to_tell(server: IdentityServer) -> None:
     """DISC-02."""
     await server.client.get("/.well-known/matrix/support", expect=(404, "M_NOT_FOUND"))
+
+
+async def test_the_keys_of_a_policy_server_are_told_only_if_there_is_one(start: Any) -> None:
+    """DISC-03."""
+    path = "/.well-known/matrix/policy_server"
+    nowhere = await start()
+    await nowhere.client.get(path, expect=(404, "M_NOT_FOUND"))
+    keys = {"ed25519": "A" * 43}
+    here = await start(server={"policy_server_keys": keys})
+    answer = await here.client.exchange("GET", path)
+    assert answer.json == {"public_keys": keys}
+    assert answer.headers["access-control-allow-origin"] == "*"
 
 
 async def test_capabilities_say_what_this_user_can_do(server: IdentityServer) -> None:

@@ -93,13 +93,6 @@ async def test_where_this_server_is_told(federation: Federation) -> None:
     assert (await remote.ask(nowhere, "GET", uri, headers={}))[0] == 404
 
 
-async def test_this_is_no_policy_server(federation: Federation) -> None:
-    """DISC-03: only a policy server says its keys."""
-    here, remote = await federation.start(), await federation.remote()
-    code, told = await remote.ask(here, "GET", "/.well-known/matrix/policy_server", headers={})
-    assert (code, told["errcode"]) == (404, "M_UNRECOGNIZED")
-
-
 async def test_a_large_body_arrives_whole(federation: Federation) -> None:
     here, remote = await federation.start(), await federation.remote()
     remote.answers("PUT", "*/send/1", lambda asked: {"bytes": len(asked.json["x"])})

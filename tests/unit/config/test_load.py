@@ -140,6 +140,8 @@ def test_a_variable_that_leads_nowhere_is_a_mistake() -> None:
             "server: {name: a.b, old_signing_keys: {'ed25519:a': {key: junk, expired_ts: 1}}}",
             "server.old_signing_keys.ed25519:a.key",
         ),
+        ("server: {name: a.b, policy_server_keys: {curve: abc}}", "server.policy_server_keys"),
+        ("server: {name: a.b, policy_server_keys: {ed25519: junk}}", "server.policy_server_keys"),
         ("registration: {reserved_names: [fine, 'a(b']}", "registration.reserved_names.1"),
         ("registration: {reserved_names: ['(a+)+b']}", "registration.reserved_names.0"),
         ("registration: {reserved_names: ['x([a-z]+_|y)*']}", "registration.reserved_names.0"),
