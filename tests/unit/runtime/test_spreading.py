@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from homeserver.runtime import shared_loads
 from homeserver.runtime.shared_loads import LIVES, Load, SharedLoads
 from homeserver.runtime.spreading import (
@@ -110,8 +112,9 @@ def test_who_is_silent_or_has_left_is_not_there(tmp_path: Path) -> None:
         assert first.living(1_500_000) == []
 
 
-def test_the_kernel_says_how_busy_this_process_and_the_machine_are() -> None:
-    own, machine = OwnTime(0.0), MachineTime()
+@pytest.mark.parametrize("path", ["/proc/self/schedstat", "/proc/self/not there"])
+def test_the_kernel_says_how_busy_this_process_and_the_machine_are(path: str) -> None:
+    own, machine = OwnTime(0.0, path=path), MachineTime()
     sum(range(300_000))
     assert 0 < own.look(1e-3) <= 1
     assert own.look(1e6) < 1
