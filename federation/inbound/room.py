@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psycopg
@@ -19,6 +18,7 @@ import structlog
 
 from federation.inbound import store
 from federation.inbound.below import add_history
+from federation.inbound.held import Held, objection, pause_after, references
 from federation.inbound.known import NOTHING, Known
 from federation.inbound.missing import Filled
 from federation.inbound.parts import Parts
@@ -26,7 +26,6 @@ from federation.inbound.types import Deferred, RoomStaged, Staged
 from federation.ports import Checked, Dropped
 from homeserver.events.event import Event
 from homeserver.events.parse import EventFormatError
-from homeserver.graph.rooms.room import Room
 from homeserver.graph.write.receive import BelowJoin, EventIdTaken
 from homeserver.matrix.errors import Unavailable
 from homeserver.matrix.ids import EventId, ServerName
@@ -45,9 +44,6 @@ KEYS_PATIENCE: Final = 0.5
 """Seconds for which all wait for the keys of some sender; then the others go on."""
 MAX_ATTEMPTS: Final = 20
 """Then an event is given up: some seven hours after the first."""
-FIRST_PAUSE: Final = 2.0
-LONGEST_PAUSE: Final = 1_800.0
-"""Seconds between attempts, doubled each time."""
 REFUSED_ATTEMPTS: Final = 5
 """Attempts where all servers were asked and none had what is missing."""
 BUSY_PAUSE: Final = 5.0
@@ -56,24 +52,6 @@ BUSY_PAUSE: Final = 5.0
 
 AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, StorageError, Unavailable)
 """Nothing is wrong with what has come: it waits until the database, or who has to be asked here, is back."""
-
-
-@dataclass(slots=True)
-class Held:
-    """An event in memory."""
-
-    event_id: EventId
-    origin: ServerName
-    rows: list[Staged] = field(default_factory=list)
-    """Where it is staged: several servers may have sent it. None: it was fetched to fill a gap."""
-    event: Event | None = None
-    """None until it is checked."""
-
-    @property
-    def checked(self) -> Event:
-        """The event, of one that is checked."""
-        assert self.event is not None
-        return self.event
 
 
 class RoomWork:
@@ -231,7 +209,7 @@ class RoomWork:
             return
         good: list[tuple[Held, Event]] = []
         for held, result in zip(new, results, strict=True):
-            reason = _objection(held, result, room)
+            reason = objection(held, result, room)
             if reason is None and isinstance(result, Checked):
                 good.append((held, result.event))
                 continue
@@ -263,7 +241,7 @@ class RoomWork:
         for event_id, held in [*self._held.items()]:
             if event_id in self._known.whole:
                 self._done(held)
-            elif self._known.elsewhere and not self._known.elsewhere.isdisjoint(_references(held)):
+            elif self._known.elsewhere and not self._known.elsewhere.isdisjoint(references(held)):
                 _log.info("inbound.dropped", event_id=event_id, origin=held.origin, reason="another room")
                 self._done(held)
         ready = self._ready()
@@ -278,7 +256,7 @@ class RoomWork:
         """What of these, and of what they refer to, is here: one query, or none where they refer to what is in memory or among
         them. Of those that are here already the receiver knows, too.
         """
-        named = {each for held in self._held.values() for each in _references(held)}
+        named = {each for held in self._held.values() for each in references(held)}
         known = self._parts.here.from_memory(self._room_nid, named - self._held.keys())
         self._known = known or await self._parts.here.find(self._room_nid, named | self._held.keys())
 
@@ -372,7 +350,7 @@ class RoomWork:
                     exc_info=error,
                 )
                 continue
-            self._put_down(held, row, attempts, _pause(attempts))
+            self._put_down(held, row, attempts, pause_after(attempts))
 
     def _put_down(self, held: Held, row: Staged, attempts: int, pause: float) -> None:
         """To be tried again later, or when something has come that is missing."""
@@ -445,7 +423,7 @@ class RoomWork:
         failed = [held for held in roots if held.event_id not in ready and held.event_id in self._held]
         if not failed:
             return
-        pause = _pause(max((row.attempts for held in failed for row in held.rows), default=0) + 1)
+        pause = pause_after(max((row.attempts for held in failed for row in held.rows), default=0) + 1)
         followers = self._dependents(failed)
         for held in failed:
             self._try_later(held, "what it refers to is not to be had", refused=not filled.unreachable)
@@ -462,7 +440,7 @@ class RoomWork:
         while again:
             again = False
             for held in self._held.values():
-                if held.event_id not in gone and not gone.isdisjoint(_references(held)):
+                if held.event_id not in gone and not gone.isdisjoint(references(held)):
                     gone.add(held.event_id)
                     found.append(held)
                     again = True
@@ -485,22 +463,3 @@ def _raise_if_away(error: Exception) -> None:
     """Raises it again, if nothing is wrong with what has come. What takes the database longer than it may has failed."""
     if isinstance(error, AWAY) and not isinstance(error, psycopg.errors.QueryCanceled):
         raise error
-
-
-def _references(held: Held) -> tuple[EventId, ...]:
-    """What an event refers to."""
-    return (*held.checked.prev_event_ids, *held.checked.auth_event_ids)
-
-
-def _objection(held: Held, result: Checked | Dropped, room: Room) -> str | None:
-    """Why an event is not taken; None: it has passed steps 1 to 3."""
-    if not isinstance(result, Checked):
-        return result.reason[:200]
-    if result.event.room_id != room.name.room_id or result.event.event_id != held.event_id:
-        return "another room or event"
-    return None
-
-
-def _pause(attempts: int) -> float:
-    """Seconds until the next attempt after so many."""
-    return min(FIRST_PAUSE * 2.0 ** (attempts - 1), LONGEST_PAUSE)

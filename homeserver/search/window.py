@@ -103,8 +103,8 @@ class Windows:
             if first is None:
                 return Window([], before, True)
             floor = first if since is None else max(first, since)
-            walk = _Walk(tx, asked, before, floor, some=since is None)
-            await walk.go()
+            walk = _Walk(asked, before, floor, some=since is None)
+            await walk.go(tx)
         found, at = walk.found, walk.at
         found.sort(key=lambda match: -match.event_nid)
         if len(found) > MOST:
@@ -115,8 +115,7 @@ class Windows:
 class _Walk:
     """One search goes back in the log, from a position to the `floor`; `some`: not as far, with enough in hand."""
 
-    def __init__(self, tx: Tx, asked: Asked, before: Position, floor: Position, *, some: bool) -> None:
-        self._tx = tx
+    def __init__(self, asked: Asked, before: Position, floor: Position, *, some: bool) -> None:
         self._asked = asked
         self._before = before
         self._floor = floor
@@ -131,10 +130,10 @@ class _Walk:
             query(asked.term), asked.kinds, list(asked.rooms), asked.senders, asked.not_senders
         )
 
-    async def go(self) -> None:
+    async def go(self, tx: Tx) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SECONDS
-        words = await self._scan()
+        words = await self._scan(tx)
         marks = self._asked.rooms if self._by_room else ()
         largest = len(BLOCKS)
         while not self._done and loop.time() < deadline:
@@ -142,7 +141,7 @@ class _Walk:
             start = max(_start(size, self.at), self._floor)
             block = (size, self.at - 1) if size < len(BLOCKS) else None
             looked = await matches_store.find_matches(
-                self._tx, self._wanted, query_in(words, marks, block), Part(start, self.at, READ)
+                tx, self._wanted, query_in(words, marks, block), Part(start, self.at, READ)
             )
             if looked.read >= READ and size > 0:
                 largest = size - 1
@@ -159,19 +158,19 @@ class _Walk:
             return True
         return len(self.found) >= self._enough and self._effort >= EFFORT
 
-    async def _scan(self) -> str | None:
+    async def _scan(self, tx: Tx) -> str | None:
         """Go through the newest entries, and on while matches are close to each other. Returns the words that the index is to be
         asked for; None: it is asked for the rooms alone.
         """
         term = self._asked.term
         apart, whole = query_apart(term, beginnings=True), query_apart(term, beginnings=False)
-        seen = await self._scan_some(Known(apart, whole, query_begun(term), self._by_room), FIRST)
+        seen = await self._scan_some(tx, Known(apart, whole, query_begun(term), self._by_room), FIRST)
         first, read = max(self._before - self.at, 1), seen.read
         while not self._done and self.found:
             expected = (MOST - len(self.found)) * read // len(self.found) + FIRST // 4
             if expected > SCANNED:
                 break
-            read += (await self._scan_some(None, expected)).read
+            read += (await self._scan_some(tx, None, expected)).read
         # Beginnings are asked for, or left to be looked for in each entry: what costs less if everything was as this.
         left, gone = self._expected / first, (self._before - self.at) / first
         looks = max(LOOKS, seen.apart * left / EXPECTED)
@@ -192,8 +191,8 @@ class _Walk:
         gone = self._before - self.at
         return min(self.at - self._floor, (MOST - len(self.found)) * gone / max(len(self.found), 0.1))
 
-    async def _scan_some(self, known: Known | None, limit: int) -> Scanned:
-        seen = await matches_store.scan(self._tx, self._wanted, known, Part(self._floor, self.at, limit))
+    async def _scan_some(self, tx: Tx, known: Known | None, limit: int) -> Scanned:
+        seen = await matches_store.scan(tx, self._wanted, known, Part(self._floor, self.at, limit))
         self.found += seen.matches
         self.at = self._floor if seen.read < limit else seen.oldest
         return seen

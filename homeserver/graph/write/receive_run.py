@@ -10,7 +10,7 @@ spec: server-server-api/#checks-performed-on-receipt-of-a-pdu (steps 4 to 6), #r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from homeserver.events.event import Event, StateKey
 from homeserver.events.push_facts import BRANCHED, STICKY
@@ -22,7 +22,6 @@ from homeserver.graph.refs import (
     JOIN,
     LEAVE,
     MEMBER,
-    MEMBERSHIPS,
     OUTLIER,
     REJECTED,
     SOFT_FAILED,
@@ -44,6 +43,7 @@ from homeserver.graph.write.receive_states import (
     Before,
     Cut,
     State,
+    change_of,
     replaced,
     want_numbers,
     with_event,
@@ -136,12 +136,7 @@ class Run:
         auth = [self._known(each) for each in event.auth_event_ids]
         before = await self._before(event, prev)
         grounds = Grounds(auth, before.relevant, await self._room_state(event, prev, before))
-        flags = judge(event, grounds, refused=refused)
-        caught_up = await self._caught_up(prev) if flags else None
-        if caught_up is not None and not refused:
-            flags = judge(
-                event, grounds._replace(now=await self._at_keys(caught_up[1].state, event)), refused=False
-            )
+        flags, caught_up = await self._judged(event, prev, grounds, refused=refused)
         effect = Effect()
         if event.type == REDACTION and not flags:
             known = {key: each.event for key, each in before.relevant.items()}
@@ -184,6 +179,17 @@ class Run:
         )
         await self._note(persisted, after)
         return entry
+
+    async def _judged(
+        self, event: Event, prev: Sequence[PersistedEvent], grounds: Grounds, *, refused: bool
+    ) -> tuple[int, tuple[tuple[EventRef, ...], Resolved] | None]:
+        """Its flags, and the room with what hangs before it where the event itself cannot take its place."""
+        flags = judge(event, grounds, refused=refused)
+        caught_up = await self._caught_up(prev) if flags else None
+        if caught_up is not None and not refused:
+            now = await self._at_keys(caught_up[1].state, event)
+            flags = judge(event, grounds._replace(now=now), refused=False)
+        return flags, caught_up
 
     async def _ended_stay(self, event: Event, before: Before, flags: int) -> PersistedEvent | None:
         """The kick or ban that an event comes after: it soft failed, or is history of the stay that was ended."""
@@ -462,9 +468,8 @@ class Run:
         event = persisted.event
         assert event.key is not None
         key_nid = (await self._material.keys([event.key]))[event.key]
-        return self._change_of(
-            event.key, key_nid, persisted.ref, event.membership, await self._material.users(users_of(event))
-        )
+        users = await self._material.users(users_of(event))
+        return change_of(self._server_name, event.key, key_nid, persisted.ref, event.membership, users)
 
     async def _changes(self, state: StateMap, own: PersistedEvent) -> tuple[StateChange, ...]:
         """What makes the room's current state this one."""
@@ -481,19 +486,10 @@ class Run:
         for key_nid, nid in changed.items():
             persisted = own if nid == THIS_EVENT else events[nid]
             membership = persisted.event.membership
-            found.append(self._change_of(names[key_nid], key_nid, persisted.ref, membership, users))
-        return (*found, *[self._change_of(names[key_nid], key_nid, None, None, users) for key_nid in gone])
-
-    def _change_of(
-        self,
-        key: StateKey,
-        key_nid: int,
-        ref: EventRef | None,
-        membership: str | None,
-        nids: Mapping[UserId, int],
-    ) -> StateChange:
-        if key[0] != MEMBER:
-            return StateChange(key, key_nid, ref)
-        user_id = UserId(key[1])
-        local = domain_of(user_id) == self._server_name
-        return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
+            found.append(
+                change_of(self._server_name, names[key_nid], key_nid, persisted.ref, membership, users)
+            )
+        return (
+            *found,
+            *[change_of(self._server_name, names[key_nid], key_nid, None, None, users) for key_nid in gone],
+        )

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from homeserver.events.event import StateKey
 from homeserver.graph.entry import StateChange
 from homeserver.graph.persisted_event import PersistedEvent, Replaced
-from homeserver.graph.refs import EventRef, StateRef
+from homeserver.graph.refs import MEMBER, MEMBERSHIPS, EventRef, StateRef
 from homeserver.graph.resolved import NewState
+from homeserver.matrix.ids import ServerName, UserId, domain_of
 
 Point = EventRef | int
 
@@ -72,3 +73,19 @@ def replaced(old: PersistedEvent | None) -> Replaced | None:
     if old is None:
         return None
     return Replaced(old.ref, old.event.event_id, old.event.sender, old.event.content_json)
+
+
+def change_of(  # noqa: PLR0917  # what a change of state is
+    server_name: ServerName,
+    key: StateKey,
+    key_nid: int,
+    ref: EventRef | None,
+    membership: str | None,
+    nids: Mapping[UserId, int],
+) -> StateChange:
+    """A change of the room's state: `ref` stands at `key` from now on, None: nothing. `nids`: of the users of memberships."""
+    if key[0] != MEMBER:
+        return StateChange(key, key_nid, ref)
+    user_id = UserId(key[1])
+    local = domain_of(user_id) == server_name
+    return StateChange(key, key_nid, ref, nids[user_id], MEMBERSHIPS.get(membership or ""), local)
