@@ -2,6 +2,7 @@
 arrives (STATE-09, FED-14). As Complement's `TestMSC4297StateResolutionV2_1_…` ask, with fewer events.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,12 +43,19 @@ def tells(
 
 
 def renamed(room: RemoteRoom, who: str, first: Event | None) -> list[Event]:
-    """A line of changes of one's name, from the newest event or from `first`."""
+    """A line of changes of one's name, from the newest event or from `first`, each later than the one before: of two at the same
+    time the one with the greater id stands.
+    """
     line: list[Event] = []
+    now, key = int(time.time() * 1000), room.remote.user(who)
     for number in range(LENGTH):
         content = {"membership": "join", "displayname": f"{number}"}
         prev = line[-1:] or ([first] if first is not None else None)
-        line.append(room.says(who, "m.room.member", content, state_key=room.remote.user(who), prev=prev))
+        line.append(
+            room.says(
+                who, "m.room.member", content, state_key=key, prev=prev, origin_server_ts=now + 1 + number
+            )
+        )
     return line
 
 
