@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from homeserver.events.content.power_levels import DEFAULTS
+from homeserver.events.parse import MAX_EVENT_BYTES
 from homeserver.events.room_version import RoomVersion
 from homeserver.matrix import canonical_json, ids
 from homeserver.matrix.errors import BadJson, InvalidParam, TooLarge
 
 _SHORTCODE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
+_MOST_ENTRIES: Final = MAX_EVENT_BYTES // len('"a":1,')
+"""Of an object of numbers in an event, however short their names are."""
 _MEMBERSHIPS: Final = frozenset({"invite", "join", "knock", "leave", "ban"})
 
 
@@ -33,7 +36,7 @@ def check_client_event(
     Raises:
         BadJson: the content does not have the form its type demands, with the path of the mistake.
         InvalidParam: the event type is empty.
-        TooLarge: type or state key above 255 bytes.
+        TooLarge: type or state key above 255 bytes, or more levels than fit into an event.
     """
     if not event_type:
         raise InvalidParam("type: must not be empty")
@@ -65,13 +68,17 @@ def _check_power_levels(content: Mapping[str, Any]) -> None:
     """
     for name in DEFAULTS:
         if name in content:
-            _want_level(content[name], f"content.{name}")
+            _want_level(content[name], "content", name)
+    entries = 0
     for name in ("users", "events", "notifications"):
         table = content.get(name, {})
         if not isinstance(table, Mapping):
             raise BadJson(f"content.{name}: must be an object")
+        entries += len(table)
+        if entries > _MOST_ENTRIES:
+            raise TooLarge(f"content.{name}: so many do not fit into an event")
         for key, level in table.items():
-            _want_level(level, f"content.{name}.{key}")
+            _want_level(level, "content", name, key)
     for user_id in content.get("users", {}):
         if not ids.is_user_id(user_id):
             raise BadJson(f"content.users: {user_id!r} is not a user ID")
@@ -135,8 +142,8 @@ def _want_text(content: Mapping[str, Any], name: str) -> None:
         raise BadJson(f"content.{name}: must be a string")
 
 
-def _want_level(level: object, where: str) -> None:
+def _want_level(level: object, *where: str) -> None:
     if type(level) is not int:
-        raise BadJson(f"{where}: must be an integer")
+        raise BadJson(f"{'.'.join(where)}: must be an integer")
     if not -canonical_json.MAX_INTEGER <= level <= canonical_json.MAX_INTEGER:
-        raise BadJson(f"{where}: beyond ±(2^53-1)")
+        raise BadJson(f"{'.'.join(where)}: beyond ±(2^53-1)")

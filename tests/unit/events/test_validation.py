@@ -137,3 +137,9 @@ def test_room_30_shortcodes_of_image_packs_have_their_grammar(shortcode: str) ->
     assert refused.startswith("content.images: a shortcode")
     for images in (None, [], {"wave": "mxc://example.org/wave"}, {"wave": {"url": 5}}):
         assert refusal("m.room.image_pack", {"images": images}).startswith("content.images")
+
+
+@pytest.mark.parametrize("name", ["users", "events", "notifications"])
+def test_more_levels_than_fit_into_an_event_are_not_looked_at(name: str) -> None:
+    with pytest.raises(TooLarge, match=f"content.{name}"):
+        check("m.room.power_levels", {name: {f"@{number}:b": "not a number" for number in range(11_000)}})
