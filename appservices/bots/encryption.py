@@ -80,6 +80,7 @@ class NioCrypto(Crypto):
         )
         self._device.restore_login(self._client.user_id, found["device_id"], found["access_token"])
         try:
+            await self._publish()
             async with asyncio.TaskGroup() as group:
                 following = group.create_task(self._follow())
                 try:
@@ -150,6 +151,13 @@ class NioCrypto(Crypto):
                     await self._synced.wait()
         except TimeoutError:
             raise Unreachable("no sync has told of the room yet") from None
+
+    async def _publish(self) -> None:
+        """Before the bot comes into a room its device has to be known: what is said there is encrypted for those that are."""
+        try:
+            await self._keep_up()
+        except (OSError, TimeoutError, aiohttp.ClientError, self._nio.LocalProtocolError) as error:
+            _log.warning("the keys are uploaded later: %s", type(error).__name__)
 
     async def _follow(self) -> None:
         """Syncs for ever; what fails is tried again."""

@@ -93,6 +93,11 @@ async def test_in_an_encrypted_room_it_answers_encrypted(start_server: StartServ
         created = await alice.client.room_create(invite=[BOT], initial_state=[encrypted])
         room = accepted(created).room_id
         await alice.until("the bot to come in", lambda: is_in(alice, room))
+        asked = {"device_keys": {BOT: []}}
+        known = await server.client.post(
+            "/_matrix/client/v3/keys/query", token=alice.client.access_token, json=asked
+        )
+        assert known["device_keys"][BOT], "what is said from now on is encrypted for its device, too"
         await alice.says(room, "!count 1")
         answer = await said(alice, room, "done 1 as 1")
         assert answer.decrypted
