@@ -352,6 +352,12 @@ class RoomWork:
                 continue
             self._put_down(held, row, attempts, pause_after(attempts))
 
+    def _leave(self, held: Held, pause: float) -> None:
+        """Put down without having been tried: what comes before it is not there yet."""
+        self._held.pop(held.event_id, None)
+        for row in held.rows:
+            self._put_down(held, row, row.attempts, pause)
+
     def _put_down(self, held: Held, row: Staged, attempts: int, pause: float) -> None:
         """To be tried again later, or when something has come that is missing."""
         prev, auth = self._lacking(held) if held.event is not None else (set(), set())
@@ -389,9 +395,7 @@ class RoomWork:
     def _put_off(self, roots: Sequence[Held]) -> None:
         """The origin has too many gaps: others go first."""
         for held in [*roots, *self._dependents(roots)]:
-            self._held.pop(held.event_id, None)
-            for row in held.rows:
-                self._put_down(held, row, row.attempts, BUSY_PAUSE)
+            self._leave(held, BUSY_PAUSE)
 
     async def _fill(self, origin: ServerName, roots: Sequence[Held]) -> None:
         try:
@@ -428,9 +432,7 @@ class RoomWork:
         for held in failed:
             self._try_later(held, "what it refers to is not to be had", refused=not filled.unreachable)
         for held in followers:
-            self._held.pop(held.event_id, None)
-            for row in held.rows:
-                self._put_down(held, row, row.attempts, pause)
+            self._leave(held, pause)
 
     def _dependents(self, roots: Sequence[Held]) -> list[Held]:
         """What refers to these, directly or not."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from psycopg.errors import QueryCanceled
 
-from federation.inbound import room as room_work
+from federation.inbound import held
 from homeserver.graph.refs import OUTLIER, REJECTED, SOFT_FAILED
 from tests.integration.federation.test_send import PUBLIC, joined
 from tests.support.federation import Federation
@@ -108,7 +108,7 @@ async def test_others_are_asked_when_the_origin_does_not_know(federation: Federa
 async def test_what_cannot_be_fetched_is_tried_again_and_not_forgotten(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.3)
+    monkeypatch.setattr(held, "FIRST_PAUSE", 0.3)
     _, _, room = await joined(federation)
     chain = room.chain("bob", 3)
     for method in ("GET", "POST"):
@@ -128,7 +128,7 @@ async def test_what_cannot_be_fetched_is_tried_again_and_not_forgotten(
 
 
 async def test_what_nobody_has_is_given_up(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(held, "FIRST_PAUSE", 0.02)
     _, _, room = await joined(federation)
     chain = room.chain("bob", 4)
     await room.send(chain[1], chain[3])
@@ -189,7 +189,7 @@ async def test_what_takes_the_database_too_long_is_given_up_and_others_go_on(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A statement that is cancelled is no database that is away: else the room would try the same for ever."""
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(held, "FIRST_PAUSE", 0.02)
     _, _, room = await joined(federation)
     assert room.here.app is not None
     inbound = room.here.app.features.federation_inbound.inbound

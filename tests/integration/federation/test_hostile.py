@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from federation.inbound import missing
-from federation.inbound import room as room_work
+from federation.inbound import held, missing
 from homeserver.events.builder import reference_to
 from homeserver.events.event import Event
 from homeserver.graph.refs import REJECTED
@@ -122,7 +121,7 @@ async def test_too_many_references_are_refused(federation: Federation, field: st
 
 async def test_circles_are_dropped(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room versions 1 and 2 let servers choose ids: a refers to b, b to a, c to itself."""
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(held, "FIRST_PAUSE", 0.02)
     _, _, room = await joined(federation, "2")
     name, tip = room.remote.name, [room.tip]
 
@@ -285,7 +284,7 @@ async def test_a_deep_chain_whose_beginning_is_missing(
     federation: Federation, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     """The origin gives ever older events and never what is here: bounded in requests; nothing is taken on faith."""
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(held, "FIRST_PAUSE", 0.05)
     _, _, room = await joined(federation)
     deep: list[Event] = []
     for _ in range(length // 1_000):
@@ -390,7 +389,7 @@ async def test_a_state_that_is_too_large_is_not_fetched(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event whose state the origin has made up: the event is not taken, others go on meanwhile."""
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(held, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(missing, "MAX_STATE", 500)
     alice, room, event = await with_large_state(federation, 600)
     await room.send(event)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from federation.inbound import room as room_work
+from federation.inbound import held
 from federation.inbound.awaited import MAX_WANTED, Awaited
 from homeserver.matrix.ids import EventId
 from tests.integration.federation.test_send import joined
@@ -22,8 +22,8 @@ NOBODY = status(404, {"errcode": "M_NOT_FOUND", "error": ""})
 
 @pytest.fixture(autouse=True)
 def rare_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_work, "FIRST_PAUSE", 3_600.0)
-    monkeypatch.setattr(room_work, "LONGEST_PAUSE", 3_600.0)
+    monkeypatch.setattr(held, "FIRST_PAUSE", 3_600.0)
+    monkeypatch.setattr(held, "LONGEST_PAUSE", 3_600.0)
 
 
 def inbound_of(room: RemoteRoom) -> Any:
