@@ -100,7 +100,8 @@ async def test_the_server_is_restarted_and_killed_meanwhile(
 ) -> None:
     """Connections of sliding sync outlive the server's processes. Once they are lost, as those left for a month."""
     processes = int(os.environ.get("ATRIUM_TEST_PROCESSES", "1"))
-    with ConfiguredProcess(tmp_path / "data", database, processes=processes) as server:
+    unlimited = {"enabled": False}
+    with ConfiguredProcess(tmp_path / "data", database, processes=processes, rate_limits=unlimited) as server:
 
         async def restart(_: Asked) -> Mapping[str, Any]:
             await asyncio.to_thread(server.restart)
