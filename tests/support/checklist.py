@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.spec_files import REPOSITORY
 
 _SECTION = re.compile(r"^## (?P<number>\d+) (?P<title>.+)$")
-_LINE = re.compile(r"^- (?P<id>[A-Z][A-Z0-9]*-\d{2}) (?P<level>[MSO]) (?P<text>.+)$")
+_LINE = re.compile(r"^- (?P<id>\d?[A-Z][A-Z0-9]*-\d{2}) (?P<level>[MSO]) (?P<text>.+)$")
 # Where a line has its words from, at its end: "CS Rate limiting", "op:sync", "V:identifiers", "+1.16"
 _SOURCE = re.compile(r"^(?:CS|SS|AS|PG|IS|RV|APP|MSC|op:|V:|data |schemas/|endpoints\.tsv|\+1\.)")
 _LONGEST = 160

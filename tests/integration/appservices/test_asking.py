@@ -173,7 +173,7 @@ def speaks(told: Told) -> web.Response | None:
 
 
 async def test_networks_of_all_services_are_told_together(start_bridged: StartBridged) -> None:
-    """AS-18: what one does not answer, or answers badly, takes nothing away from the others."""
+    """AS-18, 3PN-01: what one does not answer, or answers badly, takes nothing away from the others."""
     options = {"protocols": ["irc"]}
     one = FakeService(id="one", sender="one", namespaces=NAMES, options=options, answer=speaks)
     two = FakeService(
