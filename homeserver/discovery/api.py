@@ -32,18 +32,23 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # since v1.19; matrix-js-sdk looks for this name alone
     "org.matrix.msc2285.stable": True,  # private receipts; since v1.4
     "org.matrix.msc2654": True,  # how many events mark a room as unread
+    "org.matrix.msc3030.stable": True,  # the event at a time; since v1.6
     "org.matrix.msc3440.stable": True,  # threads; since v1.3
     "org.matrix.msc3771": True,  # receipts of threads; since v1.4
+    "org.matrix.msc3773": True,  # unread counts of threads; since v1.4, and looked for together with the line before
     "org.matrix.msc3814": True,  # dehydrated devices
+    "org.matrix.msc3827.stable": True,  # published spaces found by their type; since v1.4
     "org.matrix.msc3881": True,  # switching pushers off from another device
     "org.matrix.msc3912": True,  # redactions of what relates to an event
     "org.matrix.msc3916.stable": True,  # files for those who are logged in; since v1.11
     "org.matrix.msc3981": True,  # relations of relations; since v1.10
     "org.matrix.msc4140": True,  # delayed events
+    "org.matrix.msc4222": True,  # state after the timeline in /sync; since v1.16
     "org.matrix.msc4262": True,  # profiles in sliding sync
     "org.matrix.msc4293": True,  # kicks and bans that redact what was said
     "org.matrix.msc4306": True,  # thread subscriptions
     "org.matrix.msc4354": True,  # sticky events
+    "org.matrix.msc4380.stable": True,  # invites that are refused altogether; since v1.18
     "org.matrix.msc4429": True,  # profiles in /sync
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync (MSC4186)
 }
@@ -57,6 +62,8 @@ class DiscoveryApi:
         """`unstable_features`: flags of features that are served under an unstable name too."""
         self._config = config
         features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
+        if config.calls.livekit is not None:
+            features["org.matrix.msc4143"] = True  # there is something for calls to run over
         self._versions = RawJson(msgspec.json.encode({"versions": VERSIONS, "unstable_features": features}))
         base_url, support = config.server.public_baseurl, _support(config)
         client: dict[str, Any] = {"m.homeserver": {"base_url": base_url}}

@@ -69,6 +69,7 @@ async def test_clients_are_told_of_it(start_server: StartServer, livekit: FakeLi
     await server.client.get(TRANSPORTS, expect=(401, "M_MISSING_TOKEN"))
     known = await server.client.get("/.well-known/matrix/client")
     assert known["org.matrix.msc4143.rtc_foci"] == [place]
+    assert (await server.client.get("/_matrix/client/versions"))["unstable_features"]["org.matrix.msc4143"]
 
 
 async def test_without_a_livekit_server_there_is_no_place(start_server: StartServer) -> None:

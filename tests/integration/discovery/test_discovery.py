@@ -15,7 +15,10 @@ async def test_versions_are_listed_by_name_whoever_asks(server: IdentityServer, 
     assert "r0.6.1" in answer["versions"]
     assert all(value is True for value in answer["unstable_features"].values())
     assert "org.matrix.e2e_cross_signing" in answer["unstable_features"]
-    assert "org.matrix.msc3916.stable" in answer["unstable_features"]  # what older clients look for
+    # What clients look for that do not ask for a version, or ask for both.
+    names = {"msc3030.stable", "msc3771", "msc3773", "msc3827.stable", "msc3916.stable"}
+    names |= {"msc4222", "msc4380.stable"}
+    assert {f"org.matrix.{name}" for name in names} <= set(answer["unstable_features"])
 
 
 async def test_nobody_has_versions_or_features_of_their_own(server: IdentityServer) -> None:
