@@ -27,7 +27,11 @@ from tests.support.graph import Process, process
 SPACE = "m.space"
 Filters = dict[str, Any]
 FILTERS: list[Filters] = [
-    *({name: wanted} for name in ("is_dm", "is_encrypted", "is_invite") for wanted in (True, False)),
+    *(
+        {name: wanted}
+        for name in ("is_dm", "is_encrypted", "is_invite", "is_invited")
+        for wanted in (True, False)
+    ),
     *({"room_name_like": text} for text in ("TEA", "1", "")),
     *({name: tags} for name in ("tags", "not_tags") for tags in (["u.1"], ["u.0", "u.2"], [])),
     *({name: types} for name in ("room_types", "not_room_types") for types in ([SPACE], [None], [])),
@@ -44,16 +48,20 @@ class Facts(NamedTuple):
     type: str | None = None
     name: str = ""
     tags: frozenset[str] = frozenset()
+    spaces: frozenset[str] = frozenset()
+    """Those that have the room and that one is in."""
 
     def fit(self, filters: Filters) -> bool:
         """Whether a list with these filters has the room."""
-        fits = {
+        fits: dict[str, Callable[[Any], bool]] = {
             "is_invite": lambda wanted: self.invited is wanted,
+            "is_invited": lambda wanted: self.invited is wanted,
             "is_dm": lambda wanted: self.direct is wanted,
             "is_encrypted": lambda wanted: self.encrypted is wanted,
             "room_name_like": lambda wanted: wanted.lower() in self.name.lower(),
             "tags": lambda wanted: bool(self.tags.intersection(wanted)),
             "not_tags": self.tags.isdisjoint,
+            "spaces": lambda wanted: bool(self.spaces.intersection(wanted)),
             "room_types": lambda wanted: self.type in wanted,
             "not_room_types": lambda wanted: self.type not in wanted,
         }
@@ -72,7 +80,13 @@ async def facts_of(here: Process, who: Requester) -> dict[str, Facts]:
     }
     rooms = answer.get("rooms", {})
     found = {room: Facts(invited=True, direct=room in direct) for room in rooms.get("invite", {})}
-    for room, section in rooms.get("join", {}).items():
+    joined = rooms.get("join", {})
+    spaces: dict[str, set[str]] = {}
+    for room, section in joined.items():
+        for event in section["state_after"]["events"]:
+            if event["type"] == "m.space.child" and event["content"].get("via"):
+                spaces.setdefault(event["state_key"], set()).add(room)
+    for room, section in joined.items():
         state = {event["type"]: event["content"] for event in section["state_after"]["events"]}
         data = {
             event["type"]: event["content"] for event in section.get("account_data", {}).get("events", ())
@@ -84,6 +98,7 @@ async def facts_of(here: Process, who: Requester) -> dict[str, Facts]:
             type=state["m.room.create"].get("type"),
             name=state.get("m.room.name", {}).get("name", ""),
             tags=frozenset(data.get("m.tag", {}).get("tags", ())),
+            spaces=frozenset(spaces.get(room, ())),
         )
     return found
 
@@ -101,6 +116,8 @@ class ListsClient(SlidingClient):
             filters: Filters = {}
             for each in self.chance.sample(FILTERS, self.chance.choice([0, 1, 1, 2, 3])):
                 filters |= each
+            if "is_invited" in filters:  # another name of the same
+                filters.pop("is_invite", None)
             first = self.chance.randrange(4)
             ranges = self.chance.choice(
                 [[[0, 0]], [[0, 999]], [[first, first + 1]], [[first, first], [5, 9]], []]
@@ -120,12 +137,14 @@ class ListsClient(SlidingClient):
         facts = await facts_of(pick(), self.who)
         # Of invites `/v3/sync` does not tell all that filters go by; rooms that were left are in lists until that is told.
         invited = {room for room, each in facts.items() if each.invited}
-        gone = (self.rooms.keys() | self.others.keys()) - facts.keys()
+        # Rooms one was removed from are there also if the client never heard of them.
+        left = await pick().sync(self.who, filter={"room": {"include_leave": True}})
+        gone = (self.rooms.keys() | self.others.keys() | left["rooms"].get("leave", {}).keys()) - facts.keys()
         for name, wanted in self.lists.items():
             filters = wanted["filters"]
             fitting = {room for room, each in facts.items() if each.fit(filters)}
-            unsure = set() if filters.keys() <= {"is_invite", "is_dm"} else invited
-            if filters.get("is_invite") is False:
+            unsure = set() if filters.keys() <= {"is_invite", "is_invited", "is_dm"} else invited
+            if False in (filters.get("is_invite"), filters.get("is_invited")):
                 unsure = set()
             assert len(fitting - unsure) <= self.counts[name] <= len(fitting | unsure | gone), filters
             if [0, 999] in wanted["ranges"]:
@@ -154,6 +173,36 @@ async def _label(chance: Random, here: Process, who: Requester, rooms: list[Room
         rooms.append(await here.room(who, preset="public_chat", creation_content={"type": SPACE}))
 
 
+async def _furnish(here: Process, who: Requester, inviter: Requester) -> RoomId:
+    """A space with a room, a secret conversation, a room with tags, and an invite: every filter has and lacks some.
+
+    Returns the space.
+    """
+    sending, data = here.rooms.sending, here.account_data.service
+    space = await here.room(who, creation_content={"type": SPACE})
+    child, secret = await here.room(who, name="tea 1"), await here.room(who, name="Coffee")
+    await sending.put_state(who, space, ("m.space.child", child), {"via": ["here"]})
+    algorithm = {"algorithm": "m.megolm.v1.aes-sha2"}
+    await sending.put_state(who, secret, ("m.room.encryption", ""), algorithm)
+    await data.put(who.user_nid, None, "m.direct", {inviter.user_id: [secret]})
+    for room, tag in ((child, "u.1"), (secret, "u.0")):
+        await data.put(who.user_nid, room, "m.tag", {"tags": {tag: {}}})
+    await here.room(inviter, preset="private_chat", invite=[who.user_id])
+    return space
+
+
+async def _tells_apart(client: ListsClient, pick: Callable[[], Process], filters: list[Filters]) -> None:
+    """Each filter, in a list of its own, has the rooms that fit: there are some that do, and some that do not."""
+    facts = await facts_of(pick(), client.who)
+    assert {each.invited for each in facts.values()} == {True, False}
+    for wanted in filters:
+        (name,) = wanted
+        if wanted[name] not in ("", []) and name not in ("is_invite", "is_invited"):
+            assert {each.fit(wanted) for each in facts.values() if not each.invited} == {True, False}, wanted
+    client.lists = {f"{number}": {**ALL, "filters": each} for number, each in enumerate(filters)}
+    await client.check(pick)
+
+
 @pytest.mark.timeout(600)
 @settings(max_examples=4, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(st.integers(0, 2**32 - 1), min_size=30, max_size=50))
@@ -173,6 +222,7 @@ async def test_lists_have_the_rooms_that_fit_and_nothing_is_missed(
         people = [await one.user(f"{name}{number}") for name in ("alice", "bob", "carol")]
         clients = [ListsClient(person, chance, lists={}) for person in people]
         rooms: list[RoomId] = []
+        spaces: dict[str, RoomId] = {}
         for each in range(4):
             rooms.append(await one.room(people[each % 3], preset="public_chat", name=f"tea {each}"))
             for person in people:
@@ -192,9 +242,12 @@ async def test_lists_have_the_rooms_that_fit_and_nothing_is_missed(
                 client.wish()
             if chance.random() < 0.5:
                 await (client.check(pick) if chance.random() < 0.5 else client.sync(pick))
+        for person, inviter in zip(people, people[1:] + people[:1], strict=True):
+            spaces[person.user_id] = await _furnish(pick(), person, inviter)
         for client in clients:
             client.wish()
             await client.check(pick)
+            await _tells_apart(client, pick, [*FILTERS, {"spaces": [spaces[client.who.user_id]]}])
             client.lists = {"all": ALL}
             for _ in range(2):
                 await client.sync(pick)
