@@ -25,11 +25,13 @@ STYLE: Final = (
     "body{max-width:44rem}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}"
     "section{background:var(--soft);border:1px solid var(--line);border-radius:12px;padding:1rem 1.25rem;margin:1rem 0}"
     ".cards section{margin:0}h2{margin:.2rem 0 .6rem}p{margin:.5rem 0}ul{margin:.5rem 0;padding-left:1.2rem}"
-    "a{color:inherit}.dim{color:var(--dim);font-size:.9rem}.note{display:inline-block}"
+    "a{color:inherit}.dim{color:var(--dim);font-size:.9rem}"
+    ".row{display:flex;flex-wrap:wrap;align-items:center;gap:.3rem .8rem}"
     ".server{display:inline-block;font-size:1.1rem;padding:.35rem .7rem;border:1px solid var(--line);border-radius:6px;"
     "background:var(--back);overflow-wrap:anywhere}"
     "button.copy{margin:.3rem 0 0 .4rem;padding:.35rem .9rem}.qr{width:11rem;max-width:100%;background:#fff;padding:.6rem;"
     "border-radius:8px;display:block;margin:.6rem 0}footer{margin-top:2rem}footer a{margin-right:1rem}"
+    "@media (pointer:coarse) and (max-width:40rem){.qr,.scan{display:none}}"  # nobody scans the screen they hold
 )
 
 
@@ -50,8 +52,8 @@ def _connect(config: Config, words: Words) -> str:
     lines = [f"<section><h2>{words.connect}</h2>"]
     if config.web_client is not None:
         lines.append(
-            f'<p><a class="button" href="{WEB_CLIENT_PATH}">{words.in_browser}</a> '
-            f'<span class="dim note">{words.in_browser_hint}</span></p>'
+            f'<p class="row"><a class="button" href="{WEB_CLIENT_PATH}">{words.in_browser}</a> '
+            f'<span class="dim">{words.in_browser_hint}</span></p>'
         )
     lines.append(
         f'<p>{words.enter}</p><p><code class="server">{escape(config.server.name)}</code>'
@@ -70,7 +72,7 @@ def _connect(config: Config, words: Words) -> str:
 def _phone(config: Config, words: Words) -> str:
     url = clients.element_x(config.server.name)
     return (
-        f'<section><h2>{words.phone}</h2>{qr_code(url)}<p class="dim">{words.scan}</p>'
+        f'<section><h2>{words.phone}</h2>{qr_code(url)}<p class="dim scan">{words.scan}</p>'
         f'<p><a class="button" href="{escape(url)}" rel="noreferrer">{words.open_app}</a></p></section>'
     )
 

@@ -174,6 +174,7 @@ class FallbackApi:
     def _inner(self, auth_type: str) -> tuple[str, str]:
         if auth_type == stages.PASSWORD:
             return "Confirm with your password", (
+                "<p>Your app asks you to confirm that it is you.</p>"
                 '<label for="password">Password</label>'
                 '<input id="password" name="password" type="password" autocomplete="current-password" required>'
             )

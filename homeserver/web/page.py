@@ -17,8 +17,15 @@ _STYLE: Final = (
     "button,.button{font:inherit;display:inline-block;padding:.5rem 1.4rem;border:0;border-radius:6px;background:var(--brand);"
     "color:#fff;text-decoration:none;cursor:pointer}button{margin-top:1.2rem}"
     ".logo{display:block;max-width:14rem;max-height:5rem;margin-bottom:1.5rem}"
+    ".whose{color:var(--dim);margin:0}.whose+h1{margin-top:.3rem}"
     ".error{color:#b3261e}@media(prefers-color-scheme:dark){.error{color:#ff8a80}}"
 )
+CARD: Final = (
+    "body{max-width:26rem;padding-top:2rem}"
+    "@media(min-width:40rem){html{background:var(--soft)}"
+    "body{margin:4rem auto;padding:2rem 2.5rem 2.5rem;border:1px solid var(--line);border-radius:12px}}"
+)
+"""The style of a page that asks one thing: the whole screen of a phone, a card on a desk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,16 @@ def page(
     *,
     branding: Branding,
     language: str = "en",
-    style: str = "body{max-width:26rem}",
+    style: str = CARD,
 ) -> str:
-    """A whole document. `title` is text; `inner`, `script` and `style` stand in it as they are."""
+    """A whole document. `title` is text; `inner`, `script` and `style` stand in it as they are.
+
+    Whose page it is stands above a title that does not say so.
+    """
     end = f"<script>{script}</script>" if script else ""
     logo = f'<img class="logo" src="{LOGO_PATH}" alt="{escape(branding.name)}">' if branding.has_logo else ""
+    if not branding.has_logo and branding.name not in title:
+        logo = f'<p class="whose">{escape(branding.name)}</p>'
     brand = f":root{{--brand:{branding.colour}}}"
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{escape(title)}</title>'

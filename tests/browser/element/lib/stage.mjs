@@ -25,7 +25,7 @@ export async function picture(page, name) {
 
 /** A window of one person's, with nothing in it that another's has. */
 export async function open(nickname, screen, size = { width: 1200, height: 800 }) {
-    const context = await browser.newContext({ viewport: size, isMobile: size.width < 600 });
+    const context = await browser.newContext({ viewport: size, isMobile: size.width < 600, hasTouch: size.width < 600 });
     context.setDefaultTimeout(PATIENCE);
     const page = await context.newPage();
     page.nickname = nickname;
