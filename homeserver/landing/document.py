@@ -24,8 +24,8 @@ SCRIPT: Final = (
 STYLE: Final = (
     "body{max-width:44rem}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(17rem,1fr));gap:1rem}"
     "section{background:var(--soft);border:1px solid var(--line);border-radius:12px;padding:1rem 1.25rem;margin:1rem 0}"
-    ".cards section{margin:0}h2{margin:.2rem 0 .6rem}p{margin:.5rem 0}ul{margin:.5rem 0;padding-left:1.2rem}"
-    "a{color:inherit}.dim{color:var(--dim);font-size:.9rem}"
+    ".cards section{margin:0}h2{margin:.2rem 0 .6rem}p{margin:.5rem 0}ul{margin:.5rem 0}"
+    ".dim{color:var(--dim);font-size:.9rem}"
     ".row{display:flex;flex-wrap:wrap;align-items:center;gap:.3rem .8rem}"
     ".server{display:inline-block;font-size:1.1rem;padding:.35rem .7rem;border:1px solid var(--line);border-radius:6px;"
     "background:var(--back);overflow-wrap:anywhere}"

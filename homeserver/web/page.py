@@ -11,7 +11,7 @@ _STYLE: Final = (
     ":root{color-scheme:light dark;--text:#1b1d22;--dim:#5b6472;--back:#fff;--line:#d5dae1;--soft:#f3f5f7}"
     "@media(prefers-color-scheme:dark){:root{--text:#e8eaee;--dim:#a3acb9;--back:#15171b;--line:#3a404a;--soft:#20242a}}"
     "body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;padding:3rem 1rem;color:var(--text);background:var(--back)}"
-    "h1{font-size:1.4rem}h2{font-size:1.1rem}label{display:block;margin:1rem 0 .3rem}"
+    "h1{font-size:1.4rem}h2{font-size:1.1rem}a{color:inherit}ul{padding-left:1.2rem}label{display:block;margin:1rem 0 .3rem}"
     "input{font:inherit;width:100%;box-sizing:border-box;padding:.5rem;border:1px solid var(--dim);border-radius:6px;"
     "color:inherit;background:var(--back)}"
     "button,.button{font:inherit;display:inline-block;padding:.5rem 1.4rem;border:0;border-radius:6px;background:var(--brand);"
