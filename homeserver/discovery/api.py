@@ -30,6 +30,7 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "uk.timedout.msc4323": True,  # locking and suspending; since v1.18
     "org.matrix.e2e_cross_signing": True,  # without it Element before 2025 sets up no cross-signing
     "uk.half-shot.msc2666.query_mutual_rooms": True,  # since v1.19; matrix-js-sdk looks for this name alone
+    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,  # others do for this one
     "org.matrix.msc2285.stable": True,  # private receipts; since v1.4
     "org.matrix.msc2654": True,  # how many events mark a room as unread
     "org.matrix.msc3030.stable": True,  # the event at a time; since v1.6

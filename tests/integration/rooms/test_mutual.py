@@ -24,6 +24,7 @@ async def test_rooms_that_both_are_joined_to(server: Server) -> None:
     assert await bob.get(OLD, params={"user_id": alice.user_id}) == expected
     flags = (await server.client.get("/_matrix/client/versions"))["unstable_features"]
     assert flags["uk.half-shot.msc2666.query_mutual_rooms"] is True
+    assert flags["uk.half-shot.msc2666.query_mutual_rooms.stable"] is True
 
 
 async def test_many_rooms_come_in_pages(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
