@@ -1,4 +1,4 @@
-"""The short way: a few messages that continue a room are in it before their transaction is answered, so nothing is staged.
+"""The short way: a transaction of messages that continue a room is in it before the transaction is answered: nothing is staged.
 
 What is answered is in the log then, durably, with the transaction's answer in the same commit. Whatever is not plain (a gap, keys
 that have to be fetched, a room at work, a database that takes its time) goes the long way, which also takes what was begun here:
@@ -26,8 +26,10 @@ from homeserver.storage.tx import Pipeline
 
 _log = structlog.get_logger("atrium.federation.inbound")
 
-MAX_EVENTS: Final = 5
-"""More are cheap to stage together, and received together with what comes meanwhile."""
+MAX_EVENTS: Final = 50
+"""A whole transaction. Staged, an event is written twice and read off the table again."""
+MAX_BYTES: Final = 256 << 10
+"""Of the events. More are long to encode and to write, and may not fit into one append: they are staged."""
 PATIENCE: Final = 1.0
 """Seconds; then the transaction is staged."""
 
@@ -63,6 +65,8 @@ class AtOnce:
         """Whether they are messages on the room's newest events, and nothing else is done there. From memory."""
         room_nid = room.name.nid
         if len(events) > MAX_EVENTS or room_nid in self._busy or self._inbound.works_on(room_nid):
+            return False
+        if sum(len(event.pdu) for event in events) > MAX_BYTES:
             return False
         if self._inbound.turns.locked():
             return False

@@ -30,17 +30,22 @@ class Counted:
         return getattr(self._real, name)
 
 
+AT_ONCE = {"calls of the graph": 1}
 STAGED = {"commits to stage": 1, "calls of the graph": 1, "commits to end": 1}
+LARGE = at_once.MAX_BYTES
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [(1, {"calls of the graph": 1}), (50, STAGED)], ids=["at once", "staged"]
+    ("size", "limit", "expected"),
+    [(1, LARGE, AT_ONCE), (50, LARGE, AT_ONCE), (50, 100, STAGED)],
+    ids=["one", "many", "large"],
 )
 async def test_what_a_transaction_costs(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch, size: int, expected: dict[str, int]
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, size: int, limit: int, expected: dict[str, int]
 ) -> None:
     """FED-08: one call of the graph with one append; where there is much, a commit to stage and one to end beside it."""
     monkeypatch.setattr(at_once, "PATIENCE", 60.0)
+    monkeypatch.setattr(at_once, "MAX_BYTES", limit)
     _, _, room = await joined(federation)
     await room.send(*room.chain("bob", 2))
     feature = await idle(room)
