@@ -10,7 +10,7 @@ import pytest
 from homeserver.matrix.errors import BadJson, InvalidParam
 from homeserver.web.body import REMEMBERED, REMEMBERED_BYTES, json_decoder, remembering
 
-TRIES = 5
+TRIES = 8
 
 
 class Inner(msgspec.Struct):
@@ -79,7 +79,9 @@ def test_what_is_the_clients_own_may_have_it(value: Any) -> None:
 def test_looking_at_a_body_costs_little_more_than_decoding_it(body: dict[str, Any]) -> None:
     raw = json.dumps({**body, "anything": "\0"}).encode()
     read, decode = json_decoder(Body), msgspec.json.Decoder(Body).decode
-    assert min(_cpu(read, raw) for _ in range(TRIES)) < 3.5 * min(_cpu(decode, raw) for _ in range(TRIES))
+    # In turns: a machine that is half as fast for a while is so for both.
+    looking, decoding = zip(*((_cpu(read, raw), _cpu(decode, raw)) for _ in range(TRIES)), strict=True)
+    assert min(looking) < 3.5 * min(decoding)
 
 
 def test_nesting_is_bounded() -> None:
