@@ -25,9 +25,12 @@ class Kept(NamedTuple):
 
 
 class _Answer(NamedTuple, Generic[V]):
+    asked: float
     until: float
-    value: V | None
-    error: MatrixError | None
+    value: V | None = None
+    error: MatrixError | None = None
+    again: bool = False
+    """A refusal that came after another one: it counts as long as it is kept, whatever happens."""
 
 
 class AskedOnce(Generic[K, V]):
@@ -39,18 +42,28 @@ class AskedOnce(Generic[K, V]):
         self._kept = kept
         self._asking: dict[K, asyncio.Task[V]] = {}
 
-    async def get(self, key: K, ask: Callable[[], Awaitable[V]], size: Callable[[V], int]) -> V:
+    async def get(
+        self,
+        key: K,
+        ask: Callable[[], Awaitable[V]],
+        size: Callable[[V], int],
+        *,
+        changed: float = float("-inf"),
+    ) -> V:
         """The answer: a kept one, that of who asks already, or a new one. `size`: bytes of an answer in memory.
+
+        `changed`: when something happened after which a refusal may be none (monotonic seconds of the clock): what was asked
+        for before is asked for once more, and then not until the second refusal is as old as refusals are kept.
 
         Raises what `ask` raises, if it is a `MatrixError` for as long as failures are kept; `Unavailable` when too much is
         being asked.
         """
         known = self._answers.get(key)
         if known is not None and known.until > self._clock.monotonic():
-            if known.error is not None:
+            if known.value is not None:
+                return known.value
+            if known.error is not None and (known.again or known.asked > changed):
                 raise known.error.with_traceback(None)
-            assert known.value is not None
-            return known.value
         task = self._asking.get(key)
         if task is None:
             if len(self._asking) >= self._kept.at_once:
@@ -68,13 +81,15 @@ class AskedOnce(Generic[K, V]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, key: K, ask: Callable[[], Awaitable[V]], size: Callable[[V], int]) -> V:
+        began, before = self._clock.monotonic(), self._answers.get(key)
         try:
             value = await ask()
         except MatrixError as error:
-            failed = _Answer[V](self._clock.monotonic() + self._kept.failed, None, error)
-            self._answers.put(key, failed, FAILURE_BYTES)
+            again = before is not None and before.error is not None and before.until > began
+            until = self._clock.monotonic() + self._kept.failed
+            self._answers.put(key, _Answer[V](began, until, error=error, again=again), FAILURE_BYTES)
             raise
-        found = _Answer(self._clock.monotonic() + self._kept.found, value, None)
+        found = _Answer(began, self._clock.monotonic() + self._kept.found, value)
         self._answers.put(key, found, size(value))
         return value
 

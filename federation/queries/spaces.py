@@ -14,6 +14,10 @@ from federation.ports import Ask, Client, RemoteFault
 from federation.queries.once import AskedOnce, Kept
 from federation.queries.rooms_told import space_room
 from homeserver.directory.types import RoomSummary
+from homeserver.graph.entry import EventEntry, touches_state
+from homeserver.graph.refs import JOIN
+from homeserver.log.entries import Entry, Position
+from homeserver.log.tail import Handler, Narrowed
 from homeserver.matrix.errors import MatrixError, NotFound
 from homeserver.matrix.ids import RoomId, ServerName, domain_of, is_room_id, is_server_name
 from homeserver.runtime.cache import MemoryBudget
@@ -36,7 +40,11 @@ class _Told(msgspec.Struct):
 
 
 class RemoteSpaces:
-    """Fulfils `spaces.ports.RemoteSpaces` and `directory.ports.RemoteSummaries`. Owns a bounded cache of what was answered."""
+    """Fulfils `spaces.ports.RemoteSpaces` and `directory.ports.RemoteSummaries`. Owns a bounded cache of what was answered.
+
+    That no server shows a room is believed for a minute, and no longer when somebody has joined a room: by that a restricted
+    room may have opened to us, or its server may have learned who is in the rooms it goes by.
+    """
 
     def __init__(self, client: Client, memory: MemoryBudget, clock: Clock, server_name: ServerName) -> None:
         self._client = client
@@ -44,6 +52,21 @@ class RemoteSpaces:
         self._asked: AskedOnce[tuple[RoomId, bool], Branch] = AskedOnce(
             memory, "remote_spaces", SHARE, clock, KEPT
         )
+        self._clock = clock
+        self._joined = clock.monotonic()
+        """When somebody joined a room."""
+
+    def handlers(self) -> dict[type[Entry], Handler | Narrowed]:
+        """See `Projection`."""
+        return {EventEntry: Narrowed(self._applied, touches_state)}
+
+    def reset(self) -> None:
+        """See `Projection`."""
+        self._joined = self._clock.monotonic()
+
+    def _applied(self, _: Position, entry: EventEntry) -> None:
+        if any(change.membership == JOIN for change in entry.changes):
+            self._joined = self._clock.monotonic()
 
     async def fetch(
         self, room_id: RoomId, via: Sequence[ServerName], *, suggested_only: bool
@@ -60,6 +83,7 @@ class RemoteSpaces:
                 (room_id, suggested_only),
                 lambda: self._ask(room_id, asked[:MAX_ASKED], suggested_only=suggested_only),
                 _size,
+                changed=self._joined,
             )
         except MatrixError:
             return None

@@ -123,6 +123,7 @@ class FederationServingFeature:
         return Manifest(
             name="federation_serving",
             apis=self._apis,
+            projections=[self.remote_spaces],
             stop=[each.stop for each in asking],
         )
 

@@ -191,6 +191,49 @@ async def test_rooms_that_are_not_here_are_asked_for(federation: Federation) -> 
     assert not any("%21c" in asked.path for asked in remote.asked), "it said that nobody may enter"
 
 
+async def test_a_room_that_was_not_shown_is_asked_for_again_when_somebody_has_joined(
+    federation: Federation,
+) -> None:
+    """SPACE-04: a restricted room may be shown then. Once: who joins again and again makes this server ask nobody."""
+    here, remote = await both(federation)
+    alice, bob = await here.register("alice"), await here.register("bob")
+    root = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    leaf = "!leaf:remote.example"
+    await alice.put_state(root, "m.space.child", {"via": [remote.name]}, leaf)
+    refusal = status(404, {"errcode": "M_NOT_FOUND", "error": ""})
+
+    async def shown() -> list[str]:
+        return [room["room_id"] for room in (await alice.get(HIERARCHY, root))["rooms"]]
+
+    def asked() -> int:
+        return len(remote.requests("GET", f"{V1}/hierarchy/*"))
+
+    remote.answers("GET", f"{V1}/hierarchy/*", refusal)
+    assert [await shown() for _ in range(3)] == [[root]] * 3
+    assert asked() == 1, "a refusal is believed"
+    await bob.join(root)
+    assert await shown() == [root]
+    assert asked() == 2
+    await bob.leave(root)
+    await bob.join(root)
+    assert await shown() == [root]
+    assert asked() == 2, "the second is believed for a minute"
+
+
+async def test_a_room_is_shown_as_soon_as_its_server_shows_it(federation: Federation) -> None:
+    """SPACE-04."""
+    here, remote = await both(federation)
+    alice, bob = await here.register("alice"), await here.register("bob")
+    root = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    leaf = "!leaf:remote.example"
+    await alice.put_state(root, "m.space.child", {"via": [remote.name]}, leaf)
+    assert len((await alice.get(HIERARCHY, root))["rooms"]) == 1
+    remote.answers("GET", f"{V1}/hierarchy/*", {"room": told(leaf), "children": []})
+    assert len((await alice.get(HIERARCHY, root))["rooms"]) == 1
+    await bob.join(root)
+    assert [room["room_id"] for room in (await alice.get(HIERARCHY, root))["rooms"]] == [root, leaf]
+
+
 async def test_a_server_that_tells_of_another_room_is_not_believed(federation: Federation) -> None:
     """SPACE-04."""
     here, remote = await both(federation)
