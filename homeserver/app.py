@@ -111,6 +111,7 @@ class App:
         figures = Figures(self.clock, worker=self._worker, folder=folder)
         self.features = Features(self.config, self.core, self.limiter, figures, self._siblings)
         await self.core.tail.start()
+        await self.features.readers.declare()
         self._begin(dsn, figures)
         if self._host is not None:
             await self._placed(self._host)

@@ -41,6 +41,7 @@ class ReaderService:
         self._entropy = entropy
         self._environment = Environment(db, tail, entropy)
         self._owner = entropy.token(12)
+        self._declared = False
         self._leases: dict[str, Lease] = {}
         self.runners: dict[str, Runner] = {}
         """Readers that run here now."""
@@ -54,12 +55,29 @@ class ReaderService:
         if not self.readers:
             await asyncio.Event().wait()
         try:
-            await self._declare()
+            await self.declare()
             while True:
                 await self._renew()
                 await asyncio.sleep(RENEW * (1 + self._entropy.uniform(-0.1, 0.1)))
         finally:
             await self._end()
+
+    async def declare(self) -> None:
+        """Readers that are new here begin at what is written from now on: to be done before anything is served, lest they miss
+        what comes first. Idempotent.
+        """
+        if self._declared or not self.readers:
+            return
+        async with self._db.transaction() as tx:
+            head = await log_store.read_head(tx)
+            positions = [0 if reader.from_beginning else head for reader in self.readers.values()]
+            await store.declare(
+                tx,
+                list(self.readers),
+                positions,
+                [reader.resume is None for reader in self.readers.values()],
+            )
+        self._declared = True
 
     def runs(self, name: str) -> bool:
         """Whether this process runs a reader now."""
@@ -76,17 +94,6 @@ class ReaderService:
         first, last = (written[0].position, written[-1].position) if written else (0, 0)
         for runner in self.runners.values():
             runner.grown(first, last, kinds)
-
-    async def _declare(self) -> None:
-        async with self._db.transaction() as tx:
-            head = await log_store.read_head(tx)
-            positions = [0 if reader.from_beginning else head for reader in self.readers.values()]
-            await store.declare(
-                tx,
-                list(self.readers),
-                positions,
-                [reader.resume is None for reader in self.readers.values()],
-            )
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from homeserver.log.readers.service import ReaderService
 from tests.integration.appservices.conftest import Bridged, StartBridged
 from tests.support.appservice import FakeService, Told
 from tests.support.waiting import until
@@ -141,6 +142,27 @@ async def test_a_service_that_comes_back_hears_within_a_second(bridged: Bridged)
     heard = [event["event_id"] for event in bridge.events if event["event_id"] in sent]
     assert heard == sent
     assert all(len(body["events"]) <= 100 for _, body in bridge.transactions)
+
+
+async def test_what_is_said_before_a_new_server_looks_through_its_log_is_told(
+    start_bridged: StartBridged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AS-06: on a busy machine requests are answered before background loops have had their first turn."""
+    run, late = ReaderService.run, asyncio.Event()
+
+    async def run_late(service: ReaderService) -> None:
+        await late.wait()
+        await run(service)
+
+    monkeypatch.setattr(ReaderService, "run", run_late)
+    bridged = await start_bridged(FakeService())
+    server, bridge = bridged.server, bridged.bridge
+    alice = await server.register("alice")
+    room = await alice.create_room(invite=[bridge.sender_id])
+    await server.client.post("/join/{}", room, token=bridge.as_token)
+    sent = await alice.send(room, "first")
+    late.set()
+    await bridge.hears_event(sent)
 
 
 async def test_a_transaction_is_not_longer_than_bridges_take(bridged: Bridged) -> None:
