@@ -67,16 +67,22 @@ class Report:
     def _ratio(self, one: Figures) -> str:
         for other in self.figures:
             comparable = other.scenario == one.scenario and other.server == self.reference != one.server
-            if comparable and one.cpu > 0 and other.cpu > 0:
+            if comparable and one.cpu > 0 and other.cpu > 0 and _whole(one) and _whole(other):
                 return f"{number(other.cpu / one.cpu)} ×"  # noqa: RUF001  # a multiplication sign
         return ""
+
+
+def _whole(one: Figures) -> bool:
+    """Whether all that was sent has arrived: what a server has not done it has not done cheaply, nor dearly."""
+    return one.notes.get("arrived", 0.0) >= one.notes.get("sent", 0.0) and not one.notes.get("undelivered")
 
 
 def _remark(one: Figures) -> str:
     """What has arrived of what was sent, and other counts."""
     words = []
     if "sent" in one.notes:
-        words.append(f"{number(one.notes['arrived'])} of {number(one.notes['sent'])} arrived")
+        arrived = number(one.notes["arrived"]) if one.notes["arrived"] else "none"
+        words.append(f"{arrived} of {number(one.notes['sent'])} arrived")
     words += [f"{name}: {number(value)}" for name, value in one.notes.items() if ", " in name]
     return "; ".join(words)
 

@@ -39,6 +39,25 @@ def test_the_table_tells_how_much_less_than_the_reference() -> None:
     assert "- 2 rounds" in rows
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "compared"),
+    [
+        ({"sent": 600.0, "arrived": 600.0}, {"sent": 600.0, "arrived": 600.0}, True),
+        ({"sent": 600.0, "arrived": 600.0}, {"sent": 600.0, "arrived": 0.0}, False),
+        ({"sent": 600.0, "arrived": 599.0}, {"sent": 600.0, "arrived": 600.0}, False),
+        ({"deliveries": 9.0, "undelivered": 0.0}, {"deliveries": 9.0, "undelivered": 1.0}, False),
+    ],
+)
+def test_what_was_not_done_is_not_compared(
+    ours: dict[str, float], theirs: dict[str, float], compared: bool
+) -> None:
+    """A server that took nothing in has spent its CPU on something else."""
+    report = Report([figures("atrium", 0.5, ours), figures("synapse", 10.0, theirs)], {"send": "Send"}, [])
+    text = report.markdown()
+    assert ("20.0 \u00d7" in text) is compared
+    assert ("synapse: none of 600 arrived" in text) is (theirs.get("arrived") == 0)
+
+
 def test_deliveries_are_told_below_the_table() -> None:
     notes = {"deliveries": 50_000.0, "undelivered": 0.0}
     text = Report([figures("atrium", 0.5, notes)], {"send": "Fan-out"}, []).markdown()
