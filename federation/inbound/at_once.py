@@ -26,8 +26,6 @@ from homeserver.storage.tx import Pipeline
 
 _log = structlog.get_logger("atrium.federation.inbound")
 
-MAX_EVENTS: Final = 50
-"""A whole transaction. Staged, an event is written twice and read off the table again."""
 MAX_BYTES: Final = 256 << 10
 """Of the events. More are long to encode and to write, and may not fit into one append: they are staged."""
 PATIENCE: Final = 1.0
@@ -64,11 +62,9 @@ class AtOnce:
     def _may(self, room: Room, events: Sequence[Event]) -> bool:
         """Whether they are messages on the room's newest events, and nothing else is done there. From memory."""
         room_nid = room.name.nid
-        if len(events) > MAX_EVENTS or room_nid in self._busy or self._inbound.works_on(room_nid):
+        if room_nid in self._busy or self._inbound.works_on(room_nid) or self._inbound.turns.locked():
             return False
         if sum(len(event.pdu) for event in events) > MAX_BYTES:
-            return False
-        if self._inbound.turns.locked():
             return False
         newest = {ref.event_id for ref in room.extremities}
         for event in events:

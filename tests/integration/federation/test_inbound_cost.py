@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from federation.inbound import at_once
+from federation.inbound.types import MAX_PDUS
 from homeserver.events.event import Event
 from tests.integration.federation.test_send import PUBLIC, joined
 from tests.support.federation import Federation
@@ -80,7 +81,7 @@ async def idle(room: RemoteRoom) -> Any:
     return feature
 
 
-@pytest.mark.parametrize("count", [1, at_once.MAX_EVENTS])
+@pytest.mark.parametrize("count", [1, MAX_PDUS])
 async def test_what_continues_a_room_is_there_when_it_is_answered(
     federation: Federation, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
