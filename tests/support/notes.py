@@ -118,6 +118,7 @@ async def note_process(dsn: str, *readers: Reader, alone: bool = False) -> Async
         service = ReaderService(readers, db, tail, Entropy())
         process = NoteProcess(db, tail, log, service)
         await tail.start()
+        await service.declare()
         process.tasks = [
             asyncio.create_task(log.run()),
             asyncio.create_task(tail.run()),

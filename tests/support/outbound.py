@@ -169,6 +169,7 @@ async def sending(
         core.tail.after_batch(call)
     readers = ReaderService(manifest.readers, core.db, core.tail, Entropy())
     feature.service.run_with(readers)
+    await readers.declare()
     periodic = PeriodicRunner(manifest.periodic, core.db, core.clock, Entropy())
     periodic.start()
     tasks = [asyncio.create_task(readers.run())]

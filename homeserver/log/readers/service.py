@@ -41,7 +41,6 @@ class ReaderService:
         self._entropy = entropy
         self._environment = Environment(db, tail, entropy)
         self._owner = entropy.token(12)
-        self._declared = False
         self._leases: dict[str, Lease] = {}
         self.runners: dict[str, Runner] = {}
         """Readers that run here now."""
@@ -51,11 +50,10 @@ class ReaderService:
             tail.after_batch(self._grown)
 
     async def run(self) -> None:
-        """Hold leases and run readers until cancelled; then give the leases up."""
+        """Hold leases and run readers, which are declared, until cancelled; then give the leases up."""
         if not self.readers:
             await asyncio.Event().wait()
         try:
-            await self.declare()
             while True:
                 await self._renew()
                 await asyncio.sleep(RENEW * (1 + self._entropy.uniform(-0.1, 0.1)))
@@ -64,10 +62,8 @@ class ReaderService:
 
     async def declare(self) -> None:
         """Readers that are new here begin at what is written from now on: to be done before anything is served, lest they miss
-        what comes first. Idempotent.
+        what comes first. Where one began before, it goes on.
         """
-        if self._declared or not self.readers:
-            return
         async with self._db.transaction() as tx:
             head = await log_store.read_head(tx)
             positions = [0 if reader.from_beginning else head for reader in self.readers.values()]
@@ -77,7 +73,6 @@ class ReaderService:
                 positions,
                 [reader.resume is None for reader in self.readers.values()],
             )
-        self._declared = True
 
     def runs(self, name: str) -> bool:
         """Whether this process runs a reader now."""
