@@ -53,24 +53,22 @@ UNSTABLE_FEATURES: Final[Mapping[str, bool]] = {
     "org.matrix.msc4429": True,  # profiles in /sync
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync (MSC4186)
 }
-"""Names under which clients look for what the versions above already say; others are handed over in the constructor."""
+"""Names under which clients look for what the versions above already say."""
 
 
 class DiscoveryApi:
     """What this server is and can do."""
 
-    def __init__(self, config: Config, unstable_features: Mapping[str, bool] | None = None) -> None:
-        """`unstable_features`: flags of features that are served under an unstable name too."""
+    def __init__(self, config: Config) -> None:
         self._config = config
-        features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
-        if config.calls.livekit is not None:
-            features["org.matrix.msc4143"] = True  # there is something for calls to run over
-        self._versions = RawJson(msgspec.json.encode({"versions": VERSIONS, "unstable_features": features}))
+        features = dict(UNSTABLE_FEATURES)
         base_url, support = config.server.public_baseurl, _support(config)
         client: dict[str, Any] = {"m.homeserver": {"base_url": base_url}}
         if (livekit := config.calls.livekit) is not None:
+            features["org.matrix.msc4143"] = True  # there is something for calls to run over
             focus = {"type": "livekit", "livekit_service_url": livekit.service_at(base_url)}
             client["org.matrix.msc4143.rtc_foci"] = [focus]
+        self._versions = RawJson(msgspec.json.encode({"versions": VERSIONS, "unstable_features": features}))
         self._client = RawJson(msgspec.json.encode(client)) if base_url else None
         self._support = RawJson(msgspec.json.encode(support)) if support else None
         keys = config.server.policy_server_keys
