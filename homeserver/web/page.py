@@ -20,7 +20,7 @@ _STYLE: Final = (
     ".whose{color:var(--dim);margin:0}.whose+h1{margin-top:.3rem}"
     ".error{color:#b3261e}@media(prefers-color-scheme:dark){.error{color:#ff8a80}}"
 )
-CARD: Final = (
+_CARD: Final = (
     "body{max-width:26rem;padding-top:2rem}"
     "@media(min-width:40rem){html{background:var(--soft)}"
     "body{margin:4rem auto;padding:2rem 2.5rem 2.5rem;border:1px solid var(--line);border-radius:12px}}"
@@ -44,19 +44,21 @@ def page(
     *,
     branding: Branding,
     language: str = "en",
-    style: str = CARD,
+    style: str = _CARD,
 ) -> str:
     """A whole document. `title` is text; `inner`, `script` and `style` stand in it as they are.
 
     Whose page it is stands above a title that does not say so.
     """
     end = f"<script>{script}</script>" if script else ""
-    logo = f'<img class="logo" src="{LOGO_PATH}" alt="{escape(branding.name)}">' if branding.has_logo else ""
-    if not branding.has_logo and branding.name not in title:
-        logo = f'<p class="whose">{escape(branding.name)}</p>'
+    above = ""
+    if branding.has_logo:
+        above = f'<img class="logo" src="{LOGO_PATH}" alt="{escape(branding.name)}">'
+    elif branding.name not in title:
+        above = f'<p class="whose">{escape(branding.name)}</p>'
     brand = f":root{{--brand:{branding.colour}}}"
     return (
         f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{_STYLE}{brand}{style}</style></head><body>{logo}<h1>{escape(title)}</h1>{inner}{end}</body></html>"
+        f"<style>{_STYLE}{brand}{style}</style></head><body>{above}<h1>{escape(title)}</h1>{inner}{end}</body></html>"
     )
