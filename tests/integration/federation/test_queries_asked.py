@@ -8,6 +8,7 @@ import pytest
 from tests.support.federation import Federation
 from tests.support.remote_server import Asked, RemoteServer, status
 from tests.support.server import Server
+from tests.support.user import User
 
 V1 = "/_matrix/federation/v1"
 HIERARCHY = "/_matrix/client/v1/rooms/{}/hierarchy"
@@ -191,15 +192,23 @@ async def test_rooms_that_are_not_here_are_asked_for(federation: Federation) -> 
     assert not any("%21c" in asked.path for asked in remote.asked), "it said that nobody may enter"
 
 
+LEAF = "!leaf:remote.example"
+
+
+async def space_of(who: User, remote: RemoteServer, child: str) -> str:
+    """A space here, with a room that is there."""
+    root = await who.create_room(preset="public_chat", creation_content={"type": "m.space"})
+    await who.put_state(root, "m.space.child", {"via": [remote.name]}, child)
+    return root
+
+
 async def test_a_room_that_was_not_shown_is_asked_for_again_when_somebody_has_joined(
     federation: Federation,
 ) -> None:
     """SPACE-04: a restricted room may be shown then. Once: who joins again and again makes this server ask nobody."""
     here, remote = await both(federation)
     alice, bob = await here.register("alice"), await here.register("bob")
-    root = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
-    leaf = "!leaf:remote.example"
-    await alice.put_state(root, "m.space.child", {"via": [remote.name]}, leaf)
+    root = await space_of(alice, remote, LEAF)
     refusal = status(404, {"errcode": "M_NOT_FOUND", "error": ""})
 
     async def shown() -> list[str]:
@@ -224,14 +233,12 @@ async def test_a_room_is_shown_as_soon_as_its_server_shows_it(federation: Federa
     """SPACE-04."""
     here, remote = await both(federation)
     alice, bob = await here.register("alice"), await here.register("bob")
-    root = await alice.create_room(preset="public_chat", creation_content={"type": "m.space"})
-    leaf = "!leaf:remote.example"
-    await alice.put_state(root, "m.space.child", {"via": [remote.name]}, leaf)
+    root = await space_of(alice, remote, LEAF)
     assert len((await alice.get(HIERARCHY, root))["rooms"]) == 1
-    remote.answers("GET", f"{V1}/hierarchy/*", {"room": told(leaf), "children": []})
+    remote.answers("GET", f"{V1}/hierarchy/*", {"room": told(LEAF), "children": []})
     assert len((await alice.get(HIERARCHY, root))["rooms"]) == 1
     await bob.join(root)
-    assert [room["room_id"] for room in (await alice.get(HIERARCHY, root))["rooms"]] == [root, leaf]
+    assert [room["room_id"] for room in (await alice.get(HIERARCHY, root))["rooms"]] == [root, LEAF]
 
 
 async def test_a_server_that_tells_of_another_room_is_not_believed(federation: Federation) -> None:
