@@ -209,18 +209,7 @@ class DriftCheck:
 
     async def _members(self, tx: Tx, kept: _Kept, _: StateMap) -> AsyncIterator[tuple[str, bool]]:
         """Whose each membership is and what it says; and what was noted of it for users of this server."""
-        rows = await tx.all(
-            """
-            SELECT c.event_nid, c.membership, u.user_id, k.state_key, m.membership
-            FROM current_state c JOIN event_keys k USING (key_nid) LEFT JOIN users u ON u.user_nid = c.user_nid
-            LEFT JOIN LATERAL (SELECT h.membership FROM memberships h
-                               WHERE h.user_nid = c.user_nid AND h.room_nid = c.room_nid
-                               ORDER BY h.event_nid DESC LIMIT 1) m ON true
-            WHERE c.room_nid = %(room)s AND k.type = 'm.room.member' ORDER BY c.event_nid DESC LIMIT %(limit)s
-            """,
-            room=kept.nid,
-            limit=MEMBERS,
-        )
+        rows = await find_newest_members(tx, kept.nid)
         events = await self._events.load_in(tx, [row[0] for row in rows])
         told = 0
         for nid, membership, user_id, state_key, noted in rows:
@@ -355,3 +344,26 @@ def _is_whole(event: Event) -> bool:
     hashes: object = event.fields.get("hashes")
     told = hashes.get("sha256") if isinstance(hashes, Mapping) else None
     return told == content_hash(event.fields) or redact_event(event).pdu == event.pdu
+
+
+async def find_newest_members(
+    tx: Tx, room_nid: int
+) -> list[tuple[int, int | None, str | None, str, int | None]]:
+    """(event_nid, membership, user_id, state key, membership that was noted last) of the newest memberships of a room."""
+    return await tx.all(
+        """
+        WITH newest AS MATERIALIZED (
+            SELECT c.event_nid, c.membership, c.user_nid, k.state_key
+            FROM current_state c JOIN event_keys k USING (key_nid)
+            WHERE c.room_nid = %(room)s AND k.type = 'm.room.member' ORDER BY c.event_nid DESC LIMIT %(limit)s
+        )
+        SELECT n.event_nid, n.membership, u.user_id, n.state_key, m.membership
+        FROM newest n LEFT JOIN users u USING (user_nid)
+        LEFT JOIN LATERAL (SELECT h.membership FROM memberships h
+                           WHERE h.user_nid = n.user_nid AND h.room_nid = %(room)s
+                           ORDER BY h.event_nid DESC LIMIT 1) m ON true
+        ORDER BY n.event_nid DESC
+        """,
+        room=room_nid,
+        limit=MEMBERS,
+    )

@@ -1,12 +1,11 @@
-"""How events are read from the database."""
-
-from __future__ import annotations
+"""Reading of events: what it costs in the database."""
 
 import json
 
 import psycopg
 
 from homeserver.graph.event_cache import SELECT
+from tests.support.plans import explain, rows_read
 
 EVENTS = 20_000
 
@@ -30,19 +29,5 @@ def test_reading_events_costs_the_same_whatever_was_sent_lately(database: str) -
         )
         connection.execute("ANALYZE events, once")
         for numbers in ([EVENTS], list(range(EVENTS - 200, EVENTS))):
-            plan = connection.execute(
-                "EXPLAIN (ANALYZE, FORMAT JSON) " + SELECT, {"nids": numbers}
-            ).fetchone()
-            assert plan is not None
-            assert _rows_read(plan[0][0]["Plan"]) <= 3 * len(numbers), json.dumps(plan[0])
-
-
-def _rows_read(plan: dict[str, object]) -> float:
-    """By all scans together."""
-    inner = plan.get("Plans", [])
-    assert isinstance(inner, list)
-    below = sum(_rows_read(each) for each in inner)
-    if "Relation Name" not in plan:
-        return below
-    removed = plan.get("Rows Removed by Filter", 0)
-    return float(plan["Actual Rows"] + removed) * float(plan["Actual Loops"]) + below  # type: ignore[operator, arg-type]
+            plan = explain(connection, SELECT, {"nids": numbers})
+            assert rows_read(plan) <= 3 * len(numbers), json.dumps(plan)
