@@ -188,6 +188,8 @@ class FallbackApi:
         if auth_type == RECAPTCHA and self._uia.can(auth_type):
             key = escape(str(self._uia.params(auth_type).get("public_key", "")))
             return "Are you a person?", (
+                "<p>Solve the puzzle, then continue. If none appears, your browser cannot reach the service "
+                "that it comes from.</p>"
                 f'<div class="g-recaptcha" data-sitekey="{key}"></div>'
                 f'<script src="{_PUZZLE}api.js" async defer></script>'
                 "<noscript><p>This step needs JavaScript.</p></noscript>"
