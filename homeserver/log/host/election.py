@@ -41,6 +41,8 @@ LOOK_AGAIN = 0.05
 """Seconds between looks for a leader."""
 ASK_AGAIN = (0.1, 0.3, 1.0, 2.0, *(5.0,) * 6)
 """Seconds between questions what has become of appends."""
+ANSWERS_WITHIN = 1.0
+"""Seconds in which a leader answers who comes to it. One that does not hangs: nobody waits for it to begin to serve."""
 BACKLOG = 64
 
 
@@ -229,13 +231,21 @@ class Host:
             link.connect(address)
         self._link = link
         try:
-            await link.ended.wait()
+            await self._until_ended(link)
         finally:
             self._link = None
             link.leave()
             if self._handed:
                 self._settled.clear()
         await self._settle()
+
+    async def _until_ended(self, link: Link) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                await link.ended.wait()
+                return
+        self.placed.set()  # whoever listens has the host's claim; as long as it hangs, this process writes by itself
+        await link.ended.wait()
 
     # --- when a leader has died ----------------------------------------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import fcntl
+import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from homeserver.log.host.frames import FrameReader, Hello, News, to_bytes
 from homeserver.matrix.errors import MatrixError
 from homeserver.matrix.ids import RoomId
-from homeserver.runtime.shared_positions import SharedPositions, begin
+from homeserver.runtime.shared_positions import PATH, SharedPositions, begin
 from homeserver.web.auth import Requester
 from tests.support.forks import Fork
 from tests.support.graph import Process, process
@@ -155,6 +158,29 @@ async def test_when_the_leader_goes_the_other_writes_itself_and_leads(database: 
             await two.send(bob, room_id, "alone")
             found = await two.core.events.numbers(ids)  # type: ignore[arg-type]  # event ids
             assert len(found) == 50
+
+
+async def leads(here: Process) -> bool:
+    return here.host is not None and here.host.leads
+
+
+async def test_beside_a_leader_that_hangs_a_process_begins_and_writes_by_itself(
+    database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / PATH.parent
+    folder.mkdir(parents=True)
+    with (folder / "leader.lock").open("w") as lock, socket.socket(socket.AF_UNIX) as hangs:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        hangs.bind(str(folder / "leader.sock"))
+        hangs.listen()
+        async with process(database, tmp_path, alone=False, place=1) as two:
+            assert two.host is not None
+            assert not two.host.told
+            alice = await two.user("alice")
+            assert await two.send(alice, await two.room(alice), "hi")
+            hangs.close()
+            lock.close()
+            await until(partial(leads, two))
 
 
 async def test_a_retried_request_is_one_request_at_whichever_process(database: str, tmp_path: Path) -> None:
