@@ -92,8 +92,9 @@ def workers(server: HomeserverProcess) -> list[int]:
 
 
 def all_serve(server: HomeserverProcess, processes: int) -> bool:
-    """Whether all processes answer the one above them, and one of them leads."""
-    if len(workers(server)) != processes or leader_of(server.data) is None:
+    """Whether all processes have begun to listen and answer the one above them, and one of them leads."""
+    begun = "Atrium serves" in server.output_since_start()  # until then /health finds nothing missing
+    if not begun or len(workers(server)) != processes or leader_of(server.data) is None:
         return False
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     try:
