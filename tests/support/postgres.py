@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import conninfo, sql
 
 from homeserver.storage.embedded import EmbeddedPostgres
+from tests.support.reaper import stop_databases
 
 # Tests ask for many small databases and keep none: nothing has to survive a power cut.
 _SETTINGS = {
@@ -27,7 +29,12 @@ _SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "autovacuum_naptime": "1h",
+    "max_wal_size": "512MB",
 }
+_MEMORY = Path("/dev/shm")
+_ROOM = 8 << 30
+"""Bytes of memory that must be free for databases to lie there."""
+_PREFIX = "atrium-tests-"
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,9 @@ def started() -> Iterator[Postgres]:
     if given := os.environ.get("ATRIUM_TEST_DATABASE"):
         yield Postgres(given)
         return
-    folder = Path(tempfile.mkdtemp(prefix="atrium-tests-"))
+    for place in (_MEMORY, Path(tempfile.gettempdir())):
+        _forget_abandoned(place)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_place()))
     embedded = EmbeddedPostgres(folder)
     try:
         embedded.start()
@@ -86,6 +95,24 @@ def started() -> Iterator[Postgres]:
     finally:
         embedded.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place() -> Path | None:
+    """In memory, where there is room: a database is copied there in a tenth of the time. None: where temporary files lie."""
+    try:
+        free = shutil.disk_usage(_MEMORY).free
+    except OSError:
+        return None
+    return _MEMORY if min(free, psutil.virtual_memory().available) >= _ROOM else None
+
+
+def _forget_abandoned(place: Path) -> None:
+    """What runs that were killed have left."""
+    for folder in place.glob(f"{_PREFIX}*-*"):
+        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            stop_databases(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _configure(dsn: str) -> None:
