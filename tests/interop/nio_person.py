@@ -92,11 +92,13 @@ class NioPerson:
         self._changed.set()
 
     async def until(self, what: str, check: Callable[[], T | None]) -> T:
-        """Waits until `check()` gives something true, looking again after every answer, and gives that."""
+        """Waits until `check()` gives something true, looking again after every answer, and gives that. It may look for what is not
+        there yet (LookupError).
+        """
         assert self._syncing is not None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while not (result := check()):
+                while not (result := _found(check)):
                     if self._syncing.done():
                         self._syncing.result()
                         raise AssertionError("syncing ended")
@@ -147,3 +149,10 @@ class NioPerson:
         """Stops syncing and closes the connections; the device stays logged in."""
         await self.stop_syncing()
         await self.client.close()
+
+
+def _found(check: Callable[[], T | None]) -> T | None:
+    try:
+        return check()
+    except LookupError:
+        return None
