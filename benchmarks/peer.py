@@ -175,22 +175,34 @@ class Peer:
 
     async def send(self, server: str, events: Sequence[Event]) -> float:
         """A transaction, again and again while it is told to come back; the seconds until it is taken. Raises RuntimeError."""
-        uri = f"/_matrix/federation/v1/send/{next(self._numbers)}"
-        content = {
-            "origin": self.name,
-            "origin_server_ts": int(time.time() * 1000),
-            "pdus": [event.fields for event in events],
-            "edus": [],
-        }
         began = time.perf_counter()
+        transaction = self._transaction([event.fields for event in events], [])
         while True:
             try:
-                await self.ask(server, "PUT", uri, content)
+                await self.ask(server, "PUT", *transaction)
                 return time.perf_counter() - began
             except ComeBack:
                 if time.perf_counter() - began > SECONDS:
                     raise
                 await asyncio.sleep(0.5)
+
+    async def transact(
+        self, server: str, pdus: Sequence[Mapping[str, Any]], edus: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """A transaction, once. Raises RuntimeError; ComeBack if it is not taken now."""
+        await self.ask(server, "PUT", *self._transaction(pdus, edus))
+
+    def _transaction(
+        self, pdus: Sequence[Mapping[str, Any]], edus: Sequence[Mapping[str, Any]]
+    ) -> tuple[str, dict[str, Any]]:
+        """Its URI and content."""
+        content = {
+            "origin": self.name,
+            "origin_server_ts": int(time.time() * 1000),
+            "pdus": [*pdus],
+            "edus": [*edus],
+        }
+        return f"/_matrix/federation/v1/send/{next(self._numbers)}", content
 
     async def has_received(self, event_ids: Sequence[str], seconds: float) -> int:
         """Waits until all of these have come, or the time is over; how many have not."""

@@ -32,6 +32,8 @@ class Seat:
         self._auth: list[str] = []
         self._last = ""
         self._depth = 0
+        self.joined = ""
+        """The event by which the user has joined."""
 
     @classmethod
     async def take(cls, peer: Peer, server: str, room_id: str, localpart: str) -> Seat:
@@ -46,13 +48,25 @@ class Seat:
         wanted: list[StateKey] = [("m.room.create", ""), ("m.room.power_levels", "")]
         seat._auth = [*[event_of(state[key]).event_id for key in wanted], join.event_id]
         seat._last, seat._depth = join.event_id, join.depth
+        seat.joined = join.event_id
         return seat
 
-    def says(self, count: int) -> list[Event]:
-        """Messages, each on the one before."""
-        return [self._message(number) for number in range(count)]
+    def says(self, count: int, *, key: SigningKey | None = None) -> list[Event]:
+        """Messages, each on the one before. `key`: what signs them; None: the peer's."""
+        return [self._message(number, key) for number in range(count)]
 
-    def _message(self, number: int) -> Event:
+    def elsewhere(self, room_id: str) -> Seat:
+        """One in a room that the server does not know, with what there is in this one."""
+        seat = Seat(self.peer, self.server, room_id, self.user)
+        seat._auth, seat._last, seat._depth, seat.joined = self._auth, self._last, self._depth, self.joined
+        return seat
+
+    def on_top_of(self, event_id: str) -> Event:
+        """A message on another event than the last."""
+        self._last = event_id
+        return self._message(self._depth, None)
+
+    def _message(self, number: int, key: SigningKey | None) -> Event:
         self._depth += 1
         event = build_event(
             EventDraft("m.room.message", None, UserId(self.user), _text(f"{number} {TEXT}")),
@@ -63,7 +77,7 @@ class Seat:
             depth=self._depth,
             origin_server_ts=_now(),
             server_name=self.peer.name,
-            signing_key=self.peer.key,
+            signing_key=key or self.peer.key,
         )
         self._last = event.event_id
         return event

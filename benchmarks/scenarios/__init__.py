@@ -9,6 +9,7 @@ from benchmarks.scenarios.fanout import CalmFanOut, FanOut, PacedFanOut
 from benchmarks.scenarios.federation import (
     CatchUp,
     DeadDestinations,
+    InboundInTurn,
     InboundManyRooms,
     InboundOneRoom,
     InboundSingly,
@@ -17,6 +18,15 @@ from benchmarks.scenarios.federation import (
     Outbound,
 )
 from benchmarks.scenarios.finding import Hierarchy, HierarchyAlone, PublicRooms, Search
+from benchmarks.scenarios.hostile import (
+    DeviceFlood,
+    Extremities,
+    ForeignTyping,
+    Forged,
+    Gaps,
+    ToDeviceFlood,
+    UnknownRooms,
+)
 from benchmarks.scenarios.media import DownloadFiles, ThumbnailStorm, UploadFiles
 from benchmarks.scenarios.members import JoinedMembers, Members, RoomState
 from benchmarks.scenarios.paging import Paging
@@ -75,6 +85,7 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     ThumbnailStorm,
     Soak,
     InboundOneRoom,
+    InboundInTurn,
     InboundManyRooms,
     InboundSingly,
     Outbound,
@@ -82,5 +93,12 @@ SCENARIOS: tuple[type[Scenario], ...] = (
     JoinTwentyThousand,
     CatchUp,
     DeadDestinations,
+    Forged,
+    UnknownRooms,
+    Gaps,
+    Extremities,
+    ForeignTyping,
+    DeviceFlood,
+    ToDeviceFlood,
     AppserviceLag,
 )

@@ -89,7 +89,7 @@ class Inbound(Abroads):
                 until = time.perf_counter() + PATIENCE
                 for event in last.values():
                     await self._arrived(event, until)
-        meter.notes["looks"] = self.looks
+        meter.notes["looks, whether they are there"] = self.looks
         missing = [event for event in events if not await self._is_here(event)]
         meter.notes["sent"] = len(events)
         meter.notes["arrived"] = len(events) - len(missing)
@@ -108,11 +108,18 @@ class Inbound(Abroads):
 
 
 class InboundOneRoom(Inbound):
-    """… in one room, 50 in a transaction, the next when they are there."""
+    """… in one room, 50 in a transaction, flat out."""
 
     name = "inbound-one-room"
     title = "From another server, one room, 50 events at once"
     rooms = 1
+
+
+class InboundInTurn(InboundOneRoom):
+    """… in one room, 50 in a transaction, the next when they are there."""
+
+    name = "inbound-in-turn"
+    title = "From another server, one room, 50 events at once, then the next"
     ahead = IN_A_TRANSACTION
 
 

@@ -1,0 +1,198 @@
+"""What a hostile server sends, flat out: what each thing costs before it is refused, or kept, and how long somebody here waits
+for a message of their own meanwhile. A transaction that is to come again later counts as answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from benchmarks.meter import Meter
+from benchmarks.peer import VERSION, ComeBack
+from benchmarks.remote_rooms import Seat
+from benchmarks.scenarios.federation import IN_A_TRANSACTION, Abroads
+from homeserver.matrix.signing import SigningKey
+
+EDUS = 100
+"""In a transaction. spec: server-server-api/#transactions"""
+BESIDE = 0.05
+"""Seconds between messages of somebody here."""
+
+
+class Hostile(Abroads):
+    """Eight transactions at a time; latencies are of messages that somebody here sends beside."""
+
+    operation = "thing"
+    at_a_time: ClassVar[int] = 8
+
+    @override
+    async def prepare(self) -> None:
+        (self.peer,) = await self.abroad.peers(1)
+        (self.host,) = await self.hosts(1, "besieged")
+        self.room = await self.host.make_room(preset="public_chat", name="Besieged", room_version=VERSION)
+        self.own = await self.host.make_room(preset="private_chat", name="Own")
+        self.seat = await Seat.take(self.peer, self.abroad.server, self.room, "enemy")
+        self.numbers = itertools.count()
+        self.later = 0
+
+    def pdus(self) -> Sequence[dict[str, Any]]:
+        """Of the next transaction."""
+        return []
+
+    def edus(self) -> Sequence[dict[str, Any]]:
+        """Of the next transaction."""
+        return []
+
+    @override
+    async def measure(self, meter: Meter) -> None:
+        before = self.stage.watched.usage().resident_bytes
+        deadline = 0.0
+
+        async def attack() -> None:
+            while time.perf_counter() < deadline:
+                pdus, edus = self.pdus(), self.edus()
+                try:
+                    await self.peer.transact(self.abroad.server, pdus, edus)
+                except ComeBack:
+                    self.later += 1
+                meter.operations += len(pdus) + len(edus)
+
+        async def speak() -> None:
+            while time.perf_counter() < deadline:
+                meter.latencies.append((await self.host.say(self.own)).seconds)
+                await asyncio.sleep(BESIDE)
+
+        async with meter.window(), asyncio.TaskGroup() as group:
+            deadline = time.perf_counter() + meter.seconds
+            group.create_task(speak())
+            for _ in range(self.at_a_time):
+                group.create_task(attack())
+        after = self.stage.watched.usage().resident_bytes
+        meter.notes["things, all rounds"] = meter.operations
+        meter.notes["MB more, all rounds"] = max(0, after - before) / 1e6
+        meter.notes["worst wait of a message, ms"] = max(meter.latencies) * 1000
+
+
+class Forged(Hostile):
+    """Messages in the server's room that somebody else has signed."""
+
+    name = "hostile-forged"
+    title = "Forged signatures"
+
+    @override
+    def pdus(self) -> Sequence[dict[str, Any]]:
+        return [
+            dict(event.fields)
+            for event in self.seat.says(IN_A_TRANSACTION, key=SigningKey(os.urandom(32), "bench"))
+        ]
+
+
+class UnknownRooms(Hostile):
+    """Messages in rooms in which nobody here is."""
+
+    name = "hostile-unknown-rooms"
+    title = "Rooms nobody is in"
+
+    @override
+    def pdus(self) -> Sequence[dict[str, Any]]:
+        room = f"!{next(self.numbers)}:{self.peer.name}"
+        return [dict(event.fields) for event in self.seat.elsewhere(room).says(IN_A_TRANSACTION)]
+
+
+class Gaps(Hostile):
+    """Messages on top of events that nobody has."""
+
+    name = "hostile-gaps"
+    title = "Gaps that nobody can fill"
+
+    @override
+    def pdus(self) -> Sequence[dict[str, Any]]:
+        return [dict(self.seat.on_top_of(_id()).fields) for _ in range(IN_A_TRANSACTION)]
+
+
+class Extremities(Hostile):
+    """Messages all on top of the same one: each is a new end of the room's graph."""
+
+    name = "hostile-extremities"
+    title = "Ends of a room's graph"
+
+    @override
+    def pdus(self) -> Sequence[dict[str, Any]]:
+        return [dict(self.seat.on_top_of(self.seat.joined).fields) for _ in range(IN_A_TRANSACTION)]
+
+
+class ForeignTyping(Hostile):
+    """Users of other servers typing in rooms of which half are unknown."""
+
+    name = "hostile-typing"
+    title = "EDUs about users of others"
+
+    @override
+    def edus(self) -> Sequence[dict[str, Any]]:
+        return [
+            {
+                "edu_type": "m.typing",
+                "content": {
+                    "room_id": self.room if number % 2 else f"!{next(self.numbers)}:{self.peer.name}",
+                    "user_id": f"@{next(self.numbers)}:elsewhere.example",
+                    "typing": True,
+                },
+            }
+            for number in range(EDUS)
+        ]
+
+
+class DeviceFlood(Hostile):
+    """New devices of a user who is in a room of the server's."""
+
+    name = "hostile-devices"
+    title = "Device list updates"
+
+    @override
+    def edus(self) -> Sequence[dict[str, Any]]:
+        return [
+            {
+                "edu_type": "m.device_list_update",
+                "content": {
+                    "user_id": self.seat.user,
+                    "device_id": f"D{(number := next(self.numbers))}",
+                    "stream_id": number + 1,
+                    "prev_id": [number],
+                    "deleted": True,
+                },
+            }
+            for _ in range(EDUS)
+        ]
+
+
+class ToDeviceFlood(Hostile):
+    """Messages to all devices of somebody here, who never reads them."""
+
+    name = "hostile-to-device"
+    title = "To-device messages"
+
+    @override
+    def edus(self) -> Sequence[dict[str, Any]]:
+        return [
+            {
+                "edu_type": "m.direct_to_device",
+                "content": {
+                    "sender": self.seat.user,
+                    "type": "m.dummy",
+                    "message_id": f"m{next(self.numbers)}",
+                    "messages": {self.host.user_id: {"*": {"body": "x" * 500}}},
+                },
+            }
+            for _ in range(EDUS)
+        ]
+
+
+def _id() -> str:
+    """Of an event that nobody has."""
+    return "$" + os.urandom(32).hex()[:43]
