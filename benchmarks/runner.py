@@ -97,10 +97,12 @@ def _words(failure: BaseException) -> str:
 
 def _line(measured: Round, turn: int) -> str:
     figures = summarise([measured])
+    notes = figures.notes
+    arrived = f"  {notes['arrived']:.0f} of {notes['sent']:.0f} arrived" if "sent" in notes else ""
     return (
         f"{measured.scenario:16} {measured.server:8} round {turn + 1}: {number(figures.per_second):>6}/s  "
         f"p50 {number(figures.p50):>6} ms  p99 {number(figures.p99):>6} ms  "
-        f"CPU {number(figures.server_cpu)} + {number(figures.database_cpu)} ms each"
+        f"CPU {number(figures.server_cpu)} + {number(figures.database_cpu)} ms each{arrived}"
     )
 
 
