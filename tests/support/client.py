@@ -22,8 +22,8 @@ CLIENT_PREFIX = "/_matrix/client/v3"
 Expected = int | tuple[int, str] | None
 Params = Mapping[str, Any]
 
-# Longer than any long poll a test makes: a hang is a failure, not a wait.
-_GENEROUS = aiohttp.ClientTimeout(total=60)
+# Longer than any long poll a test makes, and any join on a busy machine: a hang is a failure, not a wait.
+_GENEROUS = aiohttp.ClientTimeout(total=150)
 _MAX_SHOWN = 2_000
 
 
