@@ -182,7 +182,7 @@ class PushersFeature:
             push.evaluators,
             core.memory,
             self.delivery.may_show,
-            self.mails.awaits,
+            self.mails,
         )
         self.delivery.run_with(self.interest)
 

@@ -40,7 +40,7 @@ TOKEN_LIFETIME_MS: Final = 60 * 24 * 3_600_000
 SOONEST: Final = 1.0
 """Seconds between two looks, at least."""
 MAX_PLANNED: Final = 200_000
-"""Addresses of which it is remembered that a look is planned."""
+"""Users of whose addresses it is remembered that a look is planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Note:
 
 
 class MailDigests:
-    """Plans looks and sends letters. Fulfils `pushers.delivery.Mails`."""
+    """Plans looks and sends letters. Fulfils `pushers.delivery.Mails` and `pushers.interest.Plans`."""
 
     def __init__(  # noqa: PLR0917  # what it is made of; built in one place
         self,
@@ -97,8 +97,12 @@ class MailDigests:
         self._pushers = pushers
         self._unread = unread
         self._sending = sending
-        self._planned: dict[str, float] = {}
-        """Key -> until when, on the monotonic clock, the look that is planned has not begun: it sees what comes until then."""
+        self._planned: dict[int, dict[str, float]] = {}
+        """user_nid -> key -> until when, on the monotonic clock, the look that is planned has not begun: it sees what comes until
+        then.
+        """
+        self._changes = 0
+        """How often somebody's pushers have changed. What was planned meanwhile may have been for one that is gone."""
         self.sent = self.failed = self.read = self.online = 0
 
     @property
@@ -110,20 +114,26 @@ class MailDigests:
 
     def awaits(self, key: str) -> bool:
         """Whether a look is planned that sees what is new now."""
-        until = self._planned.get(key)
-        if until is None:
+        user_nid, _ = parse_key(key)
+        planned = self._planned.get(user_nid)
+        if planned is None or key not in planned:
             return False
-        if self._clock.monotonic() < until:
+        if self._clock.monotonic() < planned[key]:
             return True
-        del self._planned[key]
+        del planned[key]
         return False
+
+    def changed(self, user_nid: int) -> None:
+        """A user has set or ended pushers: a look that was planned for one is gone with it."""
+        self._changes += 1
+        self._planned.pop(user_nid, None)
 
     async def note(self, key: str, address: str, position: Position, *, news: bool) -> None:
         """See `pushers.delivery.Mails`. One transaction, and none while a look is planned."""
         if not self.possible or (news and self.awaits(key)):
             return
         user_nid, _ = parse_key(key)
-        delay, began = self._sending.settings.delay, self._clock.monotonic()
+        delay, began, changes = self._sending.settings.delay, self._clock.monotonic(), self._changes
         async with self._db.transaction() as tx:
             await store.ensure(tx, user_nid, address, position - 1)
             due = await store.lock_due(tx, user_nid, address) if news else None
@@ -134,9 +144,11 @@ class MailDigests:
                 wait = delay
                 run = await store.schedule(tx, user_nid, address, delay)
                 await self._jobs.add(tx, DIGEST, DigestOrder(user_nid, address, run), after=delay)
+        if changes != self._changes:
+            return
         if len(self._planned) >= MAX_PLANNED:
             self._planned.clear()
-        self._planned[key] = began + wait
+        self._planned.setdefault(user_nid, {})[key] = began + wait
 
     # --- the job ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from homeserver.graph.entry import EventEntry, touches_state
 from homeserver.graph.persisted_event import PersistedEvent
@@ -52,6 +52,18 @@ class Owner(NamedTuple):
         return self.gateways + self.addresses
 
 
+class Plans(Protocol):
+    """Letters about what is unread that will be written."""
+
+    def awaits(self, key: str) -> bool:
+        """Whether one to the address behind a key is planned that will tell of what is new."""
+        ...
+
+    def changed(self, user_nid: int) -> None:
+        """A user has set or ended pushers."""
+        ...
+
+
 def key_of(user_nid: int, url: str) -> str:
     """The cursor of a user at a gateway, or at an address (`mailto:`)."""
     return f"{user_nid} {url}"
@@ -73,16 +85,14 @@ class Interest:
         evaluators: Evaluators,
         memory: MemoryBudget,
         shows: Callable[[str], bool],
-        awaits: Callable[[str], bool],
+        letters: Plans,
     ) -> None:
-        """`shows`: whether the device behind a key may show that something is unread; `awaits`: whether a letter to the
-        address behind a key is planned that will tell of what is new.
-        """
+        """`shows`: whether the device behind a key may show that something is unread."""
         self._db = db
         self._all_rooms = rooms
         self._evaluators = evaluators
         self._shows = shows
-        self._awaits = awaits
+        self._letters = letters
         self._rooms: Cache[int, frozenset[int]] = memory.cache("pusher_rooms", SHARE)
         self._pushers: Remembered[int, tuple[Pusher, ...]] = Remembered(memory.cache("pushers", SHARE))
         self._owners: dict[int, Owner] | None = None
@@ -113,6 +123,7 @@ class Interest:
 
     def _changed(self, _: Position, entry: PushersChanged) -> None:
         self._pushers.changed(entry.user_nid)
+        self._letters.changed(entry.user_nid)
         if self._owners is not None or self._loading.locked():
             self._dirty.add(entry.user_nid)
 
@@ -236,7 +247,7 @@ class Interest:
             concerned |= await self._notified(persisted, users, owners)
         told = [owners[nid] for nid in concerned if nid in owners]
         keys = {key for owner in told for key in owner.gateways}
-        keys.update(key for owner in told for key in owner.addresses if not self._awaits(key))
+        keys.update(key for owner in told for key in owner.addresses if not self._letters.awaits(key))
         if persisted.sender_nid in owners:  # who speaks has read what is before
             keys.update(owners[persisted.sender_nid].gateways)
         if event.type == "m.room.redaction":

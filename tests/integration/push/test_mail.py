@@ -224,6 +224,26 @@ async def test_what_was_read_or_is_being_read_is_not_told(
     )
 
 
+async def test_a_pusher_that_is_set_anew_is_told_though_a_letter_was_planned_for_the_one_before(
+    mailing: Callable[..., Awaitable[Server]],
+) -> None:
+    """PUSH-16: the letter went with the pusher it was planned for."""
+    server = await mailing(notification_delay=3600)
+    alice, bob = await server.register("alice"), await reader(server, "bob")
+    room = await named_room(alice, "Lobby", bob)
+
+    async def planned() -> bool:
+        return bool(await sql(server, "SELECT FROM mail_digests WHERE due_at IS NOT NULL"))
+
+    await alice.send(room, "before")
+    await until(planned)
+    await bob.post(SET, json={"kind": None, "app_id": "m.email", "pushkey": f"{bob.localpart}@example.com"})
+    await bob.post(SET, json=pusher(f"{bob.localpart}@example.com"))
+    assert not await planned()
+    await alice.send(room, "after")
+    await until(planned)
+
+
 async def test_letters_become_rarer_until_one_has_read(
     mailing: Callable[..., Awaitable[Server]], mailbox: Mailbox
 ) -> None:
