@@ -35,15 +35,3 @@ async def test_devices_come_and_go_and_get_other_keys(
     assert play.seen[-1] == "other cross-signing keys are seen, and verified anew"
     assert lost_to_device_messages(play.transcript, SYNCS_UNDER_WAY) == []
     assert play.broken_contract() == []
-
-
-async def test_devices_come_and_go_beside_another_program(
-    federation: Federation, dendrite: Partner, tmp_path: Path
-) -> None:
-    """FED-30 to FED-34, E2E-11: the same with people of a real Dendrite."""
-    need_node()
-    here = await federation.start()
-    play = Play("encrypted-elsewhere", here.url, tmp_path, other_url=dendrite.client.base_url)
-    await play.run(seconds=270)
-    assert play.seen[-1] == "other cross-signing keys are seen, and verified anew"
-    assert play.broken_contract() == []
