@@ -32,6 +32,12 @@ DEFAULT_TIMEOUT = 10.0
 """Seconds that other servers have. spec: op:queryKeys `timeout`"""
 CACHED_BYTES = 32 * 2**20
 """Keys kept in memory."""
+BYTES_OF_ONE = CACHED_BYTES // 2
+"""A user with more keys than that has none in memory: they would take everybody's place."""
+LARGE_USERS = 10_000
+"""Users of whom it is known that they have more."""
+NAMED_AT_ONCE = 1_000
+"""So many devices of such a user are read alone, if they are named."""
 CACHED_READERS = 20_000
 """Readers whose signatures of others' keys are kept in memory."""
 
@@ -50,6 +56,8 @@ class KeyQueries:
         self._keys: OrderedDict[str, UserKeys] = OrderedDict()
         """By user id: users of this server, and others whose lists are kept."""
         self._bytes = 0
+        self._large: OrderedDict[str, None] = OrderedDict()
+        """Who had more than `BYTES_OF_ONE` when they were read last."""
         self._signed_by: OrderedDict[int, Signatures] = OrderedDict()
         self._loading = asyncio.Lock()
         """One reads at a time: those who come together ask about the same people."""
@@ -113,11 +121,14 @@ class KeyQueries:
         missing = [user for user in wanted if user not in found] if len(found) < len(wanted) else []
         check_users(missing, "device_keys")
         local = [UserId(user) for user in missing if domain_of(user) == self._server_name]
+        if self._large and (named := self._named_of_large(local, wanted)):
+            found.update(await self._read_named(named))
+            local = [user for user in local if user not in named]
         if local:
             found.update(await self._load(local))
         failures: Failures = {}
-        if len(local) < len(missing):
-            elsewhere = [UserId(user) for user in missing if domain_of(user) != self._server_name]
+        elsewhere = [UserId(user) for user in missing if domain_of(user) != self._server_name]
+        if elsewhere:
             asked = await self._elsewhere(elsewhere, wanted, timeout)
             found.update(asked.keys)
             failures = asked.failures
@@ -215,9 +226,37 @@ class KeyQueries:
         self._keep({names[nid]: found[nid] for nid in unchanged if nid in found})
         return {names[nid]: keys for nid, keys in found.items()}
 
+    def _named_of_large(
+        self, users: Sequence[UserId], wanted: Mapping[str, Sequence[str]]
+    ) -> dict[UserId, Sequence[str]]:
+        """Those of whom some devices are wanted, and who have too many to be kept: user_id -> the devices."""
+        return {
+            user: wanted[user]
+            for user in users
+            if user in self._large and 0 < len(wanted[user]) <= NAMED_AT_ONCE
+        }
+
+    async def _read_named(self, named: Mapping[UserId, Sequence[str]]) -> dict[str, UserKeys]:
+        """Keys of these devices, and the cross-signing keys of their users."""
+        nids = await self._interning.find_user_nids(named)
+        devices = {(nid, device): None for user, nid in nids.items() for device in named[user]}
+        async with self._db.snapshot() as tx, tx.pipeline() as batch:
+            found = store.find_named_devices(batch, list(devices))
+            signing = signing_store.find_signing_keys(batch, list(nids.values()))
+            signatures = signing_store.find_own_signatures_of(batch, list(devices), list(nids.values()))
+        names = {nid: user for user, nid in nids.items()}
+        keys = render(names, found.result, signing.result, signatures.result)
+        return {names[nid]: each for nid, each in keys.items()}
+
     def _keep(self, unchanged: Mapping[str, UserKeys]) -> None:
         for user, keys in unchanged.items():
             self._forget(user)
+            self._large.pop(user, None)
+            if keys.size > BYTES_OF_ONE:
+                self._large[user] = None
+                if len(self._large) > LARGE_USERS:
+                    self._large.popitem(last=False)
+                continue
             self._keys[user] = keys
             self._bytes += keys.size
         while self._bytes > CACHED_BYTES:

@@ -102,6 +102,25 @@ def find_own_signatures(batch: Pipeline, user_nids: Sequence[int]) -> Later[list
     )
 
 
+def find_own_signatures_of(
+    batch: Pipeline, devices: Sequence[tuple[int, str]], user_nids: Sequence[int]
+) -> Later[list[SignatureRow]]:
+    """The same of some devices alone, (user_nid, device_id), and of these users' cross-signing keys."""
+    return batch.rows(
+        SignatureRow,
+        """
+        SELECT s.target_nid, s.target_key, s.signer_nid, s.signer_key, s.signature
+        FROM (SELECT * FROM unnest(%(of)s::bigint[], %(devices)s::text[])
+              UNION SELECT user_nid, public_key FROM cross_signing_keys WHERE user_nid = ANY(%(users)s::bigint[])
+             ) AS w (user_nid, key)
+        JOIN key_signatures s ON s.target_nid = w.user_nid AND s.target_key = w.key AND s.signer_nid = w.user_nid
+        """,
+        of=[user_nid for user_nid, _ in devices],
+        devices=[device_id for _, device_id in devices],
+        users=list(user_nids),
+    )
+
+
 async def find_signatures_by(tx: Tx, signer_nid: int) -> list[SignatureRow]:
     """What a user has signed of others: for the signer alone to see (E2E-06)."""
     return await tx.rows(

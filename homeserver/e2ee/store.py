@@ -238,6 +238,20 @@ def find_devices(batch: Pipeline, user_nids: Sequence[int]) -> Later[list[Device
     )
 
 
+def find_named_devices(batch: Pipeline, devices: Sequence[tuple[int, str]]) -> Later[list[DeviceRow]]:
+    """Those of some devices, (user_nid, device_id), of this server that have keys."""
+    return batch.rows(
+        DeviceRow,
+        """
+        SELECT k.user_nid, k.device_id, k.keys, d.display_name
+        FROM unnest(%(users)s::bigint[], %(devices)s::text[]) AS w (user_nid, device_id)
+        JOIN device_keys k USING (user_nid, device_id) JOIN devices d USING (user_nid, device_id)
+        """,
+        users=[user_nid for user_nid, _ in devices],
+        devices=[device_id for _, device_id in devices],
+    )
+
+
 def find_device_ids(batch: Pipeline, user_nid: int) -> Later[list[tuple[str]]]:
     """All devices of a user, with or without keys."""
     return batch.all("SELECT device_id FROM devices WHERE user_nid = %(user)s", user=user_nid)
