@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.sched_setaffinity(0, {asked.pin_load})
         outcome = uvloop.run(run(plan, stages, tell))
         memory = [
-            f"{line}, {_megabytes(server)} MB at the end"
+            f"{line}, {_megabytes(server)} MB at the end ({_megabytes(server, largest=True)} in the largest process)"
             for line, server in zip(memory, servers, strict=True)
         ]
     report = Report(
@@ -163,8 +163,10 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def _megabytes(server: Server) -> int:
-    return round(server.watched.usage().resident_bytes / 1e6)
+def _megabytes(server: Server, *, largest: bool = False) -> int:
+    """Of all its processes together, or of the largest."""
+    usage = server.watched.usage()
+    return round((usage.largest_bytes if largest else usage.resident_bytes) / 1e6)
 
 
 if __name__ == "__main__":
