@@ -176,7 +176,7 @@ class Peer:
     async def send(self, server: str, events: Sequence[Event]) -> float:
         """A transaction, again and again while it is told to come back; the seconds until it is taken. Raises RuntimeError."""
         began = time.perf_counter()
-        transaction = self._transaction([event.fields for event in events], [])
+        transaction = self._transaction(events, [])
         while True:
             try:
                 await self.ask(server, "PUT", *transaction)
@@ -186,20 +186,18 @@ class Peer:
                     raise
                 await asyncio.sleep(0.5)
 
-    async def transact(
-        self, server: str, pdus: Sequence[Mapping[str, Any]], edus: Sequence[Mapping[str, Any]]
-    ) -> None:
+    async def transact(self, server: str, events: Sequence[Event], edus: Sequence[Mapping[str, Any]]) -> None:
         """A transaction, once. Raises RuntimeError; ComeBack if it is not taken now."""
-        await self.ask(server, "PUT", *self._transaction(pdus, edus))
+        await self.ask(server, "PUT", *self._transaction(events, edus))
 
     def _transaction(
-        self, pdus: Sequence[Mapping[str, Any]], edus: Sequence[Mapping[str, Any]]
+        self, events: Sequence[Event], edus: Sequence[Mapping[str, Any]]
     ) -> tuple[str, dict[str, Any]]:
         """Its URI and content."""
         content = {
             "origin": self.name,
             "origin_server_ts": int(time.time() * 1000),
-            "pdus": [*pdus],
+            "pdus": [event.fields for event in events],
             "edus": [*edus],
         }
         return f"/_matrix/federation/v1/send/{next(self._numbers)}", content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +33,11 @@ class Seat:
         self._auth: list[str] = []
         self._last = ""
         self._depth = 0
-        self.joined = ""
+
+    @property
+    def joined(self) -> str:
         """The event by which the user has joined."""
+        return self._auth[-1]
 
     @classmethod
     async def take(cls, peer: Peer, server: str, room_id: str, localpart: str) -> Seat:
@@ -48,7 +52,6 @@ class Seat:
         wanted: list[StateKey] = [("m.room.create", ""), ("m.room.power_levels", "")]
         seat._auth = [*[event_of(state[key]).event_id for key in wanted], join.event_id]
         seat._last, seat._depth = join.event_id, join.depth
-        seat.joined = join.event_id
         return seat
 
     def says(self, count: int, *, key: SigningKey | None = None) -> list[Event]:
@@ -57,8 +60,8 @@ class Seat:
 
     def elsewhere(self, room_id: str) -> Seat:
         """One in a room that the server does not know, with what there is in this one."""
-        seat = Seat(self.peer, self.server, room_id, self.user)
-        seat._auth, seat._last, seat._depth, seat.joined = self._auth, self._last, self._depth, self.joined
+        seat = copy.copy(self)
+        seat.room_id = room_id
         return seat
 
     def on_top_of(self, event_id: str) -> Event:
