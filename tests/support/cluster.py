@@ -93,8 +93,8 @@ def workers(server: HomeserverProcess) -> list[int]:
 
 def all_serve(server: HomeserverProcess, processes: int) -> bool:
     """Whether all processes have begun to listen and answer the one above them, and one of them leads."""
-    begun = "Atrium serves" in server.output_since_start()  # until then /health finds nothing missing
-    if not begun or len(workers(server)) != processes or leader_of(server.data) is None:
+    # until all listen /health finds nothing missing
+    if not server.all_listen() or len(workers(server)) != processes or leader_of(server.data) is None:
         return False
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
     try:

@@ -200,6 +200,10 @@ class HomeserverProcess:
             return ""
         return "\n".join(self.output.read_text(errors="replace").splitlines()[-lines:])
 
+    def all_listen(self) -> bool:
+        """Whether all its processes have begun to listen since the last start."""
+        return "Atrium serves" in self.output_since_start()
+
     def output_since_start(self) -> str:
         """What the server has printed since it was last started."""
         return self.output.read_bytes()[self._output_before :].decode(errors="replace")

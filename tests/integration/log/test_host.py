@@ -136,6 +136,10 @@ async def test_state_that_both_change_at_once_is_decided_and_nobody_is_turned_aw
         assert [len(room.extremities) for room in rooms] == [1, 1]
 
 
+async def leads(here: Process) -> bool:
+    return here.host is not None and here.host.leads
+
+
 async def test_when_the_leader_goes_the_other_writes_itself_and_leads(database: str, tmp_path: Path) -> None:
     async with process(database, tmp_path, alone=False, place=1) as _:
         pass  # leaves its files behind
@@ -149,19 +153,10 @@ async def test_when_the_leader_goes_the_other_writes_itself_and_leads(database: 
             await leading.aclose()
             ids = await sending
             assert len(set(ids)) == 50
-            host = two.host
-
-            async def leads() -> bool:
-                return host.leads
-
-            await until(leads)
+            await until(partial(leads, two))
             await two.send(bob, room_id, "alone")
             found = await two.core.events.numbers(ids)  # type: ignore[arg-type]  # event ids
             assert len(found) == 50
-
-
-async def leads(here: Process) -> bool:
-    return here.host is not None and here.host.leads
 
 
 async def test_beside_a_leader_that_hangs_a_process_begins_and_writes_by_itself(

@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(data: Path) -> Iterator[HomeserverProcess]:
     with HomeserverProcess(data, processes=2) as server:
         server.start()
-        until_sync(lambda: "Atrium serves" in server.output_since_start(), 60)
+        until_sync(server.all_listen, 60)
         yield server
 
 
